@@ -1,0 +1,1 @@
+//! BGP without IO: packets, state machine, tables, policy, configuration.

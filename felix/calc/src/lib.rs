@@ -1,0 +1,1 @@
+//! From cluster state to one node's desired dataplane, as a pure function.

@@ -1,0 +1,1 @@
+//! Address management decisions: blocks, affinities, handles.

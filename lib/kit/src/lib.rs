@@ -1,0 +1,1 @@
+//! The shell every daemon shares: logging, health, metrics, addresses of services, drain.

@@ -1,0 +1,1 @@
+//! projectcalico.org/v3 resources: keys, values, selectors, defaults, validation.

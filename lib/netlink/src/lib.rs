@@ -1,0 +1,1 @@
+//! The Linux kernel's network state: links, addresses, routes, neighbours, sysctls.

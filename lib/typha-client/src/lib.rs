@@ -1,0 +1,1 @@
+//! A client of typha: the sync stream and the store.

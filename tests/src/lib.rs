@@ -1,0 +1,1 @@
+//! Laboratory clusters in network namespaces, the demo, and the tests that use them.
