@@ -1,1 +1,20 @@
-//! The Linux kernel's network state: links, addresses, routes, neighbours, sysctls.
+//! The Linux kernel's network state, read and written by netlink and `/proc/sys`.
+//!
+//! Everything here answers with typed values and typed errors; policy (what a node should hold) lives in the programs.
+//! Routes go through the [`route::Kernel`] trait, which the real socket ([`route::Netlink`]) and
+//! [`fake::FakeKernel`] implement, so that a reconciler's behaviour under faults is a unit test.
+//!
+//! A socket stays in the network namespace it was opened in. Unsafe code is allowed in [`sockopt`] alone.
+
+#![warn(missing_docs)]
+
+pub mod addr;
+pub mod fake;
+pub mod link;
+pub mod monitor;
+pub mod neigh;
+pub mod netns;
+pub mod route;
+#[allow(unsafe_code)]
+pub mod sockopt;
+pub mod sysctl;

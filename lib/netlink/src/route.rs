@@ -1,0 +1,1 @@
+//! Routes: typed, dumped strictly, written in batches.

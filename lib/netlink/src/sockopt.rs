@@ -1,0 +1,1 @@
+//! Socket options the standard library and the safe crates do not offer.

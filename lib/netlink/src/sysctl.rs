@@ -1,0 +1,1 @@
+//! Kernel parameters under `/proc/sys/net`.
