@@ -1,0 +1,323 @@
+//! Where a gRPC service is: `unix:/path` or `tcp:host:port`.
+
+use std::fmt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::str::FromStr;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::Stream;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tonic::transport::server::Connected;
+use tonic::transport::{Channel, Endpoint};
+
+/// How often an idle connection is probed, and how long an answer may take: a half-open one is found within twice that.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+
+/// A service's address.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum ServiceAddr {
+    /// A unix socket.
+    Unix(PathBuf),
+    /// `host:port`.
+    Tcp(String),
+}
+
+/// Not a service's address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is no service address: want unix:/path or tcp:host:port")]
+pub struct BadAddr(String);
+
+/// A service could not be reached.
+#[derive(Debug, thiserror::Error)]
+#[error("connect to {addr}: {reason}")]
+pub struct ConnectError {
+    addr: ServiceAddr,
+    reason: String,
+}
+
+/// An address could not be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("listen on {addr}: {reason}")]
+pub struct ListenError {
+    addr: ServiceAddr,
+    reason: String,
+}
+
+impl FromStr for ServiceAddr {
+    type Err = BadAddr;
+
+    fn from_str(s: &str) -> Result<Self, BadAddr> {
+        if let Some(path) = s.strip_prefix("unix:")
+            && path.starts_with('/')
+        {
+            return Ok(ServiceAddr::Unix(PathBuf::from(path)));
+        }
+        if let Some(tcp) = s.strip_prefix("tcp:")
+            && let Some((host, port)) = tcp.rsplit_once(':')
+            && !host.is_empty()
+            && port.parse::<u16>().is_ok()
+        {
+            return Ok(ServiceAddr::Tcp(tcp.to_owned()));
+        }
+        Err(BadAddr(s.to_owned()))
+    }
+}
+
+impl fmt::Display for ServiceAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ServiceAddr::Unix(path) => write!(f, "unix:{}", path.display()),
+            ServiceAddr::Tcp(tcp) => write!(f, "tcp:{tcp}"),
+        }
+    }
+}
+
+impl TryFrom<String> for ServiceAddr {
+    type Error = BadAddr;
+
+    fn try_from(s: String) -> Result<Self, BadAddr> {
+        s.parse()
+    }
+}
+
+impl From<ServiceAddr> for String {
+    fn from(a: ServiceAddr) -> String {
+        a.to_string()
+    }
+}
+
+impl ServiceAddr {
+    fn endpoint(&self) -> Endpoint {
+        let uri = match self {
+            ServiceAddr::Unix(path) => format!("unix:{}", path.display()),
+            ServiceAddr::Tcp(tcp) => format!("http://{tcp}"),
+        };
+        let endpoint = match Endpoint::try_from(uri) {
+            Ok(endpoint) => endpoint,
+            // A host that is no URI host is found out when connecting, with its name in the error.
+            Err(_) => Endpoint::from_static("http://invalid.invalid:1"),
+        };
+        endpoint
+            .http2_keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE)
+            .keep_alive_while_idle(true)
+            .tcp_nodelay(true)
+            .connect_timeout(KEEPALIVE)
+    }
+
+    /// A channel that connects when first used, and again whenever the connection was lost. Must be called inside a
+    /// tokio runtime.
+    pub fn channel_lazy(&self) -> Channel {
+        self.endpoint().connect_lazy()
+    }
+
+    /// A connected channel.
+    ///
+    /// # Errors
+    /// [`ConnectError`] with the address and the innermost reason, also when `timeout` passes first.
+    pub async fn connect(&self, timeout: Duration) -> Result<Channel, ConnectError> {
+        let failed = |reason: String| ConnectError {
+            addr: self.clone(),
+            reason,
+        };
+        match tokio::time::timeout(timeout, self.endpoint().connect()).await {
+            Ok(Ok(channel)) => Ok(channel),
+            Ok(Err(e)) => Err(failed(innermost(&e))),
+            Err(_) => Err(failed(format!("no answer within {} ms", timeout.as_millis()))),
+        }
+    }
+
+    /// Listens. A unix socket gets mode 0660; one left over by a process that is gone is replaced, one that somebody
+    /// still answers on is not.
+    ///
+    /// # Errors
+    /// [`ListenError`] naming the address.
+    pub async fn listen(&self) -> Result<Incoming, ListenError> {
+        let failed = |reason: String| ListenError {
+            addr: self.clone(),
+            reason,
+        };
+        match self {
+            ServiceAddr::Tcp(tcp) => {
+                let listener = TcpListener::bind(tcp).await.map_err(|e| failed(e.to_string()))?;
+                Ok(Incoming::Tcp(listener))
+            }
+            ServiceAddr::Unix(path) => {
+                clear_stale(path).await.map_err(&failed)?;
+                let listener = UnixListener::bind(path).map_err(|e| failed(e.to_string()))?;
+                std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))
+                    .map_err(|e| failed(e.to_string()))?;
+                Ok(Incoming::Unix(listener))
+            }
+        }
+    }
+}
+
+/// Removes a socket file nobody answers on.
+async fn clear_stale(path: &Path) -> Result<(), String> {
+    let Ok(meta) = std::fs::symlink_metadata(path) else {
+        return Ok(());
+    };
+    if !meta.file_type().is_socket() {
+        return Err("a file that is no socket is in the way".to_owned());
+    }
+    match UnixStream::connect(path).await {
+        Ok(_) => Err("another process answers on this socket".to_owned()),
+        Err(_) => std::fs::remove_file(path).map_err(|e| format!("remove the stale socket: {e}")),
+    }
+}
+
+fn innermost(e: &dyn std::error::Error) -> String {
+    let mut e = e;
+    while let Some(source) = e.source() {
+        e = source;
+    }
+    e.to_string()
+}
+
+/// Accepted connections, for `serve_with_incoming`. Errors of single accepts are skipped: they concern one client.
+#[derive(Debug)]
+pub enum Incoming {
+    /// From a TCP listener.
+    Tcp(TcpListener),
+    /// From a unix socket.
+    Unix(UnixListener),
+}
+
+impl Incoming {
+    /// The port of a TCP listener, for those who asked for port 0.
+    pub fn port(&self) -> Option<u16> {
+        match self {
+            Incoming::Tcp(l) => l.local_addr().ok().map(|a| a.port()),
+            Incoming::Unix(_) => None,
+        }
+    }
+}
+
+/// A connection from either kind of listener.
+#[derive(Debug)]
+pub enum Conn {
+    /// TCP.
+    Tcp(TcpStream),
+    /// Unix socket.
+    Unix(UnixStream),
+}
+
+impl Stream for Incoming {
+    type Item = std::io::Result<Conn>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let accepted = match self.get_mut() {
+            Incoming::Tcp(l) => l.poll_accept(cx).map_ok(|(stream, _)| {
+                let _ = stream.set_nodelay(true);
+                Conn::Tcp(stream)
+            }),
+            Incoming::Unix(l) => l.poll_accept(cx).map_ok(|(stream, _)| Conn::Unix(stream)),
+        };
+        accepted.map(Some)
+    }
+}
+
+impl Connected for Conn {
+    type ConnectInfo = ();
+    fn connect_info(&self) {}
+}
+
+impl AsyncRead for Conn {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        match self.get_mut() {
+            Conn::Tcp(s) => Pin::new(s).poll_read(cx, buf),
+            Conn::Unix(s) => Pin::new(s).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Conn {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        match self.get_mut() {
+            Conn::Tcp(s) => Pin::new(s).poll_write(cx, buf),
+            Conn::Unix(s) => Pin::new(s).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        match self.get_mut() {
+            Conn::Tcp(s) => Pin::new(s).poll_flush(cx),
+            Conn::Unix(s) => Pin::new(s).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        match self.get_mut() {
+            Conn::Tcp(s) => Pin::new(s).poll_shutdown(cx),
+            Conn::Unix(s) => Pin::new(s).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text() {
+        for good in [
+            "unix:/run/x.sock",
+            "tcp:127.0.0.1:5473",
+            "tcp:[::1]:5473",
+            "tcp:typha:1",
+        ] {
+            assert_eq!(good.parse::<ServiceAddr>().unwrap().to_string(), good);
+        }
+        for bad in [
+            "",
+            "unix:run/x",
+            "tcp:host",
+            "tcp::1",
+            "tcp:h:70000",
+            "http://x",
+            "/run/x.sock",
+        ] {
+            let e = bad.parse::<ServiceAddr>().unwrap_err();
+            assert!(e.to_string().contains("unix:/path"), "{e}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
+        let dir = std::env::temp_dir().join(format!("tortie-kit-{}-listen", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let addr = ServiceAddr::Unix(dir.join("s.sock"));
+        let first = addr.listen().await.unwrap();
+        let taken = addr.listen().await.unwrap_err().to_string();
+        assert!(taken.contains("another process answers"), "{taken}");
+        drop(first); // leaves the file
+        addr.listen().await.unwrap();
+        std::fs::write(dir.join("plain"), "x").unwrap();
+        let plain = ServiceAddr::Unix(dir.join("plain"))
+            .listen()
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(plain.contains("no socket"), "{plain}");
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_cannot_be_reached_is_named() {
+        let e = ServiceAddr::Unix("/nonexistent/s.sock".into())
+            .connect(Duration::from_secs(1))
+            .await
+            .unwrap_err();
+        assert!(
+            e.to_string().starts_with("connect to unix:/nonexistent/s.sock: "),
+            "{e}"
+        );
+    }
+}

@@ -1,0 +1,108 @@
+//! Readiness by named guards.
+//!
+//! Every part of a program that must work before the program is of use takes a [`Guard`]; the program is ready when
+//! every guard is, and `/readyz` names those that are not, with the reason each gave. A part that ends drops its guard
+//! and no longer counts.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+
+/// The readiness of a program. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Health {
+    parts: Arc<Mutex<BTreeMap<String, Option<String>>>>,
+}
+
+/// What one part says of itself. Not ready until it says so.
+#[derive(Debug)]
+pub struct Guard {
+    health: Health,
+    name: String,
+}
+
+/// A part and why it is not ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NotReady {
+    /// Which part.
+    pub part: String,
+    /// What it waits for or what is wrong, in words.
+    pub reason: String,
+}
+
+impl Health {
+    /// A program without parts: ready.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn parts(&self) -> MutexGuard<'_, BTreeMap<String, Option<String>>> {
+        // The map is whole at every moment: a panic elsewhere does not spoil it.
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A part that is not ready yet. Names are unique: the same name again replaces the earlier part.
+    pub fn guard(&self, name: &str) -> Guard {
+        self.parts().insert(name.to_owned(), Some("starting".to_owned()));
+        Guard {
+            health: self.clone(),
+            name: name.to_owned(),
+        }
+    }
+
+    /// The parts that are not ready, sorted by name.
+    pub fn not_ready(&self) -> Vec<NotReady> {
+        let parts = self.parts();
+        let waiting = parts
+            .iter()
+            .filter_map(|(part, reason)| Some((part.clone(), reason.clone()?)));
+        waiting.map(|(part, reason)| NotReady { part, reason }).collect()
+    }
+
+    /// Is every part ready?
+    pub fn is_ready(&self) -> bool {
+        self.parts().values().all(Option::is_none)
+    }
+}
+
+impl Guard {
+    /// The part works.
+    pub fn ready(&self) {
+        self.health.parts().insert(self.name.clone(), None);
+    }
+
+    /// The part does not work (any more), and why.
+    pub fn not_ready(&self, reason: &str) {
+        self.health.parts().insert(self.name.clone(), Some(reason.to_owned()));
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.health.parts().remove(&self.name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_when_every_part_is() {
+        let health = Health::new();
+        assert!(health.is_ready());
+        let (a, b) = (health.guard("a"), health.guard("b"));
+        a.ready();
+        b.not_ready("typha: connection refused");
+        let waiting = [NotReady {
+            part: "b".into(),
+            reason: "typha: connection refused".into(),
+        }];
+        assert_eq!(health.not_ready(), waiting);
+        drop(b);
+        assert!(health.is_ready());
+        a.not_ready("again");
+        assert!(!health.is_ready());
+    }
+}
