@@ -1,1 +1,23 @@
 //! BGP without IO: packets, state machine, tables, policy, configuration.
+//!
+//! Everything here is a pure function of its inputs: no socket, file, task, clock or randomness. Time is a parameter,
+//! `now: Duration` since the process started; a deadline is state that its owner reports by a `next_deadline`. The same
+//! code therefore runs in the daemon and, wired back to back in memory, in the simulator.
+//!
+//! | module | is |
+//! |---|---|
+//! | [`attr`] | path attributes as owned, canonical values that can be interned |
+//! | [`packet`] | bytes to messages and back, with RFC 7606's verdicts |
+//! | [`fsm`] | one peer's session: two connections, collision, timers, graceful restart |
+//! | [`rib`] | tables and the decision process |
+//! | [`filter`] | the policy language, compiled and run |
+//! | [`config`] | the configuration language, and the difference of two configurations |
+//! | [`speaker`] | all of it together: a router without IO |
+
+pub mod attr;
+pub mod config;
+pub mod filter;
+pub mod fsm;
+pub mod packet;
+pub mod rib;
+pub mod speaker;

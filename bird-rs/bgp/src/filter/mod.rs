@@ -1,0 +1,1 @@
+//! The filter language: typed programs over a route.

@@ -1,0 +1,1 @@
+//! Routing tables: every route heard, the best of each prefix, and why.
