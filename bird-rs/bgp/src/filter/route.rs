@@ -1,0 +1,112 @@
+//! What a filter sees of a route, and what it says about it.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use tortie_net::Prefix;
+
+use crate::attr::Attributes;
+
+/// Where a route came from: BIRD's `source`, an `RTS_` constant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RouteSource {
+    /// `RTS_STATIC`: a static protocol.
+    Static,
+    /// `RTS_INHERIT`: the kernel protocol.
+    Inherit,
+    /// `RTS_DEVICE`: the direct protocol.
+    Device,
+    /// `RTS_BGP`: a BGP session.
+    Bgp,
+}
+
+/// What is done with packets: BIRD's `dest`, an `RTD_` constant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RouteDestination {
+    /// Sent to a gateway or interface. The language has no name for it in this version of BIRD.
+    Unicast,
+    /// `RTD_BLACKHOLE`.
+    Blackhole,
+    /// `RTD_UNREACHABLE`.
+    Unreachable,
+    /// `RTD_PROHIBIT`.
+    Prohibit,
+}
+
+/// A route as a filter sees it. A filter changes what it may change in place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteContext<'a> {
+    /// `net`, read only.
+    pub net: Prefix,
+    /// `proto`: the name of the protocol that the route came from, read only.
+    pub proto: &'a str,
+    /// `source`, read only.
+    pub source: RouteSource,
+    /// `from`: the router that told us; none for routes of our own.
+    pub from: Option<IpAddr>,
+    /// `gw`; none when the route has several or none.
+    pub gw: Option<IpAddr>,
+    /// `ifname`.
+    pub ifname: Option<Cow<'a, str>>,
+    /// `dest`.
+    pub dest: RouteDestination,
+    /// `preference`, at most 65535.
+    pub preference: u16,
+    /// `igp_metric`: the distance of the next hop. None: it is not known.
+    pub igp_metric: Option<u32>,
+    /// `krt_metric`: the kernel's metric of the route; set by an export filter towards the kernel.
+    pub krt_metric: Option<u32>,
+    /// `krt_source`: the kernel's protocol number of a learned route.
+    pub krt_source: Option<u32>,
+    /// The path attributes. Stays borrowed until a filter changes one, so that an interned value keeps its identity.
+    pub attributes: Cow<'a, Attributes>,
+}
+
+/// What a filter says about a route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// Does the route pass? A filter that fails, or ends without a word, rejects.
+    pub accepted: bool,
+    /// Lines that the filter prints (`print`, or after `accept` and `reject`), to be logged.
+    pub messages: Vec<String>,
+    /// Why the filter failed, when it did.
+    pub error: Option<RunError>,
+}
+
+/// A filter failed on a route. The route is rejected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {problem}")]
+pub struct RunError {
+    /// The line in the configuration file.
+    pub line: u32,
+    /// What went wrong.
+    pub problem: Problem,
+}
+
+/// What went wrong in a filter.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// An operation on an attribute that the route does not have.
+    #[error("{0} got no value: the route has no such attribute")]
+    Undefined(&'static str),
+    /// Division by zero.
+    #[error("division by zero")]
+    DivisionByZero,
+    /// Calls nest too deeply.
+    #[error("calls nest too deeply")]
+    TooDeep,
+    /// The filter ran for too long.
+    #[error("more than {0} steps")]
+    TooLong(u32),
+    /// A value that an attribute cannot take.
+    #[error("{what} cannot be {value}")]
+    Range {
+        /// The attribute or operand.
+        what: &'static str,
+        /// The value.
+        value: String,
+    },
+    /// A function whose result is used ended without `return`.
+    #[error("function {0} ended without a result")]
+    NoResult(String),
+}
