@@ -1,0 +1,1 @@
+//! The endpoint service: what the CNI plugin asks for.

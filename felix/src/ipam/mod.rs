@@ -1,0 +1,1 @@
+//! Address management of this node.

@@ -1,0 +1,10 @@
+//! felix: the one program that writes a node's kernel.
+//!
+//! The library holds everything but the process: `main.rs` parses, builds and drains. See DESIGN.md for the tasks.
+
+#![warn(missing_docs)]
+
+pub mod dataplane;
+pub mod endpoint;
+pub mod ipam;
+pub mod state;

@@ -1,0 +1,1 @@
+//! The datastore's objects this node needs, typed, as a snapshot that any task may read.
