@@ -10,10 +10,12 @@
 
 pub mod addr;
 pub mod fake;
+pub mod gateway;
 pub mod link;
 pub mod monitor;
 pub mod neigh;
 pub mod netns;
+pub mod request;
 pub mod route;
 #[allow(unsafe_code)]
 pub mod sockopt;

@@ -1,1 +1,274 @@
-//! Interfaces.
+//! Interfaces: the list, veth pairs, up, removal.
+
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::AsRawFd;
+use std::str::FromStr;
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{
+    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State,
+};
+use tortie_net::Prefix;
+
+use crate::addr;
+use crate::netns::Netns;
+use crate::request::{Connection, RequestError};
+
+/// The kernel's limit of an interface name, without its terminating zero.
+pub const NAME_MAX: usize = 15;
+
+/// A hardware address of Ethernet.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MacAddr(pub [u8; 6]);
+
+impl fmt::Display for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl fmt::Debug for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Not six octets in hexadecimal, separated by colons.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is no MAC address")]
+pub struct BadMac(pub String);
+
+impl FromStr for MacAddr {
+    type Err = BadMac;
+
+    fn from_str(s: &str) -> Result<Self, BadMac> {
+        let octet = |part: &str| match part.len() {
+            2 if part.bytes().all(|b| b.is_ascii_hexdigit()) => u8::from_str_radix(part, 16).ok(),
+            _ => None,
+        };
+        let octets: Option<Vec<u8>> = s.split(':').map(octet).collect();
+        octets
+            .and_then(|o| o.try_into().ok())
+            .map(MacAddr)
+            .ok_or_else(|| BadMac(s.to_owned()))
+    }
+}
+
+/// An interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Its index in its namespace.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Its kind as the kernel says it ("veth", "vxlan"); none for plain hardware and `lo`.
+    pub kind: Option<String>,
+    /// Its hardware address, if it is Ethernet's.
+    pub mac: Option<MacAddr>,
+    /// In octets.
+    pub mtu: u32,
+    /// Set up by the administrator?
+    pub up: bool,
+    /// Able to carry packets, as the driver says.
+    pub running: bool,
+    /// Its addresses, with the prefix each one makes on-link.
+    pub addresses: Vec<(IpAddr, Prefix)>,
+}
+
+/// A veth pair to create: one end here, the other in a namespace.
+#[derive(Debug, Clone, Copy)]
+pub struct VethPair<'a> {
+    /// The name of the end in the socket's namespace.
+    pub name: &'a str,
+    /// Its hardware address.
+    pub mac: MacAddr,
+    /// The name of the other end.
+    pub peer_name: &'a str,
+    /// The namespace of the other end.
+    pub peer_netns: &'a Netns,
+    /// In octets; 0 leaves it to the kernel.
+    pub mtu: u32,
+}
+
+impl Connection {
+    /// Every interface, with its addresses, by index.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn links(&mut self) -> Result<Vec<Link>, RequestError> {
+        let failed = |e| RequestError::new("list", "interfaces", e);
+        let dumped = self
+            .dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))
+            .map_err(failed)?;
+        let mut links: Vec<Link> = dumped.into_iter().filter_map(new_link).collect();
+        for (index, address, prefix) in addr::dump(self)? {
+            if let Some(link) = links.iter_mut().find(|l| l.index == index) {
+                link.addresses.push((address, prefix));
+            }
+        }
+        links.sort_by_key(|l| l.index);
+        Ok(links)
+    }
+
+    /// The interface of this name, without its addresses. `None` when there is none.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn link(&mut self, name: &str) -> Result<Option<Link>, RequestError> {
+        check_name(name)?;
+        let dumped = self
+            .dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))
+            .map_err(|e| RequestError::new("find interface", name, e))?;
+        Ok(dumped.into_iter().filter_map(new_link).find(|l| l.name == name))
+    }
+
+    /// Creates a veth pair, both ends down. One request: there is no moment at which the peer is visible here.
+    ///
+    /// The hardware address is part of the request, so nothing on the host renames or re-addresses the end later.
+    ///
+    /// # Errors
+    /// `EEXIST` when either name is taken in its namespace.
+    pub fn create_veth(&mut self, pair: &VethPair<'_>) -> Result<(), RequestError> {
+        check_name(pair.name)?;
+        check_name(pair.peer_name)?;
+        let mut peer = LinkMessage::default();
+        peer.attributes.push(LinkAttribute::IfName(pair.peer_name.to_owned()));
+        peer.attributes
+            .push(LinkAttribute::NetNsFd(pair.peer_netns.as_raw_fd()));
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(pair.name.to_owned()));
+        message.attributes.push(LinkAttribute::Address(pair.mac.0.to_vec()));
+        if pair.mtu != 0 {
+            peer.attributes.push(LinkAttribute::Mtu(pair.mtu));
+            message.attributes.push(LinkAttribute::Mtu(pair.mtu));
+        }
+        message.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+        ]));
+        self.change(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
+            .map_err(|e| RequestError::new("create veth", format!("{} - {}", pair.name, pair.peer_name), e))
+    }
+
+    /// Sets an interface up.
+    ///
+    /// # Errors
+    /// `ENODEV` when it is gone.
+    pub fn set_up(&mut self, index: u32) -> Result<(), RequestError> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.header.flags = LinkFlags::Up;
+        message.header.change_mask = LinkFlags::Up;
+        self.change(RouteNetlinkMessage::SetLink(message), 0)
+            .map_err(|e| RequestError::new("set up interface", index, e))
+    }
+
+    /// Removes an interface; of a veth pair both ends go. Says whether there was one.
+    ///
+    /// # Errors
+    /// The kernel's, other than that it does not exist.
+    pub fn remove_link(&mut self, name: &str) -> Result<bool, RequestError> {
+        check_name(name)?;
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        match self.change(RouteNetlinkMessage::DelLink(message), 0) {
+            Ok(()) => Ok(true),
+            Err(e) if e.raw_os_error() == Some(libc::ENODEV) => Ok(false),
+            Err(e) => Err(RequestError::new("remove interface", name, e)),
+        }
+    }
+}
+
+/// Refuses what the kernel would refuse, or read as something else.
+///
+/// # Errors
+/// `InvalidInput` naming the rule.
+pub fn check_name(name: &str) -> Result<(), RequestError> {
+    let bad = name.is_empty()
+        || name.len() > NAME_MAX
+        || name == "."
+        || name == ".."
+        || name
+            .bytes()
+            .any(|b| b == b'/' || b == b':' || b.is_ascii_whitespace() || b.is_ascii_control());
+    if bad {
+        let rule = "an interface name has 1 to 15 octets, none of them '/', ':', a space or a control character";
+        let shown: String = name.chars().take(64).collect();
+        let invalid = io::Error::new(io::ErrorKind::InvalidInput, rule);
+        return Err(RequestError::new(
+            "use interface name",
+            format!("'{}'", shown.escape_debug()),
+            invalid,
+        ));
+    }
+    Ok(())
+}
+
+fn new_link(message: RouteNetlinkMessage) -> Option<Link> {
+    let RouteNetlinkMessage::NewLink(message) = message else {
+        return None;
+    };
+    let flags = message.header.flags;
+    let mut link = Link {
+        index: message.header.index,
+        name: String::new(),
+        kind: None,
+        mac: None,
+        mtu: 0,
+        up: flags.contains(LinkFlags::Up),
+        running: flags.contains(LinkFlags::Running),
+        addresses: Vec::new(),
+    };
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name = name,
+            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            LinkAttribute::Address(octets) => link.mac = octets.try_into().ok().map(MacAddr),
+            LinkAttribute::OperState(State::Down | State::LowerLayerDown) => link.running = false,
+            LinkAttribute::LinkInfo(infos) => {
+                link.kind = infos.into_iter().find_map(|info| match info {
+                    LinkInfo::Kind(kind) => Some(kind.to_string()),
+                    _ => None,
+                });
+            }
+            _ => {}
+        }
+    }
+    (!link.name.is_empty()).then_some(link)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mac_addresses() {
+        let mac: MacAddr = "ee:ee:ee:00:0a:Ff".parse().unwrap();
+        assert_eq!(mac.to_string(), "ee:ee:ee:00:0a:ff");
+        for bad in [
+            "",
+            "ee",
+            "ee:ee:ee:ee:ee",
+            "ee:ee:ee:ee:ee:ee:ee",
+            "gg:ee:ee:ee:ee:ee",
+            "+e:ee:ee:ee:ee:ee",
+        ] {
+            assert!(bad.parse::<MacAddr>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn interface_names() {
+        for good in ["eth0", "cali0123456789a", "a"] {
+            assert!(check_name(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "a/b", "a b", "a:1", "0123456789abcdef", "a\n"] {
+            let e = check_name(bad).unwrap_err().to_string();
+            assert!(e.contains("1 to 15 octets"), "{e}");
+        }
+    }
+}

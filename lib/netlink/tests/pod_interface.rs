@@ -1,0 +1,149 @@
+//! A pod's interface, made in real namespaces: names begin with `tt-f2-` and are removed also when a test fails.
+
+use std::net::IpAddr;
+use std::process::Command;
+
+use tortie_net::Prefix;
+use tortie_netlink::link::{MacAddr, VethPair};
+use tortie_netlink::netns::{Netns, NetnsError};
+use tortie_netlink::request::Connection;
+use tortie_netlink::sysctl::Sysctl;
+
+/// A named namespace that goes with this value.
+struct Named(String);
+
+impl Named {
+    fn new(name: &str) -> Self {
+        let name = format!("tt-f2-{name}-{}", std::process::id());
+        assert!(
+            Command::new("ip")
+                .args(["netns", "add", &name])
+                .status()
+                .unwrap()
+                .success()
+        );
+        Named(name)
+    }
+
+    fn open(&self) -> Netns {
+        Netns::open(format!("/run/netns/{}", self.0)).unwrap()
+    }
+
+    fn ip(&self, args: &[&str]) -> String {
+        let out = Command::new("ip").args(["-n", &self.0]).args(args).output().unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).unwrap()
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
+    }
+}
+
+const MAC: MacAddr = MacAddr([0xee; 6]);
+
+fn ip(s: &str) -> IpAddr {
+    s.parse().unwrap()
+}
+
+#[test]
+fn a_veth_pair_is_born_in_two_namespaces_and_carries_packets() {
+    let (host, pod) = (Named::new("host"), Named::new("pod"));
+    let (host_ns, pod_ns) = (host.open(), pod.open());
+    let mut connection = host_ns.run(|| Connection::open().unwrap()).unwrap();
+    let pair = VethPair {
+        name: "cali0123456789a",
+        mac: MAC,
+        peer_name: "eth0",
+        peer_netns: &pod_ns,
+        mtu: 1400,
+    };
+    connection.create_veth(&pair).unwrap();
+    let again = connection.create_veth(&pair).unwrap_err();
+    assert!(again.is_exists(), "{again}");
+
+    let link = connection.link("cali0123456789a").unwrap().unwrap();
+    assert_eq!(
+        (link.mac, link.mtu, link.up, link.kind.as_deref()),
+        (Some(MAC), 1400, false, Some("veth"))
+    );
+    assert_eq!(connection.link("eth0").unwrap(), None, "the peer is in the pod alone");
+    connection.set_up(link.index).unwrap();
+    connection.add_address(link.index, ip("169.254.1.1"), 32).unwrap();
+    connection
+        .set_device_route(link.index, "10.9.0.2/32".parse::<Prefix>().unwrap())
+        .unwrap();
+
+    let pod_mac = pod_ns
+        .run(|| {
+            let mut inside = Connection::open().unwrap();
+            let eth0 = inside.link("eth0").unwrap().unwrap();
+            assert_eq!(eth0.mtu, 1400);
+            inside.set_up(eth0.index).unwrap();
+            inside.add_address(eth0.index, ip("10.9.0.2"), 32).unwrap();
+            inside.add_address(eth0.index, ip("10.9.0.2"), 32).unwrap(); // again is fine
+            inside.add_address(eth0.index, ip("fd00::2"), 128).unwrap();
+            inside
+                .set_device_route(eth0.index, "169.254.1.1/32".parse().unwrap())
+                .unwrap();
+            inside
+                .set_gateway_route(eth0.index, "0.0.0.0/0".parse().unwrap(), ip("169.254.1.1"))
+                .unwrap();
+            assert!(inside.has_default_via(ip("169.254.1.1")).unwrap());
+            assert!(!inside.has_default_via(ip("fe80::1")).unwrap());
+            Sysctl::interface(["ipv4", "conf"], "eth0", "forwarding")
+                .unwrap()
+                .write("0")
+                .unwrap();
+            let links = inside.links().unwrap();
+            let addresses = &links.iter().find(|l| l.name == "eth0").unwrap().addresses;
+            assert!(
+                addresses.contains(&(ip("10.9.0.2"), "10.9.0.2/32".parse().unwrap())),
+                "{addresses:?}"
+            );
+            eth0.mac.unwrap()
+        })
+        .unwrap();
+    connection.set_neighbour(link.index, ip("10.9.0.2"), pod_mac).unwrap();
+    let neighbours = host.ip(&["neigh", "show"]);
+    assert!(
+        neighbours.contains(&format!("10.9.0.2 dev cali0123456789a lladdr {pod_mac} PERMANENT")),
+        "{neighbours}"
+    );
+    assert!(pod.ip(&["route"]).contains("default via 169.254.1.1 dev eth0"));
+    assert!(pod.ip(&["-6", "addr"]).contains("fd00::2/128"));
+
+    let ping = Command::new("ip")
+        .args(["netns", "exec", &pod.0, "ping", "-c1", "-W2", "-n", "169.254.1.1"])
+        .output()
+        .unwrap();
+    assert!(ping.status.success(), "{}", String::from_utf8_lossy(&ping.stdout));
+
+    assert!(connection.remove_link("cali0123456789a").unwrap());
+    assert!(!connection.remove_link("cali0123456789a").unwrap());
+    let left = pod_ns
+        .run(|| Connection::open().unwrap().link("eth0").unwrap())
+        .unwrap();
+    assert_eq!(left, None, "both ends go");
+}
+
+#[test]
+fn sysctls_are_those_of_the_namespace() {
+    let (a, b) = (Named::new("sys-a"), Named::new("sys-b"));
+    let forwarding = Sysctl::global("net/ipv4/ip_forward");
+    a.open().run(|| forwarding.write("1").unwrap()).unwrap();
+    b.open().run(|| forwarding.write("0").unwrap()).unwrap();
+    assert_eq!(a.open().run(|| forwarding.read().unwrap()).unwrap(), "1");
+    assert_eq!(b.open().run(|| forwarding.read().unwrap()).unwrap(), "0");
+}
+
+#[test]
+fn a_removed_namespace_is_named() {
+    let path = {
+        let gone = Named::new("gone");
+        format!("/run/netns/{}", gone.0)
+    };
+    assert!(matches!(Netns::open(&path), Err(NetnsError::Missing(p)) if p.to_str() == Some(&path)));
+}
