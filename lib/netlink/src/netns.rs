@@ -113,7 +113,7 @@ impl Netns {
                 });
             match thread.map_err(failed)?.join() {
                 Ok(Ok(result)) => Ok(result),
-                Ok(Err(errno)) if errno == nix::Error::EINVAL => Err(NetnsError::NotANamespace(self.path.clone())),
+                Ok(Err(nix::Error::EINVAL)) => Err(NetnsError::NotANamespace(self.path.clone())),
                 Ok(Err(errno)) => Err(failed(errno.into())),
                 Err(panic) => std::panic::resume_unwind(panic),
             }
