@@ -162,7 +162,8 @@ impl AsPath {
     /// The last number that is not part of an aggregate: BIRD's `last_nonaggregated`.
     pub fn last_nonaggregated(&self) -> Option<Asn> {
         self.segments()
-            .take_while(|segment| !segment.kind.is_set())
+            .filter(|segment| !segment.kind.is_confed())
+            .take_while(|segment| segment.kind == SegmentKind::Sequence)
             .last()
             .and_then(|segment| segment.asns.last().copied())
     }

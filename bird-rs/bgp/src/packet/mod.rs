@@ -1,1 +1,23 @@
-//! Messages.
+//! Bytes to messages and back.
+//!
+//! A message arrives as one frame (header included, see [`frame_length`]), is decoded with the [`SessionContext`] that
+//! the two OPENs agreed on, and leaves as a [`Message`] whose UPDATE is *validated*: every attribute in it is sound, and
+//! what RFC 7606 made of the others is in [`Update::faults`]. Only an error that the RFCs answer with a NOTIFICATION is an
+//! `Err`. Decoding never panics and never reads beyond what a length field and its enclosing field both allow; indexing
+//! and `unwrap` are denied in this module.
+//!
+//! RFC 4271 (section 4, 6), 4760, 5492, 9072, 6793, 2918, 7313, 4724, 8538, 8654, 7911, 8950, 9003, 4486, 6608, 7606, 7607,
+//! 9234, 9687. Not here: which attributes to send to whom (the speaker), session state (the state machine).
+
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects)]
+
+mod family;
+mod message;
+mod notification;
+
+pub use family::{AfiSafi, FamilySet, SessionContext};
+pub use message::{
+    AddPathMode, Capability, Fault, FaultReason, GracefulRestart, GracefulRestartFamily, Message, Nlri, Open, Reach,
+    RefreshKind, Role, RouteRefresh, Update, Verdict,
+};
+pub use notification::{Cease, ErrorCode, Notification};
