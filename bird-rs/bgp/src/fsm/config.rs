@@ -1,0 +1,125 @@
+//! What a session is configured to be.
+
+use std::time::Duration;
+
+use tortie_net::{Asn, RouterId};
+
+use crate::packet::{FamilySet, Role};
+
+/// Which AS the peer may be in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PeerAs {
+    /// Exactly this one.
+    Exactly(Asn),
+    /// Ours.
+    Internal,
+    /// Any but ours.
+    External,
+}
+
+impl PeerAs {
+    /// May the peer be in `asn` when we are in `local`?
+    pub fn allows(self, asn: Asn, local: Asn) -> bool {
+        match self {
+            PeerAs::Exactly(wanted) => asn == wanted,
+            PeerAs::Internal => asn == local,
+            PeerAs::External => asn != local,
+        }
+    }
+}
+
+/// What we do about graceful restart (BIRD's `graceful restart`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum GracefulRestartMode {
+    /// Nothing: the capability is not sent.
+    Off,
+    /// Keep the peer's routes while it restarts.
+    Aware,
+    /// That, and ask the peer to keep ours.
+    On,
+}
+
+/// Everything the state machine needs to know of a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerConfig {
+    /// The AS we say we are in.
+    pub local_as: Asn,
+    /// The AS the peer must be in.
+    pub peer_as: PeerAs,
+    /// Our identifier.
+    pub router_id: RouterId,
+    /// Never connect, only accept.
+    pub passive: bool,
+    /// Families we offer; never empty.
+    pub families: FamilySet,
+    /// Offer ROUTE-REFRESH.
+    pub route_refresh: bool,
+    /// Offer BoRR and EoRR too.
+    pub enhanced_route_refresh: bool,
+    /// Offer messages of up to 65,535 octets.
+    pub extended_messages: bool,
+    /// Offer IPv6 next hops for IPv4 routes.
+    pub ext_next_hop: bool,
+    /// Offer to receive several paths for these families.
+    pub add_path_rx: FamilySet,
+    /// Offer to send several paths for these families.
+    pub add_path_tx: FamilySet,
+    /// Our role, if we announce one.
+    pub role: Option<Role>,
+    /// Refuse a peer that announces no role.
+    pub require_role: bool,
+    /// Graceful restart.
+    pub graceful_restart: GracefulRestartMode,
+    /// How long the peer should keep our routes, at most 4095 s.
+    pub restart_time: Duration,
+    /// How long stale routes may live after the session is back, should the peer never say that its table is complete.
+    pub stale_time: Duration,
+    /// Hold time we offer: 0 or at least 3 s, whole seconds.
+    pub hold_time: Duration,
+    /// Hold time until the OPEN arrives.
+    pub startup_hold_time: Duration,
+    /// Between KEEPALIVEs. `None`: a third of the hold time that was agreed on.
+    pub keepalive_time: Option<Duration>,
+    /// Before the first attempt to connect.
+    pub connect_delay: Duration,
+    /// How long an attempt to connect may take, and the time between attempts.
+    pub connect_retry: Duration,
+    /// The pause after an error: from the first to the second, doubling with every error.
+    pub error_wait: (Duration, Duration),
+    /// An error that long ago counts no more for doubling.
+    pub error_forget: Duration,
+    /// How long the peer may take none of our bytes. `None`: the longer of 8 minutes and twice the hold time.
+    pub send_hold_time: Option<Duration>,
+}
+
+impl PeerConfig {
+    /// BIRD's defaults, for the values that have one.
+    pub fn new(local_as: Asn, peer_as: PeerAs, router_id: RouterId, families: FamilySet) -> Self {
+        PeerConfig {
+            local_as,
+            peer_as,
+            router_id,
+            passive: false,
+            families,
+            route_refresh: true,
+            enhanced_route_refresh: true,
+            extended_messages: false,
+            ext_next_hop: false,
+            add_path_rx: FamilySet::EMPTY,
+            add_path_tx: FamilySet::EMPTY,
+            role: None,
+            require_role: false,
+            graceful_restart: GracefulRestartMode::Aware,
+            restart_time: Duration::from_secs(120),
+            stale_time: Duration::from_secs(360),
+            hold_time: Duration::from_secs(240),
+            startup_hold_time: Duration::from_secs(240),
+            keepalive_time: None,
+            connect_delay: Duration::from_secs(5),
+            connect_retry: Duration::from_secs(120),
+            error_wait: (Duration::from_secs(60), Duration::from_secs(300)),
+            error_forget: Duration::from_secs(300),
+            send_hold_time: None,
+        }
+    }
+}
