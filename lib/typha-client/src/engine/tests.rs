@@ -1,0 +1,220 @@
+use super::*;
+use tortie_proto::sync::{InSync, Ping, SnapshotBegin, Welcome};
+
+fn server(message: ServerMsg) -> ServerMessage {
+    ServerMessage { message: Some(message) }
+}
+
+fn welcome(cluster: &str) -> ServerMessage {
+    let hello = Hello::new("typha", "", "t");
+    server(ServerMsg::Welcome(Welcome {
+        hello: Some(hello),
+        cluster_id: cluster.into(),
+    }))
+}
+
+fn begin(revision: u64) -> ServerMessage {
+    server(ServerMsg::SnapshotBegin(SnapshotBegin { revision }))
+}
+
+fn batch(revision: u64, changes: &[(&str, u64, Option<&str>)]) -> ServerMessage {
+    let changes = changes.iter().map(|(key, revision, value)| Change {
+        key: (*key).into(),
+        revision: *revision,
+        value: value.map(|v| v.as_bytes().to_vec()),
+    });
+    server(ServerMsg::Batch(Batch {
+        revision,
+        changes: changes.collect(),
+    }))
+}
+
+fn in_sync(revision: u64) -> ServerMessage {
+    server(ServerMsg::InSync(InSync { revision }))
+}
+
+fn set(key: &str, revision: u64, value: &str) -> SyncEvent {
+    SyncEvent::Delta(Delta::Set(
+        key.into(),
+        Versioned {
+            value: Bytes::copy_from_slice(value.as_bytes()),
+            revision,
+        },
+    ))
+}
+
+fn delete(key: &str) -> SyncEvent {
+    SyncEvent::Delta(Delta::Delete(key.into()))
+}
+
+fn synced(revision: u64) -> [SyncEvent; 2] {
+    [
+        SyncEvent::Status(SyncStatus::InSync { revision }),
+        SyncEvent::Delta(Delta::InSync),
+    ]
+}
+
+fn open(engine: &mut Engine) -> Option<sync::Position> {
+    match engine.open(Hello::new("felix", "n1", "1")).message {
+        Some(ClientMsg::Open(open)) => open.resume,
+        other => panic!("not an open: {other:?}"),
+    }
+}
+
+fn feed(engine: &mut Engine, messages: impl IntoIterator<Item = ServerMessage>) {
+    for message in messages {
+        engine.handle(message).unwrap();
+    }
+}
+
+fn events(engine: &mut Engine) -> Vec<SyncEvent> {
+    std::iter::from_fn(|| engine.next_event()).collect()
+}
+
+/// An engine in sync with cluster c at revision 5, holding a and b.
+fn at_five() -> Engine {
+    let mut engine = Engine::new(vec![]);
+    assert_eq!(open(&mut engine), None);
+    let snapshot = batch(5, &[("a", 3, Some("1")), ("b", 5, Some("1"))]);
+    feed(&mut engine, [welcome("c"), begin(5), snapshot, in_sync(5)]);
+    let mut expected = vec![set("a", 3, "1"), set("b", 5, "1")];
+    expected.extend(synced(5));
+    assert_eq!(events(&mut engine), expected);
+    engine
+}
+
+#[test]
+fn resumes_where_it_was_and_says_only_what_is_new() {
+    let mut engine = at_five();
+    feed(&mut engine, [batch(7, &[("a", 7, None)])]);
+    assert_eq!(events(&mut engine), [delete("a")]);
+    engine.closed();
+    let resume = open(&mut engine).unwrap();
+    assert_eq!((resume.cluster_id.as_str(), resume.revision), ("c", 7));
+    feed(
+        &mut engine,
+        [welcome("c"), batch(8, &[("b", 8, Some("2"))]), in_sync(8)],
+    );
+    let mut expected = vec![set("b", 8, "2")];
+    expected.extend(synced(8));
+    assert_eq!(events(&mut engine), expected);
+}
+
+#[test]
+fn a_broken_snapshot_leaves_no_trace() {
+    let mut engine = at_five();
+    engine.closed();
+    open(&mut engine);
+    feed(
+        &mut engine,
+        [welcome("other"), begin(1), batch(1, &[("x", 1, Some("1"))])],
+    );
+    assert_eq!(events(&mut engine), []);
+    engine.closed();
+    assert_eq!(open(&mut engine).unwrap().revision, 5);
+    feed(&mut engine, [welcome("c"), in_sync(5)]);
+    assert_eq!(events(&mut engine), synced(5));
+    assert_eq!(engine.entries().count(), 2);
+}
+
+#[test]
+fn a_new_cluster_replaces_the_old_one_when_its_snapshot_is_whole() {
+    let mut engine = at_five();
+    engine.closed();
+    open(&mut engine);
+    feed(
+        &mut engine,
+        [welcome("new"), begin(1), batch(1, &[("b", 1, Some("1"))]), in_sync(1)],
+    );
+    let mut expected = vec![set("b", 1, "1"), delete("a")];
+    expected.extend(synced(1));
+    assert_eq!(events(&mut engine), expected);
+    assert_eq!(engine.position().unwrap().cluster_id, "new");
+}
+
+#[test]
+fn an_older_state_of_the_same_cluster_is_refused() {
+    let mut engine = at_five();
+    engine.closed();
+    open(&mut engine);
+    engine.handle(welcome("c")).unwrap();
+    let refused = engine.handle(begin(4)).unwrap_err();
+    assert!(
+        refused
+            .to_string()
+            .contains("offers revision 4 of cluster c, revision 5 is held"),
+        "{refused}"
+    );
+    assert_eq!(engine.handle(batch(4, &[])), Err(ProtocolError::OutOfTurn("a batch")));
+    assert_eq!(events(&mut engine), []);
+    assert_eq!(engine.entries().count(), 2);
+}
+
+#[test]
+fn changes_of_another_cluster_are_never_applied_to_what_is_held() {
+    let mut engine = at_five();
+    engine.closed();
+    open(&mut engine);
+    engine.handle(welcome("other")).unwrap();
+    assert_eq!(
+        engine.handle(batch(6, &[("a", 6, None)])),
+        Err(ProtocolError::OutOfTurn("a batch"))
+    );
+    assert_eq!(engine.entries().count(), 2);
+}
+
+#[test]
+fn a_slow_client_is_brought_forward_by_a_snapshot_on_the_same_connection() {
+    let mut engine = at_five();
+    feed(&mut engine, [begin(9), batch(9, &[("b", 9, Some("2"))]), in_sync(9)]);
+    let mut expected = vec![set("b", 9, "2"), delete("a")];
+    expected.extend(synced(9));
+    assert_eq!(events(&mut engine), expected);
+}
+
+#[test]
+fn a_restored_state_waits_for_typha_and_then_only_the_merged_state_comes_out() {
+    let mut engine = Engine::new(vec![]);
+    let saved = |r| Versioned {
+        value: Bytes::from_static(b"1"),
+        revision: r,
+    };
+    let position = Position {
+        cluster_id: "c".into(),
+        revision: 5,
+    };
+    engine.restore(position, [("a".to_owned(), saved(3)), ("b".to_owned(), saved(5))]);
+    assert_eq!(events(&mut engine), []);
+    assert_eq!(open(&mut engine).unwrap().revision, 5);
+    feed(&mut engine, [welcome("c"), batch(6, &[("a", 6, None)]), in_sync(6)]);
+    let mut expected = vec![set("b", 5, "1")];
+    expected.extend(synced(6));
+    assert_eq!(events(&mut engine), expected);
+}
+
+#[test]
+fn pings_are_answered_with_what_is_applied_and_strangers_are_refused() {
+    let mut engine = at_five();
+    let answer = engine.handle(server(ServerMsg::Ping(Ping { sequence: 4 }))).unwrap();
+    let pong = ClientMessage {
+        message: Some(ClientMsg::Pong(Pong {
+            sequence: 4,
+            revision: 5,
+        })),
+    };
+    assert_eq!(answer, Progress::Answer(pong));
+    assert_eq!(engine.handle(welcome("c")), Err(ProtocolError::OutOfTurn("a welcome")));
+    open(&mut engine);
+    let hello = Hello {
+        major: 9,
+        ..Hello::new("typha", "", "")
+    };
+    let strange = ServerMsg::Welcome(Welcome {
+        hello: Some(hello),
+        cluster_id: "c".into(),
+    });
+    assert!(matches!(
+        engine.handle(server(strange)),
+        Err(ProtocolError::Incompatible(_))
+    ));
+}

@@ -1,0 +1,283 @@
+//! Reads and writes of single keys through typha.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
+use tortie_kit::address::ServiceAddr;
+use tortie_proto::common::Hello;
+use tortie_proto::store::store_client::StoreClient;
+use tortie_proto::store::write_request::{Operation, Precondition};
+use tortie_proto::store::{self, Delete, GetRequest, ListRequest, WriteRequest};
+
+/// How long a call may take unless [`Store::with_timeout`] says otherwise.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The largest answer accepted: a list of every key of a large cluster.
+const MAX_ANSWER: usize = 512 << 20;
+
+/// A stored document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its key.
+    pub key: String,
+    /// The JSON document as it is stored, defaults applied.
+    pub value: Bytes,
+    /// The datastore revision of its last change.
+    pub revision: u64,
+    /// The datastore revision of its creation.
+    pub create_revision: u64,
+}
+
+/// Every document under a prefix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing {
+    /// Sorted by key.
+    pub entries: Vec<Entry>,
+    /// The datastore revision at which this list was true.
+    pub revision: u64,
+}
+
+/// What a write did (or, as a dry run, would have done).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// What is stored now; `None` after a delete.
+    pub entry: Option<Entry>,
+    /// What was there before.
+    pub previous: Option<Entry>,
+    /// The datastore revision after this write.
+    pub revision: u64,
+}
+
+/// Why a call of [`Store`] failed. Each carries a message fit for a person.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The key does not exist.
+    #[error("{0}")]
+    NotFound(String),
+    /// The key to be created exists.
+    #[error("{0}")]
+    AlreadyExists(String),
+    /// The key's revision is not the expected one: read again.
+    #[error("{0}")]
+    Conflict(String),
+    /// The document breaks a rule; names object, field, value and rule.
+    #[error("{0}")]
+    Invalid(String),
+    /// typha or its datastore did not answer. After a write the outcome is unknown: read before writing again.
+    #[error("{0}")]
+    Unavailable(String),
+    /// This client may not do that.
+    #[error("{0}")]
+    Denied(String),
+    /// typha speaks another version of the protocol.
+    #[error("{0}")]
+    Incompatible(String),
+}
+
+/// typha's store. Cheap to clone; connects when used, and again after the connection was lost.
+#[derive(Debug, Clone)]
+pub struct Store {
+    client: StoreClient<Channel>,
+    typha: ServiceAddr,
+    hello: Hello,
+    timeout: Duration,
+    dry_run: bool,
+}
+
+impl Store {
+    /// The store of the typha at this address. Must be called inside a tokio runtime.
+    pub fn new(typha: ServiceAddr, hello: Hello) -> Self {
+        let client = StoreClient::new(typha.channel_lazy()).max_decoding_message_size(MAX_ANSWER);
+        Store {
+            client,
+            typha,
+            hello,
+            timeout: DEFAULT_TIMEOUT,
+            dry_run: false,
+        }
+    }
+
+    /// The same store with another limit for each call.
+    #[must_use]
+    pub fn with_timeout(&self, timeout: Duration) -> Self {
+        Store {
+            timeout,
+            ..self.clone()
+        }
+    }
+
+    /// The same store, whose writes are validated and compared but change nothing.
+    #[must_use]
+    pub fn dry_run(&self) -> Self {
+        Store {
+            dry_run: true,
+            ..self.clone()
+        }
+    }
+
+    /// One document.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], or any that concerns the connection.
+    pub async fn get(&self, key: &str) -> Result<Entry, StoreError> {
+        let request = self.request(GetRequest {
+            hello: self.hello(),
+            key: key.to_owned(),
+        });
+        let mut client = self.client.clone();
+        let answer = client.get(request).await.map_err(|s| self.error(s))?.into_inner();
+        self.check(answer.hello.as_ref())?;
+        answer
+            .entry
+            .map(Entry::from)
+            .ok_or_else(|| self.broken("a get without an entry"))
+    }
+
+    /// Every document whose key starts with `prefix`. A collection's prefix ends in `/`.
+    ///
+    /// # Errors
+    /// Any that concerns the connection.
+    pub async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
+        let request = self.request(ListRequest {
+            hello: self.hello(),
+            prefix: prefix.to_owned(),
+        });
+        let mut client = self.client.clone();
+        let answer = client.list(request).await.map_err(|s| self.error(s))?.into_inner();
+        self.check(answer.hello.as_ref())?;
+        let entries = answer.entries.into_iter().map(Entry::from).collect();
+        Ok(Listing {
+            entries,
+            revision: answer.revision,
+        })
+    }
+
+    /// Stores a document under a key that must not exist.
+    ///
+    /// # Errors
+    /// [`StoreError::AlreadyExists`], [`StoreError::Invalid`], or any that concerns the connection.
+    pub async fn create(&self, key: &str, json: impl Into<Vec<u8>>) -> Result<Written, StoreError> {
+        self.write(key, Operation::Put(json.into()), Some(Precondition::Absent(true)))
+            .await
+    }
+
+    /// Replaces a document whose last change is `revision`.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`], [`StoreError::NotFound`], [`StoreError::Invalid`], or any that concerns the connection.
+    pub async fn update(&self, key: &str, json: impl Into<Vec<u8>>, revision: u64) -> Result<Written, StoreError> {
+        self.write(key, Operation::Put(json.into()), Some(Precondition::Revision(revision)))
+            .await
+    }
+
+    /// Stores a document, whatever was there.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`], or any that concerns the connection.
+    pub async fn put(&self, key: &str, json: impl Into<Vec<u8>>) -> Result<Written, StoreError> {
+        self.write(key, Operation::Put(json.into()), None).await
+    }
+
+    /// Deletes a document; with a revision, only when its last change is that one.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Conflict`], [`StoreError::Invalid`], or any that concerns the connection.
+    pub async fn delete(&self, key: &str, revision: Option<u64>) -> Result<Written, StoreError> {
+        self.write(key, Operation::Delete(Delete {}), revision.map(Precondition::Revision))
+            .await
+    }
+
+    async fn write(
+        &self,
+        key: &str,
+        operation: Operation,
+        precondition: Option<Precondition>,
+    ) -> Result<Written, StoreError> {
+        let request = self.request(WriteRequest {
+            hello: self.hello(),
+            key: key.to_owned(),
+            dry_run: self.dry_run,
+            operation: Some(operation),
+            precondition,
+        });
+        let mut client = self.client.clone();
+        let answer = client.write(request).await.map_err(|s| self.error(s))?.into_inner();
+        self.check(answer.hello.as_ref())?;
+        let (entry, previous) = (answer.entry.map(Entry::from), answer.previous.map(Entry::from));
+        Ok(Written {
+            entry,
+            previous,
+            revision: answer.revision,
+        })
+    }
+
+    fn hello(&self) -> Option<Hello> {
+        Some(self.hello.clone())
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.set_timeout(self.timeout);
+        request
+    }
+
+    fn check(&self, theirs: Option<&Hello>) -> Result<(), StoreError> {
+        match Hello::check(theirs) {
+            Ok(_) => Ok(()),
+            Err(e) => Err(StoreError::Incompatible(format!("typha at {}: {e}", self.typha))),
+        }
+    }
+
+    fn broken(&self, what: &str) -> StoreError {
+        StoreError::Unavailable(format!("typha at {} answered {what}", self.typha))
+    }
+
+    fn error(&self, status: Status) -> StoreError {
+        let said = status.message().to_owned();
+        match status.code() {
+            Code::NotFound => StoreError::NotFound(said),
+            Code::AlreadyExists => StoreError::AlreadyExists(said),
+            Code::Aborted => StoreError::Conflict(said),
+            Code::InvalidArgument => StoreError::Invalid(said),
+            Code::PermissionDenied | Code::Unauthenticated => StoreError::Denied(said),
+            Code::FailedPrecondition | Code::Unimplemented => StoreError::Incompatible(said),
+            // tonic cancels the call by itself when the time set on the request is over.
+            Code::Cancelled | Code::DeadlineExceeded => StoreError::Unavailable(format!(
+                "typha at {}: no answer within {} ms",
+                self.typha,
+                self.timeout.as_millis()
+            )),
+            Code::Unavailable
+            | Code::Unknown
+            | Code::Internal
+            | Code::ResourceExhausted
+            | Code::DataLoss
+            | Code::OutOfRange
+            | Code::Ok => StoreError::Unavailable(format!("typha at {}: {}", self.typha, innermost(&status))),
+        }
+    }
+}
+
+impl From<store::Entry> for Entry {
+    fn from(e: store::Entry) -> Self {
+        Entry {
+            key: e.key,
+            value: e.value.into(),
+            revision: e.revision,
+            create_revision: e.create_revision,
+        }
+    }
+}
+
+/// What went wrong in the end: a transport error wraps the reason ("Connection refused") several times.
+pub(crate) fn innermost(status: &Status) -> String {
+    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(status);
+    let mut said = status.message().to_owned();
+    while let Some(e) = cause {
+        said = e.to_string();
+        cause = e.source();
+    }
+    said
+}
