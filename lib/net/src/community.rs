@@ -42,8 +42,12 @@ impl FromStr for Community {
     type Err = BadCommunity;
 
     fn from_str(s: &str) -> Result<Self, BadCommunity> {
-        let halves = s.split_once(':').and_then(|(h, l)| Some((h.parse().ok()?, l.parse().ok()?)));
-        halves.map(|(h, l)| Community::new(h, l)).ok_or_else(|| BadCommunity(s.to_owned()))
+        let halves = s
+            .split_once(':')
+            .and_then(|(h, l)| Some((h.parse().ok()?, l.parse().ok()?)));
+        halves
+            .map(|(h, l)| Community::new(h, l))
+            .ok_or_else(|| BadCommunity(s.to_owned()))
     }
 }
 

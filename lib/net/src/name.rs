@@ -35,7 +35,11 @@ impl FromStr for NodeName {
                 && b.first().is_some_and(|&c| alnum(c))
                 && b.last().is_some_and(|&c| alnum(c))
         };
-        if s.len() <= 253 && s.split('.').all(label) { Ok(NodeName(s.into())) } else { Err(BadNodeName(s.to_owned())) }
+        if s.len() <= 253 && s.split('.').all(label) {
+            Ok(NodeName(s.into()))
+        } else {
+            Err(BadNodeName(s.to_owned()))
+        }
     }
 }
 

@@ -64,6 +64,7 @@ mod sealed {
 }
 
 /// An address family, by its prefix type. Code in cores is generic over this, never written twice.
+#[allow(clippy::len_without_is_empty)] // A prefix's length is no count of things.
 pub trait Family: sealed::Sealed + Copy + Ord + Hash + fmt::Debug + fmt::Display + Send + Sync + 'static {
     /// Bits of an address: 32 or 128.
     const BITS: u8;
@@ -102,12 +103,18 @@ impl Prefix4 {
         if len > 32 {
             return Err(BadPrefix::Length { len, max: 32 });
         }
-        Ok(Prefix4 { addr: u32::from(addr) & mask4(len), len })
+        Ok(Prefix4 {
+            addr: u32::from(addr) & mask4(len),
+            len,
+        })
     }
 
     /// A single address.
     pub fn host(addr: Ipv4Addr) -> Self {
-        Prefix4 { addr: u32::from(addr), len: 32 }
+        Prefix4 {
+            addr: u32::from(addr),
+            len: 32,
+        }
     }
 
     /// The network address.
@@ -125,12 +132,18 @@ impl Prefix6 {
         if len > 128 {
             return Err(BadPrefix::Length { len, max: 128 });
         }
-        Ok(Prefix6 { addr: u128::from(addr) & mask6(len), len })
+        Ok(Prefix6 {
+            addr: u128::from(addr) & mask6(len),
+            len,
+        })
     }
 
     /// A single address.
     pub fn host(addr: Ipv6Addr) -> Self {
-        Prefix6 { addr: u128::from(addr), len: 128 }
+        Prefix6 {
+            addr: u128::from(addr),
+            len: 128,
+        }
     }
 
     /// The network address.
@@ -207,7 +220,11 @@ impl Prefix {
     /// [`BadPrefix::Length`], or [`BadPrefix::HostBits`] naming the network.
     pub fn canonical(addr: IpAddr, len: u8) -> Result<Self, BadPrefix> {
         let network = Prefix::new(addr, len)?;
-        if network.addr() == addr { Ok(network) } else { Err(BadPrefix::HostBits { addr, len, network }) }
+        if network.addr() == addr {
+            Ok(network)
+        } else {
+            Err(BadPrefix::HostBits { addr, len, network })
+        }
     }
 
     /// A single address.
@@ -369,9 +386,21 @@ mod tests {
     #[test]
     fn host_bits_are_refused_and_the_network_named() {
         let e = "10.1.2.3/24".parse::<Prefix>().unwrap_err();
-        assert_eq!(e.to_string(), "10.1.2.3/24 has bits set beyond its length: the network is 10.1.2.0/24");
+        assert_eq!(
+            e.to_string(),
+            "10.1.2.3/24 has bits set beyond its length: the network is 10.1.2.0/24"
+        );
         assert_eq!(Prefix::parse_with_address("10.1.2.3/24").unwrap().1, p("10.1.2.0/24"));
-        for bad in ["10.0.0.0", "10.0.0.0/33", "10.0.0.0/+8", "::/129", "10.0.0/8", "/", "10.0.0.0/", "10.0.0.0/008x"] {
+        for bad in [
+            "10.0.0.0",
+            "10.0.0.0/33",
+            "10.0.0.0/+8",
+            "::/129",
+            "10.0.0/8",
+            "/",
+            "10.0.0.0/",
+            "10.0.0.0/008x",
+        ] {
             assert!(bad.parse::<Prefix>().is_err(), "{bad}");
         }
     }

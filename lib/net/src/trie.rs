@@ -43,13 +43,22 @@ fn truncate(bits: u128, len: u8) -> u128 {
 impl<V> Node<V> {
     fn leaf(prefix: Prefix, value: V) -> Box<Self> {
         let (bits, len) = key(prefix);
-        Box::new(Node { bits, len, entry: Some((prefix, value)), children: [None, None] })
+        Box::new(Node {
+            bits,
+            len,
+            entry: Some((prefix, value)),
+            children: [None, None],
+        })
     }
 }
 
 impl<V> Default for PrefixMap<V> {
     fn default() -> Self {
-        PrefixMap { v4: None, v6: None, len: 0 }
+        PrefixMap {
+            v4: None,
+            v6: None,
+            len: 0,
+        }
     }
 }
 
@@ -86,8 +95,12 @@ impl<V> PrefixMap<V> {
             let node_len = slot.as_ref().map_or(0, |n| n.len);
             if shared < node_len {
                 // The new prefix leaves the path inside this node: split it.
-                let mut fork =
-                    Box::new(Node { bits: truncate(k.0, shared), len: shared, entry: None, children: [None, None] });
+                let mut fork = Box::new(Node {
+                    bits: truncate(k.0, shared),
+                    len: shared,
+                    entry: None,
+                    children: [None, None],
+                });
                 if let Some(old) = slot.take() {
                     let side = bit(old.bits, shared);
                     fork.children[side] = Some(old);
@@ -101,7 +114,7 @@ impl<V> PrefixMap<V> {
                 self.len += 1;
                 return None;
             }
-            let Some(node) = slot.as_mut() else { return None };
+            let node = slot.as_mut()?;
             if node_len == k.1 {
                 let old = node.entry.replace((prefix, value));
                 self.len += usize::from(old.is_none());
@@ -148,7 +161,11 @@ impl<V> PrefixMap<V> {
                     next = None;
                     return None;
                 }
-                next = if node.len < k.1 { node.children[bit(k.0, node.len)].as_deref() } else { None };
+                next = if node.len < k.1 {
+                    node.children[bit(k.0, node.len)].as_deref()
+                } else {
+                    None
+                };
                 if let Some((p, v)) = &node.entry {
                     return Some((*p, v));
                 }
@@ -169,7 +186,9 @@ impl<V> PrefixMap<V> {
                 break;
             }
         }
-        Walk { stack: node.into_iter().collect() }
+        Walk {
+            stack: node.into_iter().collect(),
+        }
     }
 
     /// Every entry, IPv4 first, sorted by address and then by length.
@@ -266,8 +285,17 @@ mod tests {
         for s in ["10.0.0.1/32", "fd00::1/128", "0.0.0.0/0", "::/0"] {
             map.insert(s.parse().unwrap(), s);
         }
-        assert_eq!(map.longest_match("10.0.0.1/32".parse().unwrap()).unwrap().1, &"10.0.0.1/32");
-        assert_eq!(map.longest_match("10.0.0.2/32".parse().unwrap()).unwrap().1, &"0.0.0.0/0");
-        assert_eq!(map.longest_match("fd00::1/128".parse().unwrap()).unwrap().1, &"fd00::1/128");
+        assert_eq!(
+            map.longest_match("10.0.0.1/32".parse().unwrap()).unwrap().1,
+            &"10.0.0.1/32"
+        );
+        assert_eq!(
+            map.longest_match("10.0.0.2/32".parse().unwrap()).unwrap().1,
+            &"0.0.0.0/0"
+        );
+        assert_eq!(
+            map.longest_match("fd00::1/128".parse().unwrap()).unwrap().1,
+            &"fd00::1/128"
+        );
     }
 }

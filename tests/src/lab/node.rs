@@ -1,0 +1,176 @@
+//! A cluster node: a namespace with felix, bird-rs and confd.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::process::{fresh_log, run};
+use super::{Daemon, Lab, Netns, binary};
+
+/// A node and its three daemons.
+#[derive(Debug)]
+pub struct Node {
+    name: String,
+    ns: Netns,
+    dir: PathBuf,
+    /// Programs the kernel.
+    pub felix: Daemon,
+    /// Speaks BGP.
+    pub bird: Daemon,
+    /// Renders bird-rs's configuration.
+    pub confd: Daemon,
+}
+
+impl Node {
+    /// Starts the daemons of node `name` in `ns`; they find typha at `typha`.
+    pub(super) fn start(lab: &Lab, name: &str, ns: Netns, typha: &str) -> Result<Node> {
+        let dir = lab.folder(name)?;
+        let start = |daemon: &str, command: Vec<String>| {
+            let log = dir.join(format!("{daemon}.log"));
+            fresh_log(&log)?;
+            Daemon::start(daemon, &ns, command, log)
+        };
+        let bird = start("bird-rs", bird_command(&dir)?)?;
+        let felix = start("felix", felix_command(&dir, name, typha)?)?;
+        let confd = start("confd", confd_command(&dir, name, typha)?)?;
+        Ok(Node {
+            name: name.to_owned(),
+            ns,
+            dir,
+            felix,
+            bird,
+            confd,
+        })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its network namespace.
+    pub fn ns(&self) -> &Netns {
+        &self.ns
+    }
+
+    /// The folder of its sockets, state and logs.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where its felix answers.
+    pub fn felix_addr(&self) -> String {
+        felix_addr(&self.dir)
+    }
+
+    /// Where its bird-rs answers.
+    pub fn bird_addr(&self) -> String {
+        bird_addr(&self.dir)
+    }
+
+    /// The three daemons, by name.
+    pub fn daemons(&mut self) -> [&mut Daemon; 3] {
+        [&mut self.felix, &mut self.bird, &mut self.confd]
+    }
+
+    /// One of the daemons: `felix`, `bird-rs` or `confd`.
+    ///
+    /// # Errors
+    /// When there is none of this name.
+    pub fn daemon(&mut self, name: &str) -> Result<&mut Daemon> {
+        self.daemons()
+            .into_iter()
+            .find(|d| d.name() == name)
+            .with_context(|| format!("no daemon {name}"))
+    }
+
+    /// `tortiectl node status` for this node, as a person sees it.
+    ///
+    /// # Errors
+    /// When the command fails.
+    pub fn status(&self) -> Result<String> {
+        run(&[
+            &binary("tortiectl")?.display().to_string(),
+            "node",
+            "status",
+            "--bird",
+            &self.bird_addr(),
+        ])
+    }
+
+    /// How many of its BGP sessions are established, and how many there are.
+    ///
+    /// # Errors
+    /// When bird-rs does not answer.
+    pub fn sessions(&self) -> Result<(usize, usize)> {
+        let ctl = binary("tortiectl")?.display().to_string();
+        let text = run(&[&ctl, "node", "status", "--bird", &self.bird_addr(), "-o", "json"])?;
+        let status: Value = serde_json::from_str(&text).with_context(|| format!("not JSON: {text}"))?;
+        let peers = status["peers"].as_array().context("no peers in the status")?;
+        Ok((peers.iter().filter(|p| p["info"] == "Established").count(), peers.len()))
+    }
+}
+
+fn felix_addr(dir: &Path) -> String {
+    format!("unix:{}", dir.join("felix.sock").display())
+}
+
+fn bird_addr(dir: &Path) -> String {
+    format!("unix:{}", dir.join("bird.sock").display())
+}
+
+fn path(dir: &Path, file: &str) -> String {
+    dir.join(file).display().to_string()
+}
+
+/// The command line of a bird-rs whose files are in `dir`.
+fn bird_command(dir: &Path) -> Result<Vec<String>> {
+    let program = binary("bird-rs")?.display().to_string();
+    let (conf, grpc) = (path(dir, "bird.conf"), bird_addr(dir));
+    let ctl = path(dir, "bird.ctl");
+    Ok([&program, "-c", &conf, "--grpc", &grpc, "-s", &ctl]
+        .map(str::to_owned)
+        .to_vec())
+}
+
+/// The command line of a felix whose files are in `dir`.
+pub(super) fn felix_command(dir: &Path, node: &str, typha: &str) -> Result<Vec<String>> {
+    let program = binary("felix")?.display().to_string();
+    let (bird, socket, state) = (bird_addr(dir), felix_addr(dir), path(dir, "felix-state"));
+    std::fs::create_dir_all(&state)?;
+    let args = [
+        &program,
+        "--node",
+        node,
+        "--typha",
+        typha,
+        "--bird",
+        &bird,
+        "--socket",
+        &socket,
+        "--state-dir",
+        &state,
+    ];
+    Ok(args.map(str::to_owned).to_vec())
+}
+
+fn confd_command(dir: &Path, node: &str, typha: &str) -> Result<Vec<String>> {
+    let program = binary("confd")?.display().to_string();
+    let (bird, output, state) = (bird_addr(dir), path(dir, "bird.conf"), path(dir, "confd-state"));
+    std::fs::create_dir_all(&state)?;
+    let args = [
+        &program,
+        "--node",
+        node,
+        "--typha",
+        typha,
+        "--bird",
+        &bird,
+        "--output",
+        &output,
+        "--state-dir",
+        &state,
+    ];
+    Ok(args.map(str::to_owned).to_vec())
+}

@@ -1,0 +1,127 @@
+//! The top-of-rack router: in another AS, on the nodes' segment.
+
+use std::net::IpAddr;
+
+use anyhow::{Result, bail};
+
+use super::bird::{StockBird, start_bird_rs};
+use super::node::felix_command;
+use super::process::fresh_log;
+use super::{Daemon, Lab, Netns};
+
+/// Its AS number.
+const AS: u32 = 65001;
+/// A network behind it, so that the nodes have something to learn.
+const BEHIND: &str = "198.51.100.0/24";
+
+/// The router and what runs it.
+#[derive(Debug)]
+pub struct Tor {
+    /// Its network namespace.
+    pub ns: Netns,
+    /// Its address on the segment.
+    pub address: IpAddr,
+    software: Software,
+}
+
+#[derive(Debug)]
+enum Software {
+    Stock(StockBird),
+    /// bird-rs, with a felix that writes what it learns to the kernel.
+    Ours {
+        bird: Daemon,
+        felix: Daemon,
+    },
+}
+
+impl Tor {
+    /// Starts it in `ns` with `address`, expecting the nodes at `neighbors` in `node_as`. Stock BIRD when installed.
+    pub(super) fn start(
+        lab: &Lab,
+        ns: Netns,
+        address: IpAddr,
+        nodes: &[IpAddr],
+        node_as: u32,
+        typha: &str,
+    ) -> Result<Tor> {
+        let software = if StockBird::installed() {
+            Software::Stock(StockBird::start(
+                lab,
+                &ns,
+                "tor",
+                &config(address, nodes, node_as, KERNEL_STOCK),
+            )?)
+        } else {
+            let bird = start_bird_rs(lab, &ns, "tor", &config(address, nodes, node_as, KERNEL_OURS))?;
+            let dir = lab.folder("tor")?;
+            let log = dir.join("felix.log");
+            fresh_log(&log)?;
+            let felix = Daemon::start("felix", &ns, felix_command(&dir, "tor", typha)?, log)?;
+            Software::Ours { bird, felix }
+        };
+        Ok(Tor { ns, address, software })
+    }
+
+    /// What runs it, for people.
+    pub fn software(&self) -> &'static str {
+        match self.software {
+            Software::Stock(_) => "stock BIRD 2",
+            Software::Ours { .. } => "bird-rs + felix",
+        }
+    }
+
+    /// Its AS number.
+    pub fn asn(&self) -> u32 {
+        AS
+    }
+
+    /// The network it announces.
+    pub fn behind(&self) -> &'static str {
+        BEHIND
+    }
+
+    /// The daemons that run it.
+    pub fn daemons(&self) -> Vec<&Daemon> {
+        match &self.software {
+            Software::Stock(bird) => vec![&bird.daemon],
+            Software::Ours { bird, felix } => vec![bird, felix],
+        }
+    }
+
+    /// What `birdc ARGS` prints there.
+    ///
+    /// # Errors
+    /// When it is not stock BIRD, or does not answer.
+    pub fn birdc(&self, args: &[&str]) -> Result<String> {
+        match &self.software {
+            Software::Stock(bird) => bird.birdc(args),
+            Software::Ours { .. } => bail!("this ToR runs bird-rs; birdc needs stock BIRD (make deps)"),
+        }
+    }
+}
+
+/// Stock BIRD writes the kernel itself and keeps the routes when it restarts.
+const KERNEL_STOCK: &str = "protocol kernel { persist; ipv4 { import none; export where source = RTS_BGP; }; }\n";
+/// In the suite felix does.
+const KERNEL_OURS: &str = "protocol felix { ipv4 { export where source = RTS_BGP; }; }\n";
+
+fn config(address: IpAddr, nodes: &[IpAddr], node_as: u32, kernel: &str) -> String {
+    let mut text = format!(
+        "# The top-of-rack router of the laboratory.\n\
+         router id {address};\n\
+         log stderr all;\n\
+         protocol device {{ scan time 10; }}\n\
+         protocol direct {{ ipv4; }}\n\
+         {kernel}\
+         protocol static behind {{ ipv4; route {BEHIND} blackhole; }}\n"
+    );
+    for (i, node) in nodes.iter().enumerate() {
+        text.push_str(&format!(
+            "protocol bgp node{} {{\n    local {address} as {AS};\n    neighbor {node} as {node_as};\n    \
+             connect delay time 1; connect retry time 2; error wait time 1, 5;\n    graceful restart on;\n    \
+             ipv4 {{ import all; export where source = RTS_STATIC; }};\n}}\n",
+            i + 1
+        ));
+    }
+    text
+}
