@@ -1,1 +1,24 @@
-//! projectcalico.org/v3 resources: keys, values, selectors, defaults, validation.
+//! The resources of `projectcalico.org/v3`: typed keys and values, selectors, defaults, validation.
+//!
+//! * [`Key`] is a datastore key (Calico's etcd layout), [`decode`] gives the [`Object`] stored under it.
+//! * [`resource`] has the specifications, [`ipam`] the IPAM documents, [`selector`] the selector language.
+//!
+//! Pure: no IO, no clock. What is stored by a newer program survives: unknown fields are kept through a read and a write.
+
+#![warn(missing_docs)]
+
+pub mod ipam;
+pub mod key;
+mod kind;
+mod meta;
+mod object;
+pub mod resource;
+mod scalar;
+pub mod selector;
+
+pub use key::{Key, Owner};
+pub use kind::Kind;
+pub use meta::{API_VERSION, Extra, Meta, Resource, Spec};
+pub use object::{DecodeError, Object, decode, decode_value};
+pub use scalar::{BadDuration, BadPeerAddr, BadText, GoDuration, InterfaceAddr, PeerAddr};
+pub use selector::Selector;

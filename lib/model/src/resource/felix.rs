@@ -1,0 +1,106 @@
+//! FelixConfiguration: settings of felix for the whole cluster (`default`), one node (`node.<name>`), or selected nodes.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ProgramClusterRoutes, Switch};
+use crate::kind::Kind;
+use crate::meta::{Extra, Resource, Spec};
+use crate::scalar::{GoDuration, text};
+use crate::selector::Selector;
+
+/// Settings of felix.
+pub type FelixConfiguration = Resource<FelixConfigurationSpec>;
+
+/// The settings felix acts on today. Calico has about 190; the others are kept untyped in `extra`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FelixConfigurationSpec {
+    /// Nodes it is for, when its name says neither `default` nor `node.<name>`.
+    #[serde(default, with = "text", skip_serializing_if = "Option::is_none")]
+    pub node_selector: Option<Selector>,
+    /// Log level, as written.
+    #[serde(default, with = "text", skip_serializing_if = "Option::is_none")]
+    pub log_severity_screen: Option<String>,
+    /// How often kernel routes are compared with what they should be.
+    #[serde(default, with = "text", skip_serializing_if = "Option::is_none")]
+    pub route_refresh_interval: Option<GoDuration>,
+    /// How often interfaces are compared with what they should be.
+    #[serde(default, with = "text", skip_serializing_if = "Option::is_none")]
+    pub interface_refresh_interval: Option<GoDuration>,
+    /// Source address of routes to local workloads.
+    #[serde(default, with = "text", skip_serializing_if = "Option::is_none")]
+    pub device_route_source_address: Option<IpAddr>,
+    /// The same for IPv6.
+    #[serde(
+        default,
+        rename = "deviceRouteSourceAddressIPv6",
+        with = "text",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub device_route_source_address_ipv6: Option<IpAddr>,
+    /// Kernel protocol number of routes to local workloads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_route_protocol: Option<u8>,
+    /// Remove foreign routes to workload interfaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remove_external_routes: Option<bool>,
+    /// Which pools' routes felix programs. In Tortie it programs them all; kept for compatibility.
+    #[serde(default, with = "text", skip_serializing_if = "Option::is_none")]
+    pub program_cluster_routes: Option<ProgramClusterRoutes>,
+    /// Turn IP forwarding on.
+    #[serde(
+        default,
+        rename = "ipForwarding",
+        with = "text",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub ip_forwarding: Option<Switch>,
+    /// Kernel metric of IPv4 routes; absent means 1024.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv4_normal_route_priority: Option<u32>,
+    /// Kernel metric of IPv6 routes; absent means 1024.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_normal_route_priority: Option<u32>,
+    /// Prefix of workload interfaces' names; absent means `cali`.
+    #[serde(default, with = "text", skip_serializing_if = "Option::is_none")]
+    pub interface_prefix: Option<String>,
+    /// Does the cluster use IPv6? Absent means yes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_support: Option<bool>,
+    /// Make the IPIP device; absent means when a pool wants it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipip_enabled: Option<bool>,
+    /// MTU of the IPIP device; 0 or absent means by the underlay.
+    #[serde(default, rename = "ipipMTU", skip_serializing_if = "Option::is_none")]
+    pub ipip_mtu: Option<u32>,
+    /// Make the VXLAN device; absent means when a pool wants it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vxlan_enabled: Option<bool>,
+    /// MTU of the VXLAN device; 0 or absent means by the underlay.
+    #[serde(default, rename = "vxlanMTU", skip_serializing_if = "Option::is_none")]
+    pub vxlan_mtu: Option<u32>,
+    /// MTU of the IPv6 VXLAN device; 0 or absent means by the underlay.
+    #[serde(default, rename = "vxlanMTUV6", skip_serializing_if = "Option::is_none")]
+    pub vxlan_mtu_v6: Option<u32>,
+    /// UDP port of VXLAN; absent means 4789.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vxlan_port: Option<u16>,
+    /// VXLAN network identifier; absent means 4096.
+    #[serde(default, rename = "vxlanVNI", skip_serializing_if = "Option::is_none")]
+    pub vxlan_vni: Option<u32>,
+    /// What felix does with packets a workload sends to its host.
+    #[serde(default, with = "text", skip_serializing_if = "Option::is_none")]
+    pub default_endpoint_to_host_action: Option<String>,
+    /// Interfaces whose MTU counts.
+    #[serde(default, with = "text", skip_serializing_if = "Option::is_none")]
+    pub mtu_iface_pattern: Option<String>,
+    /// Unknown fields, and those Tortie does not act on yet.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+impl Spec for FelixConfigurationSpec {
+    const KIND: Kind = Kind::FelixConfiguration;
+}
