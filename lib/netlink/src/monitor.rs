@@ -1,1 +1,173 @@
 //! What changes in the kernel, as events.
+//!
+//! The kernel's notifications are a hint, not a log: when the reader is slow the kernel drops some and says so, and some
+//! changes (routes that go with their interface or with an address, IPv4) are never told at all. A reader therefore
+//! holds what a dump gave, follows with [`Event`]s, and dumps anew on [`Event::Resync`].
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+
+use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{Socket, SocketAddr};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tokio::sync::mpsc;
+
+use crate::route::{
+    Frames, IfIndex, Interface, InterfaceAddress, KernelError, Message, Route, decode, set_buffers, socket_error,
+};
+
+/// RTNLGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE as the mask bind(2) wants.
+const GROUPS: u32 = 1 | 1 << 4 | 1 << 6 | 1 << 8 | 1 << 10;
+/// Room for the burst of a full table written by somebody else.
+const RECEIVE_BUFFER: usize = 16 * 1024 * 1024;
+const DATAGRAM: usize = 64 * 1024;
+/// Events given at once at most, so that a storm does not keep the reader from its other work.
+const BATCH: usize = 4096;
+/// Batches that wait for the reader.
+const QUEUE: usize = 16;
+
+/// A change in the kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The route is there now (new, or in place of the one with its key).
+    Route(Route),
+    /// The route is gone.
+    RouteGone(Route),
+    /// The interface is there now, like this.
+    Interface(Interface),
+    /// The interface is gone.
+    InterfaceGone(IfIndex),
+    /// The address is there now.
+    Address(InterfaceAddress),
+    /// The address is gone.
+    AddressGone(InterfaceAddress),
+    /// Events were lost: what is known may be wrong anywhere.
+    Resync,
+}
+
+/// Follows the kernel, on a thread that ends with it.
+#[derive(Debug)]
+pub struct Monitor {
+    events: mpsc::Receiver<io::Result<Vec<Event>>>,
+    /// Closing it wakes the thread.
+    _stop: UnixStream,
+}
+
+/// What the thread needs.
+struct Reader {
+    socket: Socket,
+    stopped: UnixStream,
+    table: u32,
+    own_port: u32,
+    events: mpsc::Sender<io::Result<Vec<Event>>>,
+    buffer: Vec<u8>,
+}
+
+impl Monitor {
+    /// Joins the groups in the calling thread's network namespace; to be called before the first dump, so that nothing
+    /// falls between. Routes of other tables are left out, and so is what the socket with `own_port` causes (0: nothing
+    /// is): whoever writes knows what it wrote.
+    ///
+    /// # Errors
+    /// [`KernelError::Socket`].
+    pub fn start(table: u32, own_port: u32) -> Result<Self, KernelError> {
+        let mut socket = Socket::new(NETLINK_ROUTE).map_err(socket_error("open a monitor"))?;
+        set_buffers(&socket, RECEIVE_BUFFER, 64 * 1024)?;
+        socket
+            .bind(&SocketAddr::new(0, GROUPS))
+            .map_err(socket_error("bind a monitor"))?;
+        socket
+            .set_non_blocking(true)
+            .map_err(socket_error("set a monitor non-blocking"))?;
+        let (stop, stopped) = UnixStream::pair().map_err(socket_error("make a pair of sockets"))?;
+        let (sender, events) = mpsc::channel(QUEUE);
+        let reader = Reader {
+            socket,
+            stopped,
+            table,
+            own_port,
+            events: sender,
+            buffer: vec![0; DATAGRAM],
+        };
+        std::thread::Builder::new()
+            .name("netlink-monitor".to_owned())
+            .spawn(move || reader.run())
+            .map_err(socket_error("start the monitor's thread"))?;
+        Ok(Monitor { events, _stop: stop })
+    }
+
+    /// The next events, at least one, in the kernel's order. Cancelling loses none. `None` when the thread has ended,
+    /// which it does after an error.
+    ///
+    /// # Errors
+    /// When the socket failed for good.
+    pub async fn next(&mut self) -> Option<io::Result<Vec<Event>>> {
+        self.events.recv().await
+    }
+}
+
+impl Reader {
+    fn run(mut self) {
+        while let Some(events) = self.next() {
+            // A reader that is behind makes the kernel's buffer fill and overrun, which is told as Resync: the bound.
+            if self.events.blocking_send(events).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn next(&mut self) -> Option<io::Result<Vec<Event>>> {
+        loop {
+            let readable = PollFlags::POLLIN;
+            let mut fds = [
+                PollFd::new(self.socket.as_fd(), readable),
+                PollFd::new(self.stopped.as_fd(), readable),
+            ];
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Some(Err(errno.into())),
+            }
+            if fds.last().and_then(PollFd::any).unwrap_or(false) {
+                return None;
+            }
+            match self.read_all() {
+                Ok(events) if events.is_empty() => {}
+                other => return Some(other),
+            }
+        }
+    }
+
+    /// Everything that can be read without waiting, up to a bound.
+    fn read_all(&mut self) -> io::Result<Vec<Event>> {
+        let mut events = Vec::new();
+        while events.len() < BATCH {
+            match self.socket.recv(&mut self.buffer.as_mut_slice(), 0) {
+                Ok(len) => {
+                    let datagram = self.buffer.get(..len).unwrap_or_default();
+                    events.extend(read(datagram, self.table, self.own_port));
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) if e.raw_os_error() == Some(Errno::ENOBUFS as i32) => events.push(Event::Resync),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(events)
+    }
+}
+
+fn read(datagram: &[u8], table: u32, own_port: u32) -> impl Iterator<Item = Event> + '_ {
+    let foreign = Frames(datagram).filter(move |f| own_port == 0 || f.port != own_port);
+    foreign.filter_map(move |frame| match decode(&frame) {
+        Message::Route(r) => (r.table == table).then_some(Event::Route(r)),
+        Message::RouteGone(r) => (r.table == table).then_some(Event::RouteGone(r)),
+        Message::Interface(i) => Some(Event::Interface(i)),
+        Message::InterfaceGone(i) => Some(Event::InterfaceGone(i)),
+        Message::Address(a) => Some(Event::Address(a)),
+        Message::AddressGone(a) => Some(Event::AddressGone(a)),
+        Message::Overrun => Some(Event::Resync),
+        Message::Answer { .. } | Message::Done { .. } | Message::Ignored => None,
+    })
+}
