@@ -1,1 +1,28 @@
-//! Routing tables: every route heard, the best of each prefix, and why.
+//! Tables of routes and the decision process.
+//!
+//! | type | how many | what it holds |
+//! |---|---|---|
+//! | [`Interner`] | two for a speaker: learned routes, announced attributes | one copy of each distinct value, counted |
+//! | [`Table`] | one for each family and table name | for each prefix a dense id and its paths, the best one first |
+//! | [`Outbox`] | one for each export view (an update group) | what that view announces for each prefix, shared by its members |
+//! | `Member` (of an outbox) | one for each peer in the view | how far its first feed is, and what it was told of prefixes that changed since |
+//!
+//! Paths, prefixes, sources and attribute sets are small integers; a peer costs an outbox nothing for a prefix unless
+//! it has still to be told. All of it is a pure function of its inputs.
+//!
+//! Invariants:
+//! * the best path depends on the set of paths, never on the order of their arrival;
+//! * what a member was told and what its pending set says always add up to what its view announces;
+//! * a prefix id is reused only when no path, no announcement and no pending withdrawal refers to it.
+
+mod best;
+mod intern;
+mod outbox;
+mod table;
+
+pub use best::{Candidate, Decision, Reason, SourceKind, Traits, decide};
+pub use intern::{AttrId, Interner};
+pub use outbox::{MemberId, Outbox, PullItem};
+pub use table::{
+    Counts, Filtered, Hop, Imported, Inserted, Learned, NewPath, Path, PrefixId, SourceId, Sources, Stale, Table,
+};

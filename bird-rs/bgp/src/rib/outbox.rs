@@ -1,0 +1,313 @@
+//! What one export view announces, and how far each of its members is: the Adj-RIB-Out without a copy for each peer.
+//!
+//! Peers whose announcements would be equal share an outbox (an update group). It holds for each prefix what the view
+//! announces and from whom that was learned; a member sees the same, but nothing that it told us itself. A member was
+//! told exactly what it sees now, except for the prefixes in its pending set, which remembers what it was told of those,
+//! and, during its first feed, for the prefixes the feed has not come to.
+//!
+//! Members pull. A slow one costs memory for the prefixes that changed and nothing for the changes: what went to and fro
+//! meanwhile is never sent, and nothing is ever sent that the member was told already.
+
+use std::hash::Hash;
+
+use rustc_hash::FxHashMap;
+
+use super::intern::{AttrId, Interner};
+use super::table::{PrefixId, SourceId};
+
+/// A member's number in its outbox. Dense and reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MemberId(pub u16);
+
+/// What is announced for one prefix.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    announced: Option<AttrId>,
+    /// From whom the announced route was learned.
+    from: SourceId,
+    /// In how many members' pending sets the prefix is.
+    pending: u16,
+}
+
+const NOTHING: Entry = Entry {
+    announced: None,
+    from: SourceId::NONE,
+    pending: 0,
+};
+
+/// How far a member is with the whole view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Feed {
+    /// It has been through it.
+    Done,
+    /// It was told nothing of prefixes from this one on.
+    First(u32),
+    /// It is told everything again, and has still to be from this one on.
+    Again(u32),
+}
+
+#[derive(Debug)]
+struct Member {
+    source: SourceId,
+    feed: Feed,
+    /// What it was told of the prefixes for which it sees something else now. Holds references.
+    pending: FxHashMap<PrefixId, Option<AttrId>>,
+    /// How many prefixes it has from us.
+    announced: u32,
+}
+
+impl Member {
+    fn sees(&self, entry: &Entry) -> Option<AttrId> {
+        if entry.from == self.source { None } else { entry.announced }
+    }
+
+    fn reached(&self, id: PrefixId) -> bool {
+        match self.feed {
+            Feed::Done | Feed::Again(_) => true,
+            Feed::First(next) => id.0 < next,
+        }
+    }
+}
+
+/// One thing to tell a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PullItem {
+    /// The attributes, or `None` to withdraw. Valid until the outbox changes.
+    pub attrs: Option<AttrId>,
+    /// Of which prefix.
+    pub id: PrefixId,
+}
+
+/// What one export view announces, and how far each of its members is.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    entries: Vec<Entry>,
+    members: Vec<Option<Member>>,
+}
+
+impl Outbox {
+    /// Has it no members?
+    pub fn is_deserted(&self) -> bool {
+        self.members.iter().all(Option::is_none)
+    }
+
+    /// Must the number of this prefix be kept?
+    pub fn uses(&self, id: PrefixId) -> bool {
+        self.entries.get(id.0 as usize).is_some_and(|e| e.announced.is_some() || e.pending > 0)
+    }
+
+    /// What the view announces for a prefix, and from whom it was learned.
+    pub fn announced(&self, id: PrefixId) -> Option<(AttrId, SourceId)> {
+        let entry = self.entries.get(id.0 as usize)?;
+        Some((entry.announced?, entry.from))
+    }
+
+    /// Adds a member that was told nothing yet. It sees nothing that was learned from `source`, which is itself.
+    pub fn join(&mut self, source: SourceId) -> Option<MemberId> {
+        self.add(Member {
+            source,
+            feed: Feed::First(0),
+            pending: FxHashMap::default(),
+            announced: 0,
+        })
+    }
+
+    fn add(&mut self, member: Member) -> Option<MemberId> {
+        let free = self.members.iter().position(Option::is_none);
+        let at = free.unwrap_or(self.members.len());
+        let id = u16::try_from(at).ok().filter(|id| *id < u16::MAX).map(MemberId)?;
+        match free {
+            Some(at) => self.members[at] = Some(member),
+            None => self.members.push(Some(member)),
+        }
+        Some(id)
+    }
+
+    fn member_mut(&mut self, id: MemberId) -> Option<&mut Member> {
+        self.members.get_mut(usize::from(id.0)).and_then(Option::as_mut)
+    }
+
+    fn member(&self, id: MemberId) -> Option<&Member> {
+        self.members.get(usize::from(id.0)).and_then(Option::as_ref)
+    }
+
+    /// How many prefixes a member has from us.
+    pub fn announced_to(&self, id: MemberId) -> u32 {
+        self.member(id).map_or(0, |m| m.announced)
+    }
+
+    /// Has a member been told all of the view at least once since it joined or asked again, but for pending changes?
+    pub fn fed(&self, id: MemberId) -> bool {
+        self.member(id).is_some_and(|m| m.feed == Feed::Done)
+    }
+
+    /// Is there anything to tell a member?
+    pub fn has_work(&self, id: MemberId) -> bool {
+        self.member(id).is_some_and(|m| m.feed != Feed::Done || !m.pending.is_empty())
+    }
+
+    /// Tells a member everything again.
+    pub fn feed_again(&mut self, id: MemberId) {
+        if let Some(member) = self.member_mut(id)
+            && !matches!(member.feed, Feed::First(_))
+        {
+            member.feed = Feed::Again(0);
+        }
+    }
+
+    /// Sets what the view announces for a prefix. Takes over the reference to `new`.
+    pub fn set<V: Eq + Hash>(
+        &mut self,
+        id: PrefixId,
+        new: Option<AttrId>,
+        from: SourceId,
+        interner: &mut Interner<V>,
+    ) {
+        let at = id.0 as usize;
+        if self.entries.len() <= at {
+            if new.is_none() {
+                return;
+            }
+            self.entries.resize(at + 1, NOTHING);
+        }
+        let entry = &mut self.entries[at];
+        let old = *entry;
+        entry.announced = new;
+        entry.from = if new.is_some() { from } else { SourceId::NONE };
+        if (old.announced, old.from) != (entry.announced, entry.from) {
+            for member in self.members.iter_mut().flatten() {
+                note(member, id, &old, entry, interner);
+            }
+        }
+        if let Some(old) = old.announced {
+            interner.release(old);
+        }
+    }
+
+    /// Removes a member and what it has pending.
+    pub fn leave<V: Eq + Hash>(&mut self, id: MemberId, interner: &mut Interner<V>) {
+        let Some(member) = self.members.get_mut(usize::from(id.0)).and_then(Option::take) else { return };
+        for (prefix, told) in member.pending {
+            self.unpend(prefix);
+            if let Some(told) = told {
+                interner.release(told);
+            }
+        }
+    }
+
+    fn unpend(&mut self, prefix: PrefixId) {
+        if let Some(entry) = self.entries.get_mut(prefix.0 as usize) {
+            entry.pending = entry.pending.saturating_sub(1);
+        }
+    }
+
+    /// Moves a member to another view of the same table and the same interner, without telling it again what it has.
+    pub fn move_to<V: Eq + Hash>(
+        &mut self,
+        id: MemberId,
+        other: &mut Outbox,
+        interner: &mut Interner<V>,
+    ) -> Option<MemberId> {
+        let mut member = self.members.get_mut(usize::from(id.0)).and_then(Option::take)?;
+        let mut told_of = std::mem::take(&mut member.pending);
+        for prefix in told_of.keys() {
+            self.unpend(*prefix);
+        }
+        let prefixes = self.entries.len().max(other.entries.len());
+        other.entries.resize(prefixes, NOTHING);
+        for (i, entry) in (0u32..).zip(&mut other.entries) {
+            let prefix = PrefixId(i);
+            let told = match told_of.remove(&prefix) {
+                Some(told) => told,
+                None if !member.reached(prefix) => None,
+                None => {
+                    let told = self.entries.get(i as usize).and_then(|e| member.sees(e));
+                    told.map(|told| interner.retain(told))
+                }
+            };
+            if member.reached(prefix) && told != member.sees(entry) {
+                member.pending.insert(prefix, told);
+                entry.pending += 1;
+            } else if let Some(told) = told {
+                interner.release(told);
+            }
+        }
+        other.add(member)
+    }
+
+    /// Takes up to `limit` things to tell a member: withdrawals first, then announcements, equal attributes together.
+    /// Whatever is returned counts as told.
+    pub fn pull<V: Eq + Hash>(&mut self, id: MemberId, limit: usize, interner: &mut Interner<V>) -> Vec<PullItem> {
+        let mut items = Vec::new();
+        let Some(member) = self.members.get_mut(usize::from(id.0)).and_then(Option::as_mut) else { return items };
+        let pending: Vec<PrefixId> = member.pending.keys().take(limit).copied().collect();
+        for prefix in pending {
+            let Some(told) = member.pending.remove(&prefix) else { continue };
+            let entry = &mut self.entries[prefix.0 as usize];
+            entry.pending -= 1;
+            let attrs = member.sees(entry);
+            match (told.is_some(), attrs.is_some()) {
+                (false, true) => member.announced += 1,
+                (true, false) => member.announced -= 1,
+                (false, false) | (true, true) => {}
+            }
+            if let Some(told) = told {
+                interner.release(told);
+            }
+            items.push(PullItem { attrs, id: prefix });
+        }
+        feed(member, &self.entries, limit, &mut items);
+        items.sort_unstable();
+        items
+    }
+}
+
+/// Notes for a member that a prefix's announcement has changed.
+fn note<V: Eq + Hash>(member: &mut Member, id: PrefixId, old: &Entry, entry: &mut Entry, interner: &mut Interner<V>) {
+    let (before, now) = (member.sees(old), member.sees(entry));
+    if before == now || !member.reached(id) {
+        return;
+    }
+    match member.pending.get(&id) {
+        None => {
+            member.pending.insert(id, before.map(|before| interner.retain(before)));
+            entry.pending += 1;
+        }
+        Some(&told) if told == now => {
+            member.pending.remove(&id);
+            entry.pending -= 1;
+            if let Some(told) = told {
+                interner.release(told);
+            }
+        }
+        Some(_) => {}
+    }
+}
+
+/// Goes on with a member's walk through the view.
+fn feed(member: &mut Member, entries: &[Entry], limit: usize, items: &mut Vec<PullItem>) {
+    let (mut next, first) = match member.feed {
+        Feed::Done => return,
+        Feed::First(next) => (next, true),
+        Feed::Again(next) => (next, false),
+    };
+    let left = entries.get(next as usize..).unwrap_or_default();
+    for entry in left {
+        if items.len() >= limit {
+            break;
+        }
+        let id = PrefixId(next);
+        next += 1;
+        let attrs = member.sees(entry);
+        if attrs.is_some() && !member.pending.contains_key(&id) {
+            items.push(PullItem { attrs, id });
+            member.announced += u32::from(first);
+        }
+    }
+    let done = next as usize >= entries.len();
+    member.feed = match (done, first) {
+        (true, _) => Feed::Done,
+        (false, true) => Feed::First(next),
+        (false, false) => Feed::Again(next),
+    };
+}

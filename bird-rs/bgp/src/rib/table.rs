@@ -1,0 +1,642 @@
+//! Prefixes and their paths.
+//!
+//! A table stores; it decides only when [`Table::settle`] is called, so that many changes of one prefix cost one
+//! decision. Until then the best path of a changed prefix is not meaningful.
+
+use std::hash::BuildHasher;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+use rustc_hash::FxBuildHasher;
+use smallvec::SmallVec;
+use tortie_net::Family;
+
+use super::best::{Candidate, Decision, Traits, decide};
+use super::intern::{AttrId, Interner};
+use crate::attr::Attributes;
+use crate::filter::RouteDestination;
+
+/// A route as it was learned, without its prefix and source: what is interned.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Learned {
+    /// The path attributes.
+    pub attributes: Attributes,
+    /// BIRD's preference.
+    pub preference: u16,
+    /// What is done with packets.
+    pub destination: RouteDestination,
+    /// Distance of the next hop, when known.
+    pub igp_metric: Option<u32>,
+    /// The kernel's metric, when a filter set one.
+    pub krt_metric: Option<u32>,
+    /// Gateways of a route of our own, or the one that a filter set; when empty, the attributes' next hop is the gateway.
+    pub gateways: Box<[Hop]>,
+}
+
+/// One gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Hop {
+    /// The address; none when the route is on the link.
+    pub address: Option<IpAddr>,
+    /// The interface, when known.
+    pub interface: Option<Arc<str>>,
+    /// From 1.
+    pub weight: u16,
+}
+
+/// Who told us a path: a protocol's number. Dense and reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourceId(pub u16);
+
+impl SourceId {
+    /// Nobody.
+    pub const NONE: SourceId = SourceId(u16::MAX);
+}
+
+/// A prefix's number in its table. Dense and reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PrefixId(pub u32);
+
+impl PrefixId {
+    fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Is a path from before its peer's restart or refresh?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stale {
+    /// No.
+    Fresh,
+    /// The session was lost and the peer may come back (RFC 4724).
+    Restart,
+    /// The peer is announcing everything again (RFC 7313); used as if it were fresh.
+    Refresh,
+}
+
+/// Why a route that was received is not used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Filtered {
+    /// The import policy rejected it.
+    ImportPolicy,
+    /// Our own AS is in its path (RFC 4271 section 9.1.2).
+    AsLoop,
+    /// We are its ORIGINATOR_ID (RFC 4456 section 8).
+    OriginatorLoop,
+    /// Our cluster is in its CLUSTER_LIST (RFC 4456 section 8).
+    ClusterLoop,
+    /// Its path does not begin with the peer's AS although that is enforced (RFC 4271 section 6.3).
+    FirstAs,
+    /// Its path has an AS_SET although that is not allowed (RFC 9774).
+    AsSet,
+    /// Its next hop is one of our own addresses (RFC 4271 section 5.1.3).
+    OwnNextHop,
+    /// Beyond the import limit, whose action is to block.
+    ImportLimit,
+}
+
+impl Filtered {
+    /// In words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Filtered::ImportPolicy => "rejected by the import policy",
+            Filtered::AsLoop => "own AS in the path",
+            Filtered::OriginatorLoop => "own router id is the originator",
+            Filtered::ClusterLoop => "own cluster in the cluster list",
+            Filtered::FirstAs => "path does not begin with the peer's AS",
+            Filtered::AsSet => "AS_SET in the path",
+            Filtered::OwnNextHop => "next hop is an own address",
+            Filtered::ImportLimit => "beyond the import limit",
+        }
+    }
+}
+
+/// What became of a path at import: the attributes to use, or why it is not used.
+pub type Imported = Result<AttrId, Filtered>;
+
+/// One path to a prefix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Path {
+    source: SourceId,
+    stale: Stale,
+    filtered: Option<Filtered>,
+    path_id: u32,
+    /// What is used. The same as `received` when a filter changed nothing or rejected the path.
+    attrs: AttrId,
+    /// As it came, to be imported anew when the policy changes.
+    received: AttrId,
+    /// Seconds since the process started.
+    since: u32,
+}
+
+impl Path {
+    /// Who told us.
+    pub fn source(&self) -> SourceId {
+        self.source
+    }
+
+    /// Path identifier (RFC 7911), zero without.
+    pub fn path_id(&self) -> u32 {
+        self.path_id
+    }
+
+    /// What is used.
+    pub fn attrs(&self) -> AttrId {
+        self.attrs
+    }
+
+    /// As it came.
+    pub fn received(&self) -> AttrId {
+        self.received
+    }
+
+    /// When it came or last changed, in seconds since the process started.
+    pub fn since(&self) -> u32 {
+        self.since
+    }
+
+    /// Is it from before its peer's restart?
+    pub fn stale(&self) -> Stale {
+        self.stale
+    }
+
+    /// Why it is not used; `None` when it may be.
+    pub fn filtered(&self) -> Option<Filtered> {
+        self.filtered
+    }
+}
+
+/// Paths of one prefix: the best one first, the others by source and path id. The usual single path is not boxed.
+#[derive(Debug)]
+enum Paths {
+    One(Path),
+    /// Or none; an empty box does not allocate.
+    Several(Box<[Path]>),
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Paths::Several(Box::default())
+    }
+}
+
+impl Paths {
+    fn as_slice(&self) -> &[Path] {
+        match self {
+            Paths::One(path) => std::slice::from_ref(path),
+            Paths::Several(paths) => paths,
+        }
+    }
+
+    fn as_mut_slice(&mut self) -> &mut [Path] {
+        match self {
+            Paths::One(path) => std::slice::from_mut(path),
+            Paths::Several(paths) => paths,
+        }
+    }
+
+    fn into_vec(self) -> Vec<Path> {
+        match self {
+            Paths::One(path) => vec![path],
+            Paths::Several(paths) => paths.into_vec(),
+        }
+    }
+
+    fn push(&mut self, path: Path) {
+        if self.as_slice().is_empty() {
+            *self = Paths::One(path);
+            return;
+        }
+        let mut paths = std::mem::take(self).into_vec();
+        paths.push(path);
+        *self = Paths::Several(paths.into());
+    }
+
+    fn remove(&mut self, at: usize) -> Path {
+        let mut paths = std::mem::take(self).into_vec();
+        let path = paths.remove(at);
+        *self = match paths.pop() {
+            Some(only) if paths.is_empty() => Paths::One(only),
+            Some(last) => {
+                paths.push(last);
+                Paths::Several(paths.into())
+            }
+            None => Paths::default(),
+        };
+        path
+    }
+}
+
+#[derive(Debug)]
+struct Net<F> {
+    prefix: F,
+    paths: Paths,
+}
+
+/// Beside each net, apart from it because of alignment.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    /// Whose path was best when the net was last settled.
+    best: SourceId,
+    /// Is it in `dirty`?
+    dirty: bool,
+    /// Is it in `empty`?
+    empty: bool,
+}
+
+/// What a source has in a table.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Paths that may be used.
+    pub accepted: u32,
+    /// Paths that may not.
+    pub filtered: u32,
+    /// Of those accepted, the best ones when the table was last settled.
+    pub best: u32,
+}
+
+/// What [`Table::insert`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inserted {
+    /// A path that was not there.
+    New,
+    /// Instead of an older one.
+    Replaced,
+    /// It was there as it is.
+    Unchanged,
+}
+
+/// A path about to be put into a table. It owns one reference to `received` and one to the accepted attributes.
+#[derive(Debug, Clone, Copy)]
+pub struct NewPath {
+    /// Who told us.
+    pub source: SourceId,
+    /// Path identifier (RFC 7911), zero without.
+    pub path_id: u32,
+    /// As it came.
+    pub received: AttrId,
+    /// What the import made of it.
+    pub imported: Imported,
+    /// Seconds since the process started.
+    pub since: u32,
+}
+
+/// Everybody who has told us something, by [`SourceId`].
+pub type Sources = [Option<Traits>];
+
+/// All paths to all prefixes of a family, in one table.
+#[derive(Debug)]
+pub struct Table<F> {
+    nets: Vec<Net<F>>,
+    marks: Vec<Mark>,
+    free: Vec<PrefixId>,
+    index: HashTable<PrefixId>,
+    counts: Vec<Counts>,
+    dirty: Vec<PrefixId>,
+    /// Nets without paths, to be freed once nobody announces them any more.
+    empty: Vec<PrefixId>,
+    /// How long `empty` gets before it is looked through.
+    reclaim_at: usize,
+}
+
+const RECLAIM_AT_LEAST: usize = 64;
+
+impl<F: Family> Default for Table<F> {
+    fn default() -> Self {
+        Table {
+            nets: Vec::new(),
+            marks: Vec::new(),
+            free: Vec::new(),
+            index: HashTable::new(),
+            counts: Vec::new(),
+            dirty: Vec::new(),
+            empty: Vec::new(),
+            reclaim_at: RECLAIM_AT_LEAST,
+        }
+    }
+}
+
+impl<F: Family> Table<F> {
+    /// How many prefixes it knows, those without paths but still to be withdrawn somewhere included.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Does it know none?
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    /// The number of a prefix.
+    pub fn id(&self, prefix: F) -> Option<PrefixId> {
+        let hash = FxBuildHasher.hash_one(prefix);
+        self.index.find(hash, |id| self.nets[id.index()].prefix == prefix).copied()
+    }
+
+    /// The prefix of a number that is in use.
+    pub fn prefix(&self, id: PrefixId) -> F {
+        self.nets[id.index()].prefix
+    }
+
+    /// All paths of a prefix, the best one first.
+    pub fn paths(&self, id: PrefixId) -> &[Path] {
+        self.nets[id.index()].paths.as_slice()
+    }
+
+    /// The best path, as of the last time the table was settled.
+    pub fn best(&self, id: PrefixId) -> Option<&Path> {
+        self.paths(id).first().filter(|path| path.filtered.is_none())
+    }
+
+    /// Every prefix, by number.
+    pub fn ids(&self) -> impl Iterator<Item = PrefixId> + '_ {
+        (0u32..).zip(&self.nets).filter(|(_, net)| !net.paths.as_slice().is_empty()).map(|(i, _)| PrefixId(i))
+    }
+
+    /// What a source has here.
+    pub fn counts(&self, source: SourceId) -> Counts {
+        self.counts.get(usize::from(source.0)).copied().unwrap_or_default()
+    }
+
+    fn counts_mut(&mut self, source: SourceId) -> &mut Counts {
+        let at = usize::from(source.0);
+        if self.counts.len() <= at {
+            self.counts.resize(at + 1, Counts::default());
+        }
+        &mut self.counts[at]
+    }
+
+    fn count(&mut self, source: SourceId, filtered: Option<Filtered>, add: bool) {
+        let counts = self.counts_mut(source);
+        let count = if filtered.is_some() { &mut counts.filtered } else { &mut counts.accepted };
+        *count = if add { *count + 1 } else { count.saturating_sub(1) };
+    }
+
+    fn touch(&mut self, id: PrefixId) {
+        let mark = &mut self.marks[id.index()];
+        if !mark.dirty {
+            mark.dirty = true;
+            self.dirty.push(id);
+        }
+    }
+
+    fn id_or_new(&mut self, prefix: F) -> PrefixId {
+        if let Some(id) = self.id(prefix) {
+            return id;
+        }
+        let net = Net {
+            prefix,
+            paths: Paths::default(),
+        };
+        let mark = Mark {
+            best: SourceId::NONE,
+            dirty: false,
+            empty: false,
+        };
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.nets[id.index()] = net;
+                self.marks[id.index()] = mark;
+                id
+            }
+            None => {
+                self.nets.push(net);
+                self.marks.push(mark);
+                PrefixId(u32::try_from(self.nets.len() - 1).expect("invariant: fewer than 2^32 prefixes fit into memory"))
+            }
+        };
+        let nets = &self.nets;
+        self.index.insert_unique(FxBuildHasher.hash_one(prefix), id, |id| FxBuildHasher.hash_one(nets[id.index()].prefix));
+        id
+    }
+
+    /// Puts a path in, instead of the one that the same source told with the same path id.
+    pub fn insert(&mut self, prefix: F, new: NewPath, interner: &mut Interner<Learned>) -> Inserted {
+        let id = self.id_or_new(prefix);
+        let path = Path {
+            source: new.source,
+            stale: Stale::Fresh,
+            filtered: new.imported.err(),
+            path_id: new.path_id,
+            attrs: new.imported.unwrap_or_else(|_| interner.retain(new.received)),
+            received: new.received,
+            since: new.since,
+        };
+        let paths = &mut self.nets[id.index()].paths;
+        let old = paths.as_mut_slice().iter_mut().find(|p| p.source == path.source && p.path_id == path.path_id);
+        let Some(slot) = old else {
+            paths.push(path);
+            self.count(new.source, new.imported.err(), true);
+            self.touch(id);
+            return Inserted::New;
+        };
+        let mut old = std::mem::replace(slot, path);
+        let same = (old.attrs, old.received, old.filtered) == (slot.attrs, slot.received, slot.filtered);
+        if same {
+            slot.since = old.since;
+        }
+        let was_stale = std::mem::replace(&mut old.stale, Stale::Fresh) == Stale::Restart;
+        self.forget(&old, interner);
+        self.count(new.source, new.imported.err(), true);
+        if same && !was_stale {
+            return Inserted::Unchanged;
+        }
+        self.touch(id);
+        if same { Inserted::Unchanged } else { Inserted::Replaced }
+    }
+
+    /// Gives back what a path that is no longer in the table held.
+    fn forget(&mut self, path: &Path, interner: &mut Interner<Learned>) {
+        self.count(path.source, path.filtered, false);
+        interner.release(path.attrs);
+        interner.release(path.received);
+    }
+
+    /// Takes a path out. `false`: it was not there.
+    pub fn remove(&mut self, prefix: F, source: SourceId, path_id: u32, interner: &mut Interner<Learned>) -> bool {
+        let Some(id) = self.id(prefix) else { return false };
+        let paths = &mut self.nets[id.index()].paths;
+        let Some(at) = paths.as_slice().iter().position(|p| p.source == source && p.path_id == path_id) else {
+            return false;
+        };
+        let path = paths.remove(at);
+        self.forget(&path, interner);
+        self.touch(id);
+        true
+    }
+
+    /// Takes out all paths of a source that satisfy `gone`; returns how many.
+    pub fn remove_where(
+        &mut self,
+        source: SourceId,
+        interner: &mut Interner<Learned>,
+        mut gone: impl FnMut(&Path) -> bool,
+    ) -> usize {
+        let mut removed = 0;
+        for i in 0..self.nets.len() {
+            loop {
+                let paths = &mut self.nets[i].paths;
+                let Some(at) = paths.as_slice().iter().position(|p| p.source == source && gone(p)) else { break };
+                let path = paths.remove(at);
+                self.forget(&path, interner);
+                self.touch(PrefixId(i as u32));
+                removed += 1;
+            }
+        }
+        removed
+    }
+
+    /// Marks all paths of a source; returns how many.
+    pub fn mark(&mut self, source: SourceId, stale: Stale) -> usize {
+        let mut marked = 0;
+        for i in 0..self.nets.len() {
+            let mut changed = false;
+            for path in self.nets[i].paths.as_mut_slice().iter_mut().filter(|p| p.source == source) {
+                marked += 1;
+                changed |= (path.stale == Stale::Restart) != (stale == Stale::Restart);
+                path.stale = stale;
+            }
+            if changed {
+                self.touch(PrefixId(i as u32));
+            }
+        }
+        marked
+    }
+
+    /// Imports all paths of a source anew, from what was received. `import` gets the number of received attributes and
+    /// returns a new reference to the accepted ones.
+    pub fn reimport(
+        &mut self,
+        source: SourceId,
+        interner: &mut Interner<Learned>,
+        mut import: impl FnMut(F, AttrId, &mut Interner<Learned>) -> Imported,
+    ) {
+        for i in 0..self.nets.len() {
+            let prefix = self.nets[i].prefix;
+            for at in 0..self.nets[i].paths.as_slice().len() {
+                let path = &self.nets[i].paths.as_slice()[at];
+                if path.source != source {
+                    continue;
+                }
+                let old = path.clone();
+                let imported = import(prefix, old.received, interner);
+                let path = &mut self.nets[i].paths.as_mut_slice()[at];
+                path.filtered = imported.err();
+                path.attrs = imported.unwrap_or_else(|_| interner.retain(old.received));
+                let changed = (path.attrs, path.filtered) != (old.attrs, old.filtered);
+                interner.release(old.attrs);
+                self.count(source, old.filtered, false);
+                self.count(source, imported.err(), true);
+                if changed {
+                    self.touch(PrefixId(i as u32));
+                }
+            }
+        }
+    }
+
+    /// Has anything changed since the table was last settled?
+    pub fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// Marks every prefix as changed: the decision's knobs or a peer's traits have.
+    pub fn touch_all(&mut self) {
+        for i in 0..self.nets.len() {
+            if !self.nets[i].paths.as_slice().is_empty() {
+                self.touch(PrefixId(i as u32));
+            }
+        }
+    }
+
+    /// Chooses the best path of each prefix that changed; returns these prefixes, sorted by number.
+    pub fn settle(&mut self, decision: &Decision, sources: &Sources, interner: &Interner<Learned>) -> Vec<PrefixId> {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        dirty.sort_unstable();
+        for &id in &dirty {
+            let net = &mut self.nets[id.index()];
+            choose(net.paths.as_mut_slice(), decision, sources, interner);
+            let first = net.paths.as_slice().first();
+            let best = first.filter(|p| p.filtered.is_none()).map_or(SourceId::NONE, |p| p.source);
+            let is_empty = first.is_none();
+            let mark = &mut self.marks[id.index()];
+            mark.dirty = false;
+            let before = std::mem::replace(&mut mark.best, best);
+            if is_empty && !std::mem::replace(&mut mark.empty, true) {
+                self.empty.push(id);
+            }
+            if before != best {
+                for (source, change) in [(before, -1), (best, 1)] {
+                    if source != SourceId::NONE {
+                        let count = &mut self.counts_mut(source).best;
+                        *count = count.saturating_add_signed(change);
+                    }
+                }
+            }
+        }
+        dirty
+    }
+
+    /// Frees the numbers of prefixes without paths that nobody `uses` any more. Cheap when there are few.
+    pub fn reclaim(&mut self, uses: impl Fn(PrefixId) -> bool) {
+        if self.empty.len() < self.reclaim_at {
+            return;
+        }
+        let mut kept = Vec::new();
+        for id in std::mem::take(&mut self.empty) {
+            let i = id.index();
+            if !self.nets[i].paths.as_slice().is_empty() {
+                self.marks[i].empty = false;
+            } else if self.marks[i].dirty || uses(id) {
+                kept.push(id);
+            } else {
+                let hash = FxBuildHasher.hash_one(self.nets[i].prefix);
+                if let Ok(entry) = self.index.find_entry(hash, |other| *other == id) {
+                    entry.remove();
+                }
+                self.free.push(id);
+            }
+        }
+        self.reclaim_at = RECLAIM_AT_LEAST.max(2 * kept.len());
+        self.empty = kept;
+    }
+
+    /// The paths of a prefix that may be used, as the decision process sees them, in the order of [`Table::paths`].
+    pub fn candidates<'a>(
+        &'a self,
+        id: PrefixId,
+        sources: &'a Sources,
+        interner: &'a Interner<Learned>,
+    ) -> SmallVec<[Candidate<'a>; 4]> {
+        candidates(self.paths(id), sources, interner).map(|(_, candidate)| candidate).collect()
+    }
+}
+
+fn candidates<'a>(
+    paths: &'a [Path],
+    sources: &'a Sources,
+    interner: &'a Interner<Learned>,
+) -> impl Iterator<Item = (usize, Candidate<'a>)> {
+    let usable = paths.iter().enumerate().filter(|(_, path)| path.filtered.is_none());
+    usable.filter_map(|(i, path)| {
+        let traits = sources.get(usize::from(path.source.0))?.as_ref()?;
+        let learned = interner.get(path.attrs);
+        Some((i, Candidate { learned, traits, path }))
+    })
+}
+
+/// Puts the best path first and the others in order of source and path id.
+fn choose(paths: &mut [Path], decision: &Decision, sources: &Sources, interner: &Interner<Learned>) {
+    if paths.len() < 2 {
+        return;
+    }
+    paths.sort_unstable_by_key(|p| (p.filtered.is_some(), p.source, p.path_id));
+    let best = {
+        let (places, candidates): (SmallVec<[usize; 8]>, SmallVec<[Candidate<'_>; 8]>) =
+            candidates(paths, sources, interner).unzip();
+        decide(decision, &candidates).and_then(|best| places.get(best).copied())
+    };
+    if let Some(best) = best {
+        paths[..=best].rotate_right(1);
+    }
+}

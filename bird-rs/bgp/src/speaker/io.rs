@@ -1,0 +1,264 @@
+//! What goes into a speaker and what comes out.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tortie_net::{Asn, Prefix};
+use tortie_replica::Delta;
+
+use crate::config::Config;
+use crate::filter::RouteDestination;
+use crate::fsm::ConnId;
+
+/// What the shell tells the speaker.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// Time has passed: a deadline was reached, or there is something to flush.
+    Tick,
+    /// The host's addresses, all of them; replaces the ones before. Wanted once before the first session and on each
+    /// change. A shell without them gives none: then no subnet is a connected one.
+    Interfaces(Vec<InterfaceAddress>),
+    /// Somebody connected to us. When it is nobody's peer, the answer is [`Output::Close`].
+    Incoming {
+        /// Its id from now on: [`ConnId::Incoming`], numbered by the shell and never used again.
+        conn: ConnId,
+        /// Our end.
+        local: SocketAddr,
+        /// The peer's end.
+        remote: SocketAddr,
+    },
+    /// A connection asked for by [`Output::Connect`] stands.
+    Connected {
+        /// Which.
+        conn: ConnId,
+        /// Our end.
+        local: SocketAddr,
+        /// The peer's end.
+        remote: SocketAddr,
+    },
+    /// A connection asked for by [`Output::Connect`] could not be made. The id is gone.
+    ConnectFailed {
+        /// Which.
+        conn: ConnId,
+        /// The operating system's word.
+        reason: String,
+    },
+    /// The next octets of the stream, cut anywhere; the speaker frames. At most a message's worth is buffered.
+    Received {
+        /// On which connection.
+        conn: ConnId,
+        /// What was read.
+        bytes: Bytes,
+    },
+    /// The peer or the operating system closed it. The id is gone.
+    Closed {
+        /// Which.
+        conn: ConnId,
+        /// The operating system's word; empty when the peer closed it in the regular way.
+        reason: String,
+    },
+    /// So many octets of [`Output::Send`] were written to the socket. This is what lets the speaker send more: it keeps
+    /// no more than [`super::SEND_WINDOW`] octets of UPDATEs unconfirmed on a connection.
+    Sent {
+        /// On which connection.
+        conn: ConnId,
+        /// How many.
+        bytes: usize,
+    },
+    /// Make this configuration the current one.
+    Reconfigure(Arc<Config>),
+    /// An operator's command for one protocol.
+    Command {
+        /// Its name.
+        protocol: Arc<str>,
+        /// What to do.
+        command: Command,
+    },
+    /// The process is about to end. Sessions with graceful restart are closed silently, so that peers keep our routes;
+    /// the others are told.
+    Stop,
+}
+
+/// An operator's command, as `birdc` has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// Bring it up.
+    Enable,
+    /// Take it down and keep it down.
+    Disable,
+    /// Take it down and up again.
+    Restart,
+    /// Apply both filters anew, without touching the session.
+    Reload,
+    /// Apply the import filter anew.
+    ReloadIn,
+    /// Apply the export filter anew and announce everything again.
+    ReloadOut,
+}
+
+/// One address of the host.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct InterfaceAddress {
+    /// The interface's name.
+    pub interface: Arc<str>,
+    /// The address.
+    pub address: IpAddr,
+    /// The subnet it connects us to (a host prefix when none).
+    pub subnet: Prefix,
+}
+
+/// What the speaker wants done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// Open a TCP connection. Answered later by `Connected` or `ConnectFailed`, unless `Close` comes first.
+    Connect {
+        /// Its id from now on.
+        conn: ConnId,
+        /// How.
+        spec: ConnectSpec,
+    },
+    /// Close after what was given to [`Output::Send`] before. No answer; the id is gone.
+    Close {
+        /// Which.
+        conn: ConnId,
+    },
+    /// Write these octets, whole messages, in order. The buffer may be shared with other connections.
+    Send {
+        /// On which connection.
+        conn: ConnId,
+        /// What.
+        bytes: Bytes,
+    },
+    /// Listen here and nowhere else; replaces what was wanted before.
+    Listen(Vec<ListenSpec>),
+    /// A change of the best routes that `protocol felix` exports. `InSync` comes once, when the initial table is
+    /// complete; whoever joins later reads [`super::Speaker::fib`] first.
+    Fib(Delta<Prefix, FibRoute>),
+    /// Something an operator may want to know.
+    Log(Log),
+}
+
+/// How to open a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectSpec {
+    /// Where to.
+    pub remote: SocketAddr,
+    /// The address to bind to.
+    pub source: Option<IpAddr>,
+    /// The interface to bind to; the scope of a link-local `remote`.
+    pub interface: Option<String>,
+    /// The TCP-MD5 key (RFC 2385).
+    pub password: Option<String>,
+    /// The TTL to send with.
+    pub ttl: u8,
+    /// Drop what arrives with a lower TTL (RFC 5082).
+    pub min_ttl: Option<u8>,
+}
+
+/// Where to listen, and for whom.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ListenSpec {
+    /// On one address; `None` is every address of both families.
+    pub address: Option<IpAddr>,
+    /// The port.
+    pub port: u16,
+    /// Listen even if the address is not there yet.
+    pub free_bind: bool,
+    /// TCP-MD5 keys by the peers they are for.
+    pub keys: Vec<(Prefix, String)>,
+}
+
+/// Where packets of one prefix go.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct FibRoute {
+    /// Gateways; none when `destination` is not unicast.
+    pub next_hops: Vec<FibNextHop>,
+    /// What is done with packets.
+    pub destination: RouteDestination,
+    /// The protocol that the route was learned from.
+    pub protocol: Arc<str>,
+    /// `krt_metric`, when a filter set one.
+    pub metric: Option<u32>,
+    /// LOCAL_PREF.
+    pub local_pref: Option<u32>,
+    /// Kept over the restart of the peer that told it.
+    pub stale: bool,
+}
+
+/// One gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct FibNextHop {
+    /// The address; none when the route is on the link.
+    pub address: Option<IpAddr>,
+    /// The interface; none when whoever installs the route must find it.
+    pub interface: Option<Arc<str>>,
+    /// From 1.
+    pub weight: u16,
+}
+
+/// Something worth a line in the log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Log {
+    /// Whose.
+    pub protocol: Arc<str>,
+    /// What happened.
+    pub event: LogEvent,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LogEvent {
+    /// A session changed its state.
+    State {
+        /// RFC 4271's name of the state before.
+        from: &'static str,
+        /// And now.
+        to: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// A peer's route could not be used as it came.
+    BadRoute {
+        /// What was wrong.
+        reason: String,
+    },
+    /// A limit was reached.
+    Limit {
+        /// `"receive"`, `"import"` or `"export"`.
+        kind: &'static str,
+        /// The limit.
+        limit: u32,
+        /// What is done about it.
+        action: &'static str,
+    },
+    /// A filter printed a line.
+    FilterMessage {
+        /// The line.
+        text: String,
+    },
+    /// A filter failed on a route, which is rejected.
+    FilterFailed {
+        /// The route.
+        net: Prefix,
+        /// Why.
+        reason: String,
+    },
+    /// Routes of a restarting peer are kept.
+    Stale {
+        /// For how many seconds at most.
+        seconds: u64,
+    },
+    /// Stale routes that were not announced again are gone.
+    Swept {
+        /// How many.
+        routes: usize,
+    },
+    /// A session's peer has another AS than configured or than its path begins with.
+    WrongAs {
+        /// What came.
+        got: Asn,
+    },
+    /// The initial table is complete.
+    Converged,
+}

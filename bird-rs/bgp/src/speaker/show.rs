@@ -1,0 +1,178 @@
+//! What a speaker shows of itself. All lists are sorted, so that two prints can be compared.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tortie_net::{Asn, Prefix, RouterId};
+
+use super::io::FibNextHop;
+use crate::attr::Attributes;
+use crate::filter::{RouteDestination, RouteSource};
+use crate::rib::{Filtered, Reason};
+
+/// The speaker as a whole.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Status {
+    /// Our BGP identifier.
+    pub router_id: RouterId,
+    /// Has the initial table been completed?
+    pub fib_in_sync: bool,
+    /// When the current configuration was applied.
+    pub configured_at: Duration,
+    /// Distinct sets of attributes held.
+    pub attribute_sets: usize,
+    /// Prefixes with at least one path.
+    pub prefixes: usize,
+    /// Paths.
+    pub paths: usize,
+}
+
+/// One protocol.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProtocolStatus {
+    /// Its name.
+    pub name: Arc<str>,
+    /// `"BGP"`, `"Static"`, `"Device"`, `"Direct"`, `"Felix"`, `"Kernel"`, as BIRD writes them.
+    pub kind: &'static str,
+    /// Its table, or `"---"`.
+    pub table: Arc<str>,
+    /// BIRD's protocol state.
+    pub state: ProtocolState,
+    /// Since when.
+    pub since: Duration,
+    /// BIRD's last column: for BGP the session's state and the last error.
+    pub info: String,
+    /// `description`.
+    pub description: Option<String>,
+    /// Its channels.
+    pub channels: Vec<ChannelStatus>,
+    /// For BGP.
+    pub bgp: Option<BgpStatus>,
+}
+
+/// BIRD's protocol states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProtocolState {
+    /// Working.
+    Up,
+    /// On its way up.
+    Start,
+    /// Disabled.
+    Down,
+}
+
+impl ProtocolState {
+    /// As BIRD prints it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ProtocolState::Up => "up",
+            ProtocolState::Start => "start",
+            ProtocolState::Down => "down",
+        }
+    }
+}
+
+/// One channel of a protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelStatus {
+    /// `"ipv4"` or `"ipv6"`.
+    pub family: &'static str,
+    /// The table.
+    pub table: Arc<str>,
+    /// Does it carry routes now?
+    pub up: bool,
+    /// Paths of this protocol that its import policy accepted.
+    pub imported: u64,
+    /// Paths that its import policy rejected.
+    pub filtered: u64,
+    /// Of `imported`, those that are best.
+    pub preferred: u64,
+    /// Routes that the other side has from us.
+    pub exported: u64,
+}
+
+/// A BGP session.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BgpStatus {
+    /// The peer's address.
+    pub neighbor_address: IpAddr,
+    /// The port we connect to.
+    pub neighbor_port: u16,
+    /// The peer's AS: configured, or else told.
+    pub neighbor_as: Option<Asn>,
+    /// Our AS towards it.
+    pub local_as: Asn,
+    /// The peer's BGP identifier, once told.
+    pub neighbor_id: Option<RouterId>,
+    /// RFC 4271 section 8.2.2.
+    pub state: &'static str,
+    /// Negotiated; zero means none.
+    pub hold_time: Option<Duration>,
+    /// Negotiated; zero means none.
+    pub keepalive: Option<Duration>,
+    /// What we offered.
+    pub local_capabilities: Vec<String>,
+    /// What the peer offered.
+    pub neighbor_capabilities: Vec<String>,
+    /// Why the session last went down.
+    pub last_error: Option<String>,
+    /// Our end.
+    pub source_address: Option<IpAddr>,
+    /// UPDATE messages received since the process started.
+    pub updates_received: u64,
+    /// UPDATE messages sent since the process started.
+    pub updates_sent: u64,
+    /// Do we only wait for the peer to connect?
+    pub passive: bool,
+}
+
+/// Which routes to show. The default shows all accepted ones.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RouteQuery {
+    /// Exactly this prefix.
+    pub prefix: Option<Prefix>,
+    /// The most specific prefix that covers this address.
+    pub longest_match: Option<IpAddr>,
+    /// Only best routes.
+    pub best_only: bool,
+    /// Only what this protocol told us.
+    pub protocol: Option<String>,
+    /// What this protocol is told, as it is told.
+    pub exported_to: Option<String>,
+    /// Also routes that an import policy rejected.
+    pub filtered: bool,
+}
+
+/// One route.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RouteView {
+    /// Where to.
+    pub prefix: Prefix,
+    /// The table.
+    pub table: Arc<str>,
+    /// Who told us.
+    pub protocol: Arc<str>,
+    /// What kind of protocol.
+    pub source: RouteSource,
+    /// The router that told us.
+    pub from: Option<IpAddr>,
+    /// Is it the best?
+    pub best: bool,
+    /// Why it is the best, or which comparison it lost. None for a filtered one.
+    pub reason: Option<Reason>,
+    /// Why it is not used at all.
+    pub filtered: Option<Filtered>,
+    /// BIRD's preference.
+    pub preference: u16,
+    /// What is done with packets.
+    pub destination: RouteDestination,
+    /// Gateways.
+    pub next_hops: Vec<FibNextHop>,
+    /// The path attributes.
+    pub attributes: Attributes,
+    /// When it came.
+    pub since: Duration,
+    /// Kept over the restart of the peer that told it.
+    pub stale: bool,
+}
