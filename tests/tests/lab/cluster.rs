@@ -1,0 +1,173 @@
+//! What a cluster does while nothing fails.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail, ensure};
+use tortie_tests::demo::{check_matrix, check_pod, check_routes, matrix, time_pod};
+use tortie_tests::lab::{Cluster, NodeSpec, Pod, Spec, first_reply, ping, wait_for};
+
+use crate::on_cluster;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn pods(cluster: &Cluster, on: &[(&str, &str)]) -> Result<Vec<Pod>> {
+    on.iter()
+        .map(|(node, name)| {
+            let other = cluster
+                .nodes()
+                .find(|n| n.name() != *node)
+                .map(|n| n.name().to_owned())
+                .unwrap_or_default();
+            Ok(time_pod(cluster, node, name, other)?.pod)
+        })
+        .collect()
+}
+
+#[test]
+fn every_pod_reaches_every_pod_and_the_tor_without_nat() {
+    on_cluster("mx", &Spec::demo(), |cluster| {
+        let pods = pods(
+            cluster,
+            &[
+                ("n1", "default/a1"),
+                ("n1", "default/a2"),
+                ("n2", "default/b1"),
+                ("n3", "web/c1"),
+            ],
+        )?;
+        for node in cluster.nodes() {
+            wait_for("the routes", PATIENCE, || check_routes(cluster, node, pods.iter()))?;
+        }
+        let all: Vec<&Pod> = pods.iter().collect();
+        for pod in &pods {
+            check_pod(pod)?;
+            if let Some(tor) = &cluster.tor {
+                first_reply(&tor.ns, pod.ipv4()?, PATIENCE)?;
+            }
+        }
+        check_matrix(cluster, &all, &matrix(cluster, &all)?)?;
+        // What CHECK and a repeated ADD say of a healthy pod.
+        let node = cluster.node("n1")?;
+        pods[0].cni(node, "CHECK")?;
+        let again = pods[0].cni(node, "ADD")?;
+        ensure!(
+            again["ips"] == pods[0].result["ips"],
+            "a repeated ADD gave {again}, first was {}",
+            pods[0].result
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn a_deleted_pod_leaves_nothing_behind() {
+    on_cluster("del", &Spec::demo(), |cluster| {
+        let mut both = pods(
+            cluster,
+            &[("n1", "default/stays"), ("n1", "default/goes"), ("n2", "default/asks")],
+        )?;
+        let asks = both.remove(2);
+        let (goes, stays) = (both.remove(1), both.remove(0));
+        let (ip, interface) = (goes.ipv4()?, goes.host_interface.clone());
+        let node = cluster.node("n1")?;
+        ping(&asks.ns, ip)?;
+
+        goes.cni(node, "DEL")?;
+        goes.cni(node, "DEL")?; // idempotent
+        ensure!(!node.ns().links()?.contains(&interface), "{interface} is still there");
+        let routes = node.ns().routes()?;
+        ensure!(
+            !routes.iter().any(|r| r.starts_with(&format!("{ip} "))),
+            "a route to {ip} is left: {routes:?}"
+        );
+        let left = cluster.ctl(&["get", "workloadendpoints", "-n", "default", "-o", "yaml"])?;
+        ensure!(
+            !left.contains("goes") && left.contains("stays"),
+            "the record is not gone: {left}"
+        );
+        ensure!(ping(&asks.ns, ip).is_err(), "{ip} still answers");
+        ensure!(goes.ns.links()?.is_empty(), "the pod still has {:?}", goes.ns.links()?);
+        ping(&asks.ns, stays.ipv4()?)?;
+        goes.delete(&cluster.lab, node)?; // the namespace goes, and a third DEL does no harm
+
+        // DEL with a namespace that is gone.
+        let gone = cluster.add_pod("n1", "default/vanishes")?.pod;
+        cluster.lab.remove_namespace(&gone.ns)?;
+        gone.cni(node, "DEL")?;
+        let left = cluster.ctl(&["get", "workloadendpoints", "-n", "default", "-o", "yaml"])?;
+        ensure!(!left.contains("vanishes"), "the record is not gone: {left}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_node_joins_and_leaves_at_run_time() {
+    on_cluster("join", &Spec::demo(), |cluster| {
+        let first = pods(cluster, &[("n1", "default/a")])?.remove(0);
+        cluster.apply(
+            "apiVersion: projectcalico.org/v3\nkind: Node\nmetadata: {name: n4}\n\
+             spec: {bgp: {ipv4Address: 172.30.0.14/24}}\n",
+        )?;
+        cluster.start_node(&NodeSpec {
+            name: "n4".into(),
+            address: "172.30.0.14/24".into(),
+        })?;
+        // The ToR does not know n4: its session stays down, the mesh's come up.
+        wait_for("the mesh to include n4", PATIENCE, || {
+            let mut sessions = Vec::new();
+            for node in cluster.nodes() {
+                sessions.push((node.name().to_owned(), node.sessions()?));
+            }
+            let right =
+                |(name, (up, all)): &(String, (usize, usize))| *all == 4 && *up >= if name == "n4" { 3 } else { 4 };
+            ensure!(sessions.iter().all(right), "{sessions:?}");
+            Ok(())
+        })?;
+        cluster.wait_ready("n4")?;
+        let new = time_pod(cluster, "n4", "default/d", "n1".into())?.pod;
+        first_reply(&first.ns, new.ipv4()?, PATIENCE)?;
+
+        cluster.remove_node("n4")?;
+        cluster.ctl(&["delete", "node", "n4"])?;
+        let ip = new.ipv4()?;
+        wait_for("n4 to be forgotten", PATIENCE, || {
+            for node in cluster.nodes() {
+                let (up, all) = node.sessions()?;
+                ensure!((up, all) == (3, 3), "{} has {up} of {all} sessions", node.name());
+                let routes = node.ns().routes()?;
+                if routes.iter().any(|r| r.contains("via 172.30.0.14")) {
+                    bail!("{} still routes to n4: {routes:?}", node.name());
+                }
+            }
+            Ok(())
+        })?;
+        ensure!(ping(&first.ns, ip).is_err(), "{ip} still answers");
+        Ok(())
+    });
+}
+
+#[test]
+fn an_ippool_that_is_not_exported_stays_inside() {
+    on_cluster("noexp", &Spec::demo(), |cluster| {
+        let pod = pods(cluster, &[("n1", "default/a")])?.remove(0);
+        let tor = |want: bool| {
+            wait_for(&format!("the ToR to have routes to pods: {want}"), PATIENCE, || {
+                let Some(tor) = &cluster.tor else { bail!("no ToR") };
+                let routes = tor.ns.routes()?;
+                ensure!(routes.iter().any(|r| r.starts_with("10.244.")) == want, "{routes:?}");
+                Ok(())
+            })
+        };
+        tor(true)?;
+        let pool = cluster.ctl(&["get", "ippool", "default-ipv4-ippool", "-o", "yaml"])?;
+        let hidden = pool.replace("spec:\n", "spec:\n  disableBGPExport: true\n");
+        cluster.apply(&hidden)?;
+        tor(false)?;
+        // The sessions were not reset by this, and what is local stays.
+        ping(cluster.node("n1")?.ns(), pod.ipv4()?)?;
+        cluster.apply(&hidden.replace("disableBGPExport: true", "disableBGPExport: false"))?;
+        tor(true)?;
+        first_reply(cluster.node("n2")?.ns(), pod.ipv4()?, PATIENCE)?;
+        Ok(())
+    });
+}

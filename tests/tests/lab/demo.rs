@@ -1,0 +1,124 @@
+//! The demo as a user runs it: to the end, interrupted, killed, without root.
+
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tortie_tests::lab::{run, wait_for};
+
+fn demo() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_demo"))
+}
+
+fn namespaces() -> Result<Vec<String>> {
+    let text = run(&["ip", "netns", "list"])?;
+    Ok(text
+        .lines()
+        .filter(|l| l.starts_with("tortie-"))
+        .map(str::to_owned)
+        .collect())
+}
+
+fn clean() -> Result<()> {
+    let left = namespaces()?;
+    ensure!(left.is_empty(), "left behind: {left:?}");
+    ensure!(
+        !PathBuf::from("/run/tortie-lab/tortie").exists(),
+        "the lab's folder is left behind"
+    );
+    Ok(())
+}
+
+fn command() -> Result<Command> {
+    let mut command = Command::new(demo());
+    let programs = tortie_tests::lab::binary("felix")?;
+    command
+        .env("TORTIE_BIN_DIR", programs.parent().context("a folder")?)
+        .stdin(Stdio::null());
+    Ok(command)
+}
+
+fn text(output: &Output) -> String {
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+#[test]
+fn a_killed_run_an_interrupted_run_and_a_whole_run_one_after_the_other() -> Result<()> {
+    // Killed in the middle: nothing can clean up, and the next run does.
+    let mut killed = command()?.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    wait_for("the demo to have made namespaces", Duration::from_secs(30), || {
+        ensure!(namespaces()?.len() >= 5, "not yet");
+        Ok(())
+    })?;
+    killed.kill()?;
+    killed.wait()?;
+    ensure!(!namespaces()?.is_empty(), "a killed run cannot have cleaned up");
+
+    // Ctrl-C in the middle: it cleans up itself, and the rest of the killed run with it.
+    let interrupted = command()?.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    wait_for("the demo to have made namespaces", Duration::from_secs(30), || {
+        ensure!(namespaces()?.len() >= 5, "not yet");
+        Ok(())
+    })?;
+    kill(Pid::from_raw(i32::try_from(interrupted.id())?), Signal::SIGINT)?;
+    let output = interrupted.wait_with_output()?;
+    ensure!(!output.status.success(), "an interrupted demo is no success");
+    ensure!(text(&output).contains("interrupted"), "{}", text(&output));
+    clean()?;
+
+    // And a whole run, with everything it promises to show.
+    let output = command()?.output()?;
+    ensure!(output.status.success(), "{}", text(&output));
+    for want in [
+        "one L2 segment",
+        "node-to-node mesh",
+        "global",
+        "Established",
+        "proto bird",
+        "blackhole 10.244.",
+        "default via 169.254.1.1 dev eth0",
+        "no NAT",
+        "first answer",
+        "resident memory",
+        "All of it is removed again",
+    ] {
+        ensure!(
+            text(&output).contains(want),
+            "the demo does not show '{want}':\n{}",
+            text(&output)
+        );
+    }
+    clean()
+}
+
+#[test]
+fn without_root_it_says_what_is_missing_in_one_line() -> Result<()> {
+    let copy = tempfile::tempdir()?;
+    let program = copy.path().join("demo");
+    std::fs::copy(demo(), &program)?;
+    run(&["chmod", "755", &copy.path().display().to_string()])?;
+    let output = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .arg(&program)
+        .output()
+        .context("run setpriv")?;
+    ensure!(!output.status.success());
+    let said = text(&output);
+    ensure!(
+        said.lines().count() == 1 && said.contains("need root") && said.contains("sudo"),
+        "{said}"
+    );
+
+    let no_tools = Command::new(&program).env("PATH", "/nonexistent").output()?;
+    let said = text(&no_tools);
+    ensure!(!no_tools.status.success() && said.lines().count() == 1, "{said}");
+    ensure!(said.contains("`ip` is not installed: run `make deps`"), "{said}");
+    Ok(())
+}
