@@ -15,6 +15,7 @@ mod object;
 pub mod resource;
 mod scalar;
 pub mod selector;
+mod workload_name;
 
 pub use key::{Key, Owner};
 pub use kind::Kind;
@@ -22,3 +23,4 @@ pub use meta::{API_VERSION, Extra, Meta, Resource, Spec};
 pub use object::{DecodeError, Object, decode, decode_value};
 pub use scalar::{BadDuration, BadPeerAddr, BadText, GoDuration, InterfaceAddr, PeerAddr};
 pub use selector::Selector;
+pub use workload_name::{BadWorkloadName, WorkloadName, interface_name};
