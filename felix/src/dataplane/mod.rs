@@ -86,7 +86,10 @@ impl Dataplane {
         command: Command,
         done: oneshot::Receiver<Result<(), DataplaneError>>,
     ) -> Result<(), DataplaneError> {
-        self.commands.send(command).await.map_err(|_| DataplaneError::Stopping)?;
+        self.commands
+            .send(command)
+            .await
+            .map_err(|_| DataplaneError::Stopping)?;
         done.await.unwrap_or(Err(DataplaneError::Stopping))
     }
 }

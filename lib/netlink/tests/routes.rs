@@ -1,6 +1,8 @@
 //! Routes and the monitor against the real kernel, each test in an anonymous network namespace that ends with its thread.
 //! Needs root.
 
+#![allow(clippy::unwrap_used)] // Helpers of tests too.
+
 use std::net::IpAddr;
 use std::process::Command;
 use std::time::{Duration, Instant};
