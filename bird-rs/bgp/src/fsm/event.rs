@@ -7,7 +7,9 @@ use std::time::Duration;
 use serde::Serialize;
 use tortie_net::{Asn, RouterId};
 
-use crate::packet::{AfiSafi, Capability, FamilySet, Message, Notification, RouteRefresh, SessionContext, Update};
+use crate::packet::{
+    AfiSafi, Capability, ControlMessage, FamilySet, Message, Notification, RouteRefresh, SessionContext, Update,
+};
 
 /// A TCP connection, unique in the process for all time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -178,12 +180,12 @@ pub enum Action {
         /// Which.
         conn: ConnId,
     },
-    /// Send a message. Never an UPDATE.
+    /// Send a message.
     Send {
         /// On which connection.
         conn: ConnId,
         /// What.
-        message: Message,
+        message: ControlMessage,
     },
     /// The session is established: send the initial table, and End-of-RIB for every family.
     Up(Box<Negotiated>),

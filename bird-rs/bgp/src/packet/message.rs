@@ -23,6 +23,19 @@ pub enum Message {
     RouteRefresh(Option<RouteRefresh>),
 }
 
+/// A message that is the same on every session: all but UPDATEs, see [`super::announce`] for those.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ControlMessage {
+    /// OPEN.
+    Open(Open),
+    /// NOTIFICATION.
+    Notification(Notification),
+    /// KEEPALIVE.
+    Keepalive,
+    /// ROUTE-REFRESH.
+    RouteRefresh(RouteRefresh),
+}
+
 /// OPEN (RFC 4271 section 4.2). The version is always 4.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Open {

@@ -9,15 +9,27 @@
 //! RFC 4271 (section 4, 6), 4760, 5492, 9072, 6793, 2918, 7313, 4724, 8538, 8654, 7911, 8950, 9003, 4486, 6608, 7606, 7607,
 //! 9234, 9687. Not here: which attributes to send to whom (the speaker), session state (the state machine).
 
-#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects)]
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used))]
 
+mod attributes;
+mod encode;
 mod family;
+mod header;
 mod message;
+mod nlri;
 mod notification;
+mod open;
+#[cfg(test)]
+mod tests;
+mod update;
+mod wire;
+
+pub use encode::{EncodeError, announce, end_of_rib, withdraw};
 
 pub use family::{AfiSafi, FamilySet, SessionContext};
+pub use header::{decode, frame_length};
 pub use message::{
-    AddPathMode, Capability, Fault, FaultReason, GracefulRestart, GracefulRestartFamily, Message, Nlri, Open, Reach,
-    RefreshKind, Role, RouteRefresh, Update, Verdict,
+    AddPathMode, Capability, ControlMessage, Fault, FaultReason, GracefulRestart, GracefulRestartFamily, Message, Nlri,
+    Open, Reach, RefreshKind, Role, RouteRefresh, Update, Verdict,
 };
 pub use notification::{Cease, ErrorCode, Notification};
