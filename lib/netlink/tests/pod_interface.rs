@@ -1,5 +1,7 @@
 //! A pod's interface, made in real namespaces: names begin with `tt-f2-` and are removed also when a test fails.
 
+#![allow(clippy::unwrap_used)]
+
 use std::net::IpAddr;
 use std::process::Command;
 
