@@ -1,0 +1,105 @@
+//! What one node's dataplane shall be.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use tortie_model::resource::EncapMode;
+use tortie_model::{InterfaceAddr, Key};
+use tortie_net::{NodeName, Prefix};
+
+/// What the datastore wants of this node.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Desired {
+    /// The workloads on this node, by the key of their WorkloadEndpoint. No two have the same interface: where two
+    /// documents claim one, the one with the lowest key counts.
+    pub endpoints: BTreeMap<Key, Endpoint>,
+    /// The blocks this node owns: the confirmed affinities. Packets to addresses nobody has are dropped here.
+    pub own_blocks: BTreeSet<Prefix>,
+    /// The blocks other nodes own.
+    pub remote_blocks: BTreeMap<Prefix, RemoteBlock>,
+    /// Addresses of a block that a node other than the block's owner uses, and which node that is. Those that this node
+    /// uses are among its endpoints.
+    pub borrowed: BTreeMap<IpAddr, NodeName>,
+    /// The pools, by name.
+    pub pools: BTreeMap<String, Pool>,
+    /// This node's own addresses with their subnets.
+    pub node_addresses: Vec<InterfaceAddr>,
+}
+
+/// A workload on this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The host's side of its veth pair.
+    pub interface: String,
+    /// Its addresses, sorted.
+    pub ips: Vec<IpAddr>,
+}
+
+/// A block of another node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteBlock {
+    /// Its owner.
+    pub node: NodeName,
+    /// The owner's address of the block's family; `None`: not known (yet).
+    pub address: Option<IpAddr>,
+}
+
+/// A pool, as far as forwarding cares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pool {
+    /// Its addresses.
+    pub cidr: Prefix,
+    /// IPIP encapsulation.
+    pub ipip: EncapMode,
+    /// VXLAN encapsulation.
+    pub vxlan: EncapMode,
+    /// Masquerade what leaves the pools.
+    pub nat_outgoing: bool,
+}
+
+/// A change of [`Desired`]: the part's new value, `None` when it is gone.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Update {
+    /// Of [`Desired::endpoints`].
+    Endpoint(Key, Option<Endpoint>),
+    /// Of [`Desired::own_blocks`]: is it in there?
+    OwnBlock(Prefix, bool),
+    /// Of [`Desired::remote_blocks`].
+    RemoteBlock(Prefix, Option<RemoteBlock>),
+    /// Of [`Desired::borrowed`].
+    Borrowed(IpAddr, Option<NodeName>),
+    /// Of [`Desired::pools`].
+    Pool(String, Option<Pool>),
+    /// [`Desired::node_addresses`] as a whole.
+    NodeAddresses(Vec<InterfaceAddr>),
+}
+
+impl Desired {
+    /// Makes the change. Gives `false` when it is none.
+    pub fn apply(&mut self, update: &Update) -> bool {
+        match update {
+            Update::Endpoint(key, value) => put(&mut self.endpoints, key, value.as_ref()),
+            Update::OwnBlock(block, true) => self.own_blocks.insert(*block),
+            Update::OwnBlock(block, false) => self.own_blocks.remove(block),
+            Update::RemoteBlock(block, value) => put(&mut self.remote_blocks, block, value.as_ref()),
+            Update::Borrowed(ip, value) => put(&mut self.borrowed, ip, value.as_ref()),
+            Update::Pool(name, value) => put(&mut self.pools, name, value.as_ref()),
+            Update::NodeAddresses(all) => {
+                let changed = self.node_addresses != *all;
+                self.node_addresses.clone_from(all);
+                changed
+            }
+        }
+    }
+}
+
+fn put<K: Ord + Clone, V: PartialEq + Clone>(map: &mut BTreeMap<K, V>, key: &K, value: Option<&V>) -> bool {
+    match value {
+        Some(value) if map.get(key) == Some(value) => false,
+        Some(value) => {
+            map.insert(key.clone(), value.clone());
+            true
+        }
+        None => map.remove(key).is_some(),
+    }
+}

@@ -1,0 +1,220 @@
+//! Every way of reaching a set of documents must give what computing that set afresh gives.
+
+use proptest::prelude::*;
+use tortie_model::decode;
+
+use super::*;
+
+type Documents = BTreeMap<Key, Object>;
+
+fn document(key: &str, json: &str) -> (Key, Object) {
+    let key: Key = key.parse().unwrap();
+    let object = decode(&key, json.as_bytes()).unwrap();
+    (key, object)
+}
+
+fn endpoint(namespace: &str, node: &str, pod: &str, interface: &str, ips: &[&str]) -> (Key, Object) {
+    let name = format!("{node}-k8s-{pod}-eth0");
+    let nets: Vec<String> = ips.iter().map(|ip| format!("\"{ip}\"")).collect();
+    let json = format!(
+        r#"{{"kind":"WorkloadEndpoint","apiVersion":"projectcalico.org/v3",
+            "metadata":{{"name":"{name}","namespace":"{namespace}"}},
+            "spec":{{"orchestrator":"k8s","node":"{node}","pod":"{pod}","endpoint":"eth0",
+                     "interfaceName":"{interface}","ipNetworks":[{}]}}}}"#,
+        nets.join(",")
+    );
+    document(
+        &format!("/calico/resources/v3/projectcalico.org/workloadendpoints/{namespace}/{name}"),
+        &json,
+    )
+}
+
+fn node(name: &str, address: &str) -> (Key, Object) {
+    let json = format!(
+        r#"{{"kind":"Node","apiVersion":"projectcalico.org/v3","metadata":{{"name":"{name}"}},
+            "spec":{{"bgp":{{"ipv4Address":"{address}"}}}}}}"#
+    );
+    document(&format!("/calico/resources/v3/projectcalico.org/nodes/{name}"), &json)
+}
+
+fn affinity(node: &str, block: &str, state: &str) -> (Key, Object) {
+    let key = format!("/calico/ipam/v2/host/{node}/ipv4/block/{}", block.replace('/', "-"));
+    document(&key, &format!(r#"{{"state":"{state}","deleted":false}}"#))
+}
+
+fn block(cidr: &str, owner: &str, users: &[&str]) -> (Key, Object) {
+    let allocations: Vec<String> = (0..users.len()).map(|i| i.to_string()).collect();
+    let attributes: Vec<String> = users
+        .iter()
+        .map(|n| format!(r#"{{"handle_id":"h-{n}","secondary":{{"node":"{n}"}}}}"#))
+        .collect();
+    let json = format!(
+        r#"{{"cidr":"{cidr}","affinity":"host:{owner}","allocations":[{}],"unallocated":[],"attributes":[{}]}}"#,
+        allocations.join(","),
+        attributes.join(",")
+    );
+    document(
+        &format!("/calico/ipam/v2/assignment/ipv4/block/{}", cidr.replace('/', "-")),
+        &json,
+    )
+}
+
+fn pool(name: &str, cidr: &str, ipip: &str) -> (Key, Object) {
+    let json = format!(
+        r#"{{"kind":"IPPool","apiVersion":"projectcalico.org/v3","metadata":{{"name":"{name}"}},
+            "spec":{{"cidr":"{cidr}","ipipMode":"{ipip}"}}}}"#
+    );
+    document(&format!("/calico/resources/v3/projectcalico.org/ippools/{name}"), &json)
+}
+
+/// Documents that touch each other in every way there is: several for one key, several claims on one thing.
+fn universe() -> Vec<(Key, Object)> {
+    vec![
+        endpoint("web", "n1", "a", "cali1", &["10.244.0.5/32"]),
+        endpoint("web", "n1", "a", "cali2", &["10.244.0.5/32", "10.244.0.6/32"]),
+        endpoint("web", "n1", "b", "cali1", &["10.244.0.7/32"]),
+        endpoint("web", "n1", "b", "cali2", &["10.244.1.9/32"]),
+        endpoint("db", "n1", "c", "cali1", &["10.244.0.8/32"]),
+        endpoint("db", "n2", "d", "cali1", &["10.244.1.5/32"]),
+        node("n1", "172.30.0.11/24"),
+        node("n1", "172.30.0.111/25"),
+        node("n2", "172.30.0.12/24"),
+        node("n2", "172.30.0.112/24"),
+        affinity("n1", "10.244.0.0/26", "confirmed"),
+        affinity("n1", "10.244.0.0/26", "pending"),
+        affinity("n1", "10.244.1.0/26", "confirmed"),
+        affinity("n2", "10.244.1.0/26", "confirmed"),
+        affinity("n2", "10.244.1.0/26", "pendingDeletion"),
+        affinity("n3", "10.244.1.0/26", "confirmed"),
+        block("10.244.0.0/26", "n1", &["n1", "n2", "n3"]),
+        block("10.244.0.0/26", "n1", &["n2", "n1"]),
+        block("10.244.1.0/26", "n2", &["n2", "n1"]),
+        block("10.244.1.0/26", "n1", &["n2", "n2", "n1"]),
+        pool("p", "10.244.0.0/16", "Never"),
+        pool("p", "10.244.0.0/16", "Always"),
+    ]
+}
+
+fn fresh<'a>(documents: impl Iterator<Item = (&'a Key, &'a Object)>) -> Desired {
+    let mut calc = Calc::new("n1".parse().unwrap());
+    documents.for_each(|(key, object)| calc.apply(key, Some(object)));
+    calc.flush();
+    calc.desired().clone()
+}
+
+/// One step: set the document with this number in the universe, or delete its key; then perhaps flush.
+type Step = (usize, bool, bool);
+
+fn states(steps: &[Step]) -> Vec<Documents> {
+    let universe = universe();
+    let mut documents = Documents::new();
+    let mut states = Vec::new();
+    for (i, set, _) in steps {
+        let (key, object) = &universe[i % universe.len()];
+        if *set {
+            documents.insert(key.clone(), object.clone());
+        } else {
+            documents.remove(key);
+        }
+        states.push(documents.clone());
+    }
+    states
+}
+
+/// Moves `calc` from one set of documents to the next and checks the result, and that updates alone lead there too.
+fn step(calc: &mut Calc, told: &mut Desired, from: &Documents, to: &Documents) -> Result<(), TestCaseError> {
+    for key in from.keys().filter(|k| !to.contains_key(k)) {
+        calc.apply(key, None);
+    }
+    for (key, object) in to {
+        if from.get(key) != Some(object) {
+            calc.apply(key, Some(object));
+        }
+    }
+    for update in calc.flush() {
+        prop_assert!(told.apply(&update), "an update that changes nothing: {update:?}");
+    }
+    prop_assert_eq!(&*told, calc.desired());
+    prop_assert_eq!(calc.desired(), &fresh(to.iter()));
+    prop_assert_eq!(calc.desired(), &fresh(to.iter().rev()));
+    Ok(())
+}
+
+fn walk<'a>(sequence: impl Iterator<Item = &'a Documents>) -> Result<Desired, TestCaseError> {
+    let (mut calc, mut told) = (Calc::new("n1".parse().unwrap()), Desired::default());
+    let empty = Documents::new();
+    let mut before = &empty;
+    for state in sequence {
+        step(&mut calc, &mut told, before, state)?;
+        before = state;
+    }
+    Ok(told)
+}
+
+proptest! {
+    #[test]
+    fn output_is_a_function_of_the_documents(steps in proptest::collection::vec((0usize..22, any::<bool>(), any::<bool>()), 1..24)) {
+        let states = states(&steps);
+        let last = states.last().unwrap();
+        let want = fresh(last.iter());
+        let empty = Documents::new();
+        // As it happened; reversed and then to the end; with everything gone in between; at once; one by one at will.
+        prop_assert_eq!(&walk(states.iter())?, &want);
+        prop_assert_eq!(&walk(states.iter().rev().chain([last]))?, &want);
+        prop_assert_eq!(&walk(states.iter().flat_map(|s| [&empty, s]))?, &want);
+        prop_assert_eq!(&walk([last].into_iter())?, &want);
+        let squashed = states.iter().zip(&steps).filter(|(_, (_, _, flush))| *flush).map(|(s, _)| s);
+        prop_assert_eq!(&walk(squashed.chain([last]))?, &want);
+    }
+}
+
+#[test]
+fn what_a_small_cluster_wants_of_n1() {
+    let documents: Documents = [
+        endpoint("web", "n1", "b", "cali1", &["10.244.0.7/32"]),
+        endpoint("db", "n1", "c", "cali1", &["10.244.0.8/32"]),
+        endpoint("db", "n2", "d", "cali9", &["10.244.1.5/32"]),
+        node("n1", "172.30.0.11/24"),
+        node("n2", "172.30.0.12/24"),
+        affinity("n1", "10.244.0.0/26", "confirmed"),
+        affinity("n1", "10.244.9.0/26", "pending"),
+        affinity("n2", "10.244.1.0/26", "confirmed"),
+        affinity("n3", "10.244.2.0/26", "confirmed"),
+        block("10.244.0.0/26", "n1", &["n1", "n2"]),
+        block("10.244.1.0/26", "n2", &["n2", "n1", "n3"]),
+    ]
+    .into_iter()
+    .collect();
+    let d = fresh(documents.iter());
+    let endpoints: Vec<_> = d
+        .endpoints
+        .values()
+        .map(|e| (e.interface.as_str(), e.ips[0].to_string()))
+        .collect();
+    assert_eq!(
+        endpoints,
+        [("cali1", "10.244.0.8".to_owned())],
+        "db/… sorts before web/…; n2's is not ours"
+    );
+    assert_eq!(
+        d.own_blocks.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["10.244.0.0/26"]
+    );
+    let remote: Vec<_> = d
+        .remote_blocks
+        .iter()
+        .map(|(b, r)| format!("{b} {} {:?}", r.node.as_str(), r.address))
+        .collect();
+    assert_eq!(remote, ["10.244.1.0/26 n2 Some(172.30.0.12)", "10.244.2.0/26 n3 None"]);
+    let borrowed: Vec<_> = d
+        .borrowed
+        .iter()
+        .map(|(ip, n)| format!("{ip} {}", n.as_str()))
+        .collect();
+    assert_eq!(
+        borrowed,
+        ["10.244.0.1 n2", "10.244.1.2 n3"],
+        "n1's own loan is an endpoint"
+    );
+    assert_eq!(d.node_addresses[0].to_string(), "172.30.0.11/24");
+}
