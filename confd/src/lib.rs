@@ -1,0 +1,18 @@
+//! Renders one node's BGP configuration from cluster state and has bird-rs apply it.
+//!
+//! ```text
+//!  typha ──sync──▶ daemon ──▶ state ──▶ view ──▶ render ──watch──▶ applier ──gRPC──▶ bird-rs
+//!                 (1 task)   (pure)   (pure)    (pure)            (1 task) └─file
+//! ```
+//!
+//! See DESIGN.md for the tasks, what is bounded, and the invariants.
+
+#![warn(missing_docs)]
+
+pub mod apply;
+pub mod bird;
+pub mod config;
+pub mod diff;
+pub mod render;
+pub mod state;
+pub mod view;

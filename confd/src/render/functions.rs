@@ -1,0 +1,106 @@
+//! Functions that templates may call, besides those of Go's text/template.
+//!
+//! The engine takes plain function pointers, so the one piece of context, the object being rendered, is kept for the
+//! thread: `object` sets it, an error report reads it.
+
+use std::cell::RefCell;
+
+use gtmpl_ng::{Func, FuncError, Value};
+
+thread_local! {
+    static OBJECT: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Forgets the object of the last rendering, giving it back.
+pub(super) fn take_object() -> Option<String> {
+    OBJECT.with(|o| o.borrow_mut().take())
+}
+
+/// All of them, by name.
+pub(super) const FUNCTIONS: &[(&str, Func)] = &[
+    ("object", object),
+    ("join", join),
+    ("split", split),
+    ("contains", contains),
+    ("hasPrefix", has_prefix),
+    ("replace", replace),
+    ("toUpper", to_upper),
+    ("toLower", to_lower),
+];
+
+/// `object ORIGIN`: `KIND NAME, revision N`, and the object that errors name from now on.
+fn object(args: &[Value]) -> Result<Value, FuncError> {
+    let [Value::Map(fields) | Value::Object(fields)] = args else {
+        return Err(wants("object", "one origin, a map with kind, name and revision"));
+    };
+    let field = |name: &str| fields.get(name).map(ToString::to_string);
+    let (Some(kind), Some(name), Some(revision)) = (field("kind"), field("name"), field("revision")) else {
+        return Err(wants("object", "one origin, a map with kind, name and revision"));
+    };
+    let text = format!("{kind} {name}, revision {revision}");
+    OBJECT.with(|o| *o.borrow_mut() = Some(text.clone()));
+    Ok(Value::String(text))
+}
+
+/// `join LIST SEPARATOR`.
+fn join(args: &[Value]) -> Result<Value, FuncError> {
+    let [Value::Array(items), Value::String(separator)] = args else {
+        return Err(wants("join", "a list and a separator"));
+    };
+    let texts: Vec<String> = items.iter().map(ToString::to_string).collect();
+    Ok(Value::String(texts.join(separator)))
+}
+
+/// `split TEXT SEPARATOR`.
+fn split(args: &[Value]) -> Result<Value, FuncError> {
+    let [text, separator] = texts("split", args)?;
+    Ok(Value::Array(
+        text.split(separator).map(|s| Value::String(s.to_owned())).collect(),
+    ))
+}
+
+/// `contains TEXT PART`.
+fn contains(args: &[Value]) -> Result<Value, FuncError> {
+    let [text, part] = texts("contains", args)?;
+    Ok(Value::Bool(text.contains(part)))
+}
+
+/// `hasPrefix TEXT PREFIX`.
+fn has_prefix(args: &[Value]) -> Result<Value, FuncError> {
+    let [text, prefix] = texts("hasPrefix", args)?;
+    Ok(Value::Bool(text.starts_with(prefix)))
+}
+
+/// `replace TEXT OLD NEW`, everywhere.
+fn replace(args: &[Value]) -> Result<Value, FuncError> {
+    let [text, old, new] = texts("replace", args)?;
+    Ok(Value::String(text.replace(old, new)))
+}
+
+/// `toUpper TEXT`.
+fn to_upper(args: &[Value]) -> Result<Value, FuncError> {
+    let [text] = texts("toUpper", args)?;
+    Ok(Value::String(text.to_uppercase()))
+}
+
+/// `toLower TEXT`.
+fn to_lower(args: &[Value]) -> Result<Value, FuncError> {
+    let [text] = texts("toLower", args)?;
+    Ok(Value::String(text.to_lowercase()))
+}
+
+fn texts<'a, const N: usize>(function: &str, args: &'a [Value]) -> Result<[&'a str; N], FuncError> {
+    let all: Option<Vec<&str>> = args
+        .iter()
+        .map(|v| match v {
+            Value::String(s) => Some(s.as_str()),
+            _ => None,
+        })
+        .collect();
+    all.and_then(|v| v.try_into().ok())
+        .ok_or_else(|| wants(function, &format!("{N} text(s)")))
+}
+
+fn wants(function: &str, what: &str) -> FuncError {
+    FuncError::Generic(format!("{function} wants {what}"))
+}

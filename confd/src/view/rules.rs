@@ -1,0 +1,280 @@
+//! What a node originates, what its peers get and what felix gets, per family and in Calico's order.
+
+use std::net::IpAddr;
+
+use tortie_model::InterfaceAddr;
+use tortie_model::ipam::AffinityState;
+use tortie_model::resource::{EncapMode, IpPool};
+use tortie_net::Prefix;
+
+use super::cluster::{Cluster, Problems, ServiceNetworks};
+use super::filters::{Compiled, community};
+use super::mesh::Draft;
+use super::problem::ProblemKind;
+use super::types::{
+    CommunityValue, Family, FamilyView, Origin, Originated, OriginatedAs, ReachableBy, Rule, RuleAction, RuleReason,
+};
+use crate::state::Stored;
+
+/// The families in which the node has an address.
+pub(super) fn families(
+    cluster: &Cluster<'_>,
+    drafts: &[Draft],
+    compiled: &Compiled,
+    problems: &mut Problems,
+) -> Vec<FamilyView> {
+    let advertisements = advertisements(cluster, problems);
+    let services = cluster.service_networks();
+    let mut views = Vec::new();
+    for family in Family::ALL {
+        let Some(address) = cluster.own.address(family) else {
+            continue;
+        };
+        let family = OneFamily {
+            cluster,
+            family,
+            services: &services,
+        };
+        views.push(family.view(address, drafts, compiled.priorities(family.family), &advertisements));
+    }
+    views
+}
+
+struct OneFamily<'a> {
+    cluster: &'a Cluster<'a>,
+    family: Family,
+    services: &'a ServiceNetworks,
+}
+
+impl OneFamily<'_> {
+    fn view(&self, address: InterfaceAddr, drafts: &[Draft], priorities: bool, advertisements: &[Rule]) -> FamilyView {
+        let blocks = self.blocks();
+        let export = self.export(&blocks, advertisements);
+        FamilyView {
+            family: self.family,
+            address: address.addr,
+            subnet: address.network(),
+            originated: self.originated(&blocks),
+            reachable_by: self.reachable_by(drafts),
+            export,
+            kernel: self.kernel(),
+            priorities,
+        }
+    }
+
+    /// Confirmed blocks of ours, sorted.
+    fn blocks(&self) -> Vec<(Prefix, Origin)> {
+        let state = self.cluster.state;
+        let ours = state.affinities.iter().filter(|(prefix, _)| self.family.has(**prefix));
+        let confirmed = ours.filter(|(_, s)| s.object.state == AffinityState::Confirmed && !s.object.deleted);
+        confirmed
+            .map(|(prefix, s)| {
+                (
+                    *prefix,
+                    Origin {
+                        kind: "BlockAffinity",
+                        name: prefix.to_string(),
+                        revision: s.revision,
+                    },
+                )
+            })
+            .collect()
+    }
+
+    fn originated(&self, blocks: &[(Prefix, Origin)]) -> Vec<Originated> {
+        let mut all: Vec<Originated> = blocks
+            .iter()
+            .map(|(prefix, origin)| Originated {
+                prefix: *prefix,
+                what: OriginatedAs::Block,
+                origin: origin.clone(),
+            })
+            .collect();
+        for (id, stored) in &self.cluster.state.endpoints {
+            let origin = Origin {
+                kind: "WorkloadEndpoint",
+                name: id.clone(),
+                revision: stored.revision,
+            };
+            let networks = stored
+                .object
+                .spec
+                .ip_networks
+                .iter()
+                .copied()
+                .filter(|n| self.family.has(*n));
+            for prefix in networks.filter(|n| !blocks.iter().any(|(block, _)| block.covers(*n))) {
+                all.push(Originated {
+                    prefix,
+                    what: OriginatedAs::Borrowed,
+                    origin: origin.clone(),
+                });
+            }
+        }
+        for prefix in self.of_family(&self.services.announced) {
+            let origin = self.cluster.global_origin();
+            all.push(Originated {
+                prefix,
+                what: OriginatedAs::Service,
+                origin,
+            });
+        }
+        all.sort();
+        // A prefix is a route once, whatever asks for it.
+        all.dedup_by(|later, first| later.prefix == first.prefix);
+        all
+    }
+
+    fn reachable_by(&self, drafts: &[Draft]) -> Vec<ReachableBy> {
+        let of_family = drafts.iter().filter(|d| Family::of(d.peer.address) == self.family);
+        let mut all: Vec<ReachableBy> = of_family
+            .filter_map(|d| {
+                let gateway: IpAddr = d.reachable_by?;
+                let prefix = Prefix::host(d.peer.address);
+                Some(ReachableBy {
+                    prefix,
+                    gateway,
+                    origin: d.peer.origin.clone(),
+                })
+            })
+            .collect();
+        all.sort();
+        all.dedup_by(|later, first| later.prefix == first.prefix);
+        all
+    }
+
+    fn of_family<'b>(&'b self, prefixes: &'b [Prefix]) -> impl Iterator<Item = Prefix> + 'b {
+        prefixes.iter().copied().filter(|p| self.family.has(*p))
+    }
+
+    /// Pools of this family in ascending order of their networks.
+    fn pools(&self) -> Vec<(&Stored<IpPool>, Origin)> {
+        let state = self.cluster.state;
+        let mut pools: Vec<(&Stored<IpPool>, Origin)> = state
+            .pools
+            .iter()
+            .filter(|(_, s)| self.family.has(s.object.spec.cidr))
+            .map(|(name, s)| {
+                (
+                    s,
+                    Origin {
+                        kind: "IPPool",
+                        name: name.clone(),
+                        revision: s.revision,
+                    },
+                )
+            })
+            .collect();
+        pools.sort_by_key(|(s, _)| s.object.spec.cidr);
+        pools
+    }
+
+    /// Calico's `calico_export_to_bgp_peers`. Its checks of egress interfaces have no counterpart: our speaker does not
+    /// learn routes from the kernel.
+    fn export(&self, blocks: &[(Prefix, Origin)], advertisements: &[Rule]) -> Vec<Rule> {
+        let pools = self.pools();
+        let (disabled, enabled): (Vec<_>, Vec<_>) = pools.iter().partition(|(s, _)| s.object.spec.disable_bgp_export);
+        let mut rules: Vec<Rule> = disabled
+            .into_iter()
+            .map(|(s, origin)| {
+                rule(
+                    s.object.spec.cidr,
+                    RuleAction::Reject,
+                    RuleReason::ExportDisabled,
+                    origin,
+                )
+            })
+            .collect();
+        rules.extend(advertisements.iter().filter(|r| self.family.has(r.prefix)).cloned());
+        for (prefix, origin) in blocks {
+            let whole = rule(*prefix, RuleAction::Accept, RuleReason::OwnBlock, origin);
+            rules.push(Rule { exact: true, ..whole });
+            rules.push(rule(*prefix, RuleAction::Reject, RuleReason::InsideOwnBlock, origin));
+        }
+        let global = self.cluster.global_origin();
+        for prefix in self.of_family(&self.services.announced) {
+            rules.push(rule(prefix, RuleAction::Accept, RuleReason::Service, &global));
+        }
+        if self.cluster.own.cluster_id.is_some() {
+            for prefix in self.of_family(&self.services.reflected) {
+                rules.push(rule(prefix, RuleAction::Accept, RuleReason::ReflectedService, &global));
+            }
+        }
+        let accepted = enabled.into_iter();
+        rules
+            .extend(accepted.map(|(s, origin)| rule(s.object.spec.cidr, RuleAction::Accept, RuleReason::Pool, origin)));
+        rules
+    }
+
+    /// What felix must not get from BGP, because it knows better.
+    fn kernel(&self) -> Vec<Rule> {
+        let global = self.cluster.global_origin();
+        let services = self.of_family(&self.services.all);
+        let mut rules: Vec<Rule> = services
+            .map(|p| rule(p, RuleAction::Reject, RuleReason::Service, &global))
+            .collect();
+        for (stored, origin) in self.pools() {
+            if stored.object.spec.vxlan_mode() != EncapMode::Never {
+                rules.push(rule(
+                    stored.object.spec.cidr,
+                    RuleAction::Reject,
+                    RuleReason::VxlanPool,
+                    &origin,
+                ));
+            }
+        }
+        rules
+    }
+}
+
+fn rule(prefix: Prefix, action: RuleAction, reason: RuleReason, origin: &Origin) -> Rule {
+    Rule {
+        prefix,
+        exact: false,
+        action,
+        communities: Vec::new(),
+        reason,
+        origin: origin.clone(),
+    }
+}
+
+/// `prefixAdvertisements`, names resolved, in order.
+fn advertisements(cluster: &Cluster<'_>, problems: &mut Problems) -> Vec<Rule> {
+    let Some((origin, spec, list)) = cluster.prefix_advertisements() else {
+        return Vec::new();
+    };
+    let named = |name: &str| {
+        let all = spec
+            .communities
+            .iter()
+            .chain(cluster.global().into_iter().flat_map(|g| &g.communities));
+        all.into_iter().find(|c| c.name == name).map(|c| c.value.as_str())
+    };
+    let mut rules = Vec::new();
+    for entry in list {
+        let mut communities: Vec<CommunityValue> = Vec::new();
+        for text in &entry.communities {
+            match community(text).or_else(|| named(text).and_then(community)) {
+                Some(value) => communities.push(value),
+                None => {
+                    let kind = ProblemKind::UnknownCommunity {
+                        community: text.clone(),
+                    };
+                    problems.add(&origin, "spec.prefixAdvertisements", kind);
+                }
+            }
+        }
+        communities.sort();
+        communities.dedup();
+        if !communities.is_empty() {
+            let base = rule(
+                entry.cidr,
+                RuleAction::AddCommunities,
+                RuleReason::PrefixAdvertisement,
+                &origin,
+            );
+            rules.push(Rule { communities, ..base });
+        }
+    }
+    rules
+}
