@@ -2,11 +2,14 @@
 //!
 //! * [`Key`] is a datastore key (Calico's etcd layout), [`decode`] gives the [`Object`] stored under it.
 //! * [`resource`] has the specifications, [`ipam`] the IPAM documents, [`selector`] the selector language.
+//! * [`admit`] decides what may be stored: defaults, every rule of a kind, rules between objects, what cannot change.
 //!
 //! Pure: no IO, no clock. What is stored by a newer program survives: unknown fields are kept through a read and a write.
 
 #![warn(missing_docs)]
 
+mod admit;
+mod invalid;
 pub mod ipam;
 pub mod key;
 mod kind;
@@ -14,9 +17,12 @@ mod meta;
 mod object;
 pub mod resource;
 mod scalar;
+mod schema;
 pub mod selector;
 mod workload_name;
 
+pub use admit::{View, admit, admit_delete};
+pub use invalid::{Invalid, Refused};
 pub use key::{Key, Owner};
 pub use kind::Kind;
 pub use meta::{API_VERSION, Extra, Meta, Resource, Spec};

@@ -1,0 +1,492 @@
+//! The tables: one per kind.
+
+use super::Ty::{Any, Asn, Bool, Int, List, Object, OneOf, Text, TextMap};
+use super::format::{
+    community, duration, host_network, interface, interface_address_v4, interface_address_v6, interface_pattern, ip,
+    ipv4, ipv6, mac, network, network_or_address, peer_address, selector, severity, strict_network, text,
+};
+use super::{Field, Ty, opt, req};
+use crate::kind::Kind;
+
+const MANY: usize = usize::MAX;
+const NAME: Ty = Text(text::<253>);
+const ANY_TEXT: Ty = Text(text::<65_536>);
+const ENCAP: Ty = OneOf(&["Never", "Always", "CrossSubnet"]);
+const SWITCH: Ty = OneOf(&["Enabled", "Disabled"]);
+const PROGRAM_ROUTES: Ty = OneOf(&["Enabled", "Disabled", "EnabledIPIPOnly", "EnabledNoEncapOnly"]);
+/// Kernel metrics: 0 and the highest number mean something else.
+const PRIORITY: Ty = Int(1, 2_147_483_646);
+const PORT: Ty = Int(1, 65_535);
+const PASSWORD: Ty = Object(&[opt("secretKeyRef", Object(&[req("name", NAME), req("key", NAME)]))]);
+const CIDRS: Ty = List(&Object(&[req("cidr", Text(network))]), MANY);
+const ASNS: Ty = List(&Asn, MANY);
+
+const META: &[Field] = &[
+    opt("name", NAME),
+    opt("namespace", Text(text::<63>)),
+    opt("uid", ANY_TEXT),
+    opt("resourceVersion", ANY_TEXT),
+    opt("creationTimestamp", ANY_TEXT),
+    opt("deletionTimestamp", ANY_TEXT),
+    opt("deletionGracePeriodSeconds", Any),
+    opt("generation", Any),
+    opt("generateName", ANY_TEXT),
+    opt("labels", TextMap),
+    opt("annotations", TextMap),
+    opt("ownerReferences", Any),
+    opt("finalizers", List(&ANY_TEXT, MANY)),
+    opt("managedFields", Any),
+    opt("selfLink", ANY_TEXT),
+];
+
+/// The fields of a whole resource around its specification.
+macro_rules! resource {
+    ($spec:expr) => {{
+        const FIELDS: &[Field] = &[
+            opt("apiVersion", NAME),
+            opt("kind", NAME),
+            opt("metadata", Object(META)),
+            opt("spec", Object($spec)),
+            opt("status", Any),
+        ];
+        FIELDS
+    }};
+}
+
+pub(super) fn of(kind: Kind) -> Option<&'static [Field]> {
+    Some(match kind {
+        Kind::BgpConfiguration => resource!(BGP_CONFIGURATION),
+        Kind::BgpFilter => resource!(BGP_FILTER),
+        Kind::BgpPeer => resource!(BGP_PEER),
+        Kind::ClusterInformation => resource!(CLUSTER_INFORMATION),
+        Kind::FelixConfiguration => resource!(FELIX_CONFIGURATION),
+        Kind::IpamConfiguration => resource!(IPAM_CONFIGURATION),
+        Kind::IpPool => {
+            // The specification is required: a pool without addresses is none.
+            const FIELDS: &[Field] = &[
+                opt("apiVersion", NAME),
+                opt("kind", NAME),
+                opt("metadata", Object(META)),
+                req("spec", Object(IP_POOL)),
+                opt("status", Any),
+            ];
+            FIELDS
+        }
+        Kind::IpReservation => resource!(IP_RESERVATION),
+        Kind::Node => resource!(NODE),
+        Kind::WorkloadEndpoint => resource!(WORKLOAD_ENDPOINT),
+        Kind::BlockAffinity
+        | Kind::CalicoNodeStatus
+        | Kind::GlobalNetworkPolicy
+        | Kind::GlobalNetworkSet
+        | Kind::HostEndpoint
+        | Kind::KubeControllersConfiguration
+        | Kind::LiveMigration
+        | Kind::NetworkPolicy
+        | Kind::NetworkSet
+        | Kind::Profile
+        | Kind::StagedGlobalNetworkPolicy
+        | Kind::StagedKubernetesNetworkPolicy
+        | Kind::StagedNetworkPolicy
+        | Kind::Tier => return None,
+    })
+}
+
+const IP_POOL: &[Field] = &[
+    req("cidr", Text(network)),
+    opt("blockSize", Int(20, 128)),
+    opt("ipipMode", ENCAP),
+    opt("vxlanMode", ENCAP),
+    opt("natOutgoing", Bool),
+    opt("disabled", Bool),
+    opt("disableBGPExport", Bool),
+    opt("nodeSelector", Text(selector)),
+    opt("namespaceSelector", Text(selector)),
+    opt("allowedUses", List(&OneOf(&["Workload", "Tunnel", "LoadBalancer"]), 3)),
+    opt("assignmentMode", OneOf(&["Automatic", "Manual"])),
+];
+
+const BGP_CONFIGURATION: &[Field] = &[
+    opt("logSeverityScreen", Text(severity)),
+    opt("nodeToNodeMeshEnabled", Bool),
+    opt("asNumber", Asn),
+    opt("listenPort", PORT),
+    opt("bindMode", OneOf(&["None", "NodeIP"])),
+    opt("serviceLoadBalancerIPs", CIDRS),
+    opt("serviceExternalIPs", CIDRS),
+    opt("serviceClusterIPs", CIDRS),
+    opt("serviceLoadBalancerAggregation", SWITCH),
+    opt(
+        "communities",
+        List(&Object(&[req("name", NAME), req("value", Text(community))]), 500),
+    ),
+    opt(
+        "prefixAdvertisements",
+        List(
+            &Object(&[req("cidr", Text(network)), opt("communities", List(&NAME, 50))]),
+            500,
+        ),
+    ),
+    opt("nodeMeshPassword", PASSWORD),
+    opt("nodeMeshMaxRestartTime", Text(duration)),
+    opt("ignoredInterfaces", List(&Text(interface_pattern), MANY)),
+    opt("localWorkloadPeeringIPV4", Text(ipv4)),
+    opt("localWorkloadPeeringIPV6", Text(ipv6)),
+    opt("programClusterRoutes", PROGRAM_ROUTES),
+    opt("ipv4NormalRoutePriority", PRIORITY),
+    opt("ipv6NormalRoutePriority", PRIORITY),
+];
+
+const BGP_PEER: &[Field] = &[
+    opt("node", NAME),
+    opt("nodeSelector", Text(selector)),
+    opt("peerIP", Text(peer_address)),
+    opt("asNumber", Asn),
+    opt("localASNumber", Asn),
+    opt("peerSelector", Text(selector)),
+    opt("localWorkloadSelector", Text(selector)),
+    opt("keepOriginalNextHop", Bool),
+    opt("nextHopMode", OneOf(&["Auto", "Self", "Keep"])),
+    opt("password", PASSWORD),
+    opt("sourceAddress", OneOf(&["UseNodeIP", "None"])),
+    opt("maxRestartTime", Text(duration)),
+    opt("keepaliveTime", Text(duration)),
+    opt("numAllowedLocalASNumbers", Int(0, i32::MAX as i64)),
+    opt("ttlSecurity", Int(0, 255)),
+    opt("reachableBy", Text(ip)),
+    opt("filters", List(&NAME, MANY)),
+    opt("reversePeering", OneOf(&["Auto", "Manual"])),
+];
+
+const BGP_FILTER: &[Field] = &[
+    opt("exportV4", List(&FILTER_RULE_V4, MANY)),
+    opt("importV4", List(&FILTER_RULE_V4, MANY)),
+    opt("exportV6", List(&FILTER_RULE_V6, MANY)),
+    opt("importV6", List(&FILTER_RULE_V6, MANY)),
+];
+
+macro_rules! filter_rule {
+    ($longest:literal) => {
+        Object(&[
+            req("action", OneOf(&["Accept", "Reject"])),
+            opt("cidr", Text(strict_network)),
+            opt("matchOperator", OneOf(&["Equal", "NotEqual", "In", "NotIn"])),
+            opt(
+                "prefixLength",
+                Object(&[opt("min", Int(0, $longest)), opt("max", Int(0, $longest))]),
+            ),
+            opt("source", OneOf(&["RemotePeers"])),
+            opt("interface", Text(interface_pattern)),
+            opt("peerType", OneOf(&["eBGP", "iBGP"])),
+            opt("communities", Object(&[req("values", List(&Text(community), 1))])),
+            opt("asPathPrefix", ASNS),
+            opt("priority", PRIORITY),
+            opt("operations", List(&FILTER_OPERATION, 10)),
+        ])
+    };
+}
+
+const FILTER_RULE_V4: Ty = filter_rule!(32);
+const FILTER_RULE_V6: Ty = filter_rule!(128);
+
+const FILTER_OPERATION: Ty = Object(&[
+    opt("addCommunity", Object(&[req("value", Text(community))])),
+    opt("prependASPath", Object(&[req("prefix", List(&Asn, 10))])),
+    opt("setPriority", Object(&[req("value", PRIORITY)])),
+]);
+
+const NODE: &[Field] = &[
+    opt(
+        "bgp",
+        Object(&[
+            opt("asNumber", Asn),
+            opt("ipv4Address", Text(interface_address_v4)),
+            opt("ipv6Address", Text(interface_address_v6)),
+            opt("ipv4IPIPTunnelAddr", Text(ipv4)),
+            opt("routeReflectorClusterID", Text(ipv4)),
+        ]),
+    ),
+    opt("ipv4VXLANTunnelAddr", Text(ipv4)),
+    opt("ipv6VXLANTunnelAddr", Text(ipv6)),
+    opt("vxlanTunnelMACAddr", Text(mac)),
+    opt("vxlanTunnelMACAddrV6", Text(mac)),
+    opt(
+        "wireguard",
+        Object(&[
+            opt("interfaceIPv4Address", Text(ipv4)),
+            opt("interfaceIPv6Address", Text(ipv6)),
+        ]),
+    ),
+    opt(
+        "orchRefs",
+        List(&Object(&[opt("nodeName", NAME), req("orchestrator", NAME)]), MANY),
+    ),
+    opt(
+        "addresses",
+        List(
+            &Object(&[
+                req("address", Text(network_or_address)),
+                opt("type", OneOf(&["CalicoNodeIP", "InternalIP", "ExternalIP"])),
+            ]),
+            MANY,
+        ),
+    ),
+    opt(
+        "interfaces",
+        List(
+            &Object(&[
+                opt("name", Text(interface)),
+                opt("addresses", List(&Text(network_or_address), MANY)),
+            ]),
+            MANY,
+        ),
+    ),
+];
+
+const QOS: &[Field] = &[
+    opt("ingressBandwidth", Any),
+    opt("egressBandwidth", Any),
+    opt("ingressBurst", Any),
+    opt("egressBurst", Any),
+    opt("ingressPeakrate", Any),
+    opt("egressPeakrate", Any),
+    opt("ingressMinburst", Any),
+    opt("egressMinburst", Any),
+    opt("ingressPacketRate", Any),
+    opt("egressPacketRate", Any),
+    opt("ingressPacketBurst", Any),
+    opt("egressPacketBurst", Any),
+    opt("ingressMaxConnections", Any),
+    opt("egressMaxConnections", Any),
+    opt("dscp", Any),
+];
+
+const WORKLOAD_ENDPOINT: &[Field] = &[
+    req("orchestrator", NAME),
+    opt("workload", NAME),
+    req("node", NAME),
+    opt("containerID", NAME),
+    opt("pod", NAME),
+    req("endpoint", NAME),
+    opt("serviceAccountName", NAME),
+    opt("ipNetworks", List(&Text(host_network), MANY)),
+    opt(
+        "ipNATs",
+        List(
+            &Object(&[req("internalIP", Text(ip)), req("externalIP", Text(ip))]),
+            MANY,
+        ),
+    ),
+    opt("ipv4Gateway", Text(ipv4)),
+    opt("ipv6Gateway", Text(ipv6)),
+    opt("profiles", List(&NAME, MANY)),
+    req("interfaceName", Text(interface)),
+    opt("mac", Text(mac)),
+    opt(
+        "ports",
+        List(
+            &Object(&[
+                opt("name", NAME),
+                opt("protocol", Any),
+                opt("port", PORT),
+                opt("hostPort", Int(0, 65_535)),
+                opt("hostIP", Text(ip)),
+            ]),
+            MANY,
+        ),
+    ),
+    opt("allowSpoofedSourcePrefixes", List(&Text(strict_network), MANY)),
+    opt("qosControls", Object(QOS)),
+];
+
+const CLUSTER_INFORMATION: &[Field] = &[
+    opt("clusterGUID", NAME),
+    opt("clusterType", ANY_TEXT),
+    opt("calicoVersion", NAME),
+    opt("datastoreReady", Bool),
+    opt("variant", NAME),
+];
+
+const IP_RESERVATION: &[Field] = &[opt("reservedCIDRs", List(&Text(network_or_address), MANY))];
+
+const IPAM_CONFIGURATION: &[Field] = &[
+    opt("strictAffinity", Bool),
+    opt("autoAllocateBlocks", Bool),
+    opt("maxBlocksPerHost", Int(0, 1_000_000)),
+    opt("kubeVirtVMAddressPersistence", SWITCH),
+    opt("ipCooldownSeconds", Int(0, 1_200)),
+];
+
+const U32: Ty = Int(0, u32::MAX as i64);
+const PATTERN: Ty = Text(text::<1024>);
+const ACTION: Ty = OneOf(&["Accept", "Return", "Drop", "ACCEPT", "RETURN", "DROP"]);
+
+/// Felix's settings by Calico's names, so that a manifest written for Calico is read. Those without a meaning in Tortie
+/// yet are stored and have no effect.
+const FELIX_CONFIGURATION: &[Field] = &[
+    opt("nodeSelector", Text(selector)),
+    // Routing.
+    opt("routeRefreshInterval", Text(duration)),
+    opt("interfaceRefreshInterval", Text(duration)),
+    opt("deviceRouteSourceAddress", Text(ipv4)),
+    opt("deviceRouteSourceAddressIPv6", Text(ipv6)),
+    opt("deviceRouteProtocol", Int(0, 255)),
+    opt("removeExternalRoutes", Bool),
+    opt("programClusterRoutes", PROGRAM_ROUTES),
+    opt("ipForwarding", SWITCH),
+    opt("routeSource", OneOf(&["CalicoIPAM", "WorkloadIPs"])),
+    opt("routeTableRange", Any),
+    opt("routeTableRanges", Any),
+    opt("routeSyncDisabled", Bool),
+    opt("ipv4NormalRoutePriority", PRIORITY),
+    opt("ipv6NormalRoutePriority", PRIORITY),
+    opt("ipv4ElevatedRoutePriority", PRIORITY),
+    opt("ipv6ElevatedRoutePriority", PRIORITY),
+    opt("liveMigrationRouteConvergenceTime", Text(duration)),
+    opt("netlinkTimeout", Text(duration)),
+    opt("localSubnetL2Reachability", ANY_TEXT),
+    opt("externalNodesList", List(&Text(network_or_address), MANY)),
+    opt("awsSrcDstCheck", ANY_TEXT),
+    opt("mtuIfacePattern", PATTERN),
+    opt("requireMTUFile", Bool),
+    // Overlays.
+    opt("ipipEnabled", Bool),
+    opt("ipipMTU", Int(0, 65_535)),
+    opt("vxlanEnabled", Bool),
+    opt("vxlanMTU", Int(0, 65_535)),
+    opt("vxlanMTUV6", Int(0, 65_535)),
+    opt("vxlanPort", PORT),
+    opt("vxlanVNI", Int(1, 16_777_215)),
+    opt("allowVXLANPacketsFromWorkloads", Bool),
+    opt("allowIPIPPacketsFromWorkloads", Bool),
+    // WireGuard.
+    opt("wireguardEnabled", Bool),
+    opt("wireguardEnabledV6", Bool),
+    opt("wireguardListeningPort", PORT),
+    opt("wireguardListeningPortV6", PORT),
+    opt("wireguardRoutingRulePriority", Int(1, 32_765)),
+    opt("wireguardInterfaceName", Text(interface)),
+    opt("wireguardInterfaceNameV6", Text(interface)),
+    opt("wireguardMTU", Int(0, 65_535)),
+    opt("wireguardMTUV6", Int(0, 65_535)),
+    opt("wireguardHostEncryptionEnabled", Bool),
+    opt("wireguardKeepAlive", Text(duration)),
+    opt("wireguardThreadingEnabled", Bool),
+    // Interfaces and address translation.
+    opt("interfacePrefix", Text(interface_prefixes)),
+    opt("interfaceExclude", ANY_TEXT),
+    opt("ipv6Support", Bool),
+    opt("natOutgoingAddress", Text(ip)),
+    opt("natOutgoingExclusions", OneOf(&["IPPoolsOnly", "IPPoolsAndHostIPs"])),
+    opt("natPortRange", Any),
+    opt("iptablesNATOutgoingInterfaceFilter", ANY_TEXT),
+    opt("floatingIPs", SWITCH),
+    opt("serviceLoopPrevention", OneOf(&["Drop", "Reject", "Disabled"])),
+    opt("workloadSourceSpoofing", OneOf(&["Disabled", "Any"])),
+    opt("kubeNodePortRanges", Any),
+    // Packet filters.
+    opt("iptablesBackend", ANY_TEXT),
+    opt("iptablesRefreshInterval", Text(duration)),
+    opt("iptablesPostWriteCheckInterval", Text(duration)),
+    opt("iptablesLockProbeInterval", Text(duration)),
+    opt("iptablesLockTimeout", Text(duration)),
+    opt("iptablesLockFilePath", ANY_TEXT),
+    opt("iptablesMarkMask", U32),
+    opt("chainInsertMode", OneOf(&["insert", "append", "Insert", "Append"])),
+    opt("defaultEndpointToHostAction", ACTION),
+    opt("iptablesFilterAllowAction", ACTION),
+    opt("iptablesMangleAllowAction", ACTION),
+    opt("iptablesFilterDenyAction", OneOf(&["Drop", "Reject", "DROP", "REJECT"])),
+    opt("ipsetsRefreshInterval", Text(duration)),
+    opt("maxIpsetSize", U32),
+    opt("nftablesMode", OneOf(&["Auto", "Enabled", "Disabled"])),
+    opt("nftablesFlowTableOffload", ANY_TEXT),
+    opt("nftablesFlowTableDataIfacePattern", PATTERN),
+    opt("nftablesRefreshInterval", Text(duration)),
+    opt("nftablesFilterAllowAction", ACTION),
+    opt("nftablesMangleAllowAction", ACTION),
+    opt("nftablesFilterDenyAction", OneOf(&["Drop", "Reject"])),
+    opt("nftablesMarkMask", U32),
+    opt("failsafeInboundHostPorts", Any),
+    opt("failsafeOutboundHostPorts", Any),
+    opt("disableConntrackInvalidCheck", Bool),
+    opt("xdpEnabled", Bool),
+    opt("genericXDPEnabled", Bool),
+    opt("xdpRefreshInterval", Text(duration)),
+    opt("sidecarAccelerationEnabled", Bool),
+    // Logs, status, health, metrics.
+    opt("logSeverityScreen", Text(severity)),
+    opt("logSeverityFile", Text(severity)),
+    opt("logSeveritySys", Text(severity)),
+    opt("logFilePath", ANY_TEXT),
+    opt("logPrefix", ANY_TEXT),
+    opt("logActionRateLimit", ANY_TEXT),
+    opt("logActionRateLimitBurst", U32),
+    opt("logDebugFilenameRegex", PATTERN),
+    opt("reportingInterval", Text(duration)),
+    opt("reportingTTL", Text(duration)),
+    opt("endpointReportingEnabled", Bool),
+    opt("endpointReportingDelay", Text(duration)),
+    opt("endpointStatusPathPrefix", ANY_TEXT),
+    opt("healthEnabled", Bool),
+    opt("healthHost", NAME),
+    opt("healthPort", PORT),
+    opt("healthTimeoutOverrides", Any),
+    opt("prometheusMetricsEnabled", Bool),
+    opt("prometheusMetricsHost", NAME),
+    opt("prometheusMetricsPort", PORT),
+    opt("prometheusMetricsCAFile", ANY_TEXT),
+    opt("prometheusMetricsCertFile", ANY_TEXT),
+    opt("prometheusMetricsKeyFile", ANY_TEXT),
+    opt("prometheusMetricsClientAuth", ANY_TEXT),
+    opt("prometheusGoMetricsEnabled", Bool),
+    opt("prometheusProcessMetricsEnabled", Bool),
+    opt("prometheusWireGuardMetricsEnabled", Bool),
+    opt("usageReportingEnabled", Bool),
+    opt("usageReportingInitialDelay", Text(duration)),
+    opt("usageReportingInterval", Text(duration)),
+    opt("goGCThreshold", Any),
+    opt("goMemoryLimitMB", Any),
+    opt("goMaxProcs", Any),
+    // BPF.
+    opt("bpfEnabled", Bool),
+    opt("bpfDataIfacePattern", PATTERN),
+    opt("bpfExternalServiceMode", ANY_TEXT),
+    opt("bpfConnectTimeLoadBalancing", OneOf(&["TCP", "Enabled", "Disabled"])),
+    opt("bpfHostNetworkedNATWithoutCTLB", SWITCH),
+    opt("bpfAttachType", ANY_TEXT),
+    opt("bpfEnforceRPF", ANY_TEXT),
+    opt("bpfRedirectToPeer", ANY_TEXT),
+    opt("bpfLogLevel", ANY_TEXT),
+    opt("bpfKubeProxyIptablesCleanupEnabled", Bool),
+    opt("bpfConntrackTimeouts", Any),
+    // Other.
+    opt("policySyncPathPrefix", ANY_TEXT),
+    opt("openstackRegion", NAME),
+    opt("metadataAddr", NAME),
+    opt("metadataPort", PORT),
+    opt("flowLogsFlushInterval", Text(duration)),
+    opt("flowLogsGoldmaneServer", ANY_TEXT),
+    opt("flowLogsLocalReporter", ANY_TEXT),
+    opt("flowLogsPolicyEvaluationMode", ANY_TEXT),
+    opt("istioAmbientMode", SWITCH),
+    opt("istioDSCPMark", Any),
+    opt("windowsManageFirewallRules", SWITCH),
+    opt("featureDetectOverride", ANY_TEXT),
+    opt("featureGates", ANY_TEXT),
+    opt("useInternalDataplaneDriver", Bool),
+    opt("dataplaneDriver", ANY_TEXT),
+    opt("dataplaneWatchdogTimeout", Text(duration)),
+];
+
+/// Prefixes of interface names, comma separated; a name needs room for 11 hexadecimal digits after them.
+fn interface_prefixes(s: &str) -> Result<(), String> {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    let fits = |p: &str| (1..=4).contains(&p.len()) && p.chars().all(good);
+    let prefixes: Vec<&str> = s.split(',').map(str::trim).collect();
+    // Calico accepts longer ones for interfaces it did not make itself; the first is the one felix makes.
+    match prefixes.split_first() {
+        Some((first, rest)) if fits(first) && rest.iter().all(|p| interface(p).is_ok() && !p.is_empty()) => Ok(()),
+        _ => Err("must be prefixes of interface names, comma separated, the first of 1 to 4 characters".to_owned()),
+    }
+}
