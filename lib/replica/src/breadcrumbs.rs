@@ -33,7 +33,13 @@ pub struct Breadcrumbs<K, V, T> {
 impl<K: Ord + Clone, V: Clone, T> Breadcrumbs<K, V, T> {
     /// A map loaded at `revision`, with room for `capacity` changes.
     pub fn new(current: BTreeMap<K, V>, revision: u64, capacity: usize) -> Self {
-        Breadcrumbs { current, log: VecDeque::new(), since: revision, revision, capacity }
+        Breadcrumbs {
+            current,
+            log: VecDeque::new(),
+            since: revision,
+            revision,
+            capacity,
+        }
     }
 
     /// Applies a change (`None` deletes) and records how it is sent. A change that is not newer than the current
@@ -62,9 +68,21 @@ impl<K: Ord + Clone, V: Clone, T> Breadcrumbs<K, V, T> {
         true
     }
 
+    /// Forgets the oldest change and gives it, with its revision: for those who bound the log by more than a count.
+    pub fn forget_oldest(&mut self) -> Option<(u64, Arc<T>)> {
+        let oldest = self.log.pop_front()?;
+        self.since = oldest.0;
+        Some(oldest)
+    }
+
+    /// Does the log hold every change after `position`?
+    pub fn reaches(&self, position: Position) -> bool {
+        self.since <= position.0 && position.0 <= self.revision
+    }
+
     /// What a reader at `position` needs to become current.
     pub fn resume(&self, position: Position) -> Resume<T> {
-        if position.0 < self.since || position.0 > self.revision {
+        if !self.reaches(position) {
             return Resume::Snapshot;
         }
         let from = self.log.partition_point(|(r, _)| *r <= position.0);
@@ -135,5 +153,8 @@ mod tests {
         assert!(!crumbs.push(7, [(1, Some(1))], Arc::new(())), "not newer");
         assert!(crumbs.push(8, [(1, Some(1))], Arc::new(())));
         assert_eq!(crumbs.resume(Position(7)), Resume::Changes(vec![Arc::new(())]));
+        assert_eq!(crumbs.forget_oldest(), Some((8, Arc::new(()))));
+        assert_eq!(crumbs.resume(Position(7)), Resume::Snapshot, "forgotten");
+        assert_eq!(crumbs.resume(Position(8)), Resume::Changes(vec![]));
     }
 }

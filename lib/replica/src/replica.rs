@@ -24,7 +24,11 @@ struct Entry<V> {
 
 impl<K, V> Default for Replica<K, V> {
     fn default() -> Self {
-        Replica { entries: BTreeMap::new(), generation: 0, snapshot: false }
+        Replica {
+            entries: BTreeMap::new(),
+            generation: 0,
+            snapshot: false,
+        }
     }
 }
 
@@ -50,7 +54,13 @@ impl<K: Ord + Clone, V: PartialEq + Clone> Replica<K, V> {
             }
             entry.value = value.clone();
         } else {
-            self.entries.insert(key.clone(), Entry { value: value.clone(), seen });
+            self.entries.insert(
+                key.clone(),
+                Entry {
+                    value: value.clone(),
+                    seen,
+                },
+            );
         }
         Some(Delta::Set(key, value))
     }
@@ -65,7 +75,11 @@ impl<K: Ord + Clone, V: PartialEq + Clone> Replica<K, V> {
         let mut deltas = Vec::new();
         if std::mem::take(&mut self.snapshot) {
             let generation = self.generation;
-            let gone = self.entries.iter().filter(|(_, e)| e.seen != generation).map(|(k, _)| k.clone());
+            let gone = self
+                .entries
+                .iter()
+                .filter(|(_, e)| e.seen != generation)
+                .map(|(k, _)| k.clone());
             deltas.extend(gone.map(Delta::Delete));
             self.entries.retain(|_, e| e.seen == generation);
         }

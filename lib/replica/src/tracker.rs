@@ -38,7 +38,11 @@ pub enum Pending<'a, K, V> {
 
 impl<K, V> Default for Tracker<K, V> {
     fn default() -> Self {
-        Tracker { desired: BTreeMap::new(), actual: BTreeMap::new(), dirty: BTreeSet::new() }
+        Tracker {
+            desired: BTreeMap::new(),
+            actual: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+        }
     }
 }
 
@@ -86,8 +90,11 @@ impl<K: Ord + Clone, V: PartialEq> Tracker<K, V> {
     pub fn want_all(&mut self, all: impl IntoIterator<Item = (K, V)>) {
         let before = std::mem::take(&mut self.desired);
         self.desired.extend(all);
-        let keys: BTreeSet<K> =
-            before.into_keys().chain(self.desired.keys().cloned()).chain(self.actual.keys().cloned()).collect();
+        let keys: BTreeSet<K> = before
+            .into_keys()
+            .chain(self.desired.keys().cloned())
+            .chain(self.actual.keys().cloned())
+            .collect();
         for key in keys {
             self.settle(key);
         }
@@ -103,11 +110,13 @@ impl<K: Ord + Clone, V: PartialEq> Tracker<K, V> {
 
     /// What to do, in key order. Empty when actual equals desired.
     pub fn pending(&self) -> impl Iterator<Item = Pending<'_, K, V>> {
-        self.dirty.iter().filter_map(|key| match (self.desired.get(key), self.actual.get(key)) {
-            (Some(desired), actual) => Some(Pending::Apply { key, desired, actual }),
-            (None, Some(actual)) => Some(Pending::Remove { key, actual }),
-            (None, None) => None,
-        })
+        self.dirty
+            .iter()
+            .filter_map(|key| match (self.desired.get(key), self.actual.get(key)) {
+                (Some(desired), actual) => Some(Pending::Apply { key, desired, actual }),
+                (None, Some(actual)) => Some(Pending::Remove { key, actual }),
+                (None, None) => None,
+            })
     }
 
     /// Does actual equal desired?
@@ -193,7 +202,11 @@ mod tests {
         assert_eq!(
             todo,
             [
-                Pending::Apply { key: &2, desired: &"b", actual: None },
+                Pending::Apply {
+                    key: &2,
+                    desired: &"b",
+                    actual: None
+                },
                 Pending::Remove { key: &3, actual: &"c" }
             ]
         );

@@ -1,0 +1,86 @@
+//! What typha is told on its command line.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use tortie_kit::address::ServiceAddr;
+use tortie_kit::http::HttpArgs;
+use tortie_kit::telemetry::LogArgs;
+
+/// The one gateway between the datastore and every agent.
+#[derive(Debug, Parser)]
+#[command(name = "typha", version)]
+pub(crate) struct Config {
+    /// The embedded datastore: one file, made when it does not exist
+    #[arg(long, env = "TORTIE_DATASTORE", value_name = "FILE")]
+    pub(crate) datastore: PathBuf,
+    /// Serve clients here, unix:/path or tcp:host:port; may be repeated
+    #[arg(
+        long,
+        env = "TORTIE_LISTEN",
+        value_name = "ADDR",
+        required = true,
+        value_delimiter = ','
+    )]
+    pub(crate) listen: Vec<ServiceAddr>,
+    /// Allow tcp listeners without TLS: whoever reaches them may read and write everything
+    #[arg(long)]
+    pub(crate) insecure: bool,
+    #[command(flatten)]
+    pub(crate) http: HttpArgs,
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+}
+
+/// A command line that parses and still cannot be used.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error("--listen {0}: tcp without TLS lets everybody who reaches it write; use unix:/path, or add --insecure")]
+    Insecure(ServiceAddr),
+    #[error("--listen {0}: given twice")]
+    Twice(ServiceAddr),
+}
+
+impl Config {
+    /// Everything that is wrong with it.
+    pub(crate) fn errors(&self) -> Vec<ConfigError> {
+        let mut errors = Vec::new();
+        for (n, addr) in self.listen.iter().enumerate() {
+            if matches!(addr, ServiceAddr::Tcp(_)) && !self.insecure {
+                errors.push(ConfigError::Insecure(addr.clone()));
+            }
+            if self.listen[..n].contains(addr) {
+                errors.push(ConfigError::Twice(addr.clone()));
+            }
+        }
+        errors
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn errors(args: &[&str]) -> Vec<String> {
+        let base = ["typha", "--datastore", "/x"];
+        let config = Config::try_parse_from(base.iter().chain(args)).unwrap();
+        config.errors().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn tcp_needs_a_word_and_addresses_are_unique() {
+        assert_eq!(errors(&["--listen", "unix:/a", "--listen", "unix:/b"]), [""; 0]);
+        assert_eq!(errors(&["--listen", "tcp:127.0.0.1:1", "--insecure"]), [""; 0]);
+        let refused = errors(&["--listen", "tcp:127.0.0.1:1,unix:/a,unix:/a"]);
+        assert_eq!(refused.len(), 2);
+        assert!(
+            refused[0].starts_with("--listen tcp:127.0.0.1:1: tcp without TLS"),
+            "{refused:?}"
+        );
+        assert_eq!(refused[1], "--listen unix:/a: given twice");
+        assert!(
+            Config::try_parse_from(["typha", "--datastore", "/x"]).is_err(),
+            "nowhere to listen"
+        );
+    }
+}

@@ -1,0 +1,173 @@
+//! The embedded datastore: one crash-safe file, for one machine, labs and the edge.
+//!
+//! A single writer task commits; writers that come while a commit is being synced share the next one (group commit), each
+//! with its own revision. Reads run beside it on redb's snapshots. After an I/O error (a full disk, say) nothing that was
+//! acknowledged is lost: the file is closed and opened again with the next use, and until that succeeds every call fails
+//! with the reason.
+
+mod file;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::future::BoxFuture;
+use redb::Database;
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub(crate) use file::OpenError;
+
+use super::{Backend, CommitError, Committed, Entry, Event, Listing, Revision, StorageError, Transaction, WatchError};
+
+/// Writes waiting for the writer task; more wait in their callers.
+const QUEUE: usize = 256;
+
+/// An embedded datastore. The file is closed when this and every call of it are gone.
+#[derive(Debug)]
+pub(crate) struct Embedded {
+    cluster_id: String,
+    slot: Arc<Slot>,
+    jobs: mpsc::Sender<writer::Job>,
+    head: watch::Receiver<Revision>,
+}
+
+/// The open file, or why there is none. The lock is held to take or replace the handle only.
+#[derive(Debug)]
+struct Slot {
+    path: PathBuf,
+    open: Mutex<Result<Arc<Database>, StorageError>>,
+    reopening: tokio::sync::Mutex<()>,
+}
+
+impl Embedded {
+    /// Opens the file, or makes it when there is none. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// [`OpenError`], naming the file and what is wrong.
+    pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
+        let database = file::open_or_create(path)?;
+        let (cluster_id, revision) = file::identity(&database).map_err(|e| file::read_error(path, &e))?;
+        let slot = Arc::new(Slot::new(path, database));
+        let (head_tx, head) = watch::channel(revision);
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        tokio::spawn(writer::run(Arc::clone(&slot), queue, head_tx));
+        Ok(Embedded {
+            cluster_id,
+            slot,
+            jobs,
+            head,
+        })
+    }
+
+    /// Runs a read beside the runtime's threads.
+    fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Database) -> Result<T, redb::Error> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, StorageError>> {
+        let slot = Arc::clone(&self.slot);
+        Box::pin(async move { slot.run(read).await })
+    }
+}
+
+impl Slot {
+    fn new(path: &Path, database: Database) -> Self {
+        Slot {
+            path: path.to_owned(),
+            open: Mutex::new(Ok(Arc::new(database))),
+            reopening: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    fn current(&self) -> Result<Arc<Database>, StorageError> {
+        // The handle is whole at every moment: a panic elsewhere does not spoil it.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn replace(&self, database: Result<Arc<Database>, StorageError>) {
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = database;
+    }
+
+    /// Closes the file, as redb asks for after an I/O error. The next use opens it again.
+    fn fail(&self, reason: StorageError) {
+        self.replace(Err(reason));
+    }
+
+    async fn database(&self) -> Result<Arc<Database>, StorageError> {
+        if let Ok(database) = self.current() {
+            return Ok(database);
+        }
+        let _one_at_a_time = self.reopening.lock().await;
+        if let Ok(database) = self.current() {
+            return Ok(database);
+        }
+        let path = self.path.clone();
+        let opened = match tokio::task::spawn_blocking(move || file::open(&path)).await {
+            Ok(Ok(database)) => Ok(Arc::new(database)),
+            Ok(Err(e)) => Err(StorageError(e.to_string())),
+            Err(e) => Err(StorageError(e.to_string())),
+        };
+        if opened.is_ok() {
+            tracing::info!(path = %self.path.display(), "datastore opened again");
+        }
+        self.replace(opened.clone());
+        opened
+    }
+
+    /// Runs `work` on a thread that may block. A panic in it (a damaged file may cause one in redb) is an error.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<T, redb::Error> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        let database = self.database().await?;
+        let path = self.path.display().to_string();
+        match tokio::task::spawn_blocking(move || work(&database)).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(e)) => Err(StorageError(format!("{path}: {e}"))),
+            Err(e) => Err(StorageError(format!("{path}: {e}"))),
+        }
+    }
+}
+
+impl Backend for Embedded {
+    fn cluster_id(&self) -> &str {
+        &self.cluster_id
+    }
+
+    fn get(&self, key: &str) -> BoxFuture<'static, Result<Option<Entry>, StorageError>> {
+        let key = key.to_owned();
+        self.read(move |db| file::get(db, &key))
+    }
+
+    fn list(&self, prefix: &str) -> BoxFuture<'static, Result<Listing, StorageError>> {
+        let prefix = prefix.to_owned();
+        self.read(move |db| file::list(db, &prefix))
+    }
+
+    fn commit(&self, transaction: Transaction) -> BoxFuture<'static, Result<Committed, CommitError>> {
+        let jobs = self.jobs.clone();
+        Box::pin(async move {
+            let (answer, answered) = oneshot::channel();
+            let gone = || CommitError::Storage(StorageError("it is being closed".to_owned()));
+            jobs.send(writer::Job { transaction, answer })
+                .await
+                .map_err(|_| gone())?;
+            answered.await.map_err(|_| gone())?
+        })
+    }
+
+    fn changes(&self, after: Revision, limit: usize) -> BoxFuture<'static, Result<Vec<Event>, WatchError>> {
+        let (slot, mut head) = (Arc::clone(&self.slot), self.head.clone());
+        Box::pin(async move {
+            let closed = |_| StorageError("it is being closed".to_owned());
+            head.wait_for(|revision| *revision > after).await.map_err(closed)?;
+            slot.run(move |db| file::changes(db, after, limit)).await?
+        })
+    }
+
+    fn oldest(&self) -> BoxFuture<'static, Result<Revision, StorageError>> {
+        self.read(file::oldest)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,260 @@
+use super::*;
+use crate::datastore::{Guard, Operation};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+fn put(key: &str, value: &str) -> Transaction {
+    let operation = Operation::Put {
+        key: key.into(),
+        value: value.to_owned().into(),
+    };
+    Transaction {
+        guards: vec![],
+        operation,
+        dry_run: false,
+    }
+}
+
+fn delete(key: &str) -> Transaction {
+    Transaction {
+        guards: vec![],
+        operation: Operation::Delete { key: key.into() },
+        dry_run: false,
+    }
+}
+
+fn guarded(transaction: Transaction, guard: Guard) -> Transaction {
+    Transaction {
+        guards: vec![guard],
+        ..transaction
+    }
+}
+
+async fn open(path: &Path) -> Embedded {
+    // The writer task of a dropped datastore closes the file a moment later.
+    for _ in 0..500 {
+        match Embedded::open(path) {
+            Err(OpenError::Locked { .. }) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+            other => return other.unwrap(),
+        }
+    }
+    panic!("still locked after 5 s");
+}
+
+#[tokio::test]
+async fn revisions_guards_and_history() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let store = open(&path).await;
+    let first = store.commit(put("/a", "1")).await.unwrap();
+    assert_eq!(first.revision, 1);
+    assert_eq!(first.previous, None);
+    let second = store
+        .commit(guarded(put("/a", "2"), Guard::At("/a".into(), 1)))
+        .await
+        .unwrap();
+    let entry = second.entry.unwrap();
+    assert_eq!((entry.revision, entry.create_revision), (2, 1));
+    assert_eq!(second.previous.unwrap().value, "1");
+
+    let stale = Guard::At("/a".into(), 1);
+    assert_eq!(
+        store.commit(guarded(put("/a", "3"), stale.clone())).await,
+        Err(CommitError::Guard(stale))
+    );
+    let absent = Guard::Absent("/a".into());
+    assert_eq!(
+        store.commit(guarded(put("/a", "3"), absent.clone())).await,
+        Err(CommitError::Guard(absent))
+    );
+    assert_eq!(store.commit(delete("/none")).await, Err(CommitError::Missing));
+    let dry = store
+        .commit(Transaction {
+            dry_run: true,
+            ..delete("/a")
+        })
+        .await
+        .unwrap();
+    assert_eq!((dry.revision, dry.previous.is_some()), (2, true));
+    assert_eq!(store.get("/a").await.unwrap().unwrap().value, "2");
+
+    let unchanged = |since| Guard::Unchanged {
+        prefix: "/p/".into(),
+        since,
+    };
+    store.commit(guarded(put("/p/x", "1"), unchanged(2))).await.unwrap();
+    assert!(
+        store.commit(guarded(put("/b", "1"), unchanged(2))).await.is_err(),
+        "/p/x is newer"
+    );
+    store.commit(delete("/p/x")).await.unwrap();
+    assert!(
+        store.commit(guarded(put("/b", "1"), unchanged(3))).await.is_err(),
+        "a deletion is a change"
+    );
+    store.commit(guarded(put("/b", "1"), unchanged(4))).await.unwrap();
+
+    let id = store.cluster_id().to_owned();
+    drop(store);
+    let store = open(&path).await;
+    assert_eq!(store.cluster_id(), id);
+    let events = store.changes(1, 3).await.unwrap();
+    let seen: Vec<_> = events
+        .iter()
+        .map(|e| (e.revision, e.key.as_str(), e.value.is_some()))
+        .collect();
+    assert_eq!(seen, [(2, "/a", true), (3, "/p/x", true), (4, "/p/x", false)]);
+    let listing = store.list("/").await.unwrap();
+    assert_eq!(listing.revision, 5);
+    assert_eq!(
+        listing.entries.iter().map(|e| e.key.as_str()).collect::<Vec<_>>(),
+        ["/a", "/b"]
+    );
+    assert_eq!(store.list("/p/").await.unwrap().entries, []);
+}
+
+#[tokio::test]
+async fn history_is_bounded_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir.path().join("store")).await;
+    let database = store.slot.current().unwrap();
+    for _ in 0..11 {
+        let group: Vec<_> = (0..1000).map(|n| put("/a", &n.to_string())).collect();
+        file::commit(&database, &group).unwrap();
+    }
+    assert_eq!(
+        file::changes(&database, 5, 10).unwrap(),
+        Err(WatchError::Compacted { oldest: 1000 })
+    );
+    assert_eq!(file::changes(&database, 1000, 10).unwrap().unwrap()[0].revision, 1001);
+    assert_eq!(store.oldest().await.unwrap(), 1000);
+    let too_old = Guard::Unchanged {
+        prefix: "/p/".into(),
+        since: 10,
+    };
+    assert!(
+        store.commit(guarded(put("/a", ""), too_old)).await.is_err(),
+        "compacted: cannot tell"
+    );
+}
+
+#[tokio::test]
+async fn a_change_is_awaited() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir.path().join("store")).await;
+    let waiting = tokio::spawn(store.changes(0, 10));
+    store.commit(put("/a", "1")).await.unwrap();
+    assert_eq!(waiting.await.unwrap().unwrap()[0].key, "/a");
+}
+
+#[tokio::test]
+async fn writes_that_come_together_are_each_done_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(open(&dir.path().join("store")).await);
+    let create = |n: usize| {
+        let store = Arc::clone(&store);
+        let key = format!("/k{}", n % 50);
+        tokio::spawn(async move { store.commit(guarded(put(&key, "1"), Guard::Absent(key.clone()))).await })
+    };
+    let tasks: Vec<_> = (0..200).map(create).collect();
+    let mut revisions = Vec::new();
+    for task in tasks {
+        revisions.extend(task.await.unwrap().ok().map(|c| c.revision));
+    }
+    revisions.sort_unstable();
+    assert_eq!(revisions, (1..=50).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_second_typha_is_refused_and_damage_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let store = open(&path).await;
+    let second = Embedded::open(&path).unwrap_err().to_string();
+    assert!(second.contains("store: another process has it open"), "{second}");
+    store.commit(put("/a", "1")).await.unwrap();
+    drop(store);
+    drop(open(&path).await);
+    let good = std::fs::read(&path).unwrap();
+
+    let refused = |content: &[u8]| {
+        let bad = dir.path().join("bad");
+        std::fs::write(&bad, content).unwrap();
+        let e = Embedded::open(&bad).unwrap_err().to_string();
+        assert_eq!(
+            std::fs::read(&bad).unwrap(),
+            content,
+            "a refused file is not touched: {e}"
+        );
+        e
+    };
+    for content in [&b"hello"[..], &[0; 8192], b"", &good[..good.len() / 2]] {
+        let e = refused(content);
+        assert!(e.contains("bad: damaged or not a datastore"), "{e}");
+    }
+    let e = Embedded::open(dir.path()).unwrap_err().to_string();
+    assert!(e.contains(&dir.path().display().to_string()), "{e}");
+    let e = Embedded::open(&dir.path().join("none/store")).unwrap_err().to_string();
+    assert!(e.contains("none/store") && e.contains("No such file"), "{e}");
+    assert_eq!(
+        std::fs::read_dir(dir.path()).unwrap().count(),
+        2,
+        "no temporary files are left"
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// Groups of writes, with the file closed and opened in between, do what a map with counters does.
+    #[test]
+    fn behaves_like_a_map(groups in proptest::collection::vec(
+        proptest::collection::vec((0u8..5, 0u8..4, any::<bool>()), 1..6), 1..12,
+    )) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store");
+        let mut model: BTreeMap<String, (String, u64, u64)> = BTreeMap::new();
+        let mut revision = 0;
+        for (round, group) in groups.iter().enumerate() {
+            let database = file::open_or_create(&path).unwrap();
+            let transactions: Vec<_> = group.iter().map(|(key, guard, deletes)| {
+                let key = format!("/{key}");
+                let base = if *deletes { delete(&key) } else { put(&key, &format!("{round}")) };
+                match guard {
+                    0 => guarded(base, Guard::Absent(key)),
+                    1 => guarded(base, Guard::At(key, revision)),
+                    _ => base,
+                }
+            }).collect();
+            let (outcomes, after) = file::commit(&database, &transactions).unwrap();
+            for (t, outcome) in transactions.iter().zip(outcomes) {
+                let key = t.operation.key();
+                let held = model.get(key).cloned();
+                let allowed = t.guards.iter().all(|g| match g {
+                    Guard::Absent(_) => held.is_none(),
+                    Guard::At(_, r) => held.as_ref().is_some_and(|h| h.1 == *r),
+                    Guard::Unchanged { .. } => true,
+                });
+                let expected = allowed && (matches!(t.operation, Operation::Put { .. }) || held.is_some());
+                prop_assert_eq!(outcome.is_ok(), expected);
+                if expected {
+                    revision += 1;
+                    match &t.operation {
+                        Operation::Put { value, .. } => {
+                            let created = held.map_or(revision, |h| h.2);
+                            let text = String::from_utf8(value.to_vec()).unwrap();
+                            model.insert(key.to_owned(), (text, revision, created));
+                        }
+                        Operation::Delete { .. } => { model.remove(key); }
+                    }
+                }
+            }
+            prop_assert_eq!(after, revision);
+            let listing = file::list(&database, "/").unwrap();
+            let listed: BTreeMap<_, _> = listing.entries.into_iter().map(|e| {
+                (e.key, (String::from_utf8(e.value.to_vec()).unwrap(), e.revision, e.create_revision))
+            }).collect();
+            prop_assert_eq!(&listed, &model);
+        }
+    }
+}

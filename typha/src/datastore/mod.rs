@@ -1,0 +1,132 @@
+//! What typha asks of a datastore: revisioned keys, compare-and-swap, and every change in order.
+//!
+//! The vocabulary is etcd's, so that a backend for etcd or Kubernetes is a translation: every write has a revision of the
+//! whole datastore, a key knows the revision of its last change and of its creation, and changes can be read from a
+//! revision on until they are compacted away.
+
+pub(crate) mod embedded;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+
+/// Counts the writes of a datastore; 0 is before the first.
+pub(crate) type Revision = u64;
+
+/// A stored document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) value: Bytes,
+    pub(crate) revision: Revision,
+    pub(crate) create_revision: Revision,
+}
+
+/// Every document under a prefix, sorted by key, as of `revision`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Listing {
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) revision: Revision,
+}
+
+/// What must be true for a write to happen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Guard {
+    /// The key does not exist.
+    Absent(String),
+    /// The key exists and its last change was this one.
+    At(String, Revision),
+    /// No key that starts with `prefix` was created, changed or deleted after `since`.
+    Unchanged { prefix: String, since: Revision },
+}
+
+/// What a write does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Put { key: String, value: Bytes },
+    Delete { key: String },
+}
+
+impl Operation {
+    pub(crate) fn key(&self) -> &str {
+        match self {
+            Operation::Put { key, .. } | Operation::Delete { key } => key,
+        }
+    }
+}
+
+/// One write, done wholly or not at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Transaction {
+    pub(crate) guards: Vec<Guard>,
+    pub(crate) operation: Operation,
+    /// Check the guards, change nothing.
+    pub(crate) dry_run: bool,
+}
+
+/// What a write did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Committed {
+    /// What is stored now; `None` after a delete.
+    pub(crate) entry: Option<Entry>,
+    pub(crate) previous: Option<Entry>,
+    /// Of the datastore after this write.
+    pub(crate) revision: Revision,
+}
+
+/// Why a write did not happen.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CommitError {
+    /// A guard does not hold; what the key of the operation holds now.
+    #[error("a guard does not hold: {0:?}")]
+    Guard(Guard),
+    /// The key to be deleted does not exist.
+    #[error("the key does not exist")]
+    Missing,
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// The datastore does not answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the datastore does not answer: {0}")]
+pub(crate) struct StorageError(pub(crate) String);
+
+/// One change of one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Event {
+    pub(crate) key: String,
+    pub(crate) revision: Revision,
+    /// `None`: deleted.
+    pub(crate) value: Option<Bytes>,
+}
+
+/// Why changes cannot be read from a revision on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum WatchError {
+    /// Forgotten already; only changes after `oldest` are known.
+    #[error("changes up to revision {oldest} are compacted")]
+    Compacted { oldest: Revision },
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// A datastore.
+pub(crate) trait Backend: std::fmt::Debug + Send + Sync + 'static {
+    /// Identifies the cluster whose state this is; made with the datastore, never changed.
+    fn cluster_id(&self) -> &str;
+
+    /// One document.
+    fn get(&self, key: &str) -> BoxFuture<'static, Result<Option<Entry>, StorageError>>;
+
+    /// Every document whose key starts with `prefix`.
+    fn list(&self, prefix: &str) -> BoxFuture<'static, Result<Listing, StorageError>>;
+
+    /// Writes. When this gives `Ok`, the write survives a crash of this process and of the machine.
+    fn commit(&self, transaction: Transaction) -> BoxFuture<'static, Result<Committed, CommitError>>;
+
+    /// The changes after a revision in order, at most `limit`; waits until there is one.
+    fn changes(&self, after: Revision, limit: usize) -> BoxFuture<'static, Result<Vec<Event>, WatchError>>;
+
+    /// The oldest revision [`Backend::changes`] can start after.
+    fn oldest(&self) -> BoxFuture<'static, Result<Revision, StorageError>>;
+}

@@ -1,0 +1,80 @@
+//! What typha counts. Names are those of Calico's typha where the meaning is the same.
+
+use std::sync::atomic::AtomicI64;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+type Count = Gauge<i64, AtomicI64>;
+
+/// What became of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum Outcome {
+    Committed,
+    DryRun,
+    /// The document breaks a rule.
+    Invalid,
+    /// The precondition does not hold.
+    Conflict,
+    /// The datastore did not answer.
+    Failed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct WriteLabels {
+    pub(crate) outcome: Outcome,
+}
+
+/// The metrics of one typha.
+#[derive(Debug, Default)]
+pub(crate) struct Metrics {
+    pub(crate) connections_accepted: Counter,
+    pub(crate) connections_active: Count,
+    pub(crate) connections_dropped: Counter,
+    pub(crate) breadcrumb_revision: Count,
+    pub(crate) keys: Count,
+    pub(crate) snapshots_sent: Counter,
+    pub(crate) writes: Family<WriteLabels, Counter>,
+}
+
+impl Metrics {
+    /// Registers them.
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let metrics = Metrics::default();
+        let r = registry.sub_registry_with_prefix("typha");
+        r.register(
+            "connections_accepted",
+            "Sync clients accepted",
+            metrics.connections_accepted.clone(),
+        );
+        r.register(
+            "connections_active",
+            "Sync clients connected now",
+            metrics.connections_active.clone(),
+        );
+        let dropped = "Sync clients cut because they neither answered nor took data";
+        r.register("connections_dropped", dropped, metrics.connections_dropped.clone());
+        let revision = "Datastore revision of the state that clients are sent";
+        r.register("breadcrumb_revision", revision, metrics.breadcrumb_revision.clone());
+        r.register(
+            "breadcrumb_keys",
+            "Keys in the state that clients are sent",
+            metrics.keys.clone(),
+        );
+        let snapshots = "Snapshots sent: to new clients and to those too far behind";
+        r.register("snapshots_sent", snapshots, metrics.snapshots_sent.clone());
+        r.register(
+            "writes",
+            "Writes asked for, by what became of them",
+            metrics.writes.clone(),
+        );
+        metrics
+    }
+
+    pub(crate) fn count_write(&self, outcome: Outcome) {
+        self.writes.get_or_create(&WriteLabels { outcome }).inc();
+    }
+}

@@ -1,0 +1,113 @@
+//! Wires the parts together, serves, drains.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use prometheus_client::registry::Registry;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tortie_kit::address::Incoming;
+use tortie_kit::health::Health;
+use tortie_proto::common::Hello;
+use tortie_proto::store::store_server::StoreServer;
+
+use crate::cluster;
+use crate::config::Config;
+use crate::datastore::Backend;
+use crate::datastore::embedded::Embedded;
+use crate::metrics::Metrics;
+use crate::store::{StoreService, Writer};
+use crate::sync::hub::Hub;
+use crate::sync::session::Context;
+use crate::sync::wire::SyncService;
+
+/// A connection whose machine is gone is found within twice this.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+/// How long writes that began and clients that are told to leave may take when typha stops.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Serves until the token is cancelled.
+///
+/// # Errors
+/// Whatever keeps typha from serving: the datastore, an address.
+pub(crate) async fn run(config: Config, token: CancellationToken) -> anyhow::Result<()> {
+    let mut registry = Registry::default();
+    let metrics = Arc::new(Metrics::register(&mut registry));
+    let health = Health::new();
+    let guard = health.guard("datastore");
+
+    let backend: Arc<dyn Backend> = Arc::new(Embedded::open(&config.datastore)?);
+    let writer = Writer::new(Arc::clone(&backend));
+    cluster::ensure_information(&*backend, &writer)
+        .await
+        .context("make the cluster information")?;
+    let hub = Hub::start(Arc::clone(&backend), guard, Arc::clone(&metrics)).await?;
+
+    // Every address is opened before the first client is served.
+    let mut listeners = Vec::new();
+    for addr in &config.listen {
+        listeners.push((addr.clone(), addr.listen().await?));
+    }
+    let registry = Arc::new(Mutex::new(registry));
+    tortie_kit::http::serve(&config.http, health, registry, state(&hub), token.clone()).await?;
+
+    let hello = Hello::new("typha", "", &tortie_kit::instance());
+    let context = Context {
+        hub: hub.clone(),
+        hello: hello.clone(),
+        metrics: Arc::clone(&metrics),
+        drain: token.clone(),
+    };
+    let store = StoreServer::new(StoreService::new(backend, hello, metrics));
+    let sync = SyncService::new(context);
+    let mut servers = JoinSet::new();
+    for (addr, incoming) in listeners {
+        tracing::info!(%addr, cluster_id = hub.cluster_id(), revision = *hub.head().borrow(), "serving");
+        servers.spawn(serve(incoming, sync.clone(), store.clone(), token.clone()));
+    }
+    drop((hub, sync, store));
+
+    while let Some(ended) = tokio::select! {
+        ended = servers.join_next() => ended,
+        () = drained(&token) => None,
+    } {
+        ended.context("a listener's task failed")?.context("a listener ended")?;
+    }
+    for addr in &config.listen {
+        if let tortie_kit::address::ServiceAddr::Unix(path) = addr {
+            // Left behind it would only make the next client wait for a refusal.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn serve(
+    incoming: Incoming,
+    sync: SyncService,
+    store: StoreServer<StoreService>,
+    token: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
+    Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .add_service(sync)
+        .add_service(store)
+        .serve_with_incoming_shutdown(incoming, token.cancelled_owned())
+        .await
+}
+
+/// Resolves when stopping takes too long.
+async fn drained(token: &CancellationToken) {
+    token.cancelled().await;
+    tokio::time::sleep(DRAIN).await;
+    tracing::warn!(seconds = DRAIN.as_secs(), "clients did not leave in time");
+}
+
+fn state(hub: &Hub) -> tortie_kit::http::StateFn {
+    let (head, cluster_id) = (hub.head(), hub.cluster_id().to_owned());
+    Arc::new(move || serde_json::json!({ "cluster_id": cluster_id, "revision": *head.borrow() }))
+}

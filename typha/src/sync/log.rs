@@ -1,0 +1,410 @@
+//! The cluster state and its recent changes, as they are sent.
+//!
+//! A change is encoded once for each distinct set of prefixes among the clients (a *group*: all felix, all confd), a
+//! snapshot likewise; clients share the octets. A snapshot serves as long as the log reaches back to it. Memory: the map,
+//! the log (bounded by count and octets), and per group its encoded log and at most one snapshot.
+//!
+//! Pure: no clock, no IO.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message;
+use tortie_proto::sync::server_message::Message as ServerMsg;
+use tortie_proto::sync::{Batch, Change, InSync, ServerMessage, SnapshotBegin};
+use tortie_replica::{Breadcrumbs, Position, Resume};
+
+use crate::datastore::{Event, Listing, Revision};
+
+/// Octets of documents in one message: small enough that a slow link shows progress, large enough to be efficient.
+const FRAME: usize = 256 << 10;
+/// How many messages a reader is given at once.
+const STEP: usize = 64;
+
+/// How much the log may hold.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) changes: usize,
+    pub(crate) octets: usize,
+}
+
+impl Default for Limits {
+    /// Some minutes of a busy cluster; a client that was away longer takes a snapshot.
+    fn default() -> Self {
+        Limits {
+            changes: 10_000,
+            octets: 64 << 20,
+        }
+    }
+}
+
+/// Which keys a client wants: those that start with one of these; every key when empty.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Filter(Arc<[String]>);
+
+impl Filter {
+    /// The same set in another order, or with redundant members, is the same filter.
+    pub(crate) fn new(mut prefixes: Vec<String>) -> Self {
+        prefixes.sort();
+        let mut minimal: Vec<String> = Vec::new();
+        for prefix in prefixes {
+            if !minimal
+                .last()
+                .is_some_and(|shorter| prefix.starts_with(shorter.as_str()))
+            {
+                minimal.push(prefix);
+            }
+        }
+        Filter(minimal.into())
+    }
+
+    fn matches(&self, key: &str) -> bool {
+        self.0.is_empty() || self.0.iter().any(|prefix| key.starts_with(prefix.as_str()))
+    }
+}
+
+/// What a reader needs next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Everything, as of a revision: the messages from `snapshot_begin` to the last batch.
+    Snapshot(Arc<Snapshot>),
+    /// The changes up to `revision`; `more` when it may ask again at once.
+    Changes {
+        frames: Vec<Bytes>,
+        revision: Revision,
+        more: bool,
+    },
+}
+
+/// The encoded state at a revision.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Snapshot {
+    pub(crate) revision: Revision,
+    pub(crate) frames: Vec<Bytes>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Held {
+    value: Bytes,
+    revision: Revision,
+}
+
+/// Changes that travel together.
+#[derive(Debug)]
+struct Crumb {
+    revision: Revision,
+    events: Vec<Event>,
+    octets: usize,
+}
+
+/// Clients with the same filter.
+#[derive(Debug)]
+struct Group {
+    filter: Filter,
+    snapshot: Option<Arc<Snapshot>>,
+    /// By revision of the crumb; `None`: nothing in it concerns this group.
+    frames: BTreeMap<Revision, Option<Bytes>>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Log {
+    crumbs: Breadcrumbs<String, Held, Crumb>,
+    octets: usize,
+    limits: Limits,
+    groups: Vec<Group>,
+}
+
+impl Log {
+    /// The state of a listing; `history` are the changes that led to it, after revision `oldest`.
+    ///
+    /// Applying changes that the listing contains already gives the listing again once the last one is applied, so the
+    /// log can be filled backwards and clients of an earlier typha can resume.
+    pub(crate) fn new(listing: Listing, oldest: Revision, history: Vec<Event>, limits: Limits) -> Self {
+        let held = |value, revision| Held { value, revision };
+        let current = listing
+            .entries
+            .into_iter()
+            .map(|e| (e.key, held(e.value, e.revision)))
+            .collect();
+        let crumbs = Breadcrumbs::new(current, oldest, limits.changes);
+        let mut log = Log {
+            crumbs,
+            octets: 0,
+            limits,
+            groups: Vec::new(),
+        };
+        log.push(history);
+        log
+    }
+
+    /// The revision of the state.
+    pub(crate) fn revision(&self) -> Revision {
+        self.crumbs.revision()
+    }
+
+    /// How many keys the state has.
+    pub(crate) fn len(&self) -> usize {
+        self.crumbs.current().len()
+    }
+
+    /// Changes after the current revision, in order.
+    pub(crate) fn push(&mut self, events: Vec<Event>) {
+        let mut crumb: Vec<Event> = Vec::new();
+        let mut octets = 0;
+        for event in events {
+            let size = size(&event.key, event.value.as_ref());
+            if !crumb.is_empty() && octets + size > FRAME {
+                self.push_crumb(std::mem::take(&mut crumb), std::mem::take(&mut octets));
+            }
+            octets += size;
+            crumb.push(event);
+        }
+        self.push_crumb(crumb, octets);
+        self.forget();
+    }
+
+    fn push_crumb(&mut self, events: Vec<Event>, octets: usize) {
+        let Some(revision) = events.last().map(|e| e.revision) else {
+            return;
+        };
+        let held = |e: &Event| {
+            let revision = e.revision;
+            (e.key.clone(), e.value.clone().map(|value| Held { value, revision }))
+        };
+        let changes: Vec<_> = events.iter().map(held).collect();
+        // Room for one is made here, so that no change is dropped by the log itself and its size stays known.
+        if self.crumbs.log_len() >= self.limits.changes {
+            self.forget_oldest();
+        }
+        if self.crumbs.push(
+            revision,
+            changes,
+            Arc::new(Crumb {
+                revision,
+                events,
+                octets,
+            }),
+        ) {
+            self.octets += octets;
+        }
+    }
+
+    fn forget_oldest(&mut self) -> bool {
+        let Some((_, crumb)) = self.crumbs.forget_oldest() else {
+            return false;
+        };
+        self.octets -= crumb.octets;
+        true
+    }
+
+    /// Keeps within the limits, and drops what no client can use any more.
+    fn forget(&mut self) {
+        while self.octets > self.limits.octets && self.forget_oldest() {}
+        // Only clients hold filters besides the groups.
+        self.groups.retain(|g| Arc::strong_count(&g.filter.0) > 1);
+        let crumbs = &self.crumbs;
+        for group in &mut self.groups {
+            group
+                .frames
+                .retain(|revision, _| crumbs.reaches(Position(revision.saturating_sub(1))));
+            group.snapshot.take_if(|s| !crumbs.reaches(Position(s.revision)));
+        }
+    }
+
+    /// What a reader that has applied everything up to `position` (`None`: nothing) needs to become current.
+    pub(crate) fn next(&mut self, filter: &Filter, position: Option<Revision>) -> Step {
+        let group = match self.groups.iter().position(|g| g.filter == *filter) {
+            Some(known) => known,
+            None => {
+                self.groups.push(Group {
+                    filter: filter.clone(),
+                    snapshot: None,
+                    frames: BTreeMap::new(),
+                });
+                self.groups.len() - 1
+            }
+        };
+        let group = &mut self.groups[group];
+        let resume = position.map_or(Resume::Snapshot, |p| self.crumbs.resume(Position(p)));
+        let Resume::Changes(crumbs) = resume else {
+            return Step::Snapshot(group.snapshot(&self.crumbs));
+        };
+        let more = crumbs.len() > STEP;
+        let mut frames = Vec::new();
+        let mut revision = position.unwrap_or_default();
+        for crumb in crumbs.into_iter().take(STEP) {
+            frames.extend(group.frame(&crumb));
+            revision = crumb.revision;
+        }
+        Step::Changes { frames, revision, more }
+    }
+}
+
+impl Group {
+    fn frame(&mut self, crumb: &Crumb) -> Option<Bytes> {
+        if let Some(encoded) = self.frames.get(&crumb.revision) {
+            return encoded.clone();
+        }
+        let wanted = crumb.events.iter().filter(|e| self.filter.matches(&e.key));
+        let changes: Vec<Change> = wanted.map(|e| change(&e.key, e.revision, e.value.as_ref())).collect();
+        let encoded = (!changes.is_empty()).then(|| {
+            encode(ServerMsg::Batch(Batch {
+                revision: crumb.revision,
+                changes,
+            }))
+        });
+        self.frames.insert(crumb.revision, encoded.clone());
+        encoded
+    }
+
+    fn snapshot(&mut self, crumbs: &Breadcrumbs<String, Held, Crumb>) -> Arc<Snapshot> {
+        // One that is a little old is followed by the changes since; encoding for each of many clients costs more.
+        if let Some(snapshot) = &self.snapshot
+            && let Resume::Changes(since) = crumbs.resume(Position(snapshot.revision))
+            && since.len() <= STEP
+        {
+            return Arc::clone(snapshot);
+        }
+        let revision = crumbs.revision();
+        let mut frames = vec![encode(ServerMsg::SnapshotBegin(SnapshotBegin { revision }))];
+        let mut changes = Vec::new();
+        let mut octets = 0;
+        for (key, held) in crumbs.current().iter().filter(|(key, _)| self.filter.matches(key)) {
+            let size = size(key, Some(&held.value));
+            if !changes.is_empty() && octets + size > FRAME {
+                let changes = std::mem::take(&mut changes);
+                frames.push(encode(ServerMsg::Batch(Batch { revision, changes })));
+                octets = 0;
+            }
+            octets += size;
+            changes.push(change(key, held.revision, Some(&held.value)));
+        }
+        if !changes.is_empty() {
+            frames.push(encode(ServerMsg::Batch(Batch { revision, changes })));
+        }
+        let snapshot = Arc::new(Snapshot { revision, frames });
+        self.snapshot = Some(Arc::clone(&snapshot));
+        snapshot
+    }
+}
+
+fn size(key: &str, value: Option<&Bytes>) -> usize {
+    key.len() + value.map_or(0, Bytes::len) + 32
+}
+
+fn change(key: &str, revision: Revision, value: Option<&Bytes>) -> Change {
+    Change {
+        key: key.to_owned(),
+        revision,
+        value: value.map(|v| v.to_vec()),
+    }
+}
+
+/// The octets of a message.
+pub(crate) fn encode(message: ServerMsg) -> Bytes {
+    ServerMessage { message: Some(message) }.encode_to_vec().into()
+}
+
+/// The octets of an in-sync mark.
+pub(crate) fn in_sync(revision: Revision) -> Bytes {
+    encode(ServerMsg::InSync(InSync { revision }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(key: &str, revision: Revision, size: usize) -> Event {
+        Event {
+            key: key.into(),
+            revision,
+            value: Some(vec![b'x'; size].into()),
+        }
+    }
+
+    fn log(limits: Limits) -> Log {
+        Log::new(
+            Listing {
+                entries: vec![],
+                revision: 0,
+            },
+            0,
+            vec![],
+            limits,
+        )
+    }
+
+    fn frames(step: Step) -> Vec<Bytes> {
+        match step {
+            Step::Changes { frames, .. } => frames,
+            Step::Snapshot(s) => s.frames.clone(),
+        }
+    }
+
+    #[test]
+    fn clients_with_the_same_filter_share_the_octets() {
+        let mut log = log(Limits::default());
+        let (a, b) = (
+            Filter::new(vec!["/x/".into(), "/x/y".into()]),
+            Filter::new(vec!["/x/".into()]),
+        );
+        assert_eq!(a, b);
+        log.push(vec![event("/x/1", 1, 10), event("/z/1", 2, 10)]);
+        for position in [Some(0), None] {
+            let (first, second) = (frames(log.next(&a, position)), frames(log.next(&b, position)));
+            assert_eq!(first.last().unwrap().as_ptr(), second.last().unwrap().as_ptr());
+            assert!(
+                !String::from_utf8_lossy(first.last().unwrap()).contains("/z/1"),
+                "filtered"
+            );
+        }
+        let none = Filter::new(vec!["/none/".into()]);
+        assert_eq!(
+            log.next(&none, Some(0)),
+            Step::Changes {
+                frames: vec![],
+                revision: 2,
+                more: false
+            }
+        );
+    }
+
+    #[test]
+    fn memory_is_bounded_by_count_and_octets_and_groups_end_with_their_clients() {
+        let mut log = log(Limits {
+            changes: 10,
+            octets: 10_000,
+        });
+        let filter = Filter::new(vec![]);
+        for revision in 1..=100 {
+            log.push(vec![event("/a", revision, if revision < 50 { 1 } else { 5_000 })]);
+            let _ = log.next(&filter, Some(revision - 1));
+            let _ = log.next(&filter, None);
+            assert!(log.crumbs.log_len() <= 10);
+            assert!(log.octets <= 10_000);
+            assert!(log.groups[0].frames.len() <= 10);
+        }
+        assert!(matches!(log.next(&filter, Some(90)), Step::Snapshot(_)), "forgotten");
+        drop(filter);
+        log.push(vec![event("/a", 101, 1)]);
+        assert!(log.groups.is_empty());
+    }
+
+    #[test]
+    fn large_states_and_groups_of_changes_are_cut() {
+        let mut log = log(Limits::default());
+        let events = (1..=20).map(|r| event(&format!("/{r}"), r, 100 << 10)).collect();
+        log.push(events);
+        let filter = Filter::new(vec![]);
+        for step in [log.next(&filter, None), log.next(&filter, Some(0))] {
+            let frames = frames(step);
+            assert!(
+                frames.len() >= 10 && frames.iter().all(|f| f.len() <= FRAME + 1024),
+                "{}",
+                frames.len()
+            );
+        }
+    }
+}

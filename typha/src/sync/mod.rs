@@ -1,0 +1,15 @@
+//! The sync service: one copy of the cluster state, sent to every client.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`log`] | the state and its recent changes, encoded once per distinct set of prefixes; pure |
+//! | [`reader`] | one client's place in it and what it is sent next; pure |
+//! | [`hub`] | the task that owns the log and follows the datastore |
+//! | [`session`] | the task of one client |
+//! | [`wire`] | the gRPC service that sends octets encoded already |
+
+pub(crate) mod hub;
+mod log;
+mod reader;
+pub(crate) mod session;
+pub(crate) mod wire;

@@ -1,0 +1,81 @@
+//! One client's place in the log, and what it is sent next.
+//!
+//! Pure: the session around it owns the socket and the clock.
+
+use bytes::Bytes;
+
+use super::log::{Filter, Step, in_sync};
+use crate::datastore::Revision;
+
+/// A client of the log.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    filter: Filter,
+    /// What it was sent up to, if it holds anything.
+    position: Option<Revision>,
+    /// The revision it can know of: that of the last message sent.
+    told: Revision,
+    in_sync: bool,
+}
+
+impl Reader {
+    /// A client that holds everything up to `position`, or nothing.
+    pub(crate) fn new(filter: Filter, position: Option<Revision>) -> Self {
+        Reader {
+            filter,
+            position,
+            told: position.unwrap_or_default(),
+            in_sync: false,
+        }
+    }
+
+    pub(crate) fn filter(&self) -> &Filter {
+        &self.filter
+    }
+
+    pub(crate) fn position(&self) -> Option<Revision> {
+        self.position
+    }
+
+    /// Is it at this revision, and told so?
+    pub(crate) fn is_current(&self, head: Revision) -> bool {
+        self.in_sync && self.position.is_some_and(|p| p >= head)
+    }
+
+    /// The messages for a step of the log, and whether it is to ask again at once.
+    pub(crate) fn take(&mut self, step: Step) -> (Vec<Bytes>, bool) {
+        match step {
+            Step::Snapshot(snapshot) => {
+                let mut frames = snapshot.frames.clone();
+                frames.push(in_sync(snapshot.revision));
+                self.position = Some(snapshot.revision);
+                self.told = snapshot.revision;
+                self.in_sync = true;
+                (frames, true)
+            }
+            Step::Changes {
+                mut frames,
+                revision,
+                more,
+            } => {
+                if !frames.is_empty() {
+                    self.told = revision;
+                }
+                self.position = Some(revision);
+                if !self.in_sync && !more {
+                    self.in_sync = true;
+                    self.told = revision;
+                    frames.push(in_sync(revision));
+                }
+                (frames, more)
+            }
+        }
+    }
+
+    /// Revisions passed without a change for this client: tells it, so that it can resume from there.
+    pub(crate) fn catch_up(&mut self) -> Option<Bytes> {
+        let position = self.position.filter(|p| self.in_sync && *p > self.told)?;
+        self.told = position;
+        Some(in_sync(position))
+    }
+}

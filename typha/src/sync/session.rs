@@ -1,0 +1,222 @@
+//! One client: its handshake, its place in the log, its pulse.
+//!
+//! A client that does not read holds at most [`WINDOW`] messages here; when it reads again it is brought forward from its
+//! place, by changes or by a fresh snapshot. It is cut only when for [`PATIENCE`] it neither took a message nor answered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+use tortie_proto::common::Hello;
+use tortie_proto::sync::client_message::Message as ClientMsg;
+use tortie_proto::sync::server_message::Message as ServerMsg;
+use tortie_proto::sync::{ClientMessage, Open, Ping, Welcome};
+
+use super::hub::Hub;
+use super::log::{Filter, Step, encode};
+use super::reader::Reader;
+use crate::metrics::Metrics;
+
+/// Messages encoded for a client and not yet taken by its connection.
+pub(crate) const WINDOW: usize = 4;
+/// How often a client is asked for a sign of life.
+const PING: Duration = Duration::from_secs(2);
+/// How long a client may be dead before it is cut.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a client may take to say what it wants.
+const OPENING: Duration = Duration::from_secs(5);
+/// A filter is compared with every key: this many prefixes are plenty.
+const MAX_PREFIXES: usize = 256;
+
+/// What a client may receive.
+pub(crate) type Outgoing = mpsc::Sender<Result<Bytes, Status>>;
+
+/// What sessions share.
+#[derive(Debug, Clone)]
+pub(crate) struct Context {
+    pub(crate) hub: Hub,
+    pub(crate) hello: Hello,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Cancelled when clients shall go elsewhere.
+    pub(crate) drain: CancellationToken,
+}
+
+/// How a session ended.
+enum End {
+    /// The client is gone.
+    Left,
+    /// It is told why.
+    Refused(Status),
+}
+
+/// Reads the client's first message.
+///
+/// # Errors
+/// The status to answer with: no or wrong first message, another major version.
+pub(crate) async fn opening(inbound: &mut Streaming<ClientMessage>) -> Result<Open, Status> {
+    let first = tokio::time::timeout(OPENING, inbound.message()).await;
+    let first = first.map_err(|_| Status::deadline_exceeded("no open message within 5 s"))??;
+    let Some(ClientMsg::Open(open)) = first.and_then(|m| m.message) else {
+        return Err(Status::invalid_argument("the first message must be open"));
+    };
+    Hello::check(open.hello.as_ref())?;
+    if open.prefixes.len() > MAX_PREFIXES {
+        let n = open.prefixes.len();
+        return Err(Status::invalid_argument(format!(
+            "open.prefixes has {n} members, at most {MAX_PREFIXES} are allowed"
+        )));
+    }
+    Ok(open)
+}
+
+struct Session {
+    context: Context,
+    inbound: Streaming<ClientMessage>,
+    outgoing: Outgoing,
+    /// When the client last showed that it lives.
+    alive: Instant,
+    sequence: u64,
+}
+
+/// Serves a client until it leaves, dies, or this typha stops.
+pub(crate) async fn run(context: Context, open: Open, inbound: Streaming<ClientMessage>, outgoing: Outgoing) {
+    let hello = open.hello.clone().unwrap_or_default();
+    let metrics = Arc::clone(&context.metrics);
+    metrics.connections_accepted.inc();
+    metrics.connections_active.inc();
+    tracing::info!(program = hello.program, node = hello.node, "sync client connected");
+    let mut session = Session {
+        context,
+        inbound,
+        outgoing,
+        alive: Instant::now(),
+        sequence: 0,
+    };
+    let end = session.serve(open).await;
+    metrics.connections_active.dec();
+    match end {
+        End::Left => tracing::info!(program = hello.program, node = hello.node, "sync client left"),
+        End::Refused(status) => {
+            let reason = status.message().to_owned();
+            tracing::info!(
+                program = hello.program,
+                node = hello.node,
+                reason,
+                "sync client sent away"
+            );
+            // When even this finds no room the stream just ends.
+            let _ = session.outgoing.try_send(Err(status));
+        }
+    }
+}
+
+impl Session {
+    async fn serve(&mut self, open: Open) -> End {
+        let cluster_id = self.context.hub.cluster_id().to_owned();
+        let resume = open.resume.filter(|r| r.cluster_id == cluster_id).map(|r| r.revision);
+        let welcome = Welcome {
+            hello: Some(self.context.hello.clone()),
+            cluster_id,
+        };
+        let mut reader = Reader::new(Filter::new(open.prefixes), resume);
+        let served = async {
+            self.send(encode(ServerMsg::Welcome(welcome))).await?;
+            loop {
+                self.bring_forward(&mut reader).await?;
+                self.rest(&mut reader).await?;
+            }
+        };
+        let Err(end): Result<std::convert::Infallible, End> = served.await;
+        end
+    }
+
+    /// Sends until the reader is where the log is.
+    async fn bring_forward(&mut self, reader: &mut Reader) -> Result<(), End> {
+        loop {
+            let asked = self.context.hub.next(reader.filter().clone(), reader.position()).await;
+            let step = asked.map_err(|_| End::Refused(stopping()))?;
+            if matches!(step, Step::Snapshot(_)) {
+                self.context.metrics.snapshots_sent.inc();
+            }
+            let (frames, more) = reader.take(step);
+            for frame in frames {
+                self.send(frame).await?;
+            }
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits until there is something new; meanwhile keeps the pulse.
+    async fn rest(&mut self, reader: &mut Reader) -> Result<(), End> {
+        let mut head = self.context.hub.head();
+        let mut pings = interval(PING);
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        pings.reset();
+        while reader.is_current(*head.borrow_and_update()) {
+            tokio::select! {
+                () = self.context.drain.cancelled() => return Err(End::Refused(stopping())),
+                moved = head.changed() => moved.map_err(|_| End::Refused(stopping()))?,
+                heard = self.inbound.message() => self.hear(heard)?,
+                () = sleep_until(self.alive + PATIENCE) => return Err(self.dead()),
+                _ = pings.tick() => {
+                    if let Some(frame) = reader.catch_up() {
+                        self.send(frame).await?;
+                    }
+                    self.sequence += 1;
+                    self.send(encode(ServerMsg::Ping(Ping { sequence: self.sequence }))).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands over one message; waits while the client has not taken earlier ones.
+    async fn send(&mut self, frame: Bytes) -> Result<(), End> {
+        if self.outgoing.capacity() > 0 {
+            // Room that is there anyway says nothing about the client: the connection's buffers took what was before.
+            return self.outgoing.try_send(Ok(frame)).map_err(|_| End::Left);
+        }
+        let outgoing = self.outgoing.clone();
+        loop {
+            tokio::select! {
+                () = self.context.drain.cancelled() => return Err(End::Refused(stopping())),
+                permit = outgoing.reserve() => {
+                    permit.map_err(|_| End::Left)?.send(Ok(frame));
+                    self.alive = Instant::now();
+                    return Ok(());
+                }
+                heard = self.inbound.message() => self.hear(heard)?,
+                () = sleep_until(self.alive + PATIENCE) => return Err(self.dead()),
+            }
+        }
+    }
+
+    fn hear(&mut self, heard: Result<Option<ClientMessage>, Status>) -> Result<(), End> {
+        match heard {
+            Ok(Some(ClientMessage {
+                message: Some(ClientMsg::Open(_)),
+            })) => Err(End::Refused(Status::invalid_argument("open may be sent once only"))),
+            Ok(Some(_)) => {
+                self.alive = Instant::now();
+                Ok(())
+            }
+            Ok(None) | Err(_) => Err(End::Left),
+        }
+    }
+
+    fn dead(&self) -> End {
+        self.context.metrics.connections_dropped.inc();
+        let text = format!("neither took a message nor answered for {} s", PATIENCE.as_secs());
+        End::Refused(Status::deadline_exceeded(text))
+    }
+}
+
+fn stopping() -> Status {
+    Status::unavailable("typha is stopping")
+}
