@@ -7,7 +7,7 @@ PACKAGES := iproute2 iputils-ping bird2 util-linux
 CARGO_DENY_VERSION := 0.20.2
 BINARIES := felix bird-rs confd typha tortie tortiectl
 
-.PHONY: help deps deps-lint build demo demo-stop test test-unit test-lab lint ci clean-lab
+.PHONY: help deps deps-lint deps-bench bench build demo demo-stop test test-unit test-lab lint ci clean-lab
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -41,6 +41,21 @@ demo: ## Bring up a routed cluster on this machine, prove it, remove it (KEEP=1 
 
 demo-stop: ## Remove a demo that was left up
 	@exec target/release/demo --stop
+
+deps-bench: deps ## Install the daemons that the benchmark compares with (needs root)
+	@missing=""; \
+	for pair in /usr/lib/frr/bgpd:frr /usr/bin/gobgpd:gobgpd /usr/sbin/bgpd:openbgpd; do \
+	  [ -x $${pair%%:*} ] || missing="$$missing $${pair##*:}"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+	  apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null || exit 1; \
+	  for service in $$missing; do service $$service stop >/dev/null 2>&1 || true; done; \
+	fi
+
+bench: deps-bench build ## Compare bird-rs with other BGP daemons under the same load (needs root)
+	$(CARGO) build --release --locked -p tortie-bench
+	target/release/bench --svg docs/bench.svg $(BENCH)
 
 test: deps build test-unit test-lab ## Run every test (needs root)
 

@@ -1,0 +1,265 @@
+//! The daemons under test: how each is configured for a workload, and what it used.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+use tortie_tests::lab::{Daemon, Lab, Netns, binary};
+
+use crate::workload::{DAEMON, DAEMON_AS, Workload};
+
+/// A BGP daemon that the tester can drive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Program {
+    /// Ours.
+    BirdRs,
+    /// Stock BIRD 2.
+    Bird,
+    /// FRR's bgpd, without zebra.
+    Frr,
+    /// GoBGP.
+    GoBgp,
+    /// OpenBGPD.
+    OpenBgpd,
+}
+
+impl Program {
+    /// All of them, ours first.
+    pub(crate) const ALL: [Program; 5] = [
+        Program::BirdRs,
+        Program::Bird,
+        Program::Frr,
+        Program::GoBgp,
+        Program::OpenBgpd,
+    ];
+
+    /// Its name on the command line and in the table.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Program::BirdRs => "bird-rs",
+            Program::Bird => "bird",
+            Program::Frr => "frr",
+            Program::GoBgp => "gobgp",
+            Program::OpenBgpd => "openbgpd",
+        }
+    }
+
+    /// The file that must exist for it to run.
+    fn path(self) -> Option<&'static str> {
+        match self {
+            Program::BirdRs => None,
+            Program::Bird => Some("/usr/sbin/bird"),
+            Program::Frr => Some("/usr/lib/frr/bgpd"),
+            Program::GoBgp => Some("/usr/bin/gobgpd"),
+            Program::OpenBgpd => Some("/usr/sbin/bgpd"),
+        }
+    }
+
+    /// Can it be run here?
+    pub(crate) fn installed(self) -> bool {
+        match self.path() {
+            None => binary("bird-rs").is_ok(),
+            Some(path) => Path::new(path).is_file(),
+        }
+    }
+
+    /// Starts it, configured for this workload.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub(crate) fn start(self, lab: &Lab, ns: &Netns, workload: &Workload) -> Result<Daemon> {
+        let dir = lab.folder(&format!("{}-{}", self.name(), workload.name))?;
+        let file = |name: &str| dir.join(name).display().to_string();
+        let conf = file("conf");
+        let command = match self {
+            Program::BirdRs => {
+                fs::write(&conf, bird(workload))?;
+                let grpc = format!("unix:{}", file("grpc"));
+                vec![
+                    binary("bird-rs")?.display().to_string(),
+                    "-c".into(),
+                    conf,
+                    "--grpc".into(),
+                    grpc,
+                    "--log-level".into(),
+                    "warn".into(),
+                ]
+            }
+            Program::Bird => {
+                fs::write(&conf, bird(workload))?;
+                vec![
+                    "/usr/sbin/bird".into(),
+                    "-f".into(),
+                    "-c".into(),
+                    conf,
+                    "-s".into(),
+                    file("ctl"),
+                ]
+            }
+            Program::Frr => frr_command(&dir, workload)?,
+            Program::GoBgp => {
+                fs::write(&conf, gobgp(workload))?;
+                ["/usr/bin/gobgpd", "-f", &conf, "-t", "json", "--log-level=error"]
+                    .map(str::to_owned)
+                    .to_vec()
+            }
+            Program::OpenBgpd => {
+                fs::create_dir_all("/run/openbgpd")?;
+                fs::write(&conf, openbgpd(workload, &file("ctl")))?;
+                tortie_tests::lab::run(&["chmod", "0600", &conf])?;
+                ["/usr/sbin/bgpd", "-d", "-f", &conf].map(str::to_owned).to_vec()
+            }
+        };
+        Daemon::start(self.name(), ns, command, dir.join("log"))
+    }
+}
+
+/// What BIRD and bird-rs both read.
+fn bird(workload: &Workload) -> String {
+    let family = if workload.v6 { "ipv6" } else { "ipv4" };
+    let mut text = format!(
+        "router id {DAEMON};\nlog stderr {{ error, fatal }};\nprotocol device {{ }}\nprotocol direct {{ ipv4; ipv6; }}\n\
+         template bgp peer {{\n  local {DAEMON} as {DAEMON_AS};\n  passive on;\n  hold time 180;\n  {family} {{ import all; export all; }};\n}}\n"
+    );
+    for peer in 0..workload.peers() {
+        let (address, asn) = (workload.address_of(peer), workload.asn_of(peer));
+        let client = if workload.ebgp { "" } else { " rr client;" };
+        let _ = writeln!(
+            text,
+            "protocol bgp p{peer} from peer {{ neighbor {address} as {asn};{client} }}"
+        );
+    }
+    text
+}
+
+fn frr_command(dir: &Path, workload: &Workload) -> Result<Vec<String>> {
+    let mut text = format!(
+        "hostname bench\nrouter bgp {DAEMON_AS}\n bgp router-id {DAEMON}\n no bgp ebgp-requires-policy\n no bgp default ipv4-unicast\n \
+         neighbor P peer-group\n neighbor P passive\n neighbor P advertisement-interval 0\n"
+    );
+    if !workload.ebgp {
+        let _ = writeln!(text, " neighbor P remote-as {DAEMON_AS}");
+    }
+    for peer in 0..workload.peers() {
+        let address = workload.address_of(peer);
+        if workload.ebgp {
+            let _ = writeln!(text, " neighbor {address} remote-as {}", workload.asn_of(peer));
+        }
+        let _ = writeln!(text, " neighbor {address} peer-group P");
+    }
+    let family = if workload.v6 { "ipv6" } else { "ipv4" };
+    let client = if workload.ebgp {
+        ""
+    } else {
+        "  neighbor P route-reflector-client\n"
+    };
+    let _ = write!(
+        text,
+        " address-family {family} unicast\n  neighbor P activate\n{client} exit-address-family\n"
+    );
+    let conf = dir.join("conf");
+    fs::write(&conf, text)?;
+    let text = dir.display().to_string();
+    // bgpd drops to its own user before it reads the file and opens its sockets.
+    tortie_tests::lab::run(&["chown", "-R", "frr:frr", &text])?;
+    open_to_all(dir)?;
+    let file = |name: &str| dir.join(name).display().to_string();
+    let args = [
+        "/usr/lib/frr/bgpd",
+        "-f",
+        &file("conf"),
+        "-n",
+        "-Z",
+        "-l",
+        &DAEMON.to_string(),
+        "-i",
+        &file("pid"),
+        "--vty_socket",
+        &text,
+        "-z",
+        &file("zserv"),
+    ];
+    Ok(args.map(str::to_owned).to_vec())
+}
+
+/// Lets other users pass through the lab's folders.
+fn open_to_all(dir: &Path) -> Result<()> {
+    for folder in dir.ancestors().take_while(|d| d.starts_with("/run/tortie-lab")) {
+        tortie_tests::lab::run(&["chmod", "a+rx", &folder.display().to_string()])?;
+    }
+    Ok(())
+}
+
+fn gobgp(workload: &Workload) -> String {
+    let family = if workload.v6 { "ipv6-unicast" } else { "ipv4-unicast" };
+    let neighbor = |peer: u32| {
+        let mut neighbor = json!({
+            "config": {"neighbor-address": workload.address_of(peer).to_string(), "peer-as": workload.asn_of(peer)},
+            "transport": {"config": {"passive-mode": true}},
+            "afi-safis": [{"config": {"afi-safi-name": family}}],
+        });
+        if !workload.ebgp {
+            neighbor["route-reflector"] = json!({
+                "config": {"route-reflector-client": true, "route-reflector-cluster-id": DAEMON.to_string()}
+            });
+        }
+        neighbor
+    };
+    let neighbors: Vec<_> = (0..workload.peers()).map(neighbor).collect();
+    json!({"global": {"config": {"as": DAEMON_AS, "router-id": DAEMON.to_string()}}, "neighbors": neighbors})
+        .to_string()
+}
+
+fn openbgpd(workload: &Workload, socket: &str) -> String {
+    let family = if workload.v6 { "IPv6" } else { "IPv4" };
+    let mut text = format!(
+        "AS {DAEMON_AS}\nrouter-id {DAEMON}\nfib-update no\nsocket \"{socket}\"\nallow from any\nallow to any\n"
+    );
+    for peer in 0..workload.peers() {
+        let (address, asn) = (workload.address_of(peer), workload.asn_of(peer));
+        let client = if workload.ebgp { "" } else { "\troute-reflector\n" };
+        let _ = write!(
+            text,
+            "neighbor {address} {{\n\tremote-as {asn}\n\tpassive\n\tannounce {family} unicast\n{client}}}\n"
+        );
+    }
+    text
+}
+
+/// CPU time of a process so far.
+///
+/// # Errors
+/// When it is gone.
+pub(crate) fn cpu_of(pid: u32) -> Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let (_, rest) = stat.rsplit_once(')').context("stat")?;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
+    Ok(Duration::from_millis((ticks(11) + ticks(12)) * 10))
+}
+
+/// What all processes of a daemon use: CPU so far and peak resident memory in kB. A daemon of several processes
+/// (OpenBGPD) counts with all that run in its namespace.
+///
+/// # Errors
+/// When none runs.
+pub(crate) fn usage(ns: &Netns) -> Result<(Duration, u64)> {
+    let pids = tortie_tests::lab::run(&["ip", "netns", "pids", ns.name()])?;
+    let (mut cpu, mut peak_kb, mut any) = (Duration::ZERO, 0, false);
+    for pid in pids.lines().filter_map(|l| l.trim().parse::<u32>().ok()) {
+        let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else {
+            continue;
+        };
+        let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap_or("0 kB");
+        peak_kb += line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap_or(0);
+        cpu += cpu_of(pid)?;
+        any = true;
+    }
+    if !any {
+        bail!("the daemon does not run any more");
+    }
+    Ok((cpu, peak_kb))
+}

@@ -1,0 +1,155 @@
+//! The table and the picture.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// One phase of one daemon on one workload.
+#[derive(Debug, Clone)]
+pub(crate) struct Row {
+    /// The workload's title.
+    pub(crate) workload: String,
+    /// "sessions up", "announce", "change", "withdraw".
+    pub(crate) phase: &'static str,
+    /// The daemon.
+    pub(crate) daemon: &'static str,
+    /// Until the last peer had everything; an error when it never had.
+    pub(crate) result: Result<Measured, String>,
+}
+
+/// What a phase cost.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Measured {
+    /// Time.
+    pub(crate) wall: Duration,
+    /// The daemon's CPU time.
+    pub(crate) cpu: Duration,
+    /// The daemon's peak memory so far, in kB.
+    pub(crate) peak_kb: u64,
+    /// UPDATEs that all peers together read: how well the daemon packs.
+    pub(crate) updates: u64,
+    /// The tester used so much CPU that it, and not the daemon, may have set the pace.
+    pub(crate) tester_bound: bool,
+}
+
+/// The table for people: each daemon's figures and its time as a ratio to ours in the same run.
+pub(crate) fn table(rows: &[Row], ours: &str) -> String {
+    let mut out = String::new();
+    let mut last = String::new();
+    for row in rows {
+        let group = format!("{}: {}", row.workload, row.phase);
+        if group != last {
+            let _ = writeln!(out, "\n{group}");
+            let _ = writeln!(
+                out,
+                "  {:<10} {:>9} {:>9} {:>10} {:>10}   time against {ours}",
+                "daemon", "time", "CPU", "peak", "UPDATEs"
+            );
+            last.clone_from(&group);
+        }
+        let base = rows
+            .iter()
+            .find(|r| r.daemon == ours && r.workload == row.workload && r.phase == row.phase);
+        let base = base.and_then(|r| r.result.as_ref().ok());
+        match &row.result {
+            Err(e) => {
+                let _ = writeln!(out, "  {:<10} failed: {e}", row.daemon);
+            }
+            Ok(m) => {
+                let ratio = base.map(|b| m.wall.as_secs_f64() / b.wall.as_secs_f64().max(1e-6));
+                let ratio = ratio.map_or_else(|| "-".to_owned(), |r| format!("x {r:.2}"));
+                let note = if m.tester_bound {
+                    "  (the tester set the pace)"
+                } else {
+                    ""
+                };
+                let _ = writeln!(
+                    out,
+                    "  {:<10} {:>7.3} s {:>7.2} s {:>7.1} MB {:>10}   {ratio}{note}",
+                    row.daemon,
+                    m.wall.as_secs_f64(),
+                    m.cpu.as_secs_f64(),
+                    m.peak_kb as f64 / 1024.0,
+                    m.updates
+                );
+            }
+        }
+    }
+    out
+}
+
+/// A bar chart, one group of bars per workload and phase, on a logarithmic scale.
+pub(crate) fn svg(rows: &[Row]) -> String {
+    const WIDTH: f64 = 420.0;
+    let (mut body, mut y, mut last) = (String::new(), 24.0, String::new());
+    for row in rows {
+        let group = format!("{}: {}", row.workload, row.phase);
+        if group != last {
+            y += 14.0;
+            let _ = writeln!(body, "<text x='10' y='{y:.0}' class='g'>{group}</text>");
+            y += 6.0;
+            last = group;
+        }
+        let (width, label) = match &row.result {
+            Ok(m) => {
+                // 1 ms is nothing, 100 s is the whole width.
+                let decades = (m.wall.as_secs_f64().max(0.001) / 0.001).log10() / 5.0;
+                (
+                    decades.clamp(0.005, 1.0) * WIDTH,
+                    format!("{:.3} s, {:.0} MB", m.wall.as_secs_f64(), m.peak_kb as f64 / 1024.0),
+                )
+            }
+            Err(_) => (0.0, "failed".to_owned()),
+        };
+        let colour = if row.daemon == "bird-rs" { "#c2410c" } else { "#94a3b8" };
+        let _ = writeln!(body, "<text x='90' y='{:.0}' class='d'>{}</text>", y + 11.0, row.daemon);
+        let _ = writeln!(
+            body,
+            "<rect x='96' y='{y:.0}' width='{width:.1}' height='13' fill='{colour}'/>"
+        );
+        let _ = writeln!(
+            body,
+            "<text x='{:.0}' y='{:.0}'>{label}</text>",
+            102.0 + width,
+            y + 11.0
+        );
+        y += 16.0;
+    }
+    format!(
+        "<svg xmlns='http://www.w3.org/2000/svg' width='700' height='{:.0}' font-family='sans-serif' font-size='11'>\n\
+         <style>.g{{font-weight:bold}} .d{{text-anchor:end}}</style>\n<rect width='100%' height='100%' fill='white'/>\n\
+         <text x='10' y='16' font-size='13'>Time until every peer has everything (logarithmic), and peak memory</text>\n{body}</svg>\n",
+        y + 12.0
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ratios_are_against_ours_of_the_same_phase() {
+        let row = |daemon, ms| Row {
+            workload: "w".into(),
+            phase: "announce",
+            daemon,
+            result: Ok(Measured {
+                wall: Duration::from_millis(ms),
+                cpu: Duration::ZERO,
+                peak_kb: 2048,
+                updates: 1,
+                tester_bound: false,
+            }),
+        };
+        let mut rows = vec![row("bird-rs", 100), row("bird", 250)];
+        rows.push(Row {
+            result: Err("stalled".into()),
+            ..row("frr", 1)
+        });
+        let text = table(&rows, "bird-rs");
+        assert!(
+            text.contains("x 2.50") && text.contains("x 1.00") && text.contains("failed: stalled"),
+            "{text}"
+        );
+        assert!(svg(&rows).contains("0.250 s, 2 MB"));
+    }
+}

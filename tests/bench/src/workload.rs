@@ -1,0 +1,185 @@
+//! What is measured: how many peers, of which kind, with how many routes, and who must hear of what.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// The daemon's own AS.
+pub(crate) const DAEMON_AS: u32 = 65000;
+/// The daemon's address; the peers' are in the same /16.
+pub(crate) const DAEMON: Ipv4Addr = Ipv4Addr::new(10, 99, 255, 254);
+
+/// A dense range of prefixes of one length: a prefix and its index are computed from each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Prefixes {
+    /// IPv6 instead of IPv4?
+    pub(crate) v6: bool,
+    /// Length of each.
+    pub(crate) len: u8,
+    /// How many.
+    pub(crate) count: u32,
+}
+
+impl Prefixes {
+    /// 16.0.0.0 or 2a10::, aligned to the top of 128 bits.
+    fn base(&self) -> u128 {
+        if self.v6 { 0x2a10 << 112 } else { 16 << 120 }
+    }
+
+    /// The address, aligned to the top of 128 bits, and the length of a prefix.
+    pub(crate) fn bits(&self, index: u32) -> (u128, u8) {
+        (self.base() + (u128::from(index) << (128 - self.len)), self.len)
+    }
+
+    /// The index of a prefix, if it is one of these.
+    pub(crate) fn index(&self, bits: u128, len: u8) -> Option<u32> {
+        let offset = bits.checked_sub(self.base())? >> (128 - self.len);
+        (len == self.len && offset < u128::from(self.count)).then_some(offset as u32)
+    }
+}
+
+/// One row of the benchmark.
+#[derive(Debug, Clone)]
+pub(crate) struct Workload {
+    /// Its name on the command line.
+    pub(crate) name: String,
+    /// For people.
+    pub(crate) title: String,
+    /// Peers that announce.
+    pub(crate) senders: u32,
+    /// Peers that only listen, beside the senders.
+    pub(crate) listeners: u32,
+    /// Routes of each sender.
+    pub(crate) routes: u32,
+    /// eBGP peers, each with its own AS, instead of reflector clients.
+    pub(crate) ebgp: bool,
+    /// IPv6?
+    pub(crate) v6: bool,
+    /// Prefixes in one UPDATE.
+    pub(crate) per_update: usize,
+    /// All prefixes of the run.
+    pub(crate) prefixes: Prefixes,
+}
+
+impl Workload {
+    fn new(name: &str, title: &str, senders: u32, listeners: u32, routes: u32, len: u8) -> Self {
+        Workload {
+            name: name.to_owned(),
+            title: title.to_owned(),
+            senders,
+            listeners,
+            routes,
+            ebgp: true,
+            v6: false,
+            per_update: 4,
+            prefixes: Prefixes {
+                v6: false,
+                len,
+                count: senders * routes,
+            },
+        }
+    }
+
+    /// A route reflector and its clients, each with some /26.
+    pub(crate) fn reflector(clients: u32, routes: u32) -> Self {
+        let title = format!("reflector: {clients} clients x {routes} /26");
+        let new = Workload::new(&format!("rr{clients}"), &title, clients, 0, routes, 26);
+        Workload {
+            ebgp: false,
+            per_update: 10,
+            ..new
+        }
+    }
+
+    /// One full table from one eBGP peer to another.
+    pub(crate) fn full_table(routes: u32) -> Self {
+        Workload::new(
+            "full",
+            &format!("full table: 1 sender x {routes} /24 -> 1 receiver"),
+            1,
+            1,
+            routes,
+            24,
+        )
+    }
+
+    /// An exchange: everyone announces to everyone.
+    pub(crate) fn exchange(peers: u32, routes: u32) -> Self {
+        Workload::new(
+            "exchange",
+            &format!("exchange: {peers} eBGP peers x {routes} /24"),
+            peers,
+            0,
+            routes,
+            24,
+        )
+    }
+
+    /// The same with the other family.
+    pub(crate) fn with_family(mut self, v6: bool) -> Self {
+        self.v6 = v6;
+        self.prefixes = Prefixes {
+            v6,
+            len: if v6 { 64 } else { self.prefixes.len },
+            ..self.prefixes
+        };
+        if v6 {
+            self.name += "-v6";
+            self.title += ", IPv6 (/64)";
+        }
+        self
+    }
+
+    /// How many peers there are.
+    pub(crate) fn peers(&self) -> u32 {
+        self.senders + self.listeners
+    }
+
+    /// A peer's AS number.
+    pub(crate) fn asn_of(&self, peer: u32) -> u32 {
+        if self.ebgp { 4_200_000_000 + peer } else { DAEMON_AS }
+    }
+
+    /// A peer's address.
+    pub(crate) fn address_of(&self, peer: u32) -> IpAddr {
+        let (high, low) = (peer / 250, peer % 250);
+        IpAddr::V4(Ipv4Addr::new(10, 99, high as u8, low as u8 + 1))
+    }
+
+    /// A peer's IPv6 next hop.
+    pub(crate) fn next_hop6_of(&self, peer: u32) -> Ipv6Addr {
+        Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, peer as u16 + 1)
+    }
+
+    /// The indices of a peer's own routes.
+    pub(crate) fn routes_of(&self, peer: u32) -> std::ops::Range<u32> {
+        if peer < self.senders {
+            peer * self.routes..(peer + 1) * self.routes
+        } else {
+            0..0
+        }
+    }
+
+    /// How many prefixes a peer must hear of: all but its own.
+    pub(crate) fn expected_by(&self, peer: u32) -> u32 {
+        self.prefixes.count - self.routes_of(peer).len() as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_and_indices() {
+        for v6 in [false, true] {
+            let p = Workload::full_table(1_000_000).with_family(v6).prefixes;
+            for i in [0, 1, 999_999] {
+                let (bits, len) = p.bits(i);
+                assert_eq!(p.index(bits, len), Some(i));
+            }
+            let (bits, len) = p.bits(1_000_000);
+            assert_eq!(p.index(bits, len), None);
+            assert_eq!(p.index(0, len), None);
+        }
+        assert_eq!(Workload::reflector(1000, 10).address_of(999).to_string(), "10.99.3.250");
+    }
+}
