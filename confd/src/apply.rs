@@ -31,7 +31,7 @@ const POLL: Duration = Duration::from_secs(1);
 const RETRY_MIN: Duration = Duration::from_secs(2);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 /// The file may hold passwords.
-const FILE_MODE: u32 = 0o640;
+pub(crate) const FILE_MODE: u32 = 0o640;
 
 /// A rendered configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -44,8 +44,10 @@ pub struct Config {
     /// Render, print the text and how it differs from the file, and exit; nothing is written or asked
     #[arg(long)]
     pub dry_run: bool,
+    /// Probes and metrics
     #[command(flatten)]
     pub http: HttpArgs,
+    /// Logging
     #[command(flatten)]
     pub log: LogArgs,
 }

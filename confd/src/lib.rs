@@ -12,7 +12,11 @@
 pub mod apply;
 pub mod bird;
 pub mod config;
+pub mod daemon;
 pub mod diff;
+mod metrics;
+pub mod once;
 pub mod render;
+pub mod secrets;
 pub mod state;
 pub mod view;

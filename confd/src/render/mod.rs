@@ -4,10 +4,12 @@
 //! the stored object whose data was being rendered. [`source_map`] goes the other way: from a line of the output to the
 //! object behind it.
 
+mod data;
 mod functions;
 mod gotmpl;
 pub mod source_map;
 
+pub use data::for_templates;
 pub use gotmpl::{BIRD_RS, GoTemplates, LoadError};
 
 use std::fmt;

@@ -39,12 +39,12 @@ fn policy(draft: &Draft, compiled: &Compiled, direction: Direction, family: Fami
     let functions = draft
         .filters
         .iter()
-        .filter_map(|f| Some((f, compiled.function(f, direction, family)?)));
+        .filter_map(|f| compiled.function(f, direction, family));
     let calls: Vec<FilterCall> = functions
-        .map(|(filter, function)| FilterCall {
+        .map(|function| FilterCall {
             function: function.name.clone(),
             wants_internal: function.wants_internal,
-            filter: filter.clone(),
+            origin: function.origin.clone(),
         })
         .collect();
     let base = match direction {
@@ -55,7 +55,7 @@ fn policy(draft: &Draft, compiled: &Compiled, direction: Direction, family: Fami
     // Whether a session is internal makes a difference to filters that ask only.
     let internal = draft.peer.internal && calls.iter().any(|c| c.wants_internal);
     if !calls.is_empty() {
-        let all: Vec<&str> = calls.iter().map(|c| c.filter.as_str()).collect();
+        let all: Vec<&str> = calls.iter().map(|c| c.origin.name.as_str()).collect();
         name = format!("{name}_{}", short_hash(&all.join("/")));
         if internal {
             name.push_str("_ibgp");

@@ -196,7 +196,11 @@ impl OneFamily<'_> {
             rules.push(rule(prefix, RuleAction::Accept, RuleReason::Service, &global));
         }
         if self.cluster.own.cluster_id.is_some() {
-            for prefix in self.of_family(&self.services.reflected) {
+            let announced = &self.services.announced;
+            for prefix in self
+                .of_family(&self.services.reflected)
+                .filter(|p| !announced.contains(p))
+            {
                 rules.push(rule(prefix, RuleAction::Accept, RuleReason::ReflectedService, &global));
             }
         }

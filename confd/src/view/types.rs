@@ -312,8 +312,8 @@ pub struct FilterCall {
     pub function: String,
     /// Does it take the argument that tells an internal session?
     pub wants_internal: bool,
-    /// The BGPFilter's name.
-    pub filter: String,
+    /// The BGPFilter.
+    pub origin: Origin,
 }
 
 /// One session.

@@ -1,0 +1,191 @@
+//! Golden cases: a cluster as YAML -> the computed view and the rendered file. `UPDATE=1` writes the expectations anew.
+//!
+//! Every rendered file must also be accepted by stock BIRD (without the `protocol felix` extension).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use confd::render::{BIRD_RS, Engine, GoTemplates, for_templates};
+use confd::state::{ClusterState, Secret};
+use confd::view::{SecretRef, compute};
+use serde::Deserialize;
+use serde_json::Value;
+use tortie_model::{Key, Kind, Owner};
+use tortie_net::{NodeName, Prefix};
+
+/// One case's input. Resource number i (from 1) has revision i; affinities follow.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Input {
+    /// What the case is about.
+    #[allow(dead_code)]
+    about: String,
+    node: NodeName,
+    #[serde(default = "auto")]
+    router_id: String,
+    /// State by network; `confirmed`, `pending`, ..
+    #[serde(default)]
+    affinities: BTreeMap<Prefix, String>,
+    /// `name/key` -> password.
+    #[serde(default)]
+    secrets: BTreeMap<String, String>,
+    #[serde(default)]
+    resources: Vec<Value>,
+}
+
+fn auto() -> String {
+    "auto".to_owned()
+}
+
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/confd")
+}
+
+fn cases() -> Vec<PathBuf> {
+    let mut all: Vec<PathBuf> = std::fs::read_dir(golden())
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
+    all.sort();
+    all
+}
+
+fn load(case: &Path) -> (ClusterState, String) {
+    let path = case.join("input.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let input: Input = serde_saphyr::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let mut state = ClusterState::new(input.node.clone());
+    let mut revision = 0;
+    for resource in input.resources {
+        revision += 1;
+        let kind = Kind::from_name(resource["kind"].as_str().unwrap()).unwrap();
+        let meta = &resource["metadata"];
+        let key = Key::resource(kind, meta["namespace"].as_str(), meta["name"].as_str().unwrap());
+        assert!(
+            state.set(&key.to_string(), resource.to_string().as_bytes(), revision),
+            "{key} changes nothing"
+        );
+    }
+    for (cidr, affinity) in input.affinities {
+        revision += 1;
+        let key = Key::Affinity {
+            owner: Owner::Host(input.node.clone()),
+            cidr,
+        };
+        let json = format!(r#"{{"state":"{affinity}","deleted":false}}"#);
+        assert!(state.set(&key.to_string(), json.as_bytes(), revision));
+    }
+    for (id, password) in input.secrets {
+        let (name, key) = id.split_once('/').unwrap();
+        state.secrets.insert(
+            SecretRef {
+                name: name.into(),
+                key: key.into(),
+            },
+            Secret(password),
+        );
+    }
+    (state, input.router_id)
+}
+
+/// What a case gives: the view, and the text or the reason why there is none.
+fn run(case: &Path) -> (String, String) {
+    let (state, router_id) = load(case);
+    match compute(&state, router_id.parse().unwrap()) {
+        Err(e) => (format!("{e}\n"), String::new()),
+        Ok(view) => {
+            let data = for_templates(&view, &state.secrets);
+            let text = GoTemplates::load(None).unwrap().render(BIRD_RS, &data).unwrap();
+            (serde_json::to_string_pretty(&view).unwrap() + "\n", text)
+        }
+    }
+}
+
+fn expect(path: &Path, got: &str, failed: &mut Vec<String>) {
+    if std::env::var("UPDATE").is_ok_and(|v| v == "1") {
+        std::fs::write(path, got).unwrap();
+        return;
+    }
+    let want = std::fs::read_to_string(path).unwrap_or_default();
+    let diff = confd::diff::unified(&want, got);
+    if !diff.is_empty() {
+        failed.push(format!("{}:\n{diff}", path.display()));
+    }
+}
+
+#[test]
+fn views_and_files_are_as_expected() {
+    let (mut failed, cases) = (Vec::new(), cases());
+    assert!(cases.len() >= 25, "{} cases", cases.len());
+    for case in &cases {
+        let (view, text) = run(case);
+        expect(&case.join("expect.view.json"), &view, &mut failed);
+        expect(&case.join("expect.conf"), &text, &mut failed);
+    }
+    assert!(failed.is_empty(), "UPDATE=1 accepts these:\n{}", failed.join("\n"));
+}
+
+/// `protocol felix` is ours.
+fn without_extension(text: &str) -> String {
+    let mut inside = false;
+    let mut kept = String::new();
+    for line in text.lines() {
+        inside |= line.starts_with("protocol felix");
+        if !inside {
+            kept.push_str(line);
+            kept.push('\n');
+        }
+        inside &= line != "}";
+    }
+    kept
+}
+
+#[test]
+fn stock_bird_accepts_every_file() {
+    if Command::new("bird").arg("--version").output().is_err() {
+        assert_eq!(
+            std::env::var("ALLOW_SKIP").as_deref(),
+            Ok("1"),
+            "bird is not installed (ALLOW_SKIP=1 skips)"
+        );
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for case in cases() {
+        let (_, text) = run(&case);
+        let path = dir.path().join("bird.conf");
+        std::fs::write(&path, without_extension(&text)).unwrap();
+        let out = Command::new("bird").arg("-p").arg("-c").arg(&path).output().unwrap();
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert!(text.is_empty() || out.status.success(), "{}: {said}", case.display());
+    }
+}
+
+#[test]
+fn passwords_are_in_the_file_and_nowhere_else() {
+    for case in cases() {
+        let (state, _) = load(&case);
+        let (view, text) = run(&case);
+        for secret in state.secrets.values().filter(|s| !s.0.is_empty() && !s.0.contains('"')) {
+            assert!(
+                !view.contains(&secret.0),
+                "{}: the view shows a password",
+                case.display()
+            );
+            assert!(!format!("{state:?}").contains(&secret.0), "Debug shows a password");
+        }
+        drop(text);
+    }
+}
+
+#[test]
+fn every_protocol_names_its_object() {
+    for case in cases() {
+        let (_, text) = run(&case);
+        for (index, line) in text.lines().enumerate().filter(|(_, l)| l.starts_with("protocol bgp ")) {
+            let object = confd::render::source_map::object_at(&text, index + 1);
+            assert!(object.is_some(), "{}: {line}", case.display());
+        }
+    }
+}
