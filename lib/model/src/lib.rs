@@ -2,6 +2,7 @@
 //!
 //! * [`Key`] is a datastore key (Calico's etcd layout), [`decode`] gives the [`Object`] stored under it.
 //! * [`resource`] has the specifications, [`ipam`] the IPAM documents, [`selector`] the selector language.
+//! * [`read_manifests`] reads what people write, strictly, with lines in its messages.
 //! * [`admit`] decides what may be stored: defaults, every rule of a kind, rules between objects, what cannot change.
 //!
 //! Pure: no IO, no clock. What is stored by a newer program survives: unknown fields are kept through a read and a write.
@@ -13,6 +14,7 @@ mod invalid;
 pub mod ipam;
 pub mod key;
 mod kind;
+mod manifest;
 mod meta;
 mod object;
 pub mod resource;
@@ -25,6 +27,7 @@ pub use admit::{View, admit, admit_delete};
 pub use invalid::{Invalid, Refused};
 pub use key::{Key, Owner};
 pub use kind::Kind;
+pub use manifest::{Manifest, Place, Problem, What, read_manifests};
 pub use meta::{API_VERSION, Extra, Meta, Resource, Spec};
 pub use object::{DecodeError, Object, decode, decode_value};
 pub use scalar::{BadDuration, BadPeerAddr, BadText, GoDuration, InterfaceAddr, PeerAddr};

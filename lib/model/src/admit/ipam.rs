@@ -3,14 +3,15 @@
 use crate::invalid::Invalid;
 use crate::ipam::Block;
 
-pub(super) fn check_config(strict: bool, auto: bool, max_blocks: u32, out: &mut Vec<Invalid>) {
+/// Checks both forms of the configuration; `path` is where its fields are: `spec.` in the resource.
+pub(super) fn check_config(path: &str, [strict, auto]: [bool; 2], max_blocks: u32, out: &mut Vec<Invalid>) {
     if !strict && !auto {
         let reason = "cannot be false while strictAffinity is false: no address could ever be given out";
-        out.push(Invalid::new("autoAllocateBlocks", auto, reason));
+        out.push(Invalid::new(format!("{path}autoAllocateBlocks"), auto, reason));
     }
     if max_blocks > 0 && !strict {
         out.push(Invalid::new(
-            "maxBlocksPerHost",
+            format!("{path}maxBlocksPerHost"),
             max_blocks,
             "needs strictAffinity, or nodes would borrow instead",
         ));

@@ -134,15 +134,16 @@ fn check_object(cx: &Context<'_>, object: &Object, out: &mut Vec<Invalid>) {
         Object::IpamConfiguration(c) => {
             only_default(cx, out);
             let auto = c.spec.auto_allocate_blocks.unwrap_or(true);
-            ipam::check_config(
-                c.spec.strict_affinity,
-                auto,
-                c.spec.max_blocks_per_host.unwrap_or(0),
-                out,
-            );
+            let max = c.spec.max_blocks_per_host.unwrap_or(0);
+            ipam::check_config("spec.", [c.spec.strict_affinity, auto], max, out);
         }
         Object::IpamConfig(c) => {
-            ipam::check_config(c.strict_affinity, c.auto_allocate_blocks, c.max_blocks_per_host, out);
+            ipam::check_config(
+                "",
+                [c.strict_affinity, c.auto_allocate_blocks],
+                c.max_blocks_per_host,
+                out,
+            );
         }
         Object::Block(b) => ipam::check_block(b, out),
         Object::IpReservation(_) | Object::Other(_) | Object::Affinity(_) | Object::Handle(_) | Object::IpamHost => {}
