@@ -52,6 +52,12 @@ pub struct PeerConfig {
     pub passive: bool,
     /// Families we offer; never empty.
     pub families: FamilySet,
+    /// Families without which a peer is refused.
+    pub mandatory_families: FamilySet,
+    /// Offer capabilities at all. Without them the session is IPv4 with two-octet AS numbers.
+    pub capabilities: bool,
+    /// Offer four-octet AS numbers.
+    pub four_octet_as: bool,
     /// Offer ROUTE-REFRESH.
     pub route_refresh: bool,
     /// Offer BoRR and EoRR too.
@@ -70,16 +76,23 @@ pub struct PeerConfig {
     pub require_role: bool,
     /// Graceful restart.
     pub graceful_restart: GracefulRestartMode,
+    /// Families whose routes the peer should keep over our restart.
+    pub graceful_families: FamilySet,
     /// How long the peer should keep our routes, at most 4095 s.
     pub restart_time: Duration,
     /// How long stale routes may live after the session is back, should the peer never say that its table is complete.
     pub stale_time: Duration,
     /// Hold time we offer: 0 or at least 3 s, whole seconds.
     pub hold_time: Duration,
+    /// A peer with which the hold time would be less is refused.
+    pub min_hold_time: Duration,
     /// Hold time until the OPEN arrives.
     pub startup_hold_time: Duration,
-    /// Between KEEPALIVEs. `None`: a third of the hold time that was agreed on.
+    /// Between KEEPALIVEs, for our hold time; less in proportion when the peer's is less. `None`: a third of the hold
+    /// time that was agreed on.
     pub keepalive_time: Option<Duration>,
+    /// Never less between KEEPALIVEs.
+    pub min_keepalive_time: Duration,
     /// Before the first attempt to connect.
     pub connect_delay: Duration,
     /// How long an attempt to connect may take, and the time between attempts.
@@ -88,6 +101,10 @@ pub struct PeerConfig {
     pub error_wait: (Duration, Duration),
     /// An error that long ago counts no more for doubling.
     pub error_forget: Duration,
+    /// Stay down after an error until started again.
+    pub disable_after_error: bool,
+    /// Stay down after receiving a Cease of these subcodes: bit `1 << subcode`.
+    pub disable_after_cease: u16,
     /// How long the peer may take none of our bytes. `None`: the longer of 8 minutes and twice the hold time.
     pub send_hold_time: Option<Duration>,
 }
@@ -101,6 +118,9 @@ impl PeerConfig {
             router_id,
             passive: false,
             families,
+            mandatory_families: FamilySet::EMPTY,
+            capabilities: true,
+            four_octet_as: true,
             route_refresh: true,
             enhanced_route_refresh: true,
             extended_messages: false,
@@ -110,15 +130,20 @@ impl PeerConfig {
             role: None,
             require_role: false,
             graceful_restart: GracefulRestartMode::Aware,
+            graceful_families: families,
             restart_time: Duration::from_secs(120),
             stale_time: Duration::from_secs(360),
             hold_time: Duration::from_secs(240),
+            min_hold_time: Duration::ZERO,
             startup_hold_time: Duration::from_secs(240),
             keepalive_time: None,
+            min_keepalive_time: Duration::ZERO,
             connect_delay: Duration::from_secs(5),
             connect_retry: Duration::from_secs(120),
             error_wait: (Duration::from_secs(60), Duration::from_secs(300)),
             error_forget: Duration::from_secs(300),
+            disable_after_error: false,
+            disable_after_cease: 0,
             send_hold_time: None,
         }
     }

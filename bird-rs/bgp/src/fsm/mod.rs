@@ -8,13 +8,24 @@
 //! OpenConfirm, Established), so that RFC 4271 section 6.8 can choose between them; the peer's state is that of the
 //! connection furthest along.
 //!
-//! Invariants: at most one connection is Established; `Up` and `Down` alternate; a connection that a `Close` was issued
-//! for gets no further action, and events for it are ignored; a deadline in the past is acted upon by the next `Tick`.
+//! Invariants: at most one connection is Established, at most one is outgoing, at most one incoming is on its way; `Up`
+//! and `Down` alternate; a connection that a `Close` was issued for, or that was reported closed, gets no further action,
+//! and events for it are ignored; a deadline in the past is acted upon by the next `Tick`; a started peer without a
+//! connection always has a deadline, unless it is passive.
 //!
 //! RFC 4271 (section 6.8, 8), 4486, 4724, 6286, 6608, 8538, 9687. Not here: routes, policy, encoding.
 
 mod config;
+mod connection;
 mod event;
+mod message;
+mod negotiate;
+mod peer;
+mod restart;
+#[cfg(test)]
+mod tests;
+mod timer;
 
 pub use config::{GracefulRestartMode, PeerAs, PeerConfig};
 pub use event::{Action, ConnId, DownReason, Event, Negotiated, PeerGracefulRestart, State, StopReason};
+pub use peer::Peer;

@@ -1,0 +1,100 @@
+//! One TCP connection on its way to a session.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::event::{ConnId, Negotiated, State};
+use crate::packet::SessionContext;
+
+/// A connection. While it is in a peer's list, no `Close` was issued for it.
+#[derive(Debug, Clone)]
+pub(super) struct Connection {
+    pub(super) id: ConnId,
+    pub(super) phase: Phase,
+    /// When a peer that takes none of our bytes has had its time.
+    pub(super) blocked_until: Option<Duration>,
+}
+
+/// How far it is. Deadlines are points in time.
+#[derive(Debug, Clone)]
+pub(super) enum Phase {
+    /// We are connecting, until then.
+    Connecting { until: Duration },
+    /// Our OPEN is out.
+    OpenSent {
+        local: SocketAddr,
+        remote: SocketAddr,
+        hold_until: Duration,
+    },
+    /// The peer's OPEN was good.
+    OpenConfirm(Live),
+    /// The session.
+    Established(Live),
+}
+
+/// What both phases after the OPENs have.
+#[derive(Debug, Clone)]
+pub(super) struct Live {
+    pub(super) negotiated: Box<Negotiated>,
+    /// `None`: no hold timer.
+    pub(super) hold_until: Option<Duration>,
+    pub(super) keepalive_at: Option<Duration>,
+}
+
+impl Live {
+    /// The peer is alive.
+    pub(super) fn heard(&mut self, now: Duration) {
+        let hold = self.negotiated.hold_time;
+        self.hold_until = (!hold.is_zero()).then_some(now + hold);
+    }
+}
+
+impl Connection {
+    pub(super) fn is_outgoing(&self) -> bool {
+        matches!(self.id, ConnId::Outgoing { .. })
+    }
+
+    pub(super) fn is_established(&self) -> bool {
+        matches!(self.phase, Phase::Established(_))
+    }
+
+    pub(super) fn state(&self) -> State {
+        match self.phase {
+            Phase::Connecting { .. } => State::Connect,
+            Phase::OpenSent { .. } => State::OpenSent,
+            Phase::OpenConfirm(_) => State::OpenConfirm,
+            Phase::Established(_) => State::Established,
+        }
+    }
+
+    pub(super) fn live(&self) -> Option<&Live> {
+        match &self.phase {
+            Phase::OpenConfirm(live) | Phase::Established(live) => Some(live),
+            Phase::Connecting { .. } | Phase::OpenSent { .. } => None,
+        }
+    }
+
+    pub(super) fn live_mut(&mut self) -> Option<&mut Live> {
+        match &mut self.phase {
+            Phase::OpenConfirm(live) | Phase::Established(live) => Some(live),
+            Phase::Connecting { .. } | Phase::OpenSent { .. } => None,
+        }
+    }
+
+    /// How to decode what arrives on it.
+    pub(super) fn context(&self) -> SessionContext {
+        self.live()
+            .map_or_else(SessionContext::default, |live| live.negotiated.context)
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Duration> {
+        let own = match &self.phase {
+            Phase::Connecting { until } => Some(*until),
+            Phase::OpenSent { hold_until, .. } => Some(*hold_until),
+            Phase::OpenConfirm(live) | Phase::Established(live) => {
+                live.hold_until.into_iter().chain(live.keepalive_at).min()
+            }
+        };
+        own.into_iter().chain(self.blocked_until).min()
+    }
+}

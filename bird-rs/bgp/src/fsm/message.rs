@@ -1,0 +1,187 @@
+//! What a message does, and which of two connections survives.
+
+use std::time::Duration;
+
+use super::connection::{Connection, Live, Phase};
+use super::event::{Action, ConnId, DownReason, State};
+use super::negotiate::{self, Ends};
+use super::peer::{Peer, unexpected};
+use crate::packet::{Cease, ControlMessage, ErrorCode, Message, Notification, Open, RouteRefresh};
+
+const UNSUPPORTED_OPTIONAL_PARAMETER: u8 = 4;
+
+impl Peer {
+    pub(super) fn message(
+        &mut self,
+        now: Duration,
+        conn: ConnId,
+        message: Result<Message, Notification>,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(connection) = self.connection_mut(conn) else {
+            return;
+        };
+        let state = connection.state();
+        if let Some(live) = connection.live_mut() {
+            live.heard(now);
+        }
+        match (message, state) {
+            (_, State::Idle | State::Active | State::Connect) => {}
+            (Err(notification), _) => self.fail(now, conn, notification, out),
+            (Ok(Message::Notification(notification)), _) => self.notified(now, conn, notification, out),
+            (Ok(Message::Open(open)), State::OpenSent) => self.opened(now, conn, open, out),
+            (Ok(Message::Keepalive), State::OpenConfirm) => self.establish(now, conn, out),
+            (Ok(Message::Keepalive), State::Established) => {}
+            (Ok(Message::Update(update)), State::Established) => {
+                let end_of_rib = update.end_of_rib;
+                out.push(Action::Update(update));
+                if let Some(family) = end_of_rib {
+                    self.sweep(family, out);
+                }
+            }
+            (Ok(Message::RouteRefresh(refresh)), State::Established) => self.refresh(conn, refresh, out),
+            (Ok(_), State::OpenSent | State::OpenConfirm | State::Established) => {
+                self.fail(now, conn, unexpected(state), out);
+            }
+        }
+    }
+
+    /// A refresh that was not agreed on, or is for a family that was not, is ignored (RFC 2918 section 4).
+    fn refresh(&self, conn: ConnId, refresh: Option<RouteRefresh>, out: &mut Vec<Action>) {
+        let live = self.connection(conn).and_then(Connection::live);
+        let (Some(refresh), Some(live)) = (refresh, live) else {
+            return;
+        };
+        let demarcation = refresh.kind != crate::packet::RefreshKind::Request;
+        let agreed = if demarcation {
+            live.negotiated.enhanced_route_refresh
+        } else {
+            live.negotiated.route_refresh
+        };
+        if agreed && live.negotiated.context.families.contains(refresh.family) {
+            out.push(Action::Refresh(refresh));
+        }
+    }
+
+    fn notified(&mut self, now: Duration, conn: ConnId, notification: Notification, out: &mut Vec<Action>) {
+        let Some(connection) = self.forget(conn) else { return };
+        out.push(Action::Close { conn });
+        let open_refused = notification.code == ErrorCode::Open as u8;
+        if open_refused && notification.subcode == UNSUPPORTED_OPTIONAL_PARAMETER {
+            self.without_capabilities = true;
+        }
+        let cease = notification.code == ErrorCode::Cease as u8;
+        let disable = cease
+            && self.config.disable_after_cease & (1_u16.checked_shl(notification.subcode.into()).unwrap_or(1)) != 0;
+        let harmless =
+            cease && !notification.is_cease(Cease::MaximumPrefixes) && !notification.is_cease(Cease::OutOfResources);
+        self.damage(now, &connection, DownReason::Received(notification), !harmless, out);
+        if disable {
+            self.handle(
+                now,
+                super::Event::Stop(super::StopReason::AdministrativeShutdown(String::new())),
+                out,
+            );
+        }
+    }
+
+    fn opened(&mut self, now: Duration, conn: ConnId, open: Open, out: &mut Vec<Action>) {
+        let Some(Connection {
+            phase: Phase::OpenSent { local, remote, .. },
+            ..
+        }) = self.connection(conn)
+        else {
+            return;
+        };
+        let ends = Ends {
+            conn,
+            local: *local,
+            remote: *remote,
+        };
+        let ours = negotiate::our_open(&self.config, self.restarting, self.offers_capabilities());
+        let negotiated = match negotiate::negotiate(&self.config, &ours, open, ends) {
+            Ok(negotiated) => negotiated,
+            Err(notification) => return self.fail(now, conn, notification, out),
+        };
+        let peer = (negotiated.peer_id, negotiated.peer_as);
+        if !self.resolve_collision(now, conn, peer, out) {
+            return;
+        }
+        let keepalive_at = self.keepalive_at(now, negotiated.keepalive_time);
+        let mut live = Live {
+            negotiated: Box::new(negotiated),
+            hold_until: None,
+            keepalive_at,
+        };
+        live.heard(now);
+        if let Some(connection) = self.connection_mut(conn) {
+            connection.phase = Phase::OpenConfirm(live);
+        }
+        out.push(Action::Send {
+            conn,
+            message: ControlMessage::Keepalive,
+        });
+        self.reason = "OPEN received".to_owned();
+    }
+
+    /// RFC 4271 section 6.8, when `conn` got its OPEN: may it go on? The connection that the side with the higher
+    /// identifier (with equal ones the higher AS, RFC 6286) opened survives.
+    fn resolve_collision(
+        &mut self,
+        now: Duration,
+        conn: ConnId,
+        (peer_id, peer_as): (tortie_net::RouterId, tortie_net::Asn),
+        out: &mut Vec<Action>,
+    ) -> bool {
+        let collision = || Notification::cease(Cease::CollisionResolution, "");
+        let other = self
+            .connections
+            .iter()
+            .find(|other| other.id != conn && other.live().is_some())
+            .cloned();
+        let Some(other) = other else { return true };
+        if let Phase::Established(live) = &other.phase {
+            if live.negotiated.graceful_restart.is_none() {
+                self.abandon(conn, collision(), out);
+                return false;
+            }
+            self.forget(other.id);
+            out.push(Action::Close { conn: other.id });
+            self.down(now, &live.negotiated, DownReason::PeerRestarted, out);
+            return true;
+        }
+        let ours_wins = (self.config.router_id, self.config.local_as) > (peer_id, peer_as);
+        let outgoing = matches!(conn, ConnId::Outgoing { .. });
+        if outgoing == ours_wins {
+            self.abandon(other.id, collision(), out);
+            true
+        } else {
+            self.abandon(conn, collision(), out);
+            false
+        }
+    }
+
+    fn establish(&mut self, now: Duration, conn: ConnId, out: &mut Vec<Action>) {
+        let Some(connection) = self.connection_mut(conn) else {
+            return;
+        };
+        let Phase::OpenConfirm(live) = &connection.phase else {
+            return;
+        };
+        let live = live.clone();
+        let negotiated = live.negotiated.clone();
+        connection.phase = Phase::Established(live);
+        let others: Vec<ConnId> = self
+            .connections
+            .iter()
+            .map(|other| other.id)
+            .filter(|&id| id != conn)
+            .collect();
+        for other in others {
+            self.abandon(other, Notification::cease(Cease::CollisionResolution, ""), out);
+        }
+        self.connect_at = None;
+        self.reason = "session established".to_owned();
+        self.up(now, &negotiated, out);
+    }
+}
