@@ -1,0 +1,603 @@
+//! Many nodes, one datastore, every kind of interleaving: at each turn one plan makes one step, loses its answer, or is
+//! dropped where it stands. What is promised in the crate's documentation is checked after every write, and at the end
+//! everything is released and nothing may be left.
+//!
+//! A schedule is a function of its seed. A failing one is named by it: `IPAM_SEED=<n> cargo test -p tortie-ipam`.
+//! `IPAM_SCHEDULES=<n>` explores so many.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use jiff::{SignedDuration, Timestamp};
+use tortie_ipam::{
+    Assigned, Change, Collection, Document, IpamError, Next, Plan, Pool, Request, Response, Setting, StoreFailure,
+    Stored, Want, assign_ip, auto_assign, release_address, release_affinity, release_handle,
+};
+use tortie_model::ipam::{AffinityState, Block, IpamConfig};
+use tortie_model::{Key, Owner};
+use tortie_net::{NodeName, Prefix};
+
+/// splitmix64.
+struct Rng(u64);
+
+impl Rng {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+
+    fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+}
+
+#[derive(Default)]
+struct Store {
+    documents: BTreeMap<Key, Stored<Document>>,
+    revision: u64,
+    writes: u64,
+}
+
+impl Store {
+    fn answer(&mut self, request: &Request) -> Response {
+        match request {
+            Request::Get(key) => Response::Found(self.documents.get(key).cloned()),
+            Request::List(collection) => Response::Listed(self.list(collection)),
+            Request::Write(key, change) => self.write(key, change),
+        }
+    }
+
+    fn list(&self, collection: &Collection) -> Vec<(Key, Stored<Document>)> {
+        let prefix = collection.prefix();
+        let in_it = |(key, _): &(&Key, &Stored<Document>)| key.to_string().starts_with(&prefix);
+        self.documents
+            .iter()
+            .filter(in_it)
+            .map(|(k, d)| (k.clone(), d.clone()))
+            .collect()
+    }
+
+    fn write(&mut self, key: &Key, change: &Change) -> Response {
+        let current = self.documents.get(key).map(|d| d.revision);
+        let (expected, document) = match change {
+            Change::Create(document) => (None, Some(document)),
+            Change::Update(document, revision) => (Some(*revision), Some(document)),
+            Change::Delete(revision) => (Some(*revision), None),
+        };
+        if current != expected {
+            return Response::Refused;
+        }
+        self.revision += 1;
+        self.writes += 1;
+        match document {
+            Some(document) => {
+                let stored = Stored {
+                    value: document.clone(),
+                    revision: self.revision,
+                };
+                self.documents.insert(key.clone(), stored);
+            }
+            None => {
+                self.documents.remove(key);
+            }
+        }
+        Response::Written(self.revision)
+    }
+
+    fn blocks(&self) -> impl Iterator<Item = &Block> {
+        self.documents.values().filter_map(|d| match &d.value {
+            Document::Block(block) => Some(&**block),
+            Document::Affinity(_) | Document::Handle(_) => None,
+        })
+    }
+
+    /// Whose every allocated address is.
+    fn allocations(&self) -> BTreeMap<IpAddr, String> {
+        let mut found = BTreeMap::new();
+        for block in self.blocks() {
+            for (ordinal, index) in block.allocations.iter().enumerate() {
+                let Some(index) = index else { continue };
+                let IpAddr::V4(base) = block.cidr.addr() else {
+                    panic!("IPv4 only here")
+                };
+                let ip = IpAddr::from((u32::from(base) + ordinal as u32).to_be_bytes());
+                let attribute = &block.attributes[*index];
+                let id = attribute.handle_id.clone().unwrap_or_else(|| "cooling".to_owned());
+                assert!(found.insert(ip, id).is_none(), "{ip} in two blocks");
+            }
+        }
+        found
+    }
+
+    fn check(&self) {
+        for block in self.blocks() {
+            let taken = block.allocations.iter().filter(|a| a.is_some()).count();
+            assert_eq!(
+                taken + block.unallocated.len(),
+                block.allocations.len(),
+                "{}",
+                block.cidr
+            );
+            if let Some(owner) = &block.affinity {
+                let key = Key::Affinity {
+                    owner: owner.clone(),
+                    cidr: block.cidr,
+                };
+                assert!(
+                    self.documents.contains_key(&key),
+                    "block {} of {owner} without affinity",
+                    block.cidr
+                );
+            }
+            let mut counts: BTreeMap<&String, u64> = BTreeMap::new();
+            for index in block.allocations.iter().flatten() {
+                if let Some(id) = &block.attributes[*index].handle_id {
+                    *counts.entry(id).or_default() += 1;
+                }
+            }
+            for (id, count) in counts {
+                let handle = match self.documents.get(&Key::Handle(id.clone())).map(|d| &d.value) {
+                    Some(Document::Handle(handle)) => handle.block.get(&block.cidr).copied().unwrap_or(0),
+                    _ => 0,
+                };
+                assert!(
+                    handle >= count,
+                    "handle {id} counts {handle} of {count} addresses in {}",
+                    block.cidr
+                );
+            }
+        }
+        for (key, stored) in &self.documents {
+            let (Key::Affinity { owner, cidr }, Document::Affinity(affinity)) = (key, &stored.value) else {
+                continue;
+            };
+            if affinity.state == AffinityState::Confirmed {
+                match self.documents.get(&Key::Block(*cidr)).map(|d| &d.value) {
+                    Some(Document::Block(b)) => assert_eq!(b.affinity.as_ref(), Some(owner), "block {cidr}"),
+                    _ => panic!("confirmed affinity {owner} {cidr} without block"),
+                }
+            }
+        }
+    }
+}
+
+enum Job {
+    Assign(Plan<Result<Assigned, IpamError>>, Vec<String>),
+    Fixed(Plan<Result<(), IpamError>>, IpAddr, String),
+    Release(Plan<Result<Vec<IpAddr>, IpamError>>, String),
+    ReleaseOne(Plan<Result<bool, IpamError>>, String),
+    GiveUp(Plan<Result<bool, IpamError>>),
+}
+
+/// One thread of work of a node: the one that assigns, or the one that releases.
+struct Worker {
+    node: usize,
+    releases: bool,
+    job: Option<(Job, Option<Response>)>,
+}
+
+struct World {
+    rng: Rng,
+    store: Store,
+    config: IpamConfig,
+    pools: Vec<Pool>,
+    reservations: Vec<Prefix>,
+    clock: i64,
+    next_handle: usize,
+    workers: Vec<Worker>,
+    /// What workloads run with.
+    live: BTreeMap<String, IpAddr>,
+    /// Handles per node that are to be released: their workload is gone, or never came to be.
+    dirty: Vec<BTreeSet<String>>,
+    nodes: usize,
+}
+
+fn pool(name: &str, cidr: &str, block_size: u8) -> Pool {
+    Pool {
+        name: name.into(),
+        cidr: cidr.parse().unwrap(),
+        block_size,
+    }
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut rng = Rng(seed);
+        let nodes = 2 + rng.below(3);
+        let config = IpamConfig {
+            strict_affinity: rng.one_in(3),
+            max_blocks_per_host: if rng.one_in(3) { 1 + rng.below(2) as u32 } else { 0 },
+            ip_cooldown_seconds: if rng.one_in(3) { 30 } else { 0 },
+            ..IpamConfig::default()
+        };
+        let pools = match rng.below(3) {
+            0 => vec![pool("a", "10.0.0.0/29", 30)],
+            1 => vec![pool("a", "10.0.0.0/30", 31), pool("b", "10.0.1.0/29", 30)],
+            _ => vec![pool("a", "10.0.0.0/28", 30)],
+        };
+        let reservations = if rng.one_in(3) {
+            vec!["10.0.0.0/31".parse().unwrap()]
+        } else {
+            Vec::new()
+        };
+        let workers = (0..nodes * 2)
+            .map(|w| Worker {
+                node: w / 2,
+                releases: w % 2 == 1,
+                job: None,
+            })
+            .collect();
+        let (live, dirty) = (BTreeMap::new(), vec![BTreeSet::new(); nodes]);
+        World {
+            rng,
+            store: Store::default(),
+            config,
+            pools,
+            reservations,
+            clock: 0,
+            next_handle: 0,
+            workers,
+            live,
+            dirty,
+            nodes,
+        }
+    }
+
+    fn name(node: usize) -> NodeName {
+        format!("n{node}").parse().unwrap()
+    }
+
+    fn setting(&self, node: usize) -> Setting {
+        Setting {
+            node: Self::name(node),
+            now: Timestamp::from_second(1_777_630_000 + self.clock).unwrap(),
+            config: self.config.clone(),
+            reservations: self.reservations.clone(),
+        }
+    }
+
+    fn begin(&mut self, worker: usize) -> Option<Job> {
+        let node = self.workers[worker].node;
+        let setting = self.setting(node);
+        if self.workers[worker].releases {
+            return self.begin_release(node, setting);
+        }
+        if self.rng.one_in(12) {
+            let all: Vec<Prefix> = self.store.blocks().map(|b| b.cidr).collect();
+            let cidr = *all.get(self.rng.below(all.len().max(1)))?;
+            return Some(Job::GiveUp(release_affinity(
+                setting,
+                Owner::Host(Self::name(node)),
+                cidr,
+            )));
+        }
+        let mut want = || {
+            self.next_handle += 1;
+            let id = format!("n{node}.{}", self.next_handle);
+            Want {
+                handle: id.clone(),
+                attributes: BTreeMap::from([("pod".into(), id)]),
+            }
+        };
+        if self.rng.one_in(6) {
+            let want = want();
+            let ip: IpAddr = format!("10.0.0.{}", self.rng.below(8)).parse().unwrap();
+            let id = want.handle.clone();
+            self.dirty[node].insert(id.clone());
+            return Some(Job::Fixed(assign_ip(setting, self.pools.clone(), ip, want), ip, id));
+        }
+        let count = 1 + self.rng.below(3);
+        let wants: Vec<Want> = std::iter::repeat_with(want).take(count).collect();
+        let ids: Vec<String> = wants.iter().map(|w| w.handle.clone()).collect();
+        self.dirty[node].extend(ids.iter().cloned());
+        Some(Job::Assign(auto_assign(setting, self.pools.clone(), wants), ids))
+    }
+
+    /// Releases what is dirty and not just being assigned, or ends a live workload.
+    fn begin_release(&mut self, node: usize, setting: Setting) -> Option<Job> {
+        let mut candidates: Vec<String> = self.dirty[node].iter().cloned().collect();
+        let prefix = format!("n{node}.");
+        candidates.extend(self.live.keys().filter(|id| id.starts_with(&prefix)).cloned());
+        let busy: BTreeSet<String> = self.workers.iter().flat_map(|w| w.handles()).collect();
+        candidates.retain(|id| !busy.contains(id));
+        let id = candidates.get(self.rng.below(candidates.len().max(1)))?.clone();
+        let ip = self.live.remove(&id);
+        self.dirty[node].insert(id.clone());
+        let block = ip.and_then(|ip| {
+            self.pools
+                .iter()
+                .find(|p| p.cidr.contains(ip))
+                .map(|p| (Prefix::new(ip, p.block_size).unwrap(), ip))
+        });
+        match block {
+            Some((cidr, ip)) if self.rng.one_in(4) => Some(Job::ReleaseOne(
+                release_address(setting, cidr, ip, Some(id.clone())),
+                id,
+            )),
+            _ => Some(Job::Release(release_handle(setting, id.clone()), id)),
+        }
+    }
+
+    /// One turn of one worker.
+    fn turn(&mut self, crashes: bool) {
+        self.clock += [0, 0, 1, 20][self.rng.below(4)];
+        let worker = self.rng.below(self.workers.len());
+        let Some((mut job, answer)) = self.workers[worker].job.take() else {
+            self.workers[worker].job = self.begin(worker).map(|job| (job, None));
+            return;
+        };
+        let node = self.workers[worker].node;
+        let Some(request) = self.step(&mut job, answer, node) else {
+            return;
+        };
+        if crashes && self.rng.one_in(25) {
+            return; // Stopped before the request was sent.
+        }
+        let response = if crashes && self.rng.one_in(25) {
+            if self.rng.one_in(2) {
+                self.store.answer(&request);
+            }
+            Response::Failed(StoreFailure {
+                retryable: true,
+                message: "no answer".into(),
+            })
+        } else {
+            self.store.answer(&request)
+        };
+        self.store.check();
+        self.check_live();
+        if crashes && self.rng.one_in(25) {
+            return; // Stopped before the answer came.
+        }
+        self.workers[worker].job = Some((job, Some(response)));
+    }
+
+    /// The next request, or `None` when the job has ended.
+    fn step(&mut self, job: &mut Job, answer: Option<Response>, node: usize) -> Option<Request> {
+        match job {
+            Job::Assign(plan, ids) => match plan.step(answer) {
+                Next::Ask(request) => return Some(request),
+                Next::Done(Ok(assigned)) => {
+                    assert!(assigned.addresses.len() <= ids.len());
+                    assert_eq!(assigned.shortage.is_none(), assigned.addresses.len() == ids.len());
+                    for (id, ip) in ids.iter().zip(assigned.addresses) {
+                        assert!(!self.reservations.iter().any(|r| r.contains(ip)), "{ip} is reserved");
+                        self.begins(node, id, ip);
+                    }
+                }
+                Next::Done(Err(_)) => {}
+            },
+            Job::Fixed(plan, ip, id) => match plan.step(answer) {
+                Next::Ask(request) => return Some(request),
+                Next::Done(Ok(())) => self.begins(node, &id.clone(), *ip),
+                Next::Done(Err(_)) => {}
+            },
+            Job::Release(plan, id) => match plan.step(answer) {
+                Next::Ask(request) => return Some(request),
+                Next::Done(Ok(_)) => {
+                    self.dirty[node].remove(id);
+                }
+                Next::Done(Err(_)) => {}
+            },
+            // One address of a handle: the rest of it is for a later release.
+            Job::ReleaseOne(plan, _) | Job::GiveUp(plan) => match plan.step(answer) {
+                Next::Ask(request) => return Some(request),
+                Next::Done(_) => {}
+            },
+        }
+        None
+    }
+
+    fn begins(&mut self, node: usize, id: &str, ip: IpAddr) {
+        let other = self.live.iter().find(|(_, i)| **i == ip);
+        assert!(other.is_none(), "{ip} given to {id}, and {other:?} has it");
+        self.live.insert(id.to_owned(), ip);
+        self.dirty[node].remove(id);
+        self.check_live();
+    }
+
+    fn check_live(&self) {
+        let allocations = self.store.allocations();
+        for (id, ip) in &self.live {
+            assert_eq!(allocations.get(ip), Some(id), "{ip} of a running workload");
+        }
+    }
+
+    /// Everything ends; nothing may be left.
+    fn finish(&mut self) {
+        for worker in &mut self.workers {
+            worker.job = None;
+        }
+        self.live.clear();
+        self.clock += 3600;
+        let handles: Vec<String> = (1..=self.next_handle).map(|n| n.to_string()).collect();
+        for node in 0..self.nodes {
+            for n in &handles {
+                let mut plan = release_handle(self.setting(node), format!("n{node}.{n}"));
+                self.drive(|answer| plan.step(answer)).unwrap();
+            }
+        }
+        self.clock += 3600;
+        let leaked: Vec<_> = self
+            .store
+            .allocations()
+            .into_iter()
+            .filter(|(_, id)| id != "cooling")
+            .collect();
+        assert!(leaked.is_empty(), "{leaked:?}");
+        assert!(
+            !self.store.documents.keys().any(|k| matches!(k, Key::Handle(_))),
+            "a handle is left"
+        );
+        // One node can have every address that is not reserved, when no rule forbids it.
+        self.config = IpamConfig {
+            max_blocks_per_host: 1000,
+            ..IpamConfig::default()
+        };
+        let size: u32 = self.pools.iter().map(|p| 1 << (32 - p.cidr.len())).sum();
+        let reserved: u32 = self.reservations.iter().map(|r| 1 << (32 - r.len())).sum();
+        let want = |n| Want {
+            handle: format!("all.{n}"),
+            attributes: BTreeMap::new(),
+        };
+        let mut plan = auto_assign(self.setting(0), self.pools.clone(), (0..size).map(want).collect());
+        let assigned = self.drive(|answer| plan.step(answer)).unwrap();
+        assert_eq!(assigned.addresses.len() as u32, size - reserved);
+        self.store.check();
+    }
+
+    fn drive<T>(&mut self, mut step: impl FnMut(Option<Response>) -> Next<T>) -> T {
+        let mut answer = None;
+        for _ in 0..100_000 {
+            match step(answer.take()) {
+                Next::Done(result) => return result,
+                Next::Ask(request) => answer = Some(self.store.answer(&request)),
+            }
+        }
+        panic!("a plan does not end");
+    }
+}
+
+impl Worker {
+    fn handles(&self) -> Vec<String> {
+        match &self.job {
+            Some((Job::Assign(_, ids), _)) => ids.clone(),
+            Some((Job::Fixed(_, _, id) | Job::Release(_, id) | Job::ReleaseOne(_, id), _)) => vec![id.clone()],
+            Some((Job::GiveUp(_), _)) | None => Vec::new(),
+        }
+    }
+}
+
+fn explore(seed: u64, crashes: bool) -> u64 {
+    let mut world = World::new(seed);
+    for _ in 0..200 {
+        world.turn(crashes);
+    }
+    world.finish();
+    world.store.writes
+}
+
+/// Names the seed of a schedule that fails.
+fn run(seeds: std::ops::Range<u64>, crashes: bool) {
+    let one = std::env::var("IPAM_SEED").ok().and_then(|s| s.parse().ok());
+    let seeds = one.map_or(seeds, |seed: u64| seed..seed + 1);
+    let mut writes = 0;
+    for seed in seeds {
+        let result = std::panic::catch_unwind(|| explore(seed, crashes));
+        writes += result.unwrap_or_else(|panic| {
+            eprintln!("the failing schedule: IPAM_SEED={seed}");
+            std::panic::resume_unwind(panic)
+        });
+    }
+    assert!(writes > 0);
+}
+
+#[test]
+fn schedules_with_crashes() {
+    let count = std::env::var("IPAM_SCHEDULES")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(4000);
+    run(0..count, true);
+}
+
+#[test]
+fn schedules_without_crashes() {
+    run(1_000_000..1_001_000, false);
+}
+
+#[test]
+fn an_idle_block_is_reclaimed_only_after_a_minute() {
+    let mut world = World::new(0);
+    world.pools = vec![pool("a", "10.0.0.0/30", 30)];
+    world.config = IpamConfig {
+        strict_affinity: true,
+        ..IpamConfig::default()
+    };
+    world.reservations.clear();
+    let want = |id: &str| {
+        vec![Want {
+            handle: id.into(),
+            attributes: BTreeMap::new(),
+        }]
+    };
+    let mut plan = auto_assign(world.setting(0), world.pools.clone(), want("a"));
+    assert!(world.drive(|a| plan.step(a)).unwrap().shortage.is_none());
+    let mut plan = release_handle(world.setting(0), "a".into());
+    assert_eq!(world.drive(|a| plan.step(a)).unwrap().len(), 1);
+    let full = |world: &mut World| {
+        let mut plan = auto_assign(world.setting(1), world.pools.clone(), want("b"));
+        world.drive(|a| plan.step(a)).unwrap().shortage
+    };
+    world.clock = SignedDuration::from_secs(60).as_secs();
+    let shortage = full(&mut world).unwrap().to_string();
+    assert_eq!(
+        shortage,
+        "no free address for node n1: IPPool a (10.0.0.0/30) has 0 of 4 addresses in use, 0 of its blocks are this \
+         node's; what may be free is in blocks of other nodes, and strictAffinity forbids to borrow: add an IPPool, or \
+         delete workloads"
+    );
+    world.clock = 61;
+    assert!(full(&mut world).is_none());
+    world.store.check();
+}
+
+/// A burst of one node is one write of its block, and one for each handle.
+#[test]
+fn a_burst_shares_the_write_of_the_block() {
+    let mut world = World::new(0);
+    world.pools = vec![pool("a", "10.0.0.0/16", 26)];
+    world.config = IpamConfig::default();
+    world.reservations.clear();
+    let wants = |from: usize, n: usize| {
+        (from..from + n)
+            .map(|i| Want {
+                handle: format!("h.{i}"),
+                attributes: BTreeMap::new(),
+            })
+            .collect()
+    };
+    let mut plan = auto_assign(world.setting(0), world.pools.clone(), wants(0, 1));
+    world.drive(|a| plan.step(a)).unwrap();
+    let before = world.store.writes;
+    let mut plan = auto_assign(world.setting(0), world.pools.clone(), wants(1, 50));
+    assert_eq!(world.drive(|a| plan.step(a)).unwrap().addresses.len(), 50);
+    assert_eq!(world.store.writes - before, 51);
+}
+
+#[test]
+fn an_address_asked_for_is_given_once() {
+    let mut world = World::new(0);
+    world.pools = vec![pool("a", "10.0.0.0/29", 30)];
+    world.config = IpamConfig::default();
+    let want = |id: &str| Want {
+        handle: id.into(),
+        attributes: BTreeMap::new(),
+    };
+    let mut ask = |node: usize, ip: &str, id: &str| {
+        let mut plan = assign_ip(world.setting(node), world.pools.clone(), ip.parse().unwrap(), want(id));
+        let result = world.drive(|a| plan.step(a)).map_err(|e| e.to_string());
+        world.store.check();
+        result
+    };
+    assert_eq!(ask(0, "10.0.0.5", "x"), Ok(()));
+    assert_eq!(ask(0, "10.0.0.5", "x"), Ok(()), "again by the same");
+    assert_eq!(
+        ask(1, "10.0.0.5", "y").unwrap_err(),
+        "address 10.0.0.5 is already assigned to x"
+    );
+    assert!(
+        ask(0, "10.9.0.1", "x")
+            .unwrap_err()
+            .starts_with("address 10.9.0.1 is in no enabled IPPool")
+    );
+}
