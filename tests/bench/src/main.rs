@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use tortie_tests::lab::{Lab, Netns, missing_requirements, run, watch_signals};
+use tortie_tests::lab::{Lab, Netns, missing_requirements, run, wait_for, watch_signals};
 
 use daemon::{Program, usage};
 use report::{Measured, Row};
@@ -122,6 +122,7 @@ fn measure(program: Program, workload: &Workload) -> Result<Vec<Row>> {
         result,
     };
     ours.within(|| {
+        listening()?;
         let mut tester = Tester::new(workload)?;
         let senders = |make: &dyn Fn(u32) -> Vec<u8>| (0..workload.peers()).map(make).collect::<Vec<_>>();
         for phase in PHASES {
@@ -146,6 +147,16 @@ fn measure(program: Program, workload: &Workload) -> Result<Vec<Row>> {
             }
         }
         Ok(rows)
+    })
+}
+
+/// The clock starts when the daemon takes connections: how long it reads its configuration is not measured.
+fn listening() -> Result<()> {
+    let daemon = std::net::SocketAddr::new(DAEMON.into(), 179);
+    wait_for("the daemon to listen", Duration::from_secs(30), || {
+        std::net::TcpStream::connect_timeout(&daemon, Duration::from_secs(1))
+            .map(drop)
+            .context("connect")
     })
 }
 
