@@ -1,8 +1,8 @@
 //! The datastore's objects this node needs, typed, as a snapshot that any task may read.
 //!
 //! One writer (the sync task) applies typha's changes and publishes; readers hold a [`StateHandle`] and take the current
-//! [`State`], which never changes under them. A document that cannot be read keeps its last good value out of force and
-//! is listed in [`State::unreadable`]: it stops nothing else.
+//! [`State`], which never changes under them. A document that cannot be read is listed
+//! in [`State::unreadable`], its last good value stays in force, and nothing else is stopped by it.
 //!
 //! Only what concerns this node is kept of the large collections: its endpoints, its affinities, its blocks. Snapshots
 //! share what did not change.

@@ -3,6 +3,14 @@
 //! Local endpoints reach the dataplane on two ways: from the datastore (WorkloadEndpoints, after a restart) and from the
 //! endpoint service through [`Dataplane`], which counts at once and does not wait for the datastore's echo.
 
+mod admission;
+pub mod class;
+pub mod fib;
+pub mod manager;
+pub mod view;
+pub mod why;
+mod workloads;
+
 use std::net::IpAddr;
 use std::time::Duration;
 

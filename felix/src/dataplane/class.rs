@@ -1,0 +1,94 @@
+//! Route classes: where a route comes from, which origin is stronger, and how a route in the kernel is recognised as ours.
+
+use std::fmt;
+
+use serde::Serialize;
+use tortie_netlink::route::{IfIndex, Protocol, Route, Kind, TABLE_MAIN};
+
+/// What the names of the host's side of workload interfaces begin with.
+pub const WORKLOAD_INTERFACE_PREFIX: &str = "cali";
+
+/// The metric of workload routes and of routes learned by BGP (Calico's "normal route priority").
+pub const NORMAL_METRIC: u32 = 1024;
+
+/// Where a wanted route comes from, the strongest first: when several origins want one prefix, the first wins.
+///
+/// Tunnel and same-subnet classes belong between [`RouteClass::LocalWorkload`] and [`RouteClass::OwnBlock`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum RouteClass {
+    /// A workload on this node: `<ip>/32 dev cali… scope link`.
+    LocalWorkload,
+    /// A block this node owns: `blackhole <block>`, under the workloads in it.
+    OwnBlock,
+    /// Learned from a peer: bird-rs's fib stream.
+    Bgp,
+}
+
+impl RouteClass {
+    /// Every class, the strongest first.
+    pub const ALL: [RouteClass; 3] = [RouteClass::LocalWorkload, RouteClass::OwnBlock, RouteClass::Bgp];
+
+    /// Its name in output and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RouteClass::LocalWorkload => "local-workload",
+            RouteClass::OwnBlock => "own-block",
+            RouteClass::Bgp => "bgp",
+        }
+    }
+
+    /// Its class, if the route is one that felix writes: the ownership test, which needs no memory of a former life.
+    /// Exact, because everything it accepts and nobody wants is removed.
+    pub fn of(route: &Route, name: impl Fn(IfIndex) -> Option<String>) -> Option<RouteClass> {
+        if route.table != TABLE_MAIN || route.tos != 0 {
+            return None;
+        }
+        match (route.protocol, route.kind) {
+            // Of any kind: this version writes blackholes only, but the number is Calico's, so the rest is leavings.
+            (Protocol::CALICO, _) => Some(RouteClass::OwnBlock),
+            (Protocol::BIRD, _) if route.metric == NORMAL_METRIC => Some(RouteClass::Bgp),
+            (Protocol::BOOT, Kind::Unicast) => {
+                let on_workload = |i| name(i).is_some_and(|n| n.starts_with(WORKLOAD_INTERFACE_PREFIX));
+                let mut interfaces = route.interfaces().peekable();
+                let ours = interfaces.peek().is_some() && interfaces.all(on_workload);
+                ours.then_some(RouteClass::LocalWorkload)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for RouteClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tortie_netlink::route::NextHop;
+
+    #[test]
+    fn the_ownership_test() {
+        let name = |i: IfIndex| Some(if i.0 == 9 { "cali12345" } else { "eth0" }.to_owned());
+        let class = |kind, protocol, metric, interface: u32, table| {
+            let mut r = Route::new("10.0.0.0/26".parse().unwrap(), kind, protocol);
+            (r.metric, r.table) = (metric, table);
+            if kind == Kind::Unicast {
+                r.next_hops = vec![NextHop::device(IfIndex(interface))];
+            }
+            RouteClass::of(&r, name)
+        };
+        let (main, blackhole, unicast) = (TABLE_MAIN, Kind::Blackhole, Kind::Unicast);
+        assert_eq!(class(blackhole, Protocol::CALICO, 0, 0, main), Some(RouteClass::OwnBlock));
+        assert_eq!(class(blackhole, Protocol::CALICO, 0, 0, 100), None, "another table is not ours");
+        assert_eq!(class(unicast, Protocol::BIRD, 1024, 2, main), Some(RouteClass::Bgp));
+        assert_eq!(class(unicast, Protocol::BIRD, 32, 2, main), None, "a BIRD of the host's");
+        assert_eq!(class(unicast, Protocol::BOOT, 1024, 9, main), Some(RouteClass::LocalWorkload));
+        assert_eq!(class(unicast, Protocol::BOOT, 1024, 2, main), None, "an administrator's");
+        assert_eq!(class(blackhole, Protocol::BOOT, 0, 0, main), None, "on no interface at all");
+        assert_eq!(class(unicast, Protocol::KERNEL, 256, 9, main), None);
+        assert!(RouteClass::ALL.is_sorted());
+    }
+}

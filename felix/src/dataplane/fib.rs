@@ -1,0 +1,97 @@
+//! What bird-rs's fib stream says of a prefix, and how its next hops are reached now.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tortie_netlink::route::{Kind, NextHop};
+
+use super::view::{FibHop, View};
+use super::why::Withheld;
+
+/// A route as bird-rs gives it, without its prefix: many prefixes share one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FibPath {
+    /// What to do with packets.
+    pub kind: Kind,
+    /// Where to send them; empty unless unicast.
+    pub hops: Vec<FibHop>,
+    /// The protocol of bird-rs it was learned from.
+    pub protocol: String,
+    /// Its peer is gone and may come back (RFC 4724): used as before.
+    pub stale: bool,
+}
+
+/// How a path's next hops are reached: none for the kinds that have none.
+pub type Resolution = Result<Vec<NextHop>, Withheld>;
+
+/// The distinct paths in use, each resolved once.
+#[derive(Debug, Default)]
+pub struct Paths {
+    paths: BTreeMap<Arc<FibPath>, (Resolution, usize)>,
+}
+
+impl Paths {
+    /// One more prefix uses this path; the one copy of it is given back.
+    pub fn acquire(&mut self, path: &Arc<FibPath>, view: &View) -> Arc<FibPath> {
+        if let Some((known, _)) = self.paths.get_key_value(path) {
+            let known = Arc::clone(known);
+            if let Some((_, users)) = self.paths.get_mut(path) {
+                *users += 1;
+            }
+            return known;
+        }
+        self.paths.insert(Arc::clone(path), (resolve(path, view), 1));
+        Arc::clone(path)
+    }
+
+    /// One prefix uses it no longer.
+    pub fn release(&mut self, path: &Arc<FibPath>) {
+        if let Some((_, users)) = self.paths.get_mut(path) {
+            *users -= 1;
+            if *users == 0 {
+                self.paths.remove(path);
+            }
+        }
+    }
+
+    /// How a path that is in use is reached.
+    pub fn resolution(&self, path: &Arc<FibPath>) -> Resolution {
+        self.paths.get(path).map_or(Err(Withheld::NoNextHop), |(resolution, _)| resolution.clone())
+    }
+
+    /// Resolves all anew; gives those whose answer changed.
+    pub fn resolve_again(&mut self, view: &View) -> Vec<Arc<FibPath>> {
+        let mut changed = Vec::new();
+        for (path, (resolution, _)) in &mut self.paths {
+            let now = resolve(path, view);
+            if *resolution != now {
+                *resolution = now;
+                changed.push(Arc::clone(path));
+            }
+        }
+        changed
+    }
+}
+
+/// Of several next hops those count that are reached; equal ones are one with their weights added.
+fn resolve(path: &FibPath, view: &View) -> Resolution {
+    if path.kind != Kind::Unicast {
+        return Ok(Vec::new());
+    }
+    let mut reached: BTreeMap<NextHop, u16> = BTreeMap::new();
+    let mut why = Withheld::NoNextHop;
+    for hop in &path.hops {
+        match view.resolve(hop) {
+            Ok(hops) => {
+                for h in hops {
+                    *reached.entry(NextHop { weight: 1, ..h }).or_default() += h.weight;
+                }
+            }
+            Err(w) => why = w,
+        }
+    }
+    if reached.is_empty() {
+        return Err(why);
+    }
+    Ok(reached.into_iter().map(|(hop, weight)| NextHop { weight: weight.min(256), ..hop }).collect())
+}

@@ -1,0 +1,473 @@
+//! The route manager: every origin's routes in, the kernel's batches out. Pure: time is a parameter, the kernel is
+//! somebody else's.
+//!
+//! Each prefix has at most one candidate of each class ([`super::class::RouteClass`]); the strongest that can be
+//! installed wins. What is wanted and what the kernel holds of ours meet in a [`Tracker`].
+//!
+//! Invariants:
+//! * a route in the kernel is removed only after its class's source was in sync once, or when the endpoint service took
+//!   its interface down; until then what was found at start is wanted as it was found;
+//! * a key that somebody else's route has is never written;
+//! * one refused change delays itself alone, by a back-off of its own.
+
+mod plan;
+mod show;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tortie_calc::Update;
+use tortie_net::Prefix;
+use tortie_netlink::monitor::Event;
+use tortie_netlink::route::{
+    IfIndex, Interface, InterfaceAddress, Kind, NextHop, Protocol, Route, RouteKey, Scope,
+};
+use tortie_replica::{Delta, Tracker};
+
+use super::LocalEndpoint;
+use super::admission::Own;
+use super::class::{NORMAL_METRIC, RouteClass, WORKLOAD_INTERFACE_PREFIX};
+use super::fib::{FibPath, Paths};
+use super::view::View;
+use super::why::{Refused, Why, Withheld};
+use super::workloads::Workloads;
+
+pub use show::{ClassCount, Failing, Row, RowState, Summary};
+
+/// What the manager is told.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// The datastore's wishes changed.
+    Desired(Vec<Update>),
+    /// The datastore is known: from the last good snapshot, or (`live`) from typha itself.
+    DatastoreSynced {
+        /// From typha, so that absence means something.
+        live: bool,
+    },
+    /// bird-rs's best routes.
+    Fib(Vec<Delta<Prefix, Arc<FibPath>>>),
+    /// The endpoint service made an endpoint.
+    Up(LocalEndpoint),
+    /// The endpoint service removed one.
+    Down(String),
+    /// The kernel changed.
+    Kernel(Vec<Event>),
+}
+
+/// What is in the kernel, all of it.
+#[derive(Debug, Clone, Default)]
+pub struct Dump {
+    /// Every interface.
+    pub interfaces: Vec<Interface>,
+    /// Every address.
+    pub addresses: Vec<InterfaceAddress>,
+    /// Every route of the main table.
+    pub routes: Vec<Route>,
+}
+
+/// The candidates of one prefix and what came of them.
+#[derive(Debug, Default)]
+struct Entry {
+    own_block: bool,
+    bgp: Option<Arc<FibPath>>,
+    /// Found at start, by a source that has not spoken yet.
+    inherited: Option<(RouteClass, Arc<Route>)>,
+    /// The winner and the key it is wanted under.
+    wanted: Option<(RouteClass, RouteKey)>,
+    /// Candidates that did not win because they may not or cannot.
+    out: Vec<(RouteClass, Why)>,
+}
+
+impl Entry {
+    fn is_empty(&self) -> bool {
+        !self.own_block
+            && self.bgp.is_none()
+            && self.inherited.is_none()
+            && self.wanted.is_none()
+            && self.out.is_empty()
+    }
+}
+
+/// Which sources have spoken.
+#[derive(Debug, Default, Clone, Copy)]
+struct Synced {
+    datastore_known: bool,
+    datastore: bool,
+    fib: bool,
+}
+
+/// A change the kernel refused, and when it is tried again.
+#[derive(Debug, Clone)]
+struct Failure {
+    error: String,
+    attempts: u32,
+    not_before: Duration,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Manager {
+    view: View,
+    workloads: Workloads,
+    own: Own,
+    paths: Paths,
+    entries: BTreeMap<Prefix, Entry>,
+    tracker: Tracker<RouteKey, Arc<Route>>,
+    synced: Synced,
+    loaded: bool,
+    failures: BTreeMap<RouteKey, Failure>,
+    dirty: BTreeSet<Prefix>,
+    /// Something that next hops may depend on changed.
+    reroute: bool,
+    /// The kernel must be looked at anew.
+    dump_wanted: bool,
+}
+
+impl Manager {
+    /// Knows nothing; wants a dump first.
+    pub fn new() -> Self {
+        Manager { dump_wanted: true, ..Manager::default() }
+    }
+
+    /// Must the kernel be dumped before anything else?
+    pub fn wants_dump(&self) -> bool {
+        self.dump_wanted
+    }
+
+    /// Asks for a dump: something was lost, or the regular audit is due.
+    pub fn want_dump(&mut self) {
+        self.dump_wanted = true;
+    }
+
+    /// Has the kernel been seen?
+    pub fn is_loaded(&self) -> bool {
+        self.loaded
+    }
+
+    /// Takes a full dump of the kernel. The first one shows what a former life left.
+    pub fn loaded(&mut self, dump: Dump) {
+        self.dump_wanted = false;
+        let (view, own) = View::load(dump.interfaces, dump.addresses, dump.routes);
+        self.view = view;
+        self.tracker.found_all(own.iter().map(|(_, r)| (r.key(), Arc::clone(r))));
+        if !std::mem::replace(&mut self.loaded, true) {
+            for (class, route) in own {
+                if !self.source_is_synced(class) {
+                    self.inherit(class, route);
+                }
+            }
+        }
+        self.reroute = true;
+        self.dirty.extend(self.entries.keys().copied());
+        self.settle();
+    }
+
+    /// What the stronger class of the same prefix left is kept; one prefix inherits one route.
+    fn inherit(&mut self, class: RouteClass, route: Arc<Route>) {
+        let entry = self.entries.entry(route.prefix).or_default();
+        if entry.inherited.as_ref().is_none_or(|(before, _)| class < *before) {
+            entry.inherited = Some((class, route));
+        }
+    }
+
+    /// Takes an input and brings what is wanted up to date.
+    pub fn handle(&mut self, input: Input) {
+        match input {
+            Input::Desired(updates) => updates.iter().for_each(|u| self.desired(u)),
+            Input::DatastoreSynced { live } => self.datastore_synced(live),
+            Input::Fib(deltas) => deltas.into_iter().for_each(|d| self.fib(d)),
+            Input::Up(endpoint) => {
+                let ips = self.workloads.up(endpoint);
+                self.touch(&ips);
+            }
+            Input::Down(interface) => {
+                let ips = self.workloads.down(&interface);
+                self.touch(&ips);
+                self.disinherit(|view, class, route| {
+                    class == RouteClass::LocalWorkload
+                        && route.interfaces().any(|i| view.name(i) == Some(interface.as_str()))
+                });
+            }
+            Input::Kernel(events) => events.into_iter().for_each(|e| self.kernel(e)),
+        }
+        self.settle();
+    }
+
+    fn touch(&mut self, ips: &[IpAddr]) {
+        self.dirty.extend(ips.iter().map(|ip| Prefix::host(*ip)));
+    }
+
+    /// The prefixes with candidates under this one may be decided differently now.
+    fn touch_under(&mut self, prefix: Prefix) {
+        let under = self.entries.range(prefix..).take_while(|(p, _)| prefix.covers(**p));
+        self.dirty.extend(under.map(|(p, _)| *p));
+    }
+
+    // === Sources ===
+
+    fn desired(&mut self, update: &Update) {
+        for prefix in self.own.apply(update) {
+            self.touch_under(prefix);
+        }
+        match update {
+            Update::Endpoint(key, endpoint) => {
+                let ips = self.workloads.stored(key, endpoint.as_ref());
+                self.touch(&ips);
+            }
+            Update::OwnBlock(block, own) => {
+                // A block of one address is that address's workload, or nothing.
+                let wanted = *own && !block.is_host();
+                self.entries.entry(*block).or_default().own_block = wanted;
+                self.dirty.insert(*block);
+            }
+            Update::Borrowed(..) | Update::NodeAddresses(_) | Update::RemoteBlock(..) | Update::Pool(..) => {}
+        }
+    }
+
+    fn datastore_synced(&mut self, live: bool) {
+        if !std::mem::replace(&mut self.synced.datastore_known, true) {
+            self.dirty.extend(self.entries.iter().filter(|(_, e)| e.bgp.is_some()).map(|(p, _)| *p));
+        }
+        self.synced.datastore |= live;
+        self.forget_inherited();
+    }
+
+    fn fib(&mut self, delta: Delta<Prefix, Arc<FibPath>>) {
+        let (prefix, path) = match delta {
+            Delta::Set(prefix, path) => (prefix, Some(self.paths.acquire(&path, &self.view))),
+            Delta::Delete(prefix) => (prefix, None),
+            Delta::InSync => {
+                self.synced.fib = true;
+                self.forget_inherited();
+                return;
+            }
+        };
+        let entry = self.entries.entry(prefix).or_default();
+        if let Some(before) = std::mem::replace(&mut entry.bgp, path) {
+            self.paths.release(&before);
+        }
+        self.dirty.insert(prefix);
+    }
+
+    /// Has the source of this class told everything it has? Only then is absence a reason to remove.
+    fn source_is_synced(&self, class: RouteClass) -> bool {
+        match class {
+            RouteClass::LocalWorkload | RouteClass::OwnBlock => self.synced.datastore,
+            // Before the datastore is known no route of a peer is let in, so its absence says nothing either.
+            RouteClass::Bgp => self.synced.fib && self.synced.datastore_known,
+        }
+    }
+
+    fn forget_inherited(&mut self) {
+        let synced = RouteClass::ALL.map(|class| self.source_is_synced(class));
+        self.disinherit(|_, class, _| synced[class as usize]);
+    }
+
+    fn disinherit(&mut self, gone: impl Fn(&View, RouteClass, &Route) -> bool) {
+        for (prefix, entry) in &mut self.entries {
+            if entry.inherited.as_ref().is_some_and(|(class, route)| gone(&self.view, *class, route)) {
+                entry.inherited = None;
+                self.dirty.insert(*prefix);
+            }
+        }
+    }
+
+    // === The kernel's events ===
+
+    fn kernel(&mut self, event: Event) {
+        match event {
+            Event::Route(route) => self.route_is(Arc::new(route)),
+            Event::RouteGone(route) => {
+                self.reroute |= self.view.class(&route) != Some(RouteClass::Bgp);
+                self.view.route_gone(&route.key());
+                self.tracker.missing(&route.key());
+                self.failures.remove(&route.key());
+            }
+            Event::Interface(interface) => self.interface_is(interface),
+            Event::InterfaceGone(index) => {
+                self.interface_lost(index);
+                self.view.interface_gone(index);
+                self.reroute = true;
+            }
+            Event::Address(address) => {
+                self.reroute |= self.view.address_is(address);
+                self.touch_under(address.subnet);
+            }
+            Event::AddressGone(address) => {
+                if self.view.address_gone(&address) {
+                    self.reroute = true;
+                    self.touch_under(address.subnet);
+                    // The kernel removes IPv4 routes with their address, and says nothing.
+                    self.dump_wanted |= address.address.is_ipv4();
+                }
+            }
+            Event::Resync => self.dump_wanted = true,
+        }
+    }
+
+    fn route_is(&mut self, route: Arc<Route>) {
+        match self.view.class(&route) {
+            Some(class) => {
+                self.view.own_is(class, &route);
+                self.reroute |= class != RouteClass::Bgp;
+                self.tracker.found(route.key(), route);
+            }
+            None => {
+                self.tracker.missing(&route.key());
+                self.view.foreign_is(&route);
+                self.reroute = true;
+            }
+        }
+    }
+
+    fn interface_is(&mut self, interface: Interface) {
+        let before = self.view.interface(interface.index).cloned();
+        if before.as_ref() == Some(&interface) {
+            return;
+        }
+        if before.as_ref().is_some_and(|b| b.up) && !interface.up {
+            self.interface_lost(interface.index);
+        }
+        let renamed = before.filter(|b| b.name != interface.name).map(|b| b.name);
+        let names = renamed.into_iter().chain([interface.name.clone()]);
+        let ips: Vec<IpAddr> = names.flat_map(|n| self.workloads.ips_on(&n).collect::<Vec<_>>()).collect();
+        self.touch(&ips);
+        for (_, route) in self.view.interface_is(interface) {
+            self.tracker.found(route.key(), route);
+        }
+        self.reroute = true;
+    }
+
+    /// The kernel has dropped every route that uses this interface, IPv4 ones without a word.
+    fn interface_lost(&mut self, index: IfIndex) {
+        let uses = |r: &Arc<Route>| r.interfaces().any(|i| i == index);
+        let lost: Vec<RouteKey> = self.tracker.all_actual().filter(|(_, r)| uses(r)).map(|(k, _)| *k).collect();
+        lost.iter().for_each(|key| self.tracker.missing(key));
+        let inherited = self.entries.iter().filter(|(_, e)| e.inherited.as_ref().is_some_and(|(_, r)| uses(r)));
+        let workloads = self.view.name(index).into_iter().flat_map(|n| self.workloads.ips_on(n)).map(Prefix::host);
+        self.dirty.extend(inherited.map(|(p, _)| *p).chain(workloads));
+    }
+
+    // === Deciding ===
+
+    fn settle(&mut self) {
+        if !self.loaded {
+            return;
+        }
+        if std::mem::take(&mut self.reroute) {
+            let changed: BTreeSet<_> = self.paths.resolve_again(&self.view).into_iter().collect();
+            if !changed.is_empty() {
+                let uses = |e: &Entry| e.bgp.as_ref().is_some_and(|p| changed.contains(p));
+                self.dirty.extend(self.entries.iter().filter(|(_, e)| uses(e)).map(|(p, _)| *p));
+            }
+        }
+        for prefix in std::mem::take(&mut self.dirty) {
+            self.decide(prefix);
+        }
+    }
+
+    /// Chooses among the candidates of a prefix, the strongest class first.
+    fn decide(&mut self, prefix: Prefix) {
+        let mut out = Vec::new();
+        let mut winner = None;
+        for class in RouteClass::ALL {
+            match self.candidate(class, prefix) {
+                None => {}
+                Some(Err(why)) => out.push((class, why)),
+                Some(Ok(route)) if winner.is_none() => winner = Some((class, route)),
+                Some(Ok(_)) => {}
+            }
+        }
+        let entry = self.entries.entry(prefix).or_default();
+        let before = entry.wanted.take();
+        entry.out = out;
+        entry.wanted = winner.as_ref().map(|(class, route)| (*class, route.key()));
+        let now = entry.wanted;
+        if entry.is_empty() {
+            self.entries.remove(&prefix);
+        }
+        if let Some((_, key)) = before
+            && now.is_none_or(|(_, k)| k != key)
+        {
+            self.tracker.unwant(&key);
+            self.failures.remove(&key);
+        }
+        if let Some((_, route)) = winner {
+            let key = route.key();
+            if self.tracker.desired(&key) != Some(&route) {
+                // Another route than the one the kernel refused deserves a try at once.
+                self.failures.remove(&key);
+                self.tracker.want(key, route);
+            }
+        }
+    }
+
+    /// This class's candidate: the route, or why it is out; `None` when the class has nothing to say.
+    fn candidate(&self, class: RouteClass, prefix: Prefix) -> Option<Result<Arc<Route>, Why>> {
+        let entry = self.entries.get(&prefix);
+        let told = match class {
+            RouteClass::LocalWorkload => self.workload(prefix),
+            RouteClass::OwnBlock => entry.filter(|e| e.own_block).map(|_| {
+                let route = Route::new(prefix, Kind::Blackhole, Protocol::CALICO);
+                Ok(Arc::new(route))
+            }),
+            RouteClass::Bgp => entry.and_then(|e| e.bgp.as_ref()).and_then(|path| self.learned(prefix, path)),
+        };
+        let inherited = || {
+            let (_, route) = entry?.inherited.as_ref().filter(|(c, _)| *c == class)?;
+            // Its interface may be gone by now; with the interface went its reason.
+            route.interfaces().all(|i| self.view.is_up(i)).then(|| Ok(Arc::clone(route)))
+        };
+        match told {
+            Some(Ok(route)) => Some(Ok(route)),
+            // Until its source has spoken, a route found at start outlives a reason to withhold its like.
+            Some(Err(Why::Withheld(w))) => inherited().or(Some(Err(Why::Withheld(w)))),
+            Some(Err(refused)) => Some(Err(refused)),
+            None => inherited(),
+        }
+    }
+
+    fn workload(&self, prefix: Prefix) -> Option<Result<Arc<Route>, Why>> {
+        let interface = self.workloads.interface_of(prefix.addr()).filter(|_| prefix.is_host())?;
+        if !interface.starts_with(WORKLOAD_INTERFACE_PREFIX) {
+            return Some(Err(Why::Withheld(Withheld::ForeignInterface(interface.to_owned()))));
+        }
+        let route = self.view.up(interface).map_err(Why::Withheld).map(|index| {
+            let mut route = Route::new(prefix, Kind::Unicast, Protocol::BOOT);
+            (route.metric, route.scope) = (NORMAL_METRIC, Scope::LINK);
+            route.next_hops = vec![NextHop::device(index)];
+            Arc::new(route.canonical())
+        });
+        Some(route)
+    }
+
+    fn learned(&self, prefix: Prefix, path: &Arc<FibPath>) -> Option<Result<Arc<Route>, Why>> {
+        if path.kind != Kind::Unicast && self.own.owns(prefix) {
+            // Our own aggregate, which bird-rs announces and gives back: no attack and no news.
+            return None;
+        }
+        if !self.synced.datastore_known {
+            return Some(Err(Why::Withheld(Withheld::DatastoreUnknown)));
+        }
+        if let Err(refused) = self.own.admit(prefix, &self.view) {
+            return Some(Err(Why::Refused(refused)));
+        }
+        if prefix.is_host() && self.workloads.interface_of(prefix.addr()).is_some() {
+            return Some(Err(Why::Refused(Refused::LocalWorkload)));
+        }
+        let route = self.paths.resolution(path).map_err(Why::Withheld).map(|next_hops| {
+            let mut route = Route::new(prefix, path.kind, Protocol::BIRD);
+            route.metric = NORMAL_METRIC;
+            let on_link = !next_hops.is_empty() && next_hops.iter().all(|h| h.gateway.is_none());
+            route.scope = if on_link { Scope::LINK } else { Scope::UNIVERSE };
+            route.next_hops = next_hops;
+            Arc::new(route.canonical())
+        });
+        Some(route)
+    }
+}
+
+#[cfg(test)]
+mod tests;
