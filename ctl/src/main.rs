@@ -1,1 +1,76 @@
-fn main() {}
+//! `tortiectl`: shows, applies and deletes what the cluster is told, and shows what a node's BGP daemon does.
+//!
+//! Exit status: 0 when everything asked for was done; 1 when something was refused or failed (what, is on standard
+//! error); 64 when the command line is wrong.
+
+mod apply;
+mod cli;
+mod columns;
+mod get;
+mod node_status;
+mod output;
+mod source;
+mod store;
+mod table;
+mod version;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use cli::{Cli, Command, NodeCommand};
+
+/// A wrong command line, as sysexits.h has it.
+const EX_USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            let status = match e.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => 0,
+                _ => EX_USAGE,
+            };
+            // A closed pipe is no reason to say more.
+            let _unwritable = e.print();
+            return ExitCode::from(status);
+        }
+    };
+    if let Err(e) = tortie_kit::telemetry::init(&cli.log) {
+        eprintln!("tortiectl: {e}");
+        return ExitCode::from(EX_USAGE);
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            eprintln!("tortiectl: cannot start: {e}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) if e.is::<cli::Usage>() => {
+            eprintln!("tortiectl: {e:#}");
+            ExitCode::from(EX_USAGE)
+        }
+        Err(e) if e.is::<output::Closed>() => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("tortiectl: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli) -> anyhow::Result<()> {
+    let Cli { typha, command, .. } = cli;
+    match command {
+        Command::Apply(args) => apply::write(typha, apply::Verb::Apply, &args).await,
+        Command::Create(args) => apply::write(typha, apply::Verb::Create, &args).await,
+        Command::Replace(args) => apply::write(typha, apply::Verb::Replace, &args).await,
+        Command::Delete(args) => apply::delete(typha, &args).await,
+        Command::Get(args) => get::get(typha, &args).await,
+        Command::Node(NodeCommand::Status(args)) => node_status::show(&args).await,
+        Command::Version(args) => version::show(typha, &args).await,
+    }
+}

@@ -1,0 +1,309 @@
+//! apply, create, replace, delete.
+//!
+//! Every document is read and admitted, over the cluster's state and over the documents before it, before the first is
+//! written. typha admits each again when it is written; what a concurrent writer breaks meanwhile is reported with what
+//! was and what was not written.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde_json::{Map, Value};
+use tortie_kit::address::ServiceAddr;
+use tortie_model::{Key, Kind, Manifest, Place, Problem, What, admit, admit_delete, key};
+use tortie_typha_client::{Store, StoreError};
+
+use crate::cli::{DeleteArgs, Usage, WriteArgs};
+use crate::output::say;
+use crate::source;
+use crate::store::{Snapshot, Stored, connect, named, short_name};
+
+/// How often a write is tried anew when somebody else changed the object meanwhile.
+const ATTEMPTS: u32 = 5;
+
+/// What to do with the documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Apply,
+    Create,
+    Replace,
+}
+
+/// What became of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Created,
+    Configured,
+    Replaced,
+    Unchanged,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Outcome::Created => "created",
+            Outcome::Configured => "configured",
+            Outcome::Replaced => "replaced",
+            Outcome::Unchanged => "unchanged",
+        })
+    }
+}
+
+/// `tortiectl apply|create|replace`.
+pub(crate) async fn write(typha: Option<ServiceAddr>, verb: Verb, args: &WriteArgs) -> Result<()> {
+    let manifests = source::read(&args.source)?;
+    let store = connect(typha)?;
+    let mut state = Snapshot::load(&store, prefixes(&manifests)).await?;
+    let mut problems = Vec::new();
+    let mut planned = Vec::new();
+    for manifest in &manifests {
+        match plan(verb, manifest, &mut state)? {
+            Ok(outcome) => planned.push(outcome),
+            Err(found) => problems.extend(found),
+        }
+    }
+    source::report(&problems)?;
+    if args.dry_run {
+        return manifests
+            .iter()
+            .zip(planned)
+            .try_for_each(|(m, outcome)| say(&format!("{} {outcome} (dry run)", short_name(&m.key))));
+    }
+    for (done, manifest) in manifests.iter().enumerate() {
+        let outcome = execute(&store, verb, manifest)
+            .await
+            .with_context(|| short_name(&manifest.key))
+            .map_err(|e| after(e, done, manifests.len(), "written"))?;
+        say(&format!("{} {outcome}", short_name(&manifest.key)))?;
+    }
+    Ok(())
+}
+
+/// A failure in the middle says how far it came.
+fn after(e: anyhow::Error, done: usize, all: usize, what: &str) -> anyhow::Error {
+    if all == 1 {
+        e
+    } else {
+        anyhow!("{e:#}\n{done} of {all} objects were {what}, the rest was not tried")
+    }
+}
+
+/// What must be known to admit these documents.
+fn prefixes(manifests: &[Manifest]) -> BTreeSet<String> {
+    let mut prefixes: BTreeSet<String> = manifests.iter().map(|m| Key::collection(m.kind)).collect();
+    let has = |kind| manifests.iter().any(|m| m.kind == kind);
+    if has(Kind::BgpPeer) {
+        prefixes.insert(Key::collection(Kind::BgpFilter));
+    }
+    if has(Kind::IpPool) {
+        prefixes.insert(key::BLOCKS.to_owned());
+    }
+    prefixes
+}
+
+/// What writing this document would do. Lays it over the state, so that later documents see it.
+fn plan(verb: Verb, manifest: &Manifest, state: &mut Snapshot) -> Result<Result<Outcome, Vec<Problem>>> {
+    let problem = |text: &str| {
+        Ok(Err(vec![Problem {
+            place: Place::clone(&manifest.place),
+            object: Some(manifest.key.object_name()),
+            what: What::Document(text.to_owned()),
+        }]))
+    };
+    if manifest.kind == Kind::ClusterInformation {
+        return problem("is written by typha and cannot be changed by hand");
+    }
+    let old = state.get(&manifest.key)?;
+    match (verb, &old) {
+        (Verb::Create, Some(_)) => return problem("exists already: use apply or replace"),
+        (Verb::Replace, None) => return problem("does not exist: use apply or create"),
+        _ => {}
+    }
+    if let Some(reason) = moved(manifest, old.as_ref()) {
+        return problem(&reason);
+    }
+    let merged = merge(&manifest.value, old.as_ref().map(|o| &o.value));
+    Ok(
+        match admit(&manifest.key, merged, old.as_ref().map(|o| &o.value), state) {
+            Ok(value) => {
+                let outcome = outcome(verb, &value, old.as_ref());
+                state.set(&manifest.key, &value);
+                Ok(outcome)
+            }
+            Err(refused) => Err(manifest.locate(&refused)),
+        },
+    )
+}
+
+/// Why the version the person has seen is not the stored one, if they said which they have seen.
+fn moved(manifest: &Manifest, old: Option<&Stored>) -> Option<String> {
+    let seen = seen_revision(&manifest.value)?;
+    match old {
+        None => Some(format!("resourceVersion is {seen}, but the object does not exist")),
+        Some(old) if old.revision.to_string() != seen => Some(format!(
+            "update conflict: resourceVersion is {seen}, but it was changed since, in revision {}: get it again",
+            old.revision
+        )),
+        Some(_) => None,
+    }
+}
+
+fn seen_revision(value: &Value) -> Option<&str> {
+    value
+        .get("metadata")?
+        .get("resourceVersion")?
+        .as_str()
+        .filter(|s| !s.is_empty())
+}
+
+fn outcome(verb: Verb, admitted: &Value, old: Option<&Stored>) -> Outcome {
+    match old {
+        None => Outcome::Created,
+        Some(old) if old.value == *admitted => Outcome::Unchanged,
+        Some(_) if verb == Verb::Replace => Outcome::Replaced,
+        Some(_) => Outcome::Configured,
+    }
+}
+
+/// The specification, labels and annotations a person wrote, in the rest of what is stored.
+fn merge(new: &Value, old: Option<&Value>) -> Value {
+    let (Some(Value::Object(old)), Value::Object(new_fields)) = (old, new) else {
+        return new.clone();
+    };
+    let mut merged = old.clone();
+    for (field, value) in new_fields {
+        if field != "metadata" && field != "status" {
+            merged.insert(field.clone(), value.clone());
+        }
+    }
+    if !new_fields.contains_key("spec") {
+        merged.remove("spec");
+    }
+    let empty = Map::new();
+    let given = new_fields.get("metadata").and_then(Value::as_object).unwrap_or(&empty);
+    if let Some(Value::Object(meta)) = merged.get_mut("metadata") {
+        for field in ["labels", "annotations"] {
+            match given.get(field) {
+                Some(value) => meta.insert(field.to_owned(), value.clone()),
+                None => meta.remove(field),
+            };
+        }
+    }
+    Value::Object(merged)
+}
+
+async fn execute(store: &Store, verb: Verb, manifest: &Manifest) -> Result<Outcome> {
+    let key = manifest.key.to_string();
+    for _ in 0..ATTEMPTS {
+        let old = read(store, &key).await?;
+        if let Some(reason) = moved(manifest, old.as_ref()) {
+            bail!(reason);
+        }
+        let merged = merge(&manifest.value, old.as_ref().map(|o| &o.value));
+        let written = match (&old, verb) {
+            (Some(_), Verb::Create) => bail!("exists already"),
+            (None, Verb::Replace) => bail!("does not exist"),
+            (None, Verb::Apply | Verb::Create) => store.create(&key, merged.to_string()).await,
+            (Some(old), Verb::Apply | Verb::Replace) => {
+                // Admission by itself needs no other object here: whether anything changed is all that is asked.
+                let admitted = admit(&manifest.key, merged.clone(), Some(&old.value), &Alone);
+                if admitted.is_ok_and(|value| value == old.value) {
+                    return Ok(Outcome::Unchanged);
+                }
+                store.update(&key, merged.to_string(), old.revision).await
+            }
+        };
+        match written {
+            Ok(written) => {
+                let stored = written.entry.context("typha did not say what it stored")?;
+                let value = serde_json::from_slice(&stored.value).context("typha stored what is not JSON")?;
+                return Ok(outcome(verb, &value, old.as_ref()));
+            }
+            // Somebody was faster: look again what is there now.
+            Err(StoreError::Conflict(_) | StoreError::AlreadyExists(_) | StoreError::NotFound(_)) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    bail!("others change it all the time: gave up after {ATTEMPTS} attempts")
+}
+
+/// A cluster with nothing in it.
+struct Alone;
+
+impl tortie_model::View for Alone {
+    fn visit(&self, _: &str, _: &mut dyn FnMut(&str, &[u8])) {}
+
+    fn exists(&self, _: &str) -> bool {
+        true
+    }
+}
+
+async fn read(store: &Store, key: &str) -> Result<Option<Stored>> {
+    match store.get(key).await {
+        Ok(entry) => {
+            let value = serde_json::from_slice(&entry.value).context("what is stored is not JSON")?;
+            Ok(Some(Stored {
+                value,
+                revision: entry.revision,
+            }))
+        }
+        Err(StoreError::NotFound(_)) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// `tortiectl delete`.
+pub(crate) async fn delete(typha: Option<ServiceAddr>, args: &DeleteArgs) -> Result<()> {
+    let keys = if args.what.is_empty() {
+        let mut manifests = source::read(&args.source)?;
+        // The other way round than they are written: what is referred to goes last.
+        manifests.reverse();
+        manifests.into_iter().map(|m| m.key).collect()
+    } else {
+        named(&args.what, &args.source.namespace)?.1
+    };
+    if keys.is_empty() {
+        return Err(Usage::new("no names: say which to delete"));
+    }
+    let refused: Vec<String> = keys
+        .iter()
+        .filter_map(|key| admit_delete(key).err())
+        .map(|e| e.to_string())
+        .collect();
+    if !refused.is_empty() {
+        bail!("nothing was deleted\n{}", refused.join("\n"));
+    }
+    let store = connect(typha)?;
+    let mut found = Vec::new();
+    let mut missing = Vec::new();
+    for key in keys {
+        match read(&store, &key.to_string()).await? {
+            Some(_) => found.push(key),
+            None if args.ignore_not_found => {}
+            None => missing.push(format!("{} not found", short_name(&key))),
+        }
+    }
+    if !missing.is_empty() {
+        bail!("nothing was deleted\n{}", missing.join("\n"));
+    }
+    for (done, key) in found.iter().enumerate() {
+        let name = short_name(key);
+        if args.dry_run {
+            say(&format!("{name} deleted (dry run)"))?;
+            continue;
+        }
+        match store.delete(&key.to_string(), None).await {
+            Ok(_) => say(&format!("{name} deleted"))?,
+            Err(StoreError::NotFound(_)) => say(&format!("{name} deleted by somebody else meanwhile"))?,
+            Err(e) => {
+                return Err(after(
+                    anyhow::Error::from(e).context(name),
+                    done,
+                    found.len(),
+                    "deleted",
+                ));
+            }
+        }
+    }
+    Ok(())
+}

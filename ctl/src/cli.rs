@@ -1,0 +1,154 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tortie_kit::address::ServiceAddr;
+use tortie_kit::telemetry::LogArgs;
+
+/// Show, apply and delete what the cluster is told; show what a node's BGP daemon does
+#[derive(Debug, Parser)]
+#[command(
+    name = "tortiectl",
+    version,
+    after_help = "Exit status: 0 done; 1 something was refused or failed; 64 wrong command line."
+)]
+pub(crate) struct Cli {
+    /// Where typha is: unix:/path or tcp:host:port
+    #[arg(long, env = "TORTIE_TYPHA", global = true, value_name = "ADDR")]
+    pub(crate) typha: Option<ServiceAddr>,
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Create or change resources until they are as the files say
+    ///
+    /// Every document of every file is checked first, against the others and against the cluster: when one is refused,
+    /// nothing is written.
+    Apply(WriteArgs),
+    /// Create resources that must not exist yet
+    Create(WriteArgs),
+    /// Replace resources that must exist
+    Replace(WriteArgs),
+    /// Delete resources, by kind and name or by files
+    Delete(DeleteArgs),
+    /// Show resources
+    Get(GetArgs),
+    /// What runs on a node
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// The version of this program and of the cluster
+    Version(VersionArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FileArgs {
+    /// A file with YAML or JSON documents, a directory of such files, or "-" for standard input; may be repeated
+    #[arg(short = 'f', long = "filename", value_name = "FILE")]
+    pub(crate) files: Vec<String>,
+    /// Look into subdirectories too
+    #[arg(short = 'R', long)]
+    pub(crate) recursive: bool,
+    /// Namespace of namespaced resources that name none
+    #[arg(short = 'n', long, default_value = "default", value_name = "NAME")]
+    pub(crate) namespace: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WriteArgs {
+    #[command(flatten)]
+    pub(crate) source: FileArgs,
+    /// Check everything and say what would be done, but write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArgs {
+    /// The kind (ippool, pool, bgppeer, ...) and names, or kind/name
+    #[arg(value_name = "KIND NAME", conflicts_with = "files")]
+    pub(crate) what: Vec<String>,
+    #[command(flatten)]
+    pub(crate) source: FileArgs,
+    /// Do not mind resources that do not exist
+    #[arg(short = 's', long, alias = "skip-not-exists")]
+    pub(crate) ignore_not_found: bool,
+    /// Say what would be deleted, but delete nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GetArgs {
+    /// The kind (ippool, pool, bgppeer, ...) and perhaps names, or kind/name
+    #[arg(value_name = "KIND [NAME]", required = true)]
+    pub(crate) what: Vec<String>,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+    /// Of namespaced resources, those of this namespace
+    #[arg(short = 'n', long, default_value = "default", value_name = "NAME")]
+    pub(crate) namespace: String,
+    /// Of namespaced resources, those of every namespace
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub(crate) all_namespaces: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// A row each
+    #[value(alias = "ps")]
+    Table,
+    /// A row each, with more columns
+    Wide,
+    /// A document that can be applied
+    Yaml,
+    /// The same as JSON
+    Json,
+    /// kind/name, a line each
+    Name,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// The BGP sessions of a node
+    Status(NodeStatusArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodeStatusArgs {
+    /// Where the node's bird-rs is: unix:/path or tcp:host:port
+    #[arg(long, env = "TORTIE_BIRD", value_name = "ADDR")]
+    pub(crate) bird: ServiceAddr,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = StatusFormat::Table)]
+    pub(crate) output: StatusFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StatusFormat {
+    /// A table for each address family
+    Table,
+    /// One JSON object
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VersionArgs {
+    /// Only this program's version; ask no cluster
+    #[arg(long)]
+    pub(crate) client: bool,
+}
+
+/// A command line that parses and still says nothing we can do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} (see tortiectl --help)")]
+pub(crate) struct Usage(pub(crate) String);
+
+impl Usage {
+    pub(crate) fn new(text: impl Into<String>) -> anyhow::Error {
+        anyhow::Error::new(Usage(text.into()))
+    }
+}
