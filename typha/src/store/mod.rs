@@ -105,3 +105,6 @@ impl From<Entry> for store::Entry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

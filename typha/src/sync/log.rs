@@ -69,9 +69,10 @@ impl Filter {
 pub(crate) enum Step {
     /// Everything, as of a revision: the messages from `snapshot_begin` to the last batch.
     Snapshot(Arc<Snapshot>),
-    /// The changes up to `revision`; `more` when it may ask again at once.
+    /// The changes up to `revision`; the last of the messages says `said`. `more` when it may ask again at once.
     Changes {
         frames: Vec<Bytes>,
+        said: Option<Revision>,
         revision: Revision,
         more: bool,
     },
@@ -232,13 +233,21 @@ impl Log {
             return Step::Snapshot(group.snapshot(&self.crumbs));
         };
         let more = crumbs.len() > STEP;
-        let mut frames = Vec::new();
+        let (mut frames, mut said) = (Vec::new(), None);
         let mut revision = position.unwrap_or_default();
         for crumb in crumbs.into_iter().take(STEP) {
-            frames.extend(group.frame(&crumb));
             revision = crumb.revision;
+            if let Some(frame) = group.frame(&crumb) {
+                frames.push(frame);
+                said = Some(revision);
+            }
         }
-        Step::Changes { frames, revision, more }
+        Step::Changes {
+            frames,
+            said,
+            revision,
+            more,
+        }
     }
 }
 
@@ -365,6 +374,7 @@ mod tests {
             log.next(&none, Some(0)),
             Step::Changes {
                 frames: vec![],
+                said: None,
                 revision: 2,
                 more: false
             }

@@ -13,3 +13,6 @@ mod log;
 mod reader;
 pub(crate) mod session;
 pub(crate) mod wire;
+
+#[cfg(test)]
+mod model_tests;

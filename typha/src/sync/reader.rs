@@ -55,12 +55,11 @@ impl Reader {
             }
             Step::Changes {
                 mut frames,
+                said,
                 revision,
                 more,
             } => {
-                if !frames.is_empty() {
-                    self.told = revision;
-                }
+                self.told = said.unwrap_or(self.told);
                 self.position = Some(revision);
                 if !self.in_sync && !more {
                     self.in_sync = true;

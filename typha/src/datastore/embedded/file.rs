@@ -116,35 +116,47 @@ fn initialize(database: &Database) -> Result<(), redb::Error> {
 
 /// Opens a file that exists.
 pub(crate) fn open(path: &Path) -> Result<Database, OpenError> {
-    let database = Database::builder()
-        .set_cache_size(CACHE)
-        .open(path)
-        .map_err(|e| open_error(path, e))?;
-    match format(&database) {
-        Ok(FORMAT) => Ok(database),
-        Ok(found) => Err(OpenError::Format {
+    // redb asserts while it repairs some damaged files; nothing of it outlives the panic.
+    let opened = std::panic::catch_unwind(|| {
+        let database = Database::builder()
+            .set_cache_size(CACHE)
+            .open(path)
+            .map_err(|e| open_error(path, e))?;
+        let format = format(&database).map_err(|e| read_error(path, &e))?;
+        Ok((database, format))
+    });
+    match opened {
+        Ok(Ok((database, FORMAT))) => Ok(database),
+        Ok(Ok((_, found))) => Err(OpenError::Format {
             path: path.to_owned(),
             found,
         }),
-        Err(e) => Err(read_error(path, &e)),
+        Ok(Err(e)) => Err(e),
+        Err(_) => Err(OpenError::Damaged {
+            path: path.to_owned(),
+            reason: "it cannot be repaired".to_owned(),
+        }),
     }
 }
 
 fn open_error(path: &Path, error: DatabaseError) -> OpenError {
     match error {
         DatabaseError::DatabaseAlreadyOpen => OpenError::Locked { path: path.to_owned() },
-        DatabaseError::Storage(redb::StorageError::Io(source)) if source.kind() != io::ErrorKind::InvalidData => {
-            OpenError::Io {
-                path: path.to_owned(),
-                act: "open",
-                source,
-            }
-        }
+        DatabaseError::Storage(redb::StorageError::Io(source)) if !is_content(source.kind()) => OpenError::Io {
+            path: path.to_owned(),
+            act: "open",
+            source,
+        },
         other => OpenError::Damaged {
             path: path.to_owned(),
             reason: other.to_string(),
         },
     }
+}
+
+/// Is what went wrong in the file, rather than in reaching it?
+fn is_content(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }
 
 pub(crate) fn read_error(path: &Path, error: &redb::Error) -> OpenError {
