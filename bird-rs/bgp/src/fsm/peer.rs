@@ -302,7 +302,7 @@ impl Peer {
             .iter()
             .any(|other| !matches!(other.phase, Phase::Connecting { .. }));
         if !error || alive {
-            self.connect_at = Some(self.retry_at(now));
+            self.connect_at = self.connect_at.or(Some(self.retry_at(now)));
         } else if self.config.disable_after_error {
             self.abandon_all(out);
             self.started = false;

@@ -37,8 +37,10 @@ impl Peer {
         let restart_time = negotiated
             .graceful_restart
             .map_or(Duration::ZERO, |graceful| graceful.restart_time);
-        // What was still stale from before and is not kept again is gone with the session's other routes.
-        self.retained = (!retain.is_empty()).then_some(Retained {
+        // What was still stale from before and is not kept again is gone with the session's other routes. Nobody counts
+        // the time when the process is about to end.
+        let timed = !retain.is_empty() && reason != DownReason::Stopped(StopReason::ProcessExit);
+        self.retained = timed.then_some(Retained {
             families: retain,
             until: now + restart_time,
         });

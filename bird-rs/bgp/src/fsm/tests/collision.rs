@@ -1,0 +1,116 @@
+//! Two connections at once: RFC 4271 section 6.8.
+
+use super::*;
+use crate::packet::Cease;
+
+/// Makes `solo` have an outgoing connection on which it sent its OPEN.
+fn outgoing(solo: &mut Solo) -> ConnId {
+    solo.now = solo.peer.next_deadline().unwrap();
+    let actions = solo.event(Event::Tick);
+    let conn = actions.iter().find_map(|action| match action {
+        Action::Connect { conn } => Some(*conn),
+        _ => None,
+    });
+    let conn = conn.unwrap();
+    solo.event(Event::Connected {
+        conn,
+        local: addr("10.0.0.1:40000"),
+        remote: addr("10.0.0.2:179"),
+    });
+    conn
+}
+
+#[test]
+fn the_connection_of_the_higher_identifier_survives() {
+    // Who wins, for both orders in which the OPENs arrive.
+    for (ours, theirs, outgoing_wins) in [(1, 2, false), (2, 1, true)] {
+        for outgoing_first in [false, true] {
+            let mut solo = Solo::new(config(1, 2, ours));
+            let out = outgoing(&mut solo);
+            let (inc, _) = solo.accept(0);
+            let open = Message::Open(open_of(&config(2, 1, theirs)));
+            let order = if outgoing_first { [out, inc] } else { [inc, out] };
+            let mut actions = solo.message(order[0], open.clone());
+            assert!(notifications(&actions).is_empty());
+            actions.extend(solo.message(order[1], open));
+            let loser = if outgoing_wins { inc } else { out };
+            assert!(notifications(&actions)[0].is_cease(Cease::CollisionResolution));
+            assert!(
+                actions.contains(&Action::Close { conn: loser }),
+                "{ours} {theirs} {outgoing_first}"
+            );
+            let winner = if outgoing_wins { out } else { inc };
+            solo.message(winner, Message::Keepalive);
+            assert_eq!(solo.peer.state(), State::Established);
+        }
+    }
+}
+
+#[test]
+fn with_equal_identifiers_the_higher_as_decides() {
+    let mut solo = Solo::new(config(2, 1, 5));
+    let out = outgoing(&mut solo);
+    let (inc, _) = solo.accept(0);
+    solo.message(out, Message::Open(open_of(&config(1, 2, 5))));
+    let actions = solo.message(inc, Message::Open(open_of(&config(1, 2, 5))));
+    assert!(actions.contains(&Action::Close { conn: inc }));
+}
+
+#[test]
+fn both_ends_agree_whatever_the_order() {
+    for (a, b) in [(1, 2), (2, 1), (1, 0xffff_0000)] {
+        let mut pair = Pair::new(config(1, 2, a), config(2, 1, b));
+        // Both attempts are under way before either end has seen anything.
+        pair.now = secs(3);
+        pair.event(0, Event::Tick);
+        pair.event(1, Event::Tick);
+        assert_eq!(pair.connects.len(), 2);
+        pair.run_until(secs(4));
+        assert!(pair.established(), "{a} {b}: {:?}", pair.seen);
+        assert!(
+            pair.seen
+                .iter()
+                .all(|seen| seen.ups.len() == 1 && seen.downs.is_empty())
+        );
+        let carried = pair.wires.iter().filter(|wire| wire.open == [true, true]).count();
+        assert_eq!(carried, 1);
+    }
+}
+
+#[test]
+fn an_established_session_is_not_disturbed() {
+    let (mut ours, mut theirs) = (config(1, 2, 1), config(2, 1, 2));
+    ours.graceful_restart = GracefulRestartMode::Off;
+    theirs.graceful_restart = GracefulRestartMode::Off;
+    let mut solo = Solo::new(ours);
+    solo.establish(0, &theirs);
+    let (conn, actions) = solo.accept(1);
+    assert!(notifications(&actions)[0].is_cease(Cease::CollisionResolution));
+    assert!(actions.contains(&Action::Close { conn }));
+    assert_eq!(solo.peer.state(), State::Established);
+}
+
+#[test]
+fn a_bad_second_connection_does_not_hurt_the_session() {
+    let mut solo = Solo::new(config(1, 2, 1));
+    solo.establish(0, &config(2, 1, 2));
+    for serial in 1..5 {
+        let (conn, _) = solo.accept(serial);
+        let actions = solo.event(Event::Message {
+            conn,
+            message: Err(Notification::new(crate::packet::ErrorCode::Header, 1)),
+        });
+        assert!(actions.contains(&Action::Close { conn }));
+        assert_eq!(solo.peer.state(), State::Established);
+    }
+}
+
+#[test]
+fn a_leftover_of_a_peer_that_is_gone_gives_way() {
+    let mut solo = Solo::new(config(1, 2, 1));
+    let (old, _) = solo.accept(0);
+    let (new, actions) = solo.accept(1);
+    assert!(actions.contains(&Action::Close { conn: old }));
+    solo.message(new, Message::Open(open_of(&config(2, 1, 2))));
+    assert_eq!(solo.peer.state(), State::OpenConfirm);
+}
