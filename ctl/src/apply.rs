@@ -263,7 +263,7 @@ pub(crate) async fn delete(typha: Option<ServiceAddr>, args: &DeleteArgs) -> Res
         named(&args.what, &args.source.namespace)?.1
     };
     if keys.is_empty() {
-        return Err(Usage::new("no names: say which to delete"));
+        return Err(Usage::error("no names: say which to delete"));
     }
     let refused: Vec<String> = keys
         .iter()

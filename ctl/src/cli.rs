@@ -148,7 +148,7 @@ pub(crate) struct VersionArgs {
 pub(crate) struct Usage(pub(crate) String);
 
 impl Usage {
-    pub(crate) fn new(text: impl Into<String>) -> anyhow::Error {
+    pub(crate) fn error(text: impl Into<String>) -> anyhow::Error {
         anyhow::Error::new(Usage(text.into()))
     }
 }

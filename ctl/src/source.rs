@@ -15,7 +15,7 @@ const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 /// Reads every document. All problems of all files are reported at once, and then nothing is given.
 pub(crate) fn read(args: &FileArgs) -> Result<Vec<Manifest>> {
     if args.files.is_empty() {
-        return Err(Usage::new("no files: use -f FILE, -f DIRECTORY or -f -"));
+        return Err(Usage::error("no files: use -f FILE, -f DIRECTORY or -f -"));
     }
     let mut manifests = Vec::new();
     let mut problems = Vec::new();

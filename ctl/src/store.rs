@@ -13,7 +13,7 @@ use crate::cli::Usage;
 
 /// A connection to the typha that was named.
 pub(crate) fn connect(typha: Option<ServiceAddr>) -> Result<Store> {
-    let typha = typha.ok_or_else(|| Usage::new("no typha: use --typha ADDR or the environment's TORTIE_TYPHA"))?;
+    let typha = typha.ok_or_else(|| Usage::error("no typha: use --typha ADDR or the environment's TORTIE_TYPHA"))?;
     Ok(Store::new(typha, hello()))
 }
 
@@ -108,20 +108,20 @@ pub(crate) fn named(what: &[String], namespace: &str) -> Result<(Vec<Kind>, Vec<
                 .filter(|k| k.supported())
                 .map(|k| kind_word(*k))
                 .collect();
-            Usage::new(format!("no kind '{word}': there are {}", known.join(", ")))
+            Usage::error(format!("no kind '{word}': there are {}", known.join(", ")))
         })
     };
     if what.iter().any(|w| w.contains('/')) {
         let keys = what.iter().map(|word| {
             let (kind, name) = word
                 .split_once('/')
-                .ok_or_else(|| Usage::new(format!("'{word}' is not kind/name")))?;
+                .ok_or_else(|| Usage::error(format!("'{word}' is not kind/name")))?;
             key(kind_of(kind)?, namespace, name)
         });
         return Ok((Vec::new(), keys.collect::<Result<_>>()?));
     }
     let Some((kind, names)) = what.split_first() else {
-        return Err(Usage::new("no kind given"));
+        return Err(Usage::error("no kind given"));
     };
     let kind = kind_of(kind)?;
     let keys = names
@@ -138,7 +138,7 @@ fn key(kind: Kind, namespace: &str, name: &str) -> Result<Key> {
         _ => (namespace, name),
     };
     if name.is_empty() || name.contains('/') {
-        return Err(Usage::new(format!("'{name}' is no name of a {kind}")));
+        return Err(Usage::error(format!("'{name}' is no name of a {kind}")));
     }
     Ok(Key::resource(kind, Some(namespace), name))
 }
