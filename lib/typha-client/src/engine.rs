@@ -31,7 +31,7 @@ pub struct Position {
 pub enum ProtocolError {
     /// Another major version.
     #[error("{0}")]
-    Incompatible(Incompatible),
+    Incompatible(Box<Incompatible>),
     /// A message that may not come now.
     #[error("typha sent {0} out of turn")]
     OutOfTurn(&'static str),
@@ -168,7 +168,7 @@ impl Engine {
         if !matches!(self.phase, Phase::Opened) {
             return Err(ProtocolError::OutOfTurn("a welcome"));
         }
-        Hello::check(welcome.hello.as_ref()).map_err(ProtocolError::Incompatible)?;
+        Hello::check(welcome.hello.as_ref()).map_err(|e| ProtocolError::Incompatible(Box::new(e)))?;
         self.phase = Phase::Welcomed(welcome.cluster_id);
         Ok(Progress::Going)
     }

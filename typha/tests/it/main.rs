@@ -1,5 +1,7 @@
 //! The real binary over unix sockets: crashes, restarts, slow and dead clients, refusals.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 mod cli;
 mod crash;
 mod disk_full;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::StreamExt;
 use tortie_kit::address::ServiceAddr;
 use tortie_proto::common::Hello;
@@ -114,7 +114,7 @@ async fn a_slow_client_lives_while_it_takes_messages_and_a_dead_one_is_cut() {
     assert!(start.elapsed() > Duration::from_secs(12), "slow enough to prove it");
     // The other one has taken nothing meanwhile. What is on its way still arrives, then the end.
     let end = loop {
-        match dead.message().await {
+        match timeout(DEADLINE, dead.message()).await.expect("it ends") {
             Ok(Some(_)) => {}
             Ok(None) => break "ended".to_owned(),
             Err(status) => break status.message().to_owned(),
