@@ -15,6 +15,8 @@ mod mesh;
 mod policy;
 mod problem;
 mod rules;
+#[cfg(test)]
+mod tests;
 mod types;
 
 pub use problem::{Problem, ProblemKind};
