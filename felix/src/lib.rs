@@ -4,7 +4,13 @@
 
 #![warn(missing_docs)]
 
+pub mod config;
 pub mod dataplane;
 pub mod endpoint;
+pub mod fib;
 pub mod ipam;
+pub mod metrics;
+pub mod run;
+pub mod show;
 pub mod state;
+pub mod sync;

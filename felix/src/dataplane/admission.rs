@@ -12,7 +12,7 @@ use super::why::Refused;
 
 /// This node's own prefixes, as the datastore has them.
 #[derive(Debug, Default)]
-pub struct Own {
+pub(super) struct Own {
     blocks: PrefixMap<()>,
     /// Addresses of blocks that a node other than the owner uses: within our own blocks, those peers may take.
     borrowed: BTreeMap<IpAddr, NodeName>,
@@ -21,7 +21,7 @@ pub struct Own {
 
 impl Own {
     /// Takes what concerns it of an update; gives the prefixes under which the answer may have changed.
-    pub fn apply(&mut self, update: &Update) -> Vec<Prefix> {
+    pub(super) fn apply(&mut self, update: &Update) -> Vec<Prefix> {
         match update {
             Update::OwnBlock(block, true) => {
                 self.blocks.insert(*block, ());
@@ -47,7 +47,7 @@ impl Own {
     }
 
     /// Does this node own this very block?
-    pub fn owns(&self, block: Prefix) -> bool {
+    pub(super) fn owns(&self, block: Prefix) -> bool {
         self.blocks.get(block).is_some()
     }
 
@@ -55,7 +55,7 @@ impl Own {
     ///
     /// # Errors
     /// Why not.
-    pub fn admit(&self, prefix: Prefix, view: &View) -> Result<(), Refused> {
+    pub(super) fn admit(&self, prefix: Prefix, view: &View) -> Result<(), Refused> {
         if prefix.len() == 0 {
             return Err(Refused::DefaultRoute);
         }

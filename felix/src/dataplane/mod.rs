@@ -6,15 +6,25 @@
 mod admission;
 pub mod class;
 pub mod fib;
+mod kernel;
 pub mod manager;
+mod task;
 pub mod view;
 pub mod why;
 mod workloads;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tortie_netlink::monitor::Monitor;
+use tortie_netlink::route::{Kernel, KernelError};
+
+use manager::{Input, Row, Summary};
+pub use task::TaskError;
 
 /// How long [`Dataplane::endpoint_up`] and [`Dataplane::endpoint_down`] wait for the kernel. Longer than the first few
 /// retries of a route the kernel refuses, shorter than a container runtime's patience.
@@ -56,6 +66,52 @@ pub(crate) enum Command {
     Up(LocalEndpoint, oneshot::Sender<Result<(), DataplaneError>>),
     /// Stop wanting the routes of this interface; answer when they are out of the kernel.
     Down(String, oneshot::Sender<Result<(), DataplaneError>>),
+    /// Show every prefix somebody wants.
+    Rows(oneshot::Sender<Vec<Row>>),
+}
+
+/// Commands that wait for the task; each is one caller, who waits too.
+const COMMANDS: usize = 64;
+/// Inputs that wait for the task: batches, so that a source is slowed down rather than queued.
+const INPUTS: usize = 16;
+
+/// The dataplane could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Netlink does not work.
+    #[error("start the dataplane: {0}")]
+    Kernel(#[from] KernelError),
+    /// No thread.
+    #[error("start the dataplane: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// A dataplane that runs.
+#[derive(Debug)]
+pub struct Running {
+    /// For the endpoint service and for whoever shows the state.
+    pub handle: Dataplane,
+    /// For the sources: the datastore's and bird-rs's.
+    pub inputs: mpsc::Sender<Input>,
+    /// The state in numbers, now and then.
+    pub summary: watch::Receiver<Arc<Summary>>,
+    /// Ends when the token is cancelled, or with the reason why it could not go on.
+    pub task: JoinHandle<Result<(), TaskError>>,
+}
+
+/// Starts the dataplane task on this kernel; `monitor` was joined before the kernel is first read. Must be called inside
+/// a runtime.
+///
+/// # Errors
+/// [`StartError`].
+pub fn start(kernel: impl Kernel, monitor: Monitor, token: CancellationToken) -> Result<Running, StartError> {
+    let kernel = kernel::KernelThread::start(kernel)?;
+    let (commands, queue) = mpsc::channel(COMMANDS);
+    let (inputs, wishes) = mpsc::channel(INPUTS);
+    let (summary, seen) = watch::channel(Arc::default());
+    let task = task::Task { kernel, monitor, inputs: wishes, commands: queue, summary };
+    let task = tokio::spawn(task.run(token));
+    Ok(Running { handle: Dataplane { commands }, inputs, summary: seen, task })
 }
 
 /// A handle on the dataplane task.
@@ -65,10 +121,6 @@ pub struct Dataplane {
 }
 
 impl Dataplane {
-    pub(crate) fn new(commands: mpsc::Sender<Command>) -> Self {
-        Dataplane { commands }
-    }
-
     /// Wants the endpoint's routes from now on, whatever the datastore says, and returns when they are in the kernel.
     /// Repeating it is harmless; another call for the same interface replaces what it was.
     ///
@@ -87,6 +139,16 @@ impl Dataplane {
     pub async fn endpoint_down(&self, interface: &str) -> Result<(), DataplaneError> {
         let (answer, done) = oneshot::channel();
         self.ask(Command::Down(interface.to_owned(), answer), done).await
+    }
+
+    /// Every prefix somebody wants, and what became of it; sorted.
+    ///
+    /// # Errors
+    /// [`DataplaneError::Stopping`].
+    pub async fn rows(&self) -> Result<Vec<Row>, DataplaneError> {
+        let (answer, done) = oneshot::channel();
+        self.commands.send(Command::Rows(answer)).await.map_err(|_| DataplaneError::Stopping)?;
+        done.await.map_err(|_| DataplaneError::Stopping)
     }
 
     async fn ask(

@@ -21,7 +21,7 @@ struct Claim {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Workloads {
+pub(super) struct Workloads {
     told: BTreeMap<String, LocalEndpoint>,
     stored: BTreeMap<Key, Endpoint>,
     /// The keys of `stored`, by interface.
@@ -34,7 +34,7 @@ pub struct Workloads {
 
 impl Workloads {
     /// The endpoint service made this endpoint. Gives the addresses whose interface may have changed.
-    pub fn up(&mut self, endpoint: LocalEndpoint) -> Vec<IpAddr> {
+    pub(super) fn up(&mut self, endpoint: LocalEndpoint) -> Vec<IpAddr> {
         let interface = endpoint.interface.clone();
         self.taken_down.remove(&interface);
         self.told.insert(interface.clone(), endpoint);
@@ -42,14 +42,14 @@ impl Workloads {
     }
 
     /// The endpoint service removed the endpoint on this interface. Gives the addresses likewise.
-    pub fn down(&mut self, interface: &str) -> Vec<IpAddr> {
+    pub(super) fn down(&mut self, interface: &str) -> Vec<IpAddr> {
         self.told.remove(interface);
         self.taken_down.insert(interface.to_owned());
         self.settle(interface)
     }
 
     /// The datastore says this of the endpoint with this key. Gives the addresses likewise.
-    pub fn stored(&mut self, key: &Key, endpoint: Option<&Endpoint>) -> Vec<IpAddr> {
+    pub(super) fn stored(&mut self, key: &Key, endpoint: Option<&Endpoint>) -> Vec<IpAddr> {
         let before = self.stored.remove(key);
         let mut interfaces = BTreeSet::new();
         if let Some(before) = before {
@@ -106,22 +106,22 @@ impl Workloads {
     }
 
     /// The interface of the workload that has this address.
-    pub fn interface_of(&self, ip: IpAddr) -> Option<&str> {
+    pub(super) fn interface_of(&self, ip: IpAddr) -> Option<&str> {
         self.claims.get(&ip)?.first().map(|c| c.interface.as_str())
     }
 
     /// The addresses an interface claims.
-    pub fn ips_on(&self, interface: &str) -> impl Iterator<Item = IpAddr> + '_ {
+    pub(super) fn ips_on(&self, interface: &str) -> impl Iterator<Item = IpAddr> + '_ {
         self.claimed.get(interface).into_iter().flatten().map(|(ip, _)| *ip)
     }
 
     /// Did the endpoint service take this interface down?
-    pub fn is_taken_down(&self, interface: &str) -> bool {
+    pub(super) fn is_taken_down(&self, interface: &str) -> bool {
         self.taken_down.contains(interface)
     }
 
     /// How many interfaces have an address.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.claimed.len()
     }
 }

@@ -1,0 +1,36 @@
+//! What felix is told on its command line.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use tortie_kit::address::ServiceAddr;
+use tortie_kit::http::HttpArgs;
+use tortie_kit::telemetry::LogArgs;
+use tortie_net::NodeName;
+
+/// felix: writes this node's kernel: workload interfaces, routes
+#[derive(Debug, Clone, Parser)]
+#[command(name = "felix", version)]
+pub struct Config {
+    /// This node's name, as in its Node resource
+    #[arg(long, env = "TORTIE_NODE", value_name = "NAME")]
+    pub node: NodeName,
+    /// Where typha is
+    #[arg(long, env = "TORTIE_TYPHA", value_name = "ADDR")]
+    pub typha: ServiceAddr,
+    /// Where bird-rs is
+    #[arg(long, env = "TORTIE_BIRD", value_name = "ADDR")]
+    pub bird: ServiceAddr,
+    /// Where to serve the CNI plugin and tortiectl
+    #[arg(long, env = "TORTIE_FELIX", value_name = "ADDR", default_value = "unix:/run/tortie/felix.sock")]
+    pub socket: ServiceAddr,
+    /// Where the last good state is kept; made when missing
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/tortie/felix")]
+    pub state_dir: PathBuf,
+    /// Probes and metrics
+    #[command(flatten)]
+    pub http: HttpArgs,
+    /// Logs
+    #[command(flatten)]
+    pub log: LogArgs,
+}

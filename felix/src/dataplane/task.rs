@@ -1,0 +1,250 @@
+//! The dataplane task: feeds the manager, makes its batches, answers those who wait.
+//!
+//! | in | from |
+//! |---|---|
+//! | [`Input`]s | the sync task, the fib client |
+//! | commands | [`super::Dataplane`] handles |
+//! | events | the monitor's thread |
+//!
+//! Order matters in one place: a batch's answer is handled before any event that the kernel sent after it, so what is
+//! believed of the kernel never lags behind what was done to it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tortie_netlink::monitor::Monitor;
+
+use super::kernel::{KernelThread, KernelThreadEnded};
+use super::manager::{Input, Manager, Summary};
+use super::{Command, DataplaneError, ENDPOINT_DEADLINE};
+
+/// How often the kernel is compared with what is believed of it, whatever the events say. Events do the daily work;
+/// this is for what no event tells.
+const AUDIT_INTERVAL: Duration = Duration::from_secs(300);
+/// How long a kernel that cannot be read is left alone.
+const DUMP_RETRY: Duration = Duration::from_secs(1);
+/// The state is summed up at most this often.
+const SUMMARY_INTERVAL: Duration = Duration::from_millis(500);
+/// Inputs handled between two batches at most.
+const INPUTS: usize = 64;
+
+/// Why the task ended before it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskError {
+    /// See [`KernelThreadEnded`].
+    #[error(transparent)]
+    Kernel(#[from] KernelThreadEnded),
+    /// The monitor failed for good.
+    #[error("the kernel cannot be followed: {0}")]
+    Monitor(std::io::Error),
+}
+
+/// Someone who waits for an endpoint's routes.
+struct Waiter {
+    interface: String,
+    up: bool,
+    since: Instant,
+    answer: oneshot::Sender<Result<(), DataplaneError>>,
+}
+
+/// The task's own state.
+pub(crate) struct Task {
+    pub(crate) kernel: KernelThread,
+    pub(crate) monitor: Monitor,
+    pub(crate) inputs: mpsc::Receiver<Input>,
+    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) summary: watch::Sender<Arc<Summary>>,
+}
+
+impl Task {
+    /// Runs until the token is cancelled. Nothing is undone at the end: routes outlive the program.
+    pub(crate) async fn run(self, token: CancellationToken) -> Result<(), TaskError> {
+        let started = Instant::now();
+        let looper = Loop {
+            task: self,
+            manager: Manager::new(),
+            waiters: Vec::new(),
+            started,
+            dump_after: started,
+            audit_at: started + AUDIT_INTERVAL,
+            summary_at: started,
+            changed: true,
+        };
+        token.run_until_cancelled(looper.run()).await.unwrap_or(Ok(()))
+    }
+}
+
+struct Loop {
+    task: Task,
+    manager: Manager,
+    waiters: Vec<Waiter>,
+    started: Instant,
+    dump_after: Instant,
+    audit_at: Instant,
+    summary_at: Instant,
+    /// Something happened since the last summary.
+    changed: bool,
+}
+
+/// What woke the task.
+enum Wake {
+    Input(Input),
+    Command(Command),
+    Time,
+}
+
+impl Loop {
+    async fn run(mut self) -> Result<(), TaskError> {
+        loop {
+            let busy = self.work().await?;
+            self.answer_waiters();
+            self.sum_up();
+            // With work left, take what is there without waiting; else wait.
+            for _ in 0..INPUTS {
+                let wake = if busy { self.wait().now_or_never() } else { Some(self.wait().await) };
+                match wake {
+                    Some(wake) => self.handle(wake?),
+                    None => break,
+                }
+                if !busy {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// One dump or one batch, if any is due. Gives whether there may be more to do at once.
+    async fn work(&mut self) -> Result<bool, TaskError> {
+        if Instant::now() >= self.audit_at {
+            self.audit_at = Instant::now() + AUDIT_INTERVAL;
+            self.manager.want_dump();
+        }
+        if self.manager.wants_dump() {
+            if Instant::now() < self.dump_after {
+                return Ok(false);
+            }
+            match self.task.kernel.dump().await? {
+                Ok(dump) => self.manager.loaded(dump),
+                Err(error) => {
+                    tracing::error!(%error, "cannot read the kernel's routes");
+                    self.dump_after = Instant::now() + DUMP_RETRY;
+                    return Ok(false);
+                }
+            }
+        }
+        let changes = self.manager.plan(self.now());
+        if changes.is_empty() {
+            return Ok(false);
+        }
+        tracing::debug!(changes = changes.len(), "writing routes");
+        let (changes, result) = self.task.kernel.apply(changes).await?;
+        if let Err(error) = &result {
+            tracing::warn!(%error, "a batch of routes has no whole answer, looking at the kernel");
+            self.dump_after = Instant::now();
+        }
+        let now = self.now();
+        self.manager.applied(&changes, result, now);
+        self.changed = true;
+        Ok(true)
+    }
+
+    async fn wait(&mut self) -> Result<Wake, TaskError> {
+        let next = self.next_deadline();
+        let task = &mut self.task;
+        tokio::select! {
+            biased;
+            Some(command) = task.commands.recv() => Ok(Wake::Command(command)),
+            events = task.monitor.next() => match events {
+                Some(Ok(events)) => Ok(Wake::Input(Input::Kernel(events))),
+                Some(Err(error)) => Err(TaskError::Monitor(error)),
+                None => Err(TaskError::Monitor(std::io::ErrorKind::BrokenPipe.into())),
+            },
+            Some(input) = task.inputs.recv() => Ok(Wake::Input(input)),
+            () = tokio::time::sleep_until(next) => Ok(Wake::Time),
+        }
+    }
+
+    fn next_deadline(&self) -> Instant {
+        let retry = self.manager.next_deadline(self.now()).map(|t| self.started + t);
+        let dump = self.manager.wants_dump().then_some(self.dump_after);
+        let waiter = self.waiters.iter().map(|w| w.since + ENDPOINT_DEADLINE).min();
+        let summary = self.changed.then_some(self.summary_at);
+        let all = [retry, dump, waiter, summary, Some(self.audit_at)];
+        all.into_iter().flatten().min().unwrap_or(self.audit_at)
+    }
+
+    fn handle(&mut self, wake: Wake) {
+        match wake {
+            Wake::Input(input) => {
+                self.changed = true;
+                self.manager.handle(input);
+            }
+            Wake::Command(command) => {
+                self.changed = true;
+                self.command(command);
+            }
+            Wake::Time => {}
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        let since = Instant::now();
+        match command {
+            Command::Up(endpoint, answer) => {
+                let interface = endpoint.interface.clone();
+                tracing::debug!(interface, "endpoint up");
+                self.manager.handle(Input::Up(endpoint));
+                self.waiters.push(Waiter { interface, up: true, since, answer });
+            }
+            Command::Down(interface, answer) => {
+                tracing::debug!(interface, "endpoint down");
+                self.manager.handle(Input::Down(interface.clone()));
+                self.waiters.push(Waiter { interface, up: false, since, answer });
+            }
+            Command::Rows(answer) => {
+                // Whoever asked may have left.
+                let _ = answer.send(self.manager.rows().collect());
+            }
+        }
+    }
+
+    fn answer_waiters(&mut self) {
+        if !self.manager.is_loaded() && self.waiters.iter().all(|w| w.since.elapsed() < ENDPOINT_DEADLINE) {
+            return;
+        }
+        for waiter in std::mem::take(&mut self.waiters) {
+            let state = if waiter.up {
+                self.manager.endpoint_is_up(&waiter.interface)
+            } else {
+                self.manager.endpoint_is_down(&waiter.interface)
+            };
+            let waited = waiter.since.elapsed();
+            let result = match state {
+                Err(_) if waited < ENDPOINT_DEADLINE => {
+                    self.waiters.push(waiter);
+                    continue;
+                }
+                Err(reason) => Err(DataplaneError::NotProgrammed { interface: waiter.interface, waited, reason }),
+                Ok(()) => Ok(()),
+            };
+            // Whoever asked may have left.
+            let _ = waiter.answer.send(result);
+        }
+    }
+
+    fn sum_up(&mut self) {
+        if self.changed && Instant::now() >= self.summary_at {
+            self.changed = false;
+            self.summary_at = Instant::now() + SUMMARY_INTERVAL;
+            self.task.summary.send_replace(Arc::new(self.manager.summary()));
+        }
+    }
+}

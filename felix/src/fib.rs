@@ -1,0 +1,226 @@
+//! The fib client: bird-rs's best routes, as deltas for the dataplane.
+//!
+//! It reconnects for ever. What was received stays in force while bird-rs is away: only a new stream that came to its
+//! in-sync mark removes what it did not name ([`Replica`]).
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio_stream::StreamExt;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tortie_kit::address::ServiceAddr;
+use tortie_kit::backoff::Backoff;
+use tortie_net::Prefix;
+use tortie_netlink::route::Kind;
+use tortie_proto::bird::bird_client::BirdClient;
+use tortie_proto::bird::{FibMessage, FibRequest, FibRoute, NextHop, RouteType, fib_message};
+use tortie_proto::common::Hello;
+use tortie_replica::{Delta, Replica};
+
+use crate::dataplane::fib::FibPath;
+use crate::dataplane::manager::Input;
+use crate::dataplane::view::FibHop;
+
+/// The first delay before bird-rs is tried again.
+const RETRY_MIN: Duration = Duration::from_millis(100);
+/// The longest: bird-rs coming back should be seen soon.
+const RETRY_MAX: Duration = Duration::from_secs(2);
+
+/// How the client stands with bird-rs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FibStatus {
+    /// No stream, and why. Routes that were received stay.
+    Away(String),
+    /// A stream whose in-sync mark is still to come.
+    Receiving,
+    /// In sync.
+    InSync,
+}
+
+/// Why a stream ended.
+#[derive(Debug, thiserror::Error)]
+enum StreamError {
+    #[error("{} ({})", .0.message(), .0.code())]
+    Rpc(#[from] Status),
+    #[error("bird-rs ended the stream")]
+    Ended,
+    #[error(transparent)]
+    Incompatible(#[from] tortie_proto::Incompatible),
+    #[error("the dataplane is gone")]
+    DataplaneGone,
+}
+
+/// A route of the stream that makes no sense: it is left out, the others are not.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum BadRoute {
+    #[error("no prefix, or none that is canonical")]
+    Prefix,
+    #[error("a next hop of {0} octets")]
+    NextHop(usize),
+    #[error("next hop {hop} in a route to {prefix}")]
+    Family { prefix: Prefix, hop: IpAddr },
+    #[error("a weight of {0}: want 1 to 256")]
+    Weight(u32),
+    #[error("unknown type {0}")]
+    Type(i32),
+}
+
+/// The client, run as one task.
+#[derive(Debug)]
+pub struct FibClient {
+    /// Where bird-rs is.
+    pub bird: ServiceAddr,
+    /// What felix says of itself.
+    pub hello: Hello,
+    /// The dataplane.
+    pub inputs: mpsc::Sender<Input>,
+    /// How it stands.
+    pub status: watch::Sender<FibStatus>,
+}
+
+impl FibClient {
+    /// Runs until the token is cancelled or the dataplane is gone.
+    pub async fn run(self, token: CancellationToken) {
+        let mut routes = Replica::new();
+        let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
+        let serve = async {
+            loop {
+                let error = match self.stream(&mut routes, &mut backoff).await {
+                    Err(StreamError::DataplaneGone) => return,
+                    Err(error) => error.to_string(),
+                    Ok(()) => StreamError::Ended.to_string(),
+                };
+                let before = self.status.send_replace(FibStatus::Away(error.clone()));
+                if !matches!(before, FibStatus::Away(e) if e == error) {
+                    tracing::warn!(bird = %self.bird, error, held = routes.len(), "no routes from bird-rs, keeping what was received");
+                }
+                tokio::time::sleep(backoff.next()).await;
+            }
+        };
+        token.run_until_cancelled(serve).await;
+    }
+
+    async fn stream(
+        &self,
+        routes: &mut Replica<Prefix, Arc<FibPath>>,
+        backoff: &mut Backoff,
+    ) -> Result<(), StreamError> {
+        let request = FibRequest { hello: Some(self.hello.clone()) };
+        let mut stream = BirdClient::new(self.bird.channel_lazy()).fib(request).await?.into_inner();
+        let first = stream.next().await.ok_or(StreamError::Ended)??;
+        let hello = match &first.message {
+            Some(fib_message::Message::Hello(hello)) => Some(hello),
+            Some(fib_message::Message::Batch(_) | fib_message::Message::InSync(_)) | None => None,
+        };
+        Hello::check(hello)?;
+        tracing::info!(bird = %self.bird, "receiving routes from bird-rs");
+        self.status.send_replace(FibStatus::Receiving);
+        backoff.reset();
+        // Paths are shared by many routes of one stream.
+        let mut paths = BTreeSet::new();
+        routes.begin_snapshot();
+        while let Some(message) = stream.next().await {
+            let deltas = self.deltas(message?, routes, &mut paths);
+            if !deltas.is_empty() {
+                self.inputs.send(Input::Fib(deltas)).await.map_err(|_| StreamError::DataplaneGone)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn deltas(
+        &self,
+        message: FibMessage,
+        routes: &mut Replica<Prefix, Arc<FibPath>>,
+        paths: &mut BTreeSet<Arc<FibPath>>,
+    ) -> Vec<Delta<Prefix, Arc<FibPath>>> {
+        let batch = match message.message {
+            Some(fib_message::Message::Batch(batch)) => batch,
+            Some(fib_message::Message::InSync(_)) => {
+                tracing::info!(routes = routes.len(), "in sync with bird-rs");
+                self.status.send_replace(FibStatus::InSync);
+                return routes.in_sync();
+            }
+            Some(fib_message::Message::Hello(_)) | None => return Vec::new(),
+        };
+        let mut deltas = Vec::with_capacity(batch.set.len() + batch.delete.len());
+        for prefix in &batch.delete {
+            match Prefix::try_from(prefix) {
+                Ok(prefix) => deltas.extend(routes.delete(prefix)),
+                Err(error) => tracing::warn!(%error, "bird-rs withdraws something that is no prefix"),
+            }
+        }
+        for route in batch.set {
+            let protocol = route.protocol.clone();
+            match read(route) {
+                Ok((prefix, path)) => {
+                    let path = Arc::new(path);
+                    let path = paths.get(&path).cloned().unwrap_or(path);
+                    paths.insert(Arc::clone(&path));
+                    deltas.extend(routes.set(prefix, path));
+                }
+                Err(error) => tracing::warn!(%error, protocol, "bird-rs gives a route that makes no sense"),
+            }
+        }
+        deltas
+    }
+}
+
+fn read(route: FibRoute) -> Result<(Prefix, FibPath), BadRoute> {
+    let prefix = route.prefix.as_ref().and_then(|p| Prefix::try_from(p).ok()).ok_or(BadRoute::Prefix)?;
+    let kind = match RouteType::try_from(route.r#type) {
+        Ok(RouteType::Unicast) => Kind::Unicast,
+        Ok(RouteType::Blackhole) => Kind::Blackhole,
+        Ok(RouteType::Unreachable) => Kind::Unreachable,
+        Ok(RouteType::Prohibit) => Kind::Prohibit,
+        Err(_) => return Err(BadRoute::Type(route.r#type)),
+    };
+    let mut hops = route.next_hops.iter().map(|h| hop(prefix, h)).collect::<Result<Vec<_>, _>>()?;
+    hops.sort();
+    Ok((prefix, FibPath { kind, hops, protocol: route.protocol, stale: route.stale }))
+}
+
+fn hop(prefix: Prefix, hop: &NextHop) -> Result<FibHop, BadRoute> {
+    let address = if hop.address.is_empty() {
+        None
+    } else {
+        Some(tortie_proto::ip(&hop.address).ok_or(BadRoute::NextHop(hop.address.len()))?)
+    };
+    if let Some(hop) = address.filter(|a| a.is_ipv4() && !prefix.is_v4()) {
+        // IPv4 by an IPv6 router exists (RFC 8950); the other way round does not.
+        return Err(BadRoute::Family { prefix, hop });
+    }
+    let weight = u16::try_from(hop.weight.max(1)).ok().filter(|w| *w <= 256).ok_or(BadRoute::Weight(hop.weight))?;
+    let interface = (!hop.interface.is_empty()).then(|| hop.interface.clone());
+    Ok(FibHop { address, interface, weight })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(prefix: &str, hop: &[u8], weight: u32) -> FibRoute {
+        let prefix: Prefix = prefix.parse().unwrap();
+        let next_hops = vec![NextHop { address: hop.to_vec(), interface: String::new(), weight }];
+        FibRoute { prefix: Some(prefix.into()), next_hops, ..FibRoute::default() }
+    }
+
+    #[test]
+    fn routes_are_read_or_refused_by_name() {
+        let (prefix, path) = read(route("10.244.1.0/26", &[172, 30, 0, 12], 0)).unwrap();
+        assert_eq!(prefix.to_string(), "10.244.1.0/26");
+        assert_eq!(path.hops[0].address, Some("172.30.0.12".parse().unwrap()));
+        assert_eq!(path.hops[0].weight, 1);
+        assert_eq!(read(route("10.0.0.0/8", &[1, 2, 3], 1)), Err(BadRoute::NextHop(3)));
+        assert_eq!(read(route("10.0.0.0/8", &[1, 2, 3, 4], 257)), Err(BadRoute::Weight(257)));
+        let family = read(route("fd00::/64", &[1, 2, 3, 4], 1)).unwrap_err();
+        assert_eq!(family.to_string(), "next hop 1.2.3.4 in a route to fd00::/64");
+        assert_eq!(read(FibRoute::default()), Err(BadRoute::Prefix));
+        assert_eq!(read(FibRoute { r#type: 9, ..route("10.0.0.0/8", &[1, 2, 3, 4], 1) }), Err(BadRoute::Type(9)));
+        assert!(read(route("10.0.0.0/8", &[0xfe; 16], 1)).is_ok(), "RFC 8950");
+    }
+}

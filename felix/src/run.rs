@@ -1,0 +1,156 @@
+//! Builds the tasks, watches over them, ends them.
+
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context, bail};
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tortie_kit::health::{Guard, Health};
+use tortie_netlink::monitor::Monitor;
+use tortie_netlink::route::{Netlink, TABLE_MAIN};
+use tortie_netlink::sysctl::Sysctl;
+use tortie_proto::common::Hello;
+use tortie_typha_client::SyncOptions;
+
+use crate::config::Config;
+use crate::dataplane::manager::Summary;
+use crate::dataplane::{self, Running};
+use crate::fib::{FibClient, FibStatus};
+use crate::metrics::Metrics;
+use crate::show::Show;
+use crate::state::StateWriter;
+use crate::sync::{DatastoreStatus, Sync};
+
+/// Runs until the token is cancelled.
+///
+/// # Errors
+/// What kept it from starting, or ended a task it cannot do without.
+pub async fn run(config: Config, token: CancellationToken) -> anyhow::Result<()> {
+    std::fs::create_dir_all(&config.state_dir)
+        .with_context(|| format!("--state-dir {}", config.state_dir.display()))?;
+    forwarding()?;
+    let hello = Hello::new("felix", config.node.as_str(), &tortie_kit::instance());
+    let health = Health::new();
+    let netlink = Netlink::open()?;
+    // Before the first dump, so that nothing falls between.
+    let monitor = Monitor::start(TABLE_MAIN, netlink.port())?;
+    let Running { handle, inputs, summary, task } = dataplane::start(netlink, monitor, token.clone())?;
+
+    let mut tasks = JoinSet::new();
+    let (state, reader) = StateWriter::new(config.node.clone());
+    let (datastore, datastore_seen) = watch::channel(DatastoreStatus::Waiting("not connected yet".to_owned()));
+    let (fib, fib_seen) = watch::channel(FibStatus::Away("not connected yet".to_owned()));
+    let events = tortie_typha_client::sync(sync_options(&config, &hello), token.clone());
+    tasks.spawn(Sync::new(config.node.clone(), state, inputs.clone(), datastore).run(events));
+    let client = FibClient { bird: config.bird.clone(), hello: hello.clone(), inputs, status: fib };
+    tasks.spawn(client.run(token.clone()));
+
+    let registry = Arc::new(Mutex::new(Registry::default()));
+    let metrics = Metrics::register(&mut registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    let watcher = Watcher {
+        metrics,
+        summary: summary.clone(),
+        datastore: datastore_seen.clone(),
+        dataplane_guard: health.guard("dataplane"),
+        datastore_guard: health.guard("datastore"),
+    };
+    tasks.spawn(watcher.run(token.clone()));
+
+    let show = Show {
+        node: config.node.clone(),
+        hello: hello.clone(),
+        state: reader.clone(),
+        dataplane: handle.clone(),
+        summary,
+        datastore: datastore_seen,
+        fib: fib_seen,
+    };
+    let debug = show.clone();
+    let state_fn = Arc::new(move || debug.debug_state());
+    tortie_kit::http::serve(&config.http, health, registry, state_fn, token.clone()).await?;
+    let incoming = config.socket.listen().await?;
+    tracing::info!(node = config.node.as_str(), socket = %config.socket, "felix runs");
+    let server = tonic::transport::Server::builder()
+        .add_service(show.service())
+        .serve_with_incoming_shutdown(incoming, token.clone().cancelled_owned());
+
+    tokio::select! {
+        ended = server => ended.context("serve gRPC")?,
+        ended = task => match ended.context("the dataplane task panicked")? {
+            Ok(()) => {}
+            Err(error) => bail!(error),
+        },
+        Some(ended) = tasks.join_next() => match ended {
+            _ if token.is_cancelled() => {}
+            Ok(()) => bail!("a task ended before its time"),
+            Err(error) => bail!("a task panicked: {error}"),
+        },
+    }
+    token.cancel();
+    while tasks.join_next().await.is_some() {}
+    Ok(())
+}
+
+fn sync_options(config: &Config, hello: &Hello) -> SyncOptions {
+    SyncOptions {
+        typha: config.typha.clone(),
+        hello: hello.clone(),
+        prefixes: crate::sync::prefixes(),
+        snapshot: Some(config.state_dir.join("datastore.snapshot")),
+    }
+}
+
+/// A node that does not forward routes nothing.
+fn forwarding() -> anyhow::Result<()> {
+    for name in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
+        let sysctl = Sysctl::global(name);
+        // A kernel without IPv6 has no such parameter.
+        if sysctl.exists() {
+            sysctl.write("1")?;
+        }
+    }
+    Ok(())
+}
+
+/// Carries the state over to metrics and readiness.
+struct Watcher {
+    metrics: Arc<Metrics>,
+    summary: watch::Receiver<Arc<Summary>>,
+    datastore: watch::Receiver<DatastoreStatus>,
+    dataplane_guard: Guard,
+    datastore_guard: Guard,
+}
+
+impl Watcher {
+    async fn run(mut self, token: CancellationToken) {
+        let mut was_settled = false;
+        let watch = async {
+            loop {
+                let summary = Arc::clone(&self.summary.borrow_and_update());
+                self.metrics.update(&summary);
+                let datastore = self.datastore.borrow_and_update().clone();
+                match &datastore {
+                    DatastoreStatus::Waiting(reason) => self.datastore_guard.not_ready(reason),
+                    // Fail static: what was received counts, whatever the connection does.
+                    DatastoreStatus::FromSnapshot { .. }
+                    | DatastoreStatus::InSync { .. }
+                    | DatastoreStatus::Disconnected { .. } => self.datastore_guard.ready(),
+                }
+                let known = !matches!(datastore, DatastoreStatus::Waiting(_));
+                was_settled |= summary.settled && known;
+                match (summary.loaded, was_settled) {
+                    (_, true) => self.dataplane_guard.ready(),
+                    (false, _) => self.dataplane_guard.not_ready("the kernel was not read yet"),
+                    (true, false) => self.dataplane_guard.not_ready("the first routes are not in the kernel yet"),
+                }
+                tokio::select! {
+                    changed = self.summary.changed() => if changed.is_err() { return },
+                    changed = self.datastore.changed() => if changed.is_err() { return },
+                }
+            }
+        };
+        token.run_until_cancelled(watch).await;
+    }
+}

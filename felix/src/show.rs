@@ -1,0 +1,117 @@
+//! The Felix gRPC service: what felix wants of the kernel, and what became of it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::Stream;
+use tokio::sync::watch;
+use tonic::{Request, Response, Status};
+use tortie_net::NodeName;
+use tortie_proto::common::Hello;
+use tortie_proto::felix::felix_server::{Felix, FelixServer};
+use tortie_proto::felix::status_response::{ClassCount, FailingObject};
+use tortie_proto::felix::{Route, ShowRoutesRequest, StatusRequest, StatusResponse};
+
+use crate::dataplane::Dataplane;
+use crate::dataplane::manager::{Row, Summary};
+use crate::fib::FibStatus;
+use crate::state::StateHandle;
+use crate::sync::DatastoreStatus;
+
+/// What the service reads.
+#[derive(Debug, Clone)]
+pub struct Show {
+    /// Whose state it is.
+    pub node: NodeName,
+    /// What felix says of itself.
+    pub hello: Hello,
+    /// The datastore's documents.
+    pub state: StateHandle,
+    /// The dataplane, for its rows.
+    pub dataplane: Dataplane,
+    /// The dataplane in numbers.
+    pub summary: watch::Receiver<Arc<Summary>>,
+    /// The datastore.
+    pub datastore: watch::Receiver<DatastoreStatus>,
+    /// bird-rs.
+    pub fib: watch::Receiver<FibStatus>,
+}
+
+impl Show {
+    /// The service to mount.
+    pub fn service(self) -> FelixServer<Self> {
+        FelixServer::new(self)
+    }
+
+    /// Everything in numbers, sorted.
+    pub fn debug_state(&self) -> serde_json::Value {
+        let state = self.state.current();
+        serde_json::json!({
+            "node": self.node.as_str(),
+            "datastore": format!("{:?}", *self.datastore.borrow()),
+            "fib": format!("{:?}", *self.fib.borrow()),
+            "revision": state.revision,
+            "pools": state.pools.keys().collect::<Vec<_>>(),
+            "blocks": state.affinities.keys().map(ToString::to_string).collect::<Vec<_>>(),
+            "endpoints": state.endpoints.keys().map(ToString::to_string).collect::<Vec<_>>(),
+            "unreadable": *state.unreadable,
+            "dataplane": **self.summary.borrow(),
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl Felix for Show {
+    async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        Hello::check(request.get_ref().hello.as_ref())?;
+        let summary = Arc::clone(&self.summary.borrow());
+        let state = self.state.current();
+        let routes = summary.classes.iter().map(|(class, count)| ClassCount {
+            class: class.to_string(),
+            wanted: count.wanted,
+            programmed: count.programmed,
+        });
+        let kernel = summary.failing.iter().map(|f| FailingObject {
+            object: f.object.clone(),
+            error: f.error.clone(),
+            attempts: f.attempts,
+        });
+        let documents = state.unreadable.iter().map(|(key, reason)| FailingObject {
+            object: key.clone(),
+            error: reason.clone(),
+            attempts: 1,
+        });
+        Ok(Response::new(StatusResponse {
+            hello: Some(self.hello.clone()),
+            node: self.node.as_str().to_owned(),
+            datastore_in_sync: matches!(*self.datastore.borrow(), DatastoreStatus::InSync { .. }),
+            fib_in_sync: *self.fib.borrow() == FibStatus::InSync,
+            dataplane_in_sync: summary.settled,
+            datastore_revision: state.revision,
+            routes: routes.collect(),
+            failing: kernel.chain(documents).collect(),
+        }))
+    }
+
+    type ShowRoutesStream = Pin<Box<dyn Stream<Item = Result<Route, Status>> + Send>>;
+
+    async fn show_routes(
+        &self,
+        request: Request<ShowRoutesRequest>,
+    ) -> Result<Response<Self::ShowRoutesStream>, Status> {
+        Hello::check(request.get_ref().hello.as_ref())?;
+        let rows = self.dataplane.rows().await.map_err(|e| Status::unavailable(e.to_string()))?;
+        Ok(Response::new(Box::pin(futures::stream::iter(rows.into_iter().map(|row| Ok(route(row)))))))
+    }
+}
+
+fn route(row: Row) -> Route {
+    Route {
+        prefix: Some(row.prefix.into()),
+        class: row.class.to_string(),
+        route: row.route,
+        state: row.state.as_str().to_owned(),
+        reason: row.reason,
+        losers: row.losers,
+    }
+}

@@ -1,0 +1,183 @@
+//! The sync task: typha's documents, through the calculation, to the dataplane and to whoever reads the state.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tortie_calc::{Calc, Update};
+use tortie_model::{Key, key};
+use tortie_net::NodeName;
+use tortie_replica::Delta;
+use tortie_typha_client::{SyncEvent, SyncStatus, Versioned};
+
+use crate::dataplane::manager::Input;
+use crate::state::{Source, StateWriter};
+
+/// Events taken at once at most, to be computed together.
+const BATCH: usize = 4096;
+
+/// What felix wants to see of the datastore.
+pub fn prefixes() -> Vec<String> {
+    use tortie_model::Kind::{ClusterInformation, IpPool, IpReservation, Node, WorkloadEndpoint};
+    let kinds = [ClusterInformation, IpPool, IpReservation, Node, WorkloadEndpoint].map(Key::collection);
+    let ipam = [key::BLOCKS, key::HOSTS, key::IPAM_CONFIG].map(str::to_owned);
+    kinds.into_iter().chain(ipam).collect()
+}
+
+/// How felix stands with the datastore.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DatastoreStatus {
+    /// Nothing was received yet.
+    Waiting(String),
+    /// The last good state on disk is in force.
+    FromSnapshot {
+        /// Its revision.
+        revision: u64,
+        /// How old it was when read.
+        age: Duration,
+    },
+    /// In sync with typha.
+    InSync {
+        /// The revision.
+        revision: u64,
+    },
+    /// The connection is lost; what was received stays in force.
+    Disconnected {
+        /// The last revision received.
+        revision: u64,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl DatastoreStatus {
+    fn revision(&self) -> Option<u64> {
+        match self {
+            DatastoreStatus::Waiting(_) => None,
+            DatastoreStatus::FromSnapshot { revision, .. }
+            | DatastoreStatus::InSync { revision }
+            | DatastoreStatus::Disconnected { revision, .. } => Some(*revision),
+        }
+    }
+}
+
+/// The task's state.
+#[derive(Debug)]
+pub struct Sync {
+    calc: Calc,
+    state: StateWriter,
+    inputs: mpsc::Sender<Input>,
+    status: watch::Sender<DatastoreStatus>,
+    /// What the next `Delta::InSync` ends: where the documents came from.
+    source: (Source, u64),
+    known: bool,
+    updates: Vec<Update>,
+}
+
+impl Sync {
+    /// Of this node; `status` tells how it stands.
+    pub fn new(
+        node: NodeName,
+        state: StateWriter,
+        inputs: mpsc::Sender<Input>,
+        status: watch::Sender<DatastoreStatus>,
+    ) -> Self {
+        let (calc, source) = (Calc::new(node), (Source::Unknown, 0));
+        Sync { calc, state, inputs, status, source, known: false, updates: Vec::new() }
+    }
+
+    /// Runs until the events end or the dataplane is gone.
+    pub async fn run(mut self, mut events: mpsc::Receiver<SyncEvent>) {
+        let mut batch = Vec::new();
+        while events.recv_many(&mut batch, BATCH).await > 0 {
+            let mut synced = Vec::new();
+            for event in batch.drain(..) {
+                synced.extend(self.event(event));
+            }
+            if self.tell(synced).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Publishes, and passes on what changed; nothing before the first whole state, for half of one is no state.
+    async fn tell(&mut self, synced: Vec<Input>) -> Result<(), mpsc::error::SendError<Input>> {
+        if !self.known {
+            return Ok(());
+        }
+        self.state.publish();
+        self.updates.extend(self.calc.flush());
+        if !self.updates.is_empty() {
+            self.inputs.send(Input::Desired(std::mem::take(&mut self.updates))).await?;
+        }
+        for input in synced {
+            self.inputs.send(input).await?;
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, event: SyncEvent) -> Option<Input> {
+        match event {
+            SyncEvent::Delta(Delta::Set(key, value)) => self.set(&key, &value),
+            SyncEvent::Delta(Delta::Delete(key)) => {
+                if let Ok(key) = key.parse::<Key>() {
+                    self.calc.apply(&key, None);
+                    self.state.apply(&key, None, 0);
+                }
+            }
+            SyncEvent::Delta(Delta::InSync) => {
+                let (source, revision) = self.source;
+                self.known = true;
+                self.state.synced(source, revision);
+                return Some(Input::DatastoreSynced { live: source == Source::Typha });
+            }
+            SyncEvent::Status(status) => self.status(status),
+        }
+        None
+    }
+
+    fn set(&mut self, text: &str, value: &Versioned) {
+        let Ok(key) = text.parse::<Key>() else {
+            tracing::debug!(key = text, "a key of no known form, ignored");
+            return;
+        };
+        match tortie_model::decode(&key, &value.value) {
+            Ok(object) => {
+                self.calc.apply(&key, Some(&object));
+                self.state.apply(&key, Some(&object), value.revision);
+            }
+            Err(error) => {
+                tracing::warn!(key = text, %error, "a document that cannot be read, keeping the one before");
+                self.state.unreadable(text, error.to_string());
+            }
+        }
+    }
+
+    fn status(&mut self, status: SyncStatus) {
+        let before = self.status.borrow().clone();
+        let now = match status {
+            SyncStatus::Connecting => return,
+            SyncStatus::FromSnapshot { revision, age } => {
+                tracing::warn!(revision, ?age, "typha is away, starting from the last good snapshot");
+                self.source = (Source::Snapshot, revision);
+                DatastoreStatus::FromSnapshot { revision, age }
+            }
+            SyncStatus::InSync { revision } => {
+                tracing::info!(revision, "in sync with typha");
+                self.source = (Source::Typha, revision);
+                DatastoreStatus::InSync { revision }
+            }
+            SyncStatus::Disconnected { reason } => match before.revision() {
+                Some(revision) => DatastoreStatus::Disconnected { revision, reason },
+                None => DatastoreStatus::Waiting(reason),
+            },
+        };
+        self.status.send_if_modified(|s| {
+            let changed = *s != now;
+            if let (true, DatastoreStatus::Disconnected { reason, .. } | DatastoreStatus::Waiting(reason)) = (changed, &now) {
+                tracing::warn!(reason, "no connection to typha");
+            }
+            *s = now;
+            changed
+        });
+    }
+}
