@@ -46,6 +46,7 @@ pub(crate) async fn get(typha: Option<ServiceAddr>, args: &GetArgs) -> Result<()
     }
     let single = keys.len() == 1 && missing.is_empty();
     match args.output {
+        _ if found.is_empty() && !missing.is_empty() => {}
         Format::Table | Format::Wide => tables(&store, &found, kinds.first().copied(), args).await?,
         Format::Yaml => {
             let text = serde_saphyr::to_string(&document(&found, single)).context("cannot write YAML")?;

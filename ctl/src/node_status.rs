@@ -97,9 +97,10 @@ fn time(unix_ms: i64) -> Timestamp {
 fn peer(protocol: &Protocol, now: Timestamp) -> Option<Peer> {
     let bgp = protocol.bgp.as_ref()?;
     let since = time(protocol.since_unix_ms);
-    let info = match protocol.info.trim() {
-        "" => bgp.state.clone(),
-        info => info.to_owned(),
+    // BIRD pads the state to a column of its own.
+    let info = match protocol.info.split_whitespace().collect::<Vec<_>>().join(" ") {
+        unsaid if unsaid.is_empty() => bgp.state.clone(),
+        info => info,
     };
     Some(Peer {
         address: bgp.neighbor_address.parse().ok()?,

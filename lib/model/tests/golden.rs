@@ -3,6 +3,8 @@
 //! `tests/golden/<case>.yaml` is read, then every document is admitted over those before it, as typha would.
 //! `tests/golden/<case>.expect` has what was said, or what is stored. `UPDATE=1` writes the expectations anew.
 
+#![allow(clippy::unwrap_used)] // How a test fails.
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,150 @@
+//! The real `tortiectl` against a real typha, and against a bird-rs that is played.
+
+#![allow(clippy::unwrap_used)] // How a test fails.
+
+mod bird;
+mod documents;
+
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// What a command said.
+struct Said {
+    status: i32,
+    out: String,
+    err: String,
+}
+
+impl Said {
+    /// Fails unless it succeeded with this output.
+    #[track_caller]
+    fn is(&self, out: &str) {
+        assert_eq!((self.status, self.out.trim_end()), (0, out.trim_end()), "{}", self.err);
+    }
+
+    /// Fails unless it failed with this status and these words on standard error.
+    #[track_caller]
+    fn failed(&self, status: i32, words: &[&str]) {
+        assert_eq!(self.status, status, "{}{}", self.out, self.err);
+        for word in words {
+            assert!(self.err.contains(word), "no '{word}' in: {}", self.err);
+        }
+    }
+}
+
+/// Runs tortiectl, with this on its standard input.
+fn tortiectl(args: &[&str], input: &str) -> Said {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tortiectl"))
+        .args(args)
+        .env_remove("TORTIE_TYPHA")
+        .env_remove("TORTIE_BIRD")
+        .env_remove("TORTIE_LOG")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A program that refuses its command line does not read.
+    let _unread = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Said {
+        status: output.status.code().unwrap(),
+        out: text(output.stdout),
+        err: text(output.stderr),
+    }
+}
+
+/// A typha with an empty datastore, killed when dropped.
+struct Typha {
+    child: Child,
+    dir: tempfile::TempDir,
+}
+
+impl Typha {
+    fn start() -> Typha {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("typha.sock");
+        let mut child = Command::new(typha_binary())
+            .args(["--datastore", &dir.path().join("store").display().to_string()])
+            .args(["--listen", &format!("unix:{}", socket.display())])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while std::os::unix::net::UnixStream::connect(&socket).is_err() {
+            if Instant::now() > deadline || child.try_wait().unwrap().is_some() {
+                let _already_dead = child.kill();
+                let mut log = String::new();
+                child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+                panic!("typha does not serve: {log}");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Typha { child, dir }
+    }
+
+    fn addr(&self) -> String {
+        format!("unix:{}", self.dir.path().join("typha.sock").display())
+    }
+
+    fn run(&self, args: &[&str]) -> Said {
+        self.run_with(args, "")
+    }
+
+    fn run_with(&self, args: &[&str], input: &str) -> Said {
+        let addr = self.addr();
+        let mut all = vec!["--typha", &addr];
+        all.extend(args);
+        tortiectl(&all, input)
+    }
+
+    fn apply(&self, manifest: &str) -> Said {
+        self.run_with(&["apply", "-f", "-"], manifest)
+    }
+}
+
+impl Drop for Typha {
+    fn drop(&mut self) {
+        let _already_dead = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// typha as it was built: in `TORTIE_BIN_DIR`, beside tortiectl, or among the release binaries.
+fn typha_binary() -> PathBuf {
+    let beside = Path::new(env!("CARGO_BIN_EXE_tortiectl")).parent().unwrap();
+    let named = std::env::var_os("TORTIE_BIN_DIR").map(PathBuf::from);
+    let folders = named
+        .into_iter()
+        .chain([beside.to_owned(), beside.with_file_name("release")]);
+    let mut candidates = folders.map(|d| d.join("typha"));
+    candidates
+        .find(|p| p.is_file())
+        .expect("typha is not built: run `cargo build -p typha`")
+}
+
+#[test]
+fn wrong_command_lines_exit_64_and_help_exits_0() {
+    tortiectl(&["get", "gizmos"], "").failed(64, &["no kind 'gizmos'", "ippool"]);
+    tortiectl(&["get", "nodes"], "").failed(64, &["no typha", "TORTIE_TYPHA"]);
+    tortiectl(&["apply"], "").failed(64, &["no files"]);
+    tortiectl(&["frobnicate"], "").failed(64, &["unrecognized subcommand"]);
+    tortiectl(&["--typha", "nowhere", "get", "nodes"], "").failed(64, &["nowhere"]);
+    tortiectl(&["node", "status"], "").failed(64, &["--bird"]);
+    assert_eq!(tortiectl(&["--help"], "").status, 0);
+    assert!(
+        tortiectl(&["version", "--client"], "")
+            .out
+            .starts_with("Client Version:")
+    );
+}
+
+#[test]
+fn nobody_there_is_said_with_the_address() {
+    let nowhere = "unix:/nonexistent/typha.sock";
+    tortiectl(&["--typha", nowhere, "get", "nodes"], "").failed(1, &["typha at unix:/nonexistent/typha.sock"]);
+    tortiectl(&["node", "status", "--bird", nowhere], "").failed(1, &["bird-rs does not answer", nowhere]);
+}
