@@ -59,10 +59,12 @@ fn a_silent_peer_is_dropped_after_the_hold_time() {
     assert_eq!(solo.peer.last_error(), Some("Hold timer expired"));
 }
 
+type Change = Box<dyn Fn(&mut PeerConfig)>;
+
 #[test]
 fn refused_opens_say_why() {
     let theirs = config(2, 1, 2);
-    let cases: [(&str, Box<dyn Fn(&mut PeerConfig)>, (u8, u8)); 5] = [
+    let cases: [(&str, Change, (u8, u8)); 5] = [
         ("another AS", Box::new(|c| c.local_as = Asn(3)), (2, 2)),
         (
             "no family in common",
@@ -116,24 +118,24 @@ fn messages_out_of_place_end_the_connection() {
         family: AfiSafi::Ipv4Unicast,
         kind: RefreshKind::Request,
     };
-    let steps: [(u8, &dyn Fn(&mut Solo) -> (ConnId, Vec<Action>)); 3] = [
-        (1, &|solo| {
-            let (conn, _) = solo.accept(0);
-            (conn, solo.message(conn, Message::Keepalive))
-        }),
-        (2, &|solo| {
-            let (conn, _) = solo.accept(0);
-            solo.message(conn, Message::Open(open_of(&config(2, 1, 2))));
-            (conn, solo.message(conn, Message::RouteRefresh(Some(refresh))))
-        }),
-        (3, &|solo| {
-            let conn = solo.establish(0, &config(2, 1, 2));
-            (conn, solo.message(conn, Message::Open(open_of(&config(2, 1, 2)))))
-        }),
-    ];
-    for (subcode, step) in steps {
+    for state in [State::OpenSent, State::OpenConfirm, State::Established] {
         let mut solo = Solo::new(config(1, 2, 1));
-        let (_, actions) = step(&mut solo);
+        let open = Message::Open(open_of(&config(2, 1, 2)));
+        let (subcode, actions) = match state {
+            State::OpenSent => {
+                let (conn, _) = solo.accept(0);
+                (1, solo.message(conn, Message::Keepalive))
+            }
+            State::OpenConfirm => {
+                let (conn, _) = solo.accept(0);
+                solo.message(conn, open);
+                (2, solo.message(conn, Message::RouteRefresh(Some(refresh))))
+            }
+            _ => {
+                let conn = solo.establish(0, &config(2, 1, 2));
+                (3, solo.message(conn, open))
+            }
+        };
         assert_eq!(notifications(&actions), [&Notification::new(ErrorCode::Fsm, subcode)]);
     }
 }
