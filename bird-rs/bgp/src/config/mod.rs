@@ -10,6 +10,11 @@
 //! Not here: reading files (the caller gives a [`Loader`]), opening sockets, applying changes.
 
 mod bgp;
+mod diagnostic;
+mod keywords;
+mod lexer;
+mod option;
+mod parser;
 mod protocol;
 
 pub use bgp::{
@@ -17,10 +22,13 @@ pub use bgp::{
     PeerType, Role, Timers, Transport,
 };
 pub use protocol::{
-    Channel, ChannelFamily, DeviceConfig, DirectConfig, FelixConfig, InterfacePattern, KernelConfig, KernelLearn,
-    Limit, LimitAction, LogTarget, Policy, Protocol, ProtocolKind, StaticChannel, StaticConfig, StaticDestination,
-    StaticHop, StaticRoute, Table, TimeFormat, TimeFormats,
+    Channel, ChannelFamily, DeviceConfig, DirectConfig, FelixConfig, InterfacePattern, KernelConfig, Limit,
+    LimitAction, LogTarget, Policy, Protocol, ProtocolKind, StaticConfig, StaticDestination, StaticHop, StaticRoute,
+    Table, TimeFormat, TimeFormats,
 };
+
+pub use diagnostic::Diagnostic;
+pub(crate) use keywords::is_keyword;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +63,34 @@ pub struct Config {
     pub protocols: Vec<Protocol>,
 }
 
+/// Reads the files that `include` names.
+pub trait Loader {
+    /// The files that a pattern (`*`, `?` and `[..]` as in a shell) names, each with its text, sorted by name. `from` is
+    /// the including file's name: a relative pattern is relative to its folder.
+    ///
+    /// # Errors
+    /// What is wrong, in words: a file cannot be read, or a name without a wildcard does not exist.
+    fn load(&mut self, from: &str, pattern: &str) -> Result<Vec<(String, String)>, String>;
+}
+
+/// A loader for configurations without `include`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoInclude;
+
+impl Loader for NoInclude {
+    fn load(&mut self, _from: &str, _pattern: &str) -> Result<Vec<(String, String)>, String> {
+        Err("files cannot be included here".to_owned())
+    }
+}
+
+/// Parses a configuration. Pure: the files that it includes come from `loader`.
+///
+/// # Errors
+/// All errors that make sense to report at once, in the order of the text; never an empty list.
+pub fn parse(file_name: &str, text: &str, loader: &mut dyn Loader) -> Result<Config, Vec<Diagnostic>> {
+    parser::parse(file_name, text, loader)
+}
+
 /// BIRD's default for `graceful restart wait`.
 pub const DEFAULT_GRACEFUL_RESTART_WAIT: Duration = Duration::from_secs(240);
 
@@ -67,16 +103,13 @@ impl Default for Config {
             watchdog_warning: None,
             watchdog_timeout: None,
             graceful_restart_wait: DEFAULT_GRACEFUL_RESTART_WAIT,
-            tables: vec![
-                Table {
-                    name: "master4".into(),
-                    family: ChannelFamily::Ipv4,
-                },
-                Table {
-                    name: "master6".into(),
-                    family: ChannelFamily::Ipv6,
-                },
-            ],
+            tables: [ChannelFamily::Ipv4, ChannelFamily::Ipv6]
+                .map(|family| Table {
+                    name: family.default_table().into(),
+                    family,
+                    sorted: false,
+                })
+                .into(),
             functions: Vec::new(),
             filters: Vec::new(),
             protocols: Vec::new(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tortie_net::{Prefix, RouterId};
 
 use super::bgp::BgpConfig;
-use crate::filter::{Filter, Statements};
+use crate::filter::Filter;
 
 /// The network type of a table or channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,6 +48,8 @@ pub struct Table {
     pub name: Arc<str>,
     /// What it holds.
     pub family: ChannelFamily,
+    /// `sorted`: the routes of a prefix are kept in order, as `secondary` needs it.
+    pub sorted: bool,
 }
 
 /// `log TARGET CLASSES`.
@@ -239,20 +241,13 @@ pub struct DirectConfig {
 #[derive(Debug, Clone, PartialEq)]
 pub struct StaticConfig {
     /// The one channel.
-    pub channel: StaticChannel,
+    pub channel: Channel,
     /// `check link`: a next hop on a link without carrier is unreachable.
     pub check_link: bool,
+    /// `igp table`: where recursive routes are resolved; else the channel's table.
+    pub igp_table: Option<Arc<str>>,
     /// Routes in order.
     pub routes: Vec<StaticRoute>,
-}
-
-/// A static protocol's channel and the tables its recursive routes are resolved in.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StaticChannel {
-    /// The channel.
-    pub channel: Channel,
-    /// `igp table`; else the channel's table.
-    pub igp_table: Option<Arc<str>>,
 }
 
 /// `route PREFIX DESTINATION [{ ATTRIBUTES }]`.
@@ -262,8 +257,9 @@ pub struct StaticRoute {
     pub prefix: Prefix,
     /// Where to.
     pub destination: StaticDestination,
-    /// Statements run over the route as it is made, for instance `bgp_community.add((1,2));`. They only assign.
-    pub attributes: Option<Arc<Statements>>,
+    /// Statements run over the route as it is made, for instance `bgp_community.add((1,2));`: see
+    /// [`Filter::apply`].
+    pub attributes: Option<Arc<Filter>>,
 }
 
 /// Where a static route leads.
@@ -301,8 +297,8 @@ pub struct KernelConfig {
     pub persist: bool,
     /// `scan time`. Default 60 s.
     pub scan_time: Duration,
-    /// `learn`.
-    pub learn: KernelLearn,
+    /// `learn`: routes that others put into the kernel's table are imported.
+    pub learn: bool,
     /// `kernel table`. Default 254, main.
     pub kernel_table: u32,
     /// `metric` of our routes in the kernel. Default 32; 0 is the kernel's own default.
@@ -313,17 +309,6 @@ pub struct KernelConfig {
     pub graceful_restart: bool,
     /// The one channel.
     pub channel: Channel,
-}
-
-/// Which routes of others `protocol kernel` imports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KernelLearn {
-    /// None.
-    Off,
-    /// Those of other daemons.
-    On,
-    /// And the kernel's own.
-    All,
 }
 
 /// `protocol felix`: our extension. The best routes that its export policies accept are streamed to felix.

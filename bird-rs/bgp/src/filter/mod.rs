@@ -1,23 +1,42 @@
 //! The policy language: typed programs over a route.
+//!
+//! The configuration's parser makes [`Filter`]s and [`Function`]s whose types are checked; [`Filter::run`] decides on a
+//! route and changes it. A run is a pure function of both, bounded in time and stack.
+//!
+//! | module | is |
+//! |---|---|
+//! | `value`, `set`, `mask` | values and their types |
+//! | `attribute` | the table of attributes that the language names |
+//! | `ast`, `print` | programs, and their text |
+//! | `check` | the typing rules |
+//! | `operation`, `access`, `run` | what a program does |
+//!
+//! Not here: text to programs, which is [`crate::config`]'s; ROA checks, as long as there is no RPKI.
 
+mod access;
+mod ast;
+mod attribute;
+pub(crate) mod check;
+mod mask;
+mod operation;
+mod print;
 mod route;
+mod run;
+mod set;
+mod value;
 
+pub use ast::{
+    BinaryOp, Call, Callee, Case, EcKind, EditOp, Expr, ExprKind, Filter, Function, Line, MaskPart, Member, Statement,
+    Statements, Variable,
+};
+pub use attribute::Attribute;
+pub use mask::{MaskItem, PathMask};
 pub use route::{Problem, RouteContext, RouteDestination, RouteSource, RunError, Verdict};
+pub use set::{PairBox, PrefixPattern, PrefixSet, Range, ValueSet};
+pub use value::{EnumType, SetOf, Type, Value};
 
-/// A filter.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Filter {
-    /// Its name; an anonymous filter has none.
-    pub name: Option<std::sync::Arc<str>>,
-}
-
-/// A function.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Function {
-    /// Its name.
-    pub name: std::sync::Arc<str>,
-}
-
-/// Statements.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Statements {}
+pub(crate) use ast::MEMBERS;
+pub(crate) use attribute::{ATTRIBUTES, Access};
+pub(crate) use operation::ec;
+pub(crate) use run::evaluate;
+pub(crate) use value::enum_constant;

@@ -106,7 +106,20 @@ pub enum Problem {
         /// The value.
         value: String,
     },
-    /// A function whose result is used ended without `return`.
-    #[error("function {0} ended without a result")]
-    NoResult(String),
+    /// A value of another type, which only a running filter can have: a recursive call's result.
+    #[error("{what} must be of type {wanted}, got {got}")]
+    Type {
+        /// Where.
+        what: &'static str,
+        /// The type that fits.
+        wanted: &'static str,
+        /// The value.
+        got: String,
+    },
+    /// A function that accepts or rejects, called for its result.
+    #[error("a function whose result is used must return, not accept or reject")]
+    Decided,
+    /// A route's attribute where there is no route: in a `define`.
+    #[error("{0} has no value here: there is no route")]
+    NoRoute(&'static str),
 }

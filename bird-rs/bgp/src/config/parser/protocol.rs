@@ -1,0 +1,461 @@
+//! Protocols but BGP, and what all share: names, templates, the common options.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tortie_net::RouterId;
+
+use super::super::diagnostic::{Checked, Complaint, Position};
+use super::super::{
+    DeviceConfig, DirectConfig, FelixConfig, InterfacePattern, KernelConfig, Policy, Protocol, ProtocolKind,
+    StaticConfig, StaticRoute,
+};
+use super::bgp::BgpDraft;
+use super::channel::ChannelDraft;
+use super::{Parser, Symbol};
+
+/// BIRD's default for `scan time`.
+const DEFAULT_SCAN_TIME: Duration = Duration::from_secs(60);
+/// Linux' main routing table.
+const MAIN_TABLE: u32 = 254;
+/// BIRD's default metric of routes in the kernel.
+const DEFAULT_METRIC: u32 = 32;
+/// BIRD's default for `merge paths`.
+const DEFAULT_MERGE_LIMIT: u8 = 16;
+
+const PREFERENCE_STATIC: u16 = 200;
+const PREFERENCE_DIRECT: u16 = 240;
+const PREFERENCE_KERNEL: u16 = 10;
+
+/// A protocol or template while its options may still change.
+#[derive(Debug, Clone)]
+pub(super) struct Draft {
+    description: Option<String>,
+    disabled: bool,
+    router_id: Option<RouterId>,
+    channels: Vec<ChannelDraft>,
+    kind: DraftKind,
+}
+
+#[derive(Debug, Clone)]
+enum DraftKind {
+    Device(DeviceConfig),
+    Direct(Vec<Vec<InterfacePattern>>, bool),
+    Static(StaticDraft),
+    Kernel(KernelDraft),
+    Felix,
+    Bgp(Box<BgpDraft>),
+}
+
+#[derive(Debug, Clone, Default)]
+struct StaticDraft {
+    check_link: bool,
+    igp_table: Option<Arc<str>>,
+    /// Each with its place: whether it fits the channel is known at the end.
+    routes: Vec<(StaticRoute, Position)>,
+}
+
+#[derive(Debug, Clone)]
+struct KernelDraft {
+    persist: bool,
+    scan_time: Duration,
+    learn: bool,
+    kernel_table: u32,
+    metric: u32,
+    merge_paths: Option<u8>,
+    graceful_restart: bool,
+}
+
+impl DraftKind {
+    /// A new draft of the protocol with this keyword.
+    fn named(word: &str) -> Option<Self> {
+        Some(match word {
+            "device" => DraftKind::Device(DeviceConfig {
+                scan_time: DEFAULT_SCAN_TIME,
+            }),
+            "direct" => DraftKind::Direct(Vec::new(), false),
+            "static" => DraftKind::Static(StaticDraft::default()),
+            "kernel" => DraftKind::Kernel(KernelDraft {
+                persist: false,
+                scan_time: DEFAULT_SCAN_TIME,
+                learn: false,
+                kernel_table: MAIN_TABLE,
+                metric: DEFAULT_METRIC,
+                merge_paths: None,
+                graceful_restart: false,
+            }),
+            "felix" => DraftKind::Felix,
+            "bgp" => DraftKind::Bgp(Box::default()),
+            _ => return None,
+        })
+    }
+
+    fn as_str(&self) -> &'static str {
+        match self {
+            DraftKind::Device(_) => "device",
+            DraftKind::Direct(..) => "direct",
+            DraftKind::Static(_) => "static",
+            DraftKind::Kernel(_) => "kernel",
+            DraftKind::Felix => "felix",
+            DraftKind::Bgp(_) => "bgp",
+        }
+    }
+
+    /// What may be said in its block, beside the common options.
+    fn options(&self) -> Vec<&'static str> {
+        let own: &[&str] = match self {
+            DraftKind::Device(_) => &["scan time"],
+            DraftKind::Direct(..) => &["interface", "check link", "ipv4", "ipv6"],
+            DraftKind::Static(_) => &["route", "check link", "igp table", "ipv4", "ipv6"],
+            DraftKind::Kernel(_) => &[
+                "persist",
+                "scan time",
+                "learn",
+                "kernel table",
+                "metric",
+                "merge paths",
+                "graceful restart",
+                "ipv4",
+                "ipv6",
+            ],
+            DraftKind::Felix => &["ipv4", "ipv6"],
+            DraftKind::Bgp(_) => return super::bgp::options(),
+        };
+        own.to_vec()
+    }
+}
+
+const COMMON_OPTIONS: [&str; 3] = ["description", "disabled", "router id"];
+
+impl Parser {
+    /// `protocol|template KIND [NAME] [from NAME] { OPTIONS }`.
+    pub(super) fn protocol(&mut self, template: bool) -> Checked<()> {
+        let at = self.here();
+        self.advance();
+        let Some(word) = self.word() else {
+            return Err(self.unexpected("a protocol"));
+        };
+        let Some(kind) = DraftKind::named(&word) else {
+            let complaint = Complaint::new(self.here(), format!("protocol '{word}' is not supported"));
+            return Err(complaint.with_hint("expected one of: device, direct, static, kernel, felix, bgp"));
+        };
+        self.advance();
+        let named = !self.is_sign("{") && !self.is_word("from");
+        let (name, place) = if named {
+            self.name("a name")?
+        } else {
+            (self.default_name(kind.as_str()), at)
+        };
+        let mut draft = Draft {
+            description: None,
+            disabled: false,
+            router_id: None,
+            channels: Vec::new(),
+            kind,
+        };
+        if self.eat_word("from") {
+            draft = self.origin(&draft.kind)?;
+        }
+        let errors = self.complaints.len();
+        self.options(&mut draft)?;
+        let wrong = self.complaints.len() > errors;
+        let shared = Arc::new(draft.clone());
+        let symbol = if template {
+            Symbol::Template(shared)
+        } else {
+            Symbol::Protocol(shared)
+        };
+        self.define(&name, place, symbol)?;
+        // What is missing because its statement was wrong is not to be complained about too.
+        if !template && !wrong {
+            let protocol = draft.finish(&name, at, &self.config)?;
+            self.single_device(&protocol, at)?;
+            self.config.protocols.push(protocol);
+        }
+        Ok(())
+    }
+
+    fn single_device(&self, protocol: &Protocol, at: Position) -> Checked<()> {
+        let device = |p: &Protocol| matches!(p.kind, ProtocolKind::Device(_));
+        if device(protocol) && self.config.protocols.iter().any(device) {
+            return Err(Complaint::new(at, "there is a protocol device already"));
+        }
+        Ok(())
+    }
+
+    /// BIRD's names for protocols without one: `bgp1`, `bgp2`, ..
+    fn default_name(&self, kind: &str) -> Arc<str> {
+        let mut number: u32 = 1;
+        loop {
+            let name: Arc<str> = format!("{kind}{number}").into();
+            if !self.symbols.contains_key(&name) {
+                return name;
+            }
+            number += 1;
+        }
+    }
+
+    /// The draft behind `from`.
+    fn origin(&mut self, kind: &DraftKind) -> Checked<Draft> {
+        let at = self.here();
+        let (name, _) = self.name("the name of a template or protocol")?;
+        let draft = match self.symbols.get(&name) {
+            Some(Symbol::Template(draft) | Symbol::Protocol(draft)) => draft,
+            Some(symbol) => {
+                let message = format!("a template or protocol expected, but '{name}' is {}", symbol.as_str());
+                return Err(Complaint::new(at, message));
+            }
+            None => return Err(Complaint::new(at, format!("unknown template '{name}'"))),
+        };
+        if draft.kind.as_str() != kind.as_str() {
+            let message = format!("'{name}' is of protocol {}, not {}", draft.kind.as_str(), kind.as_str());
+            return Err(Complaint::new(at, message));
+        }
+        let mut copy = draft.as_ref().clone();
+        for channel in &mut copy.channels {
+            channel.opened = false;
+        }
+        Ok(copy)
+    }
+
+    /// `{ OPTIONS }`. An error in one option does not keep the others from being checked.
+    fn options(&mut self, draft: &mut Draft) -> Checked<()> {
+        self.sign("{")?;
+        while !self.eat_sign("}") {
+            let start = self.at;
+            if let Err(complaint) = self.option(draft) {
+                self.complain(complaint);
+                self.recover(start, false);
+                if self.at == start {
+                    return Err(self.unexpected("a statement of a protocol or '}'"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn option(&mut self, draft: &mut Draft) -> Checked<()> {
+        if self.eat_sign(";") {
+            return Ok(());
+        }
+        if self.eat_word("description") {
+            draft.description = Some(self.text("description")?.as_ref().to_owned());
+            return self.end();
+        }
+        if self.eat_word("disabled") {
+            draft.disabled = self.switch("disabled")?;
+            return self.end();
+        }
+        if self.eat_phrase("router id") {
+            draft.router_id = Some(self.router_id("router id")?);
+            return self.end();
+        }
+        let has_channels = !matches!(draft.kind, DraftKind::Device(_));
+        if has_channels && (self.is_word("ipv4") || self.is_word("ipv6")) {
+            let bgp = matches!(draft.kind, DraftKind::Bgp(_));
+            return self.channel(&mut draft.channels, bgp);
+        }
+        let done = match &mut draft.kind {
+            DraftKind::Device(device) => self.device_option(device)?,
+            DraftKind::Direct(interfaces, check_link) => self.direct_option(interfaces, check_link)?,
+            DraftKind::Static(draft) => self.static_option(draft)?,
+            DraftKind::Kernel(draft) => self.kernel_option(draft)?,
+            DraftKind::Felix => false,
+            DraftKind::Bgp(draft) => self.bgp_option(draft)?,
+        };
+        if !done {
+            let known = draft.kind.options().into_iter().chain(COMMON_OPTIONS);
+            return Err(self.unknown_option(&format!("protocol {}", draft.kind.as_str()), known));
+        }
+        Ok(())
+    }
+
+    fn device_option(&mut self, device: &mut DeviceConfig) -> Checked<bool> {
+        if !self.eat_phrase("scan time") {
+            return Ok(false);
+        }
+        device.scan_time = self.seconds("scan time", 1..=u32::MAX)?;
+        self.end().map(|()| true)
+    }
+
+    fn direct_option(&mut self, interfaces: &mut Vec<Vec<InterfacePattern>>, check_link: &mut bool) -> Checked<bool> {
+        if self.eat_phrase("check link") {
+            *check_link = self.switch("check link")?;
+        } else if self.eat_word("interface") {
+            let mut patterns = vec![self.interface_pattern()?];
+            while self.eat_sign(",") {
+                patterns.push(self.interface_pattern()?);
+            }
+            interfaces.push(patterns);
+        } else {
+            return Ok(false);
+        }
+        self.end().map(|()| true)
+    }
+
+    /// `[-]["MASK"] [PREFIX|ADDRESS]`.
+    fn interface_pattern(&mut self) -> Checked<InterfacePattern> {
+        let positive = !self.eat_sign("-");
+        let name = if self.text_next() {
+            Some(self.text("interface")?.as_ref().to_owned())
+        } else {
+            None
+        };
+        let prefix = match self.literal_prefix()? {
+            Some(prefix) => Some(prefix),
+            None if self.address_next().is_some() => Some(tortie_net::Prefix::host(self.address("interface")?)),
+            None if name.is_some() => None,
+            None => return Err(self.unexpected("an interface's name in double quotes or a prefix")),
+        };
+        Ok(InterfacePattern { positive, name, prefix })
+    }
+
+    fn static_option(&mut self, draft: &mut StaticDraft) -> Checked<bool> {
+        if self.is_word("route") {
+            let at = self.here();
+            let route = self.static_route()?;
+            draft.routes.push((route, at));
+            return Ok(true);
+        }
+        if self.eat_phrase("check link") {
+            draft.check_link = self.switch("check link")?;
+        } else if self.eat_phrase("igp table") {
+            draft.igp_table = Some(self.table_name()?.0);
+        } else {
+            return Ok(false);
+        }
+        self.end().map(|()| true)
+    }
+
+    fn kernel_option(&mut self, draft: &mut KernelDraft) -> Checked<bool> {
+        if self.eat_word("persist") {
+            draft.persist = self.switch("persist")?;
+        } else if self.eat_phrase("scan time") {
+            draft.scan_time = self.seconds("scan time", 1..=u32::MAX)?;
+        } else if self.eat_word("learn") {
+            draft.learn = self.switch("learn")?;
+        } else if self.eat_phrase("kernel table") {
+            draft.kernel_table = self.number_in("kernel table", 1..=u32::MAX)?;
+        } else if self.eat_word("metric") {
+            draft.metric = self.number("metric")?;
+        } else if self.eat_phrase("graceful restart") {
+            draft.graceful_restart = self.switch("graceful restart")?;
+        } else if self.eat_phrase("merge paths") {
+            let on = if self.is_word("limit") {
+                true
+            } else {
+                self.switch("merge paths")?
+            };
+            let limit = if self.eat_word("limit") {
+                u8::try_from(self.number_in("merge paths limit", 1..=255)?).unwrap_or(u8::MAX)
+            } else {
+                DEFAULT_MERGE_LIMIT
+            };
+            draft.merge_paths = on.then_some(limit);
+        } else {
+            return Ok(false);
+        }
+        self.end().map(|()| true)
+    }
+}
+
+impl Draft {
+    /// The complete protocol.
+    fn finish(self, name: &Arc<str>, at: Position, config: &super::super::Config) -> Checked<Protocol> {
+        let kind = match self.kind {
+            DraftKind::Device(device) => ProtocolKind::Device(device),
+            DraftKind::Direct(interfaces, check_link) => ProtocolKind::Direct(DirectConfig {
+                interfaces,
+                check_link,
+                channels: several(&self.channels, Policy::None, PREFERENCE_DIRECT),
+            }),
+            DraftKind::Static(draft) => ProtocolKind::Static(draft.finish(&self.channels, at)?),
+            DraftKind::Kernel(draft) => {
+                let channel = single(&self.channels, "kernel", at)?;
+                ProtocolKind::Kernel(KernelConfig {
+                    persist: draft.persist,
+                    scan_time: draft.scan_time,
+                    learn: draft.learn,
+                    kernel_table: draft.kernel_table,
+                    metric: draft.metric,
+                    merge_paths: draft.merge_paths,
+                    graceful_restart: draft.graceful_restart,
+                    channel: channel.finish(Policy::All, Policy::None, PREFERENCE_KERNEL),
+                })
+            }
+            DraftKind::Felix => ProtocolKind::Felix(felix(&self.channels, at)?),
+            DraftKind::Bgp(draft) => ProtocolKind::Bgp(Box::new(draft.finish(&self.channels, at, config)?)),
+        };
+        Ok(Protocol {
+            name: Arc::clone(name),
+            description: self.description,
+            disabled: self.disabled,
+            router_id: self.router_id,
+            kind,
+        })
+    }
+}
+
+fn several(channels: &[ChannelDraft], export: Policy, preference: u16) -> Vec<super::super::Channel> {
+    channels
+        .iter()
+        .map(|c| c.finish(Policy::All, export.clone(), preference))
+        .collect()
+}
+
+fn single<'c>(channels: &'c [ChannelDraft], kind: &str, at: Position) -> Checked<&'c ChannelDraft> {
+    match channels {
+        [channel] => Ok(channel),
+        [] => {
+            let complaint = Complaint::new(at, format!("protocol {kind} has no channel"));
+            Err(complaint.with_hint("write 'ipv4;' or 'ipv6;' in it"))
+        }
+        _ => {
+            let complaint = Complaint::new(at, format!("protocol {kind} has more than one channel"));
+            Err(complaint.with_hint("write one protocol for each family"))
+        }
+    }
+}
+
+fn felix(channels: &[ChannelDraft], at: Position) -> Checked<FelixConfig> {
+    if channels.is_empty() {
+        return Err(Complaint::new(at, "protocol felix has no channel"));
+    }
+    for channel in channels {
+        if channel.import.as_ref().is_some_and(|import| *import != Policy::None) {
+            let message = format!(
+                "felix sends us no routes: channel '{}' cannot import",
+                channel.family.as_str()
+            );
+            return Err(Complaint::new(at, message));
+        }
+    }
+    Ok(FelixConfig {
+        channels: channels
+            .iter()
+            .map(|c| c.finish(Policy::None, Policy::None, 0))
+            .collect(),
+    })
+}
+
+impl StaticDraft {
+    fn finish(self, channels: &[ChannelDraft], at: Position) -> Checked<StaticConfig> {
+        let channel = single(channels, "static", at)?.finish(Policy::All, Policy::None, PREFERENCE_STATIC);
+        for (route, place) in &self.routes {
+            if !channel.family.has(route.prefix) {
+                let message = format!(
+                    "route {} does not fit the channel '{}'",
+                    route.prefix,
+                    channel.family.as_str()
+                );
+                return Err(Complaint::new(*place, message));
+            }
+        }
+        Ok(StaticConfig {
+            channel,
+            check_link: self.check_link,
+            igp_table: self.igp_table,
+            routes: self.routes.into_iter().map(|(route, _)| route).collect(),
+        })
+    }
+}

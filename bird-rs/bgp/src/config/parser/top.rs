@@ -1,0 +1,339 @@
+//! The top level of a file.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::diagnostic::{Checked, Complaint, Position};
+use super::super::lexer::Lexeme;
+use super::super::{ChannelFamily, LogTarget, Table, TimeFormat};
+use super::expression::closest;
+use super::{Parser, Symbol};
+use crate::filter::Value;
+
+const STATEMENTS: [&str; 13] = [
+    "router",
+    "log",
+    "timeformat",
+    "watchdog",
+    "graceful",
+    "define",
+    "function",
+    "filter",
+    "protocol",
+    "template",
+    "ipv4",
+    "ipv6",
+    "include",
+];
+
+const LOG_CLASSES: [&str; 9] = [
+    "debug", "trace", "info", "remote", "warning", "error", "auth", "fatal", "bug",
+];
+
+impl Parser {
+    /// The whole file.
+    pub(super) fn file(&mut self) {
+        while !matches!(self.peek(), Lexeme::End) {
+            let start = self.at;
+            if let Err(complaint) = self.top_statement() {
+                self.complain(complaint);
+                let block = ["protocol", "template", "function", "filter"];
+                let word = self.tokens.get(start).map(|t| t.lexeme.clone());
+                let whole_block = matches!(word, Some(Lexeme::Word(w)) if block.contains(&w.as_ref()));
+                self.recover(start, whole_block);
+                // A `}` that nothing opened stops recovery; it is no begin of a statement either.
+                if self.at == start || self.is_sign("}") {
+                    self.advance();
+                }
+            }
+        }
+    }
+
+    /// What can be said only of the whole file.
+    pub(super) fn finish(&mut self) {
+        let mut seen: Vec<(u32, ChannelFamily)> = Vec::new();
+        for protocol in &self.config.protocols {
+            if let super::super::ProtocolKind::Kernel(kernel) = &protocol.kind {
+                let key = (kernel.kernel_table, kernel.channel.family);
+                if seen.contains(&key) {
+                    let message = format!(
+                        "{}: another protocol already writes kernel table {}",
+                        protocol.name, key.0
+                    );
+                    self.complaints.push(*Complaint::new(self.here(), message));
+                    return;
+                }
+                seen.push(key);
+            }
+        }
+    }
+
+    fn top_statement(&mut self) -> Checked<()> {
+        if self.eat_sign(";") {
+            return Ok(());
+        }
+        let at = self.here();
+        let Some(word) = self.word() else {
+            return Err(self.unexpected("a statement"));
+        };
+        match word.as_ref() {
+            "router" => self.router_id_statement(),
+            "log" => self.log(),
+            "timeformat" => self.time_format(),
+            "watchdog" => self.watchdog(),
+            "graceful" => {
+                if !self.eat_phrase("graceful restart wait") {
+                    self.advance();
+                    return Err(self.unexpected("'restart wait'"));
+                }
+                self.config.graceful_restart_wait = self.seconds("graceful restart wait", 0..=u32::MAX)?;
+                self.end()
+            }
+            "define" => self.definition(),
+            "function" => {
+                self.advance();
+                self.function()
+            }
+            "filter" => {
+                self.advance();
+                self.named_filter()
+            }
+            "protocol" => self.protocol(false),
+            "template" => self.protocol(true),
+            "ipv4" | "ipv6" if self.is_word_at(1, "table") => self.table(),
+            _ => Err(unknown_statement(&word, at)),
+        }
+    }
+
+    fn router_id_statement(&mut self) -> Checked<()> {
+        self.advance();
+        self.keyword("id")?;
+        if self.is_word("from") {
+            return Err(Complaint::new(self.here(), "'router id from' is not supported"));
+        }
+        self.config.router_id = Some(self.router_id("router id")?);
+        self.end()
+    }
+
+    /// `define NAME = EXPRESSION;`.
+    fn definition(&mut self) -> Checked<()> {
+        self.advance();
+        let (name, at) = self.name("a constant's name")?;
+        self.sign("=")?;
+        let value = match self.constant() {
+            Ok(value) => value,
+            Err(complaint) => {
+                self.symbols.entry(name).or_insert(Symbol::Broken);
+                return Err(complaint);
+            }
+        };
+        self.define(&name, at, Symbol::Constant(value))?;
+        self.end()
+    }
+
+    /// `log TARGET all|{ CLASSES };`.
+    fn log(&mut self) -> Checked<()> {
+        self.advance();
+        let target = if self.eat_word("stderr") {
+            "stderr".to_owned()
+        } else if self.eat_word("syslog") {
+            if self.eat_word("name") {
+                format!("syslog name \"{}\"", self.text("syslog name")?)
+            } else {
+                "syslog".to_owned()
+            }
+        } else if let Lexeme::Text(file) = self.peek() {
+            let file = Arc::clone(file);
+            self.advance();
+            if matches!(self.peek(), Lexeme::Number(_)) {
+                return Err(Complaint::new(
+                    self.here(),
+                    "log files with a size limit are not supported",
+                ));
+            }
+            format!("\"{file}\"")
+        } else {
+            return Err(self.unexpected("'stderr', 'syslog' or a file name"));
+        };
+        let mut classes = Vec::new();
+        if !self.eat_word("all") {
+            self.sign("{")?;
+            loop {
+                let class = self.word().filter(|w| LOG_CLASSES.contains(&w.as_ref()));
+                let class = class.ok_or_else(|| self.unexpected("a class of log messages"))?;
+                self.advance();
+                classes.push(class.as_ref().to_owned());
+                if !self.eat_sign(",") {
+                    break;
+                }
+            }
+            self.sign("}")?;
+        }
+        self.config.log.push(LogTarget { target, classes });
+        self.end()
+    }
+
+    /// `timeformat CLASS FORMAT;`.
+    fn time_format(&mut self) -> Checked<()> {
+        self.advance();
+        let classes = ["route", "protocol", "base", "log"];
+        let class = self.word().filter(|w| classes.contains(&w.as_ref()));
+        let class = class.ok_or_else(|| self.unexpected("'route', 'protocol', 'base' or 'log'"))?;
+        self.advance();
+        let format = if self.eat_word("iso") {
+            let long = self.eat_word("long");
+            if !long {
+                self.keyword("short")?;
+            }
+            let digits = match (self.eat_word("ms"), self.eat_word("us")) {
+                (true, _) => 3,
+                (_, true) => 6,
+                _ => 0,
+            };
+            TimeFormat::Iso { long, digits }
+        } else {
+            let format = self.text("timeformat")?.as_ref().to_owned();
+            let older = if self.is_sign(";") {
+                None
+            } else {
+                let limit = self.seconds("timeformat", 0..=u32::MAX)?;
+                Some((limit, self.text("timeformat")?.as_ref().to_owned()))
+            };
+            TimeFormat::Custom { format, older }
+        };
+        let formats = &mut self.config.time_formats;
+        let place = match class.as_ref() {
+            "route" => &mut formats.route,
+            "protocol" => &mut formats.protocol,
+            "base" => &mut formats.base,
+            _ => &mut formats.log,
+        };
+        *place = Some(format);
+        self.end()
+    }
+
+    fn watchdog(&mut self) -> Checked<()> {
+        self.advance();
+        if self.eat_word("warning") {
+            let time: Duration = self.interval("watchdog warning")?;
+            self.config.watchdog_warning = Some(time);
+            self.end()
+        } else if self.eat_word("timeout") {
+            let time: Duration = self.interval("watchdog timeout")?;
+            self.config.watchdog_timeout = Some(time);
+            self.end()
+        } else {
+            Err(self.unexpected("'warning' or 'timeout'"))
+        }
+    }
+
+    /// `ipv4 table NAME [sorted];`, with BIRD's block of options refused but for `sorted`.
+    fn table(&mut self) -> Checked<()> {
+        let family = if self.eat_word("ipv4") {
+            ChannelFamily::Ipv4
+        } else {
+            ChannelFamily::Ipv6
+        };
+        if family == ChannelFamily::Ipv6 {
+            self.keyword("ipv6")?;
+        }
+        self.keyword("table")?;
+        let (name, at) = self.name("a table's name")?;
+        let mut sorted = self.eat_word("sorted");
+        if self.eat_sign("{") {
+            while !self.eat_sign("}") {
+                if !self.eat_word("sorted") {
+                    return Err(self.unexpected("'sorted' or '}'"));
+                }
+                sorted = self.switch("sorted")?;
+                self.end()?;
+            }
+        } else {
+            self.end()?;
+        }
+        self.define(&name, at, Symbol::Table(family))?;
+        self.config.tables.push(Table { name, family, sorted });
+        Ok(())
+    }
+
+    /// The name of a table of a family.
+    pub(super) fn table_name(&mut self) -> Checked<(Arc<str>, ChannelFamily)> {
+        let at = self.here();
+        let name = match self.peek() {
+            Lexeme::Word(name) | Lexeme::Quoted(name) => Arc::clone(name),
+            _ => return Err(self.unexpected("a table's name")),
+        };
+        let found = match self.symbols.get(&name) {
+            Some(Symbol::Table(family)) => Ok((Arc::clone(&name), *family)),
+            Some(symbol) => Err(Complaint::new(
+                at,
+                format!("a table expected, but '{name}' is {}", symbol.as_str()),
+            )),
+            None => Err(Complaint::new(at, format!("unknown table '{name}'"))),
+        };
+        self.advance();
+        found
+    }
+
+    /// `filter NAME`, `filter { .. }`, `where CONDITION`, `all` or `none`.
+    pub(super) fn policy(&mut self) -> Checked<super::super::Policy> {
+        use super::super::Policy;
+        if self.eat_word("all") {
+            return Ok(Policy::All);
+        }
+        if self.eat_word("none") {
+            return Ok(Policy::None);
+        }
+        if self.eat_word("where") {
+            return self.where_filter().map(Policy::Filter);
+        }
+        if !self.eat_word("filter") {
+            return Err(self.unexpected("'all', 'none', 'filter' or 'where'"));
+        }
+        let at = self.here();
+        let name = match self.peek() {
+            // A filter without a name may begin with variables: `filter int i; { .. }`.
+            Lexeme::Word(name) if super::super::is_keyword(name) => None,
+            Lexeme::Word(name) | Lexeme::Quoted(name) => Some(Arc::clone(name)),
+            _ => None,
+        };
+        let Some(name) = name else {
+            return self.filter_body(None).map(Policy::Filter);
+        };
+        self.advance();
+        match self.symbols.get(&name) {
+            Some(Symbol::Filter(filter)) => Ok(Policy::Filter(Arc::clone(filter))),
+            // What is wrong with it has been said.
+            Some(Symbol::Broken) => Ok(Policy::None),
+            Some(symbol) => Err(Complaint::new(
+                at,
+                format!("a filter expected, but '{name}' is {}", symbol.as_str()),
+            )),
+            None => {
+                let filters = self.symbols.iter().filter(|(_, s)| matches!(s, Symbol::Filter(_)));
+                let similar = closest(&name, filters.map(|(name, _)| name.as_ref()));
+                let complaint = Complaint::new(at, format!("unknown filter '{name}'"));
+                match similar {
+                    Some(similar) => Err(complaint.with_hint(format!("did you mean '{similar}'?"))),
+                    None => Err(complaint.with_hint("a filter must be declared before it is used")),
+                }
+            }
+        }
+    }
+
+    /// A text constant's value for names that may be text; used by interface patterns.
+    pub(super) fn text_next(&self) -> bool {
+        matches!(self.peek(), Lexeme::Text(_)) || matches!(self.known(), Some((_, Symbol::Constant(Value::String(_)))))
+    }
+}
+
+fn unknown_statement(word: &str, at: Position) -> Box<Complaint> {
+    let complaint = Complaint::new(at, format!("unknown statement '{word}'"));
+    match closest(word, STATEMENTS.into_iter()) {
+        Some(similar) => complaint.with_hint(format!("did you mean '{similar}'?")),
+        None => match word {
+            "debug" | "mrtdump" => complaint.with_hint("what is logged is set by --log-level"),
+            _ => complaint.with_hint(format!("expected one of: {}", STATEMENTS.join(", "))),
+        },
+    }
+}

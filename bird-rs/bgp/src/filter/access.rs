@@ -1,0 +1,295 @@
+//! A route's attributes as values of the language: reading, assigning, removing.
+//!
+//! Assigning an equal value changes nothing, so that borrowed path attributes stay borrowed.
+
+use std::borrow::Cow;
+use std::net::{IpAddr, Ipv6Addr};
+
+use tortie_net::{Asn, Community, ExtCommunity, LargeCommunity, RouterId};
+
+use super::ast::EditOp;
+use super::attribute::Attribute;
+use super::operation::{self as op, Operand, mistyped};
+use super::route::{Problem, RouteContext, RouteDestination, RouteSource};
+use super::value::{EnumType, Value};
+use crate::attr::{AsPath, Attributes, NextHop, Origin, Set};
+
+impl RouteSource {
+    fn code(self) -> u8 {
+        match self {
+            RouteSource::Static => 1,
+            RouteSource::Inherit => 2,
+            RouteSource::Device => 3,
+            RouteSource::Bgp => 11,
+        }
+    }
+}
+
+impl RouteDestination {
+    fn code(self) -> u8 {
+        match self {
+            RouteDestination::Unicast => 1,
+            RouteDestination::Blackhole => 2,
+            RouteDestination::Unreachable => 3,
+            RouteDestination::Prohibit => 4,
+        }
+    }
+}
+
+fn or_void<T>(value: Option<T>, make: impl FnOnce(T) -> Value) -> Value {
+    value.map_or(Value::Void, make)
+}
+
+/// BIRD shows an address that is not there as the unspecified one.
+fn address(addr: Option<IpAddr>) -> Value {
+    Value::Ip(addr.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)))
+}
+
+/// `to` takes a new value, but is not touched when it has it already.
+fn change<T: PartialEq>(
+    attributes: &mut Cow<'_, Attributes>,
+    field: impl Fn(&Attributes) -> &T,
+    place: impl Fn(&mut Attributes) -> &mut T,
+    value: T,
+) {
+    if *field(attributes) != value {
+        *place(attributes.to_mut()) = value;
+    }
+}
+
+macro_rules! assign {
+    ($route:expr, $field:ident, $value:expr) => {
+        change(&mut $route.attributes, |a| &a.$field, |a| &mut a.$field, $value)
+    };
+}
+
+/// Changes a set of communities in place, copying the attributes only when it changes.
+fn edit_set<'v, T: Ord + Copy>(
+    attributes: &mut Cow<'_, Attributes>,
+    field: fn(&Attributes) -> &Set<T>,
+    place: fn(&mut Attributes) -> &mut Set<T>,
+    edit: EditOp,
+    operand: &Operand<'v, T>,
+) {
+    match edit {
+        EditOp::Add => {
+            for item in operand.members() {
+                if !field(attributes).contains(*item) {
+                    place(attributes.to_mut()).insert(*item);
+                }
+            }
+        }
+        EditOp::Delete => {
+            if field(attributes).iter().any(|item| operand.holds(*item)) {
+                place(attributes.to_mut()).retain(|item| !operand.holds(*item));
+            }
+        }
+        EditOp::Filter => {
+            if !field(attributes).iter().all(|item| operand.holds(*item)) {
+                place(attributes.to_mut()).retain(|item| operand.holds(*item));
+            }
+        }
+        EditOp::Prepend => {}
+    }
+}
+
+impl RouteContext<'_> {
+    /// The value of an attribute; [`Value::Void`] when the route has none.
+    pub(crate) fn get(&self, attribute: Attribute) -> Value {
+        let a = &*self.attributes;
+        match attribute {
+            Attribute::Net => Value::Prefix(self.net),
+            Attribute::Proto => Value::String(self.proto.into()),
+            Attribute::Source => Value::Enum(EnumType::Source, self.source.code()),
+            Attribute::From => address(self.from),
+            Attribute::Gw => address(self.gw),
+            Attribute::Ifname => Value::String(self.ifname.as_deref().unwrap_or_default().into()),
+            Attribute::Dest => Value::Enum(EnumType::Destination, self.dest.code()),
+            Attribute::Preference => Value::Int(self.preference.into()),
+            Attribute::IgpMetric => or_void(self.igp_metric, Value::Int),
+            Attribute::KrtMetric => or_void(self.krt_metric, Value::Int),
+            Attribute::KrtSource => or_void(self.krt_source, Value::Int),
+            // A route that never met BGP has no origin; there is one once BGP or a filter gave it another than the default.
+            Attribute::Origin if self.source != RouteSource::Bgp && a.origin == Origin::default() => Value::Void,
+            Attribute::Origin => Value::Enum(EnumType::Origin, a.origin.code()),
+            Attribute::Path => Value::Path(a.as_path.clone()),
+            Attribute::NextHop => or_void(a.next_hop, |hop| Value::Ip(hop.addr())),
+            Attribute::Med => or_void(a.med, Value::Int),
+            Attribute::LocalPref => or_void(a.local_pref, Value::Int),
+            Attribute::Community => Value::Clist(a.communities.iter().map(|c| c.0).collect()),
+            Attribute::ExtCommunity => Value::Eclist(a.ext_communities.to_vec()),
+            Attribute::LargeCommunity => Value::Lclist(a.large_communities.to_vec()),
+            Attribute::OriginatorId => or_void(a.originator_id, |id| Value::Quad(id.0)),
+            Attribute::ClusterList => Value::Clusters(a.cluster_list.iter().map(|id| id.0).collect()),
+            Attribute::OnlyToCustomer => or_void(a.only_to_customer, |asn| Value::Int(asn.0)),
+        }
+    }
+
+    /// Assigns an attribute. The parser has refused those that are read only.
+    pub(crate) fn set(&mut self, attribute: Attribute, value: Value) -> Result<(), Problem> {
+        match (attribute, value) {
+            (Attribute::From, Value::Ip(ip)) => self.from = Some(ip),
+            (Attribute::Gw, Value::Ip(ip)) => {
+                self.gw = Some(ip);
+                self.dest = RouteDestination::Unicast;
+            }
+            (Attribute::Ifname, Value::String(name)) => {
+                self.ifname = Some(Cow::Owned(name.as_ref().to_owned()));
+                self.gw = None;
+                self.dest = RouteDestination::Unicast;
+            }
+            (Attribute::Dest, Value::Enum(EnumType::Destination, code)) => {
+                self.dest = match code {
+                    2 => RouteDestination::Blackhole,
+                    3 => RouteDestination::Unreachable,
+                    _ => RouteDestination::Prohibit,
+                };
+                (self.gw, self.ifname) = (None, None);
+            }
+            (Attribute::Preference, Value::Int(i)) => {
+                self.preference = u16::try_from(i).map_err(|_| Problem::Range {
+                    what: "preference",
+                    value: i.to_string(),
+                })?;
+            }
+            (Attribute::IgpMetric, Value::Int(i)) => self.igp_metric = Some(i),
+            (Attribute::KrtMetric, Value::Int(i)) => self.krt_metric = Some(i),
+            (Attribute::KrtSource, Value::Int(i)) => self.krt_source = Some(i),
+            (attribute, value) => return self.set_path_attribute(attribute, value),
+        }
+        Ok(())
+    }
+
+    fn set_path_attribute(&mut self, attribute: Attribute, value: Value) -> Result<(), Problem> {
+        match (attribute, value) {
+            (Attribute::Origin, Value::Enum(EnumType::Origin, code)) => {
+                assign!(self, origin, Origin::from_code(code).unwrap_or_default());
+            }
+            (Attribute::Path, Value::Path(path)) => assign!(self, as_path, path),
+            (Attribute::NextHop, Value::Ip(ip)) => assign!(self, next_hop, Some(NextHop::from(ip))),
+            (Attribute::Med, Value::Int(i)) => assign!(self, med, Some(i)),
+            (Attribute::LocalPref, Value::Int(i)) => assign!(self, local_pref, Some(i)),
+            (Attribute::Community, Value::Clist(list) | Value::Clusters(list)) => {
+                assign!(self, communities, list.into_iter().map(Community).collect());
+            }
+            (Attribute::ExtCommunity, Value::Eclist(list)) => {
+                assign!(self, ext_communities, list.into_iter().collect())
+            }
+            (Attribute::LargeCommunity, Value::Lclist(list)) => {
+                assign!(self, large_communities, list.into_iter().collect());
+            }
+            (Attribute::OriginatorId, Value::Quad(id)) => assign!(self, originator_id, Some(RouterId(id))),
+            (Attribute::OriginatorId, Value::Ip(IpAddr::V4(id))) => {
+                assign!(self, originator_id, Some(RouterId::from(id)))
+            }
+            (Attribute::ClusterList, Value::Clist(list) | Value::Clusters(list)) => {
+                assign!(self, cluster_list, list.into_iter().map(RouterId).collect());
+            }
+            (Attribute::OnlyToCustomer, Value::Int(asn)) => assign!(self, only_to_customer, Some(Asn(asn))),
+            (attribute, value) => return Err(mistyped(attribute.as_str(), "its own type", &value)),
+        }
+        Ok(())
+    }
+
+    /// `ATTRIBUTE = edit(ATTRIBUTE, what)`, in place.
+    pub(crate) fn edit(&mut self, attribute: Attribute, edit: EditOp, what: &Value) -> Result<(), Problem> {
+        let attributes = &mut self.attributes;
+        match attribute {
+            Attribute::Community if edit != EditOp::Prepend => match op::clist_operand(what) {
+                Some(Operand::One(one)) => {
+                    let one = Operand::One(Community(one));
+                    edit_set(attributes, |a| &a.communities, |a| &mut a.communities, edit, &one);
+                    Ok(())
+                }
+                _ => self.edit_copy(attribute, edit, what),
+            },
+            Attribute::ExtCommunity if edit != EditOp::Prepend => match op::eclist_operand(what) {
+                Some(operand) => {
+                    edit_set(
+                        attributes,
+                        |a| &a.ext_communities,
+                        |a| &mut a.ext_communities,
+                        edit,
+                        &operand,
+                    );
+                    Ok(())
+                }
+                None => self.edit_copy(attribute, edit, what),
+            },
+            Attribute::LargeCommunity if edit != EditOp::Prepend => match op::lclist_operand(what) {
+                Some(operand) => {
+                    edit_set(
+                        attributes,
+                        |a| &a.large_communities,
+                        |a| &mut a.large_communities,
+                        edit,
+                        &operand,
+                    );
+                    Ok(())
+                }
+                None => self.edit_copy(attribute, edit, what),
+            },
+            _ => self.edit_copy(attribute, edit, what),
+        }
+    }
+
+    fn edit_copy(&mut self, attribute: Attribute, edit: EditOp, what: &Value) -> Result<(), Problem> {
+        let value = op::edit(edit, self.get(attribute), what)?;
+        self.set(attribute, value)
+    }
+
+    /// Removes an attribute.
+    pub(crate) fn unset(&mut self, attribute: Attribute) {
+        match attribute {
+            Attribute::IgpMetric => self.igp_metric = None,
+            Attribute::KrtMetric => self.krt_metric = None,
+            Attribute::KrtSource => self.krt_source = None,
+            Attribute::Origin => assign!(self, origin, Origin::default()),
+            Attribute::Path => assign!(self, as_path, AsPath::empty()),
+            Attribute::NextHop => assign!(self, next_hop, None),
+            Attribute::Med => assign!(self, med, None),
+            Attribute::LocalPref => assign!(self, local_pref, None),
+            Attribute::Community => assign!(self, communities, Set::default()),
+            Attribute::ExtCommunity => assign!(self, ext_communities, Set::<ExtCommunity>::default()),
+            Attribute::LargeCommunity => assign!(self, large_communities, Set::<LargeCommunity>::default()),
+            Attribute::OriginatorId => assign!(self, originator_id, None),
+            Attribute::ClusterList => assign!(self, cluster_list, Box::default()),
+            Attribute::OnlyToCustomer => assign!(self, only_to_customer, None),
+            Attribute::Net
+            | Attribute::Proto
+            | Attribute::Source
+            | Attribute::From
+            | Attribute::Gw
+            | Attribute::Ifname
+            | Attribute::Dest
+            | Attribute::Preference => {}
+        }
+    }
+
+    /// `ATTRIBUTE ~ CONSTANT` where the attribute is a list or path; none for other matches.
+    pub(crate) fn attribute_matches(&self, attribute: Attribute, what: &Value) -> Option<bool> {
+        let a = &*self.attributes;
+        Some(match (attribute, what) {
+            (Attribute::Net, Value::PrefixSet(set)) => set.contains(self.net),
+            (Attribute::Path, Value::Mask(mask)) => mask.matches(&a.as_path),
+            (Attribute::Path, Value::Set(set)) => op::path_meets(&a.as_path, set),
+            (Attribute::Community, Value::Set(set)) => a.communities.iter().any(|c| op::in_set(set, c.0)),
+            (Attribute::ExtCommunity, Value::Set(set)) => a.ext_communities.iter().any(|c| set.has_ec(*c)),
+            (Attribute::LargeCommunity, Value::Set(set)) => a.large_communities.iter().any(|c| set.has_lc(*c)),
+            _ => return None,
+        })
+    }
+
+    /// `CONSTANT ~ ATTRIBUTE` where the attribute is a list or path; none for other matches.
+    pub(crate) fn attribute_has(&self, attribute: Attribute, what: &Value) -> Option<bool> {
+        let a = &*self.attributes;
+        Some(match (attribute, what) {
+            (Attribute::Path, Value::Int(asn)) => a.as_path.contains(Asn(*asn)),
+            (Attribute::Community, Value::Pair(c) | Value::Quad(c)) => a.communities.contains(Community(*c)),
+            (Attribute::Community, Value::Ip(IpAddr::V4(addr))) => a.communities.contains(Community(u32::from(*addr))),
+            (Attribute::ExtCommunity, Value::Ec(ec)) => a.ext_communities.contains(*ec),
+            (Attribute::LargeCommunity, Value::Lc(lc)) => a.large_communities.contains(*lc),
+            _ => return None,
+        })
+    }
+}

@@ -1,0 +1,389 @@
+//! Runs programs. A pure function of the program and the route.
+//!
+//! Every run is bounded in steps and in depth; a failure of any kind rejects the route and says where.
+
+use super::ast::{BinaryOp, Call, Callee, Expr, ExprKind, Filter, Function, Line, MaskPart, Statement, Statements};
+use super::attribute::Attribute;
+use super::mask::{MaskItem, PathMask};
+use super::operation as op;
+use super::route::{Problem, RouteContext, RunError, Verdict};
+use super::value::Value;
+
+/// A filter that takes more statements than this is stopped.
+const MAX_STEPS: u32 = 1_000_000;
+
+/// The sum of the depths of the functions that are active: a bound on our own stack.
+const MAX_ACTIVE_DEPTH: u32 = 1_200;
+
+/// Where control goes after a statement.
+enum Flow {
+    Next,
+    Return(Value),
+    End(bool),
+}
+
+type Run<T> = Result<T, Box<RunError>>;
+
+impl Filter {
+    /// Decides on a route, and changes it. A route that is rejected may have been changed too.
+    pub fn run(&self, route: &mut RouteContext<'_>) -> Verdict {
+        let mut machine = Machine::new(Some(route));
+        let result = machine.body(&self.body);
+        let messages = machine.finish();
+        match result {
+            Ok(flow) => Verdict {
+                accepted: matches!(flow, Flow::End(true)),
+                messages,
+                error: None,
+            },
+            Err(error) => Verdict {
+                accepted: false,
+                messages,
+                error: Some(*error),
+            },
+        }
+    }
+
+    /// Runs the filter over a route of our own for its assignments, as static routes have them; what it says of
+    /// accepting means nothing.
+    ///
+    /// # Errors
+    /// When a statement fails.
+    pub fn apply(&self, route: &mut RouteContext<'_>) -> Result<(), RunError> {
+        Machine::new(Some(route)).body(&self.body).map(|_| ()).map_err(|e| *e)
+    }
+}
+
+/// The value of an expression without a route: a constant of the configuration.
+pub(crate) fn evaluate(expr: &Expr) -> Result<Value, RunError> {
+    Machine::new(None).eval(expr).map_err(|e| *e)
+}
+
+struct Machine<'r, 'a> {
+    route: Option<&'r mut RouteContext<'a>>,
+    /// The variables of all active frames.
+    stack: Vec<Value>,
+    /// Where the current frame begins.
+    base: usize,
+    /// The function that runs now, if any.
+    function: Option<&'r Function>,
+    steps: u32,
+    depth: u32,
+    messages: Vec<String>,
+    /// What `printn` wrote since the last line ended.
+    partial: String,
+}
+
+impl<'r, 'a> Machine<'r, 'a> {
+    fn new(route: Option<&'r mut RouteContext<'a>>) -> Self {
+        Machine {
+            route,
+            stack: Vec::new(),
+            base: 0,
+            function: None,
+            steps: 0,
+            depth: 0,
+            messages: Vec::new(),
+            partial: String::new(),
+        }
+    }
+
+    fn finish(mut self) -> Vec<String> {
+        if !self.partial.is_empty() {
+            self.messages.push(std::mem::take(&mut self.partial));
+        }
+        self.messages
+    }
+
+    // === Statements ===
+
+    fn body<'p: 'r>(&mut self, body: &'p Statements) -> Run<Flow> {
+        self.stack.resize(self.base + usize::from(body.slots), Value::Void);
+        self.list(&body.list)
+    }
+
+    fn list<'p: 'r>(&mut self, list: &'p [Statement]) -> Run<Flow> {
+        for statement in list {
+            match self.statement(statement)? {
+                Flow::Next => {}
+                end => return Ok(end),
+            }
+        }
+        Ok(Flow::Next)
+    }
+
+    fn statement<'p: 'r>(&mut self, statement: &'p Statement) -> Run<Flow> {
+        self.steps += 1;
+        match statement {
+            Statement::Declare(variable, init) => {
+                let value = match init {
+                    Some(init) => self.eval(init)?,
+                    None => Value::initial(variable.ty),
+                };
+                self.store(variable.slot, op::convert(variable.ty, value));
+            }
+            Statement::Assign(variable, value) => {
+                let value = self.eval(value)?;
+                self.store(variable.slot, op::convert(variable.ty, value));
+            }
+            Statement::Set(attribute, value) => self.set(*attribute, value)?,
+            Statement::Unset(attribute) => {
+                if let Some(route) = self.route.as_deref_mut() {
+                    route.unset(*attribute);
+                }
+            }
+            Statement::If(condition, then, otherwise) => {
+                return match (self.test(condition)?, otherwise) {
+                    (true, _) => self.statement(then),
+                    (false, Some(otherwise)) => self.statement(otherwise),
+                    (false, None) => Ok(Flow::Next),
+                };
+            }
+            Statement::Case(case) => {
+                let subject = self.eval(&case.subject)?;
+                let arm = case.arms.iter().find(|(labels, _)| labels.contains(&subject));
+                let chosen = arm.map(|(_, list)| list).or(case.otherwise.as_ref());
+                return chosen.map_or(Ok(Flow::Next), |list| self.list(list));
+            }
+            Statement::For(variable, list, body) => return self.each(variable.slot, list, body),
+            Statement::Block(list) => return self.list(list),
+            Statement::Return(value) => return self.eval(value).map(Flow::Return),
+            Statement::End(accept, print) => {
+                if !print.is_empty() {
+                    self.print(print, true)?;
+                }
+                return Ok(Flow::End(*accept));
+            }
+            Statement::Print(line, print) => self.print(print, *line)?,
+            Statement::Call(call) => match self.call(call)? {
+                Flow::End(accept) => return Ok(Flow::End(accept)),
+                Flow::Next | Flow::Return(_) => {}
+            },
+        }
+        Ok(Flow::Next)
+    }
+
+    fn each<'p: 'r>(&mut self, slot: u16, list: &'p Expr, body: &'p Statement) -> Run<Flow> {
+        let items = op::items(self.eval(list)?).map_err(|p| fail(list.line, p))?;
+        for item in items {
+            if self.steps > MAX_STEPS {
+                return Err(fail(list.line, Problem::TooLong(MAX_STEPS)));
+            }
+            self.store(slot, item);
+            match self.statement(body)? {
+                Flow::Next => {}
+                end => return Ok(end),
+            }
+        }
+        Ok(Flow::Next)
+    }
+
+    fn print<'p: 'r>(&mut self, print: &'p [Expr], ends_line: bool) -> Run<()> {
+        use std::fmt::Write as _;
+        for expr in print {
+            let value = self.eval(expr)?;
+            let _ = write!(self.partial, "{value}"); // Writing to a String cannot fail.
+        }
+        if ends_line {
+            self.messages.push(std::mem::take(&mut self.partial));
+        }
+        Ok(())
+    }
+
+    fn set<'p: 'r>(&mut self, attribute: Attribute, value: &'p Expr) -> Run<()> {
+        let line = value.line;
+        if let ExprKind::Edit(edit, list, what) = &value.kind
+            && list.kind == ExprKind::Attribute(attribute)
+        {
+            let what = self.eval(what)?;
+            let route = self.route.as_deref_mut();
+            let route = route.ok_or_else(|| fail(line, Problem::NoRoute(attribute.as_str())))?;
+            return route.edit(attribute, *edit, &what).map_err(|p| fail(line, p));
+        }
+        let value = self.eval(value)?;
+        let route = self.route.as_deref_mut();
+        let route = route.ok_or_else(|| fail(line, Problem::NoRoute(attribute.as_str())))?;
+        route.set(attribute, value).map_err(|p| fail(line, p))
+    }
+
+    // === Variables and calls ===
+
+    fn store(&mut self, slot: u16, value: Value) {
+        if let Some(place) = self.stack.get_mut(self.base + usize::from(slot)) {
+            *place = value;
+        }
+    }
+
+    fn load(&self, slot: u16) -> &Value {
+        self.stack.get(self.base + usize::from(slot)).unwrap_or(&Value::Void)
+    }
+
+    /// Calls a function: `Return` with its result, `Next` without, `End` when it decided.
+    fn call<'p: 'r>(&mut self, call: &'p Call) -> Run<Flow> {
+        let function: &'r Function = match &call.callee {
+            Callee::Function(f) => f,
+            Callee::Itself(_) => match self.function {
+                Some(f) => f,
+                None => return Ok(Flow::Next),
+            },
+        };
+        let depth = self.depth + u32::from(function.body.depth) + 1;
+        self.steps += 1;
+        if depth > MAX_ACTIVE_DEPTH {
+            return Err(fail(call.line, Problem::TooDeep));
+        }
+        if self.steps > MAX_STEPS {
+            return Err(fail(call.line, Problem::TooLong(MAX_STEPS)));
+        }
+        let mut arguments = Vec::with_capacity(call.arguments.len());
+        for (argument, (_, ty)) in call.arguments.iter().zip(&function.parameters) {
+            arguments.push(op::convert(*ty, self.eval(argument)?));
+        }
+        let caller = (self.base, self.function, self.depth, self.stack.len());
+        self.base = self.stack.len();
+        self.stack.extend(arguments);
+        self.function = Some(function);
+        self.depth = depth;
+        let result = self.body(&function.body);
+        self.stack.truncate(caller.3);
+        (self.base, self.function, self.depth) = (caller.0, caller.1, caller.2);
+        result
+    }
+
+    // === Expressions ===
+
+    /// The value of a condition.
+    fn test<'p: 'r>(&mut self, expr: &'p Expr) -> Run<bool> {
+        match &expr.kind {
+            ExprKind::Not(operand) => self.test(operand).map(|b| !b),
+            ExprKind::Binary(BinaryOp::And, left, right) => Ok(self.test(left)? && self.test(right)?),
+            ExprKind::Binary(BinaryOp::Or, left, right) => Ok(self.test(left)? || self.test(right)?),
+            ExprKind::Binary(BinaryOp::Match, left, right) => self.matches(left, right, expr.line),
+            ExprKind::Binary(BinaryOp::NotMatch, left, right) => self.matches(left, right, expr.line).map(|b| !b),
+            _ => {
+                let value = self.eval(expr)?;
+                op::boolean(&value).map_err(|p| fail(expr.line, undefined(expr, p)))
+            }
+        }
+    }
+
+    /// `left ~ right`, without copying the lists of the route.
+    fn matches<'p: 'r>(&mut self, left: &'p Expr, right: &'p Expr, line: Line) -> Run<bool> {
+        if let (Some(route), ExprKind::Attribute(attribute), ExprKind::Constant(what)) =
+            (self.route.as_deref(), &left.kind, &right.kind)
+            && let Some(answer) = route.attribute_matches(*attribute, what)
+        {
+            return Ok(answer);
+        }
+        if let (Some(route), ExprKind::Constant(what), ExprKind::Attribute(attribute)) =
+            (self.route.as_deref(), &left.kind, &right.kind)
+            && let Some(answer) = route.attribute_has(*attribute, what)
+        {
+            return Ok(answer);
+        }
+        let (l, r) = (self.eval(left)?, self.eval(right)?);
+        op::matches(&l, &r).map_err(|p| fail(line, undefined(left, p)))
+    }
+
+    fn eval<'p: 'r>(&mut self, expr: &'p Expr) -> Run<Value> {
+        let line = expr.line;
+        match &expr.kind {
+            ExprKind::Constant(value) => Ok(value.clone()),
+            ExprKind::Variable(variable) => Ok(self.load(variable.slot).clone()),
+            ExprKind::Attribute(attribute) => match self.route.as_deref() {
+                Some(route) => Ok(route.get(*attribute)),
+                None => Err(fail(line, Problem::NoRoute(attribute.as_str()))),
+            },
+            ExprKind::Not(_) => self.test(expr).map(Value::Bool),
+            ExprKind::Binary(operator, left, right) => self.binary(*operator, left, right, expr),
+            ExprKind::Pair(a, b) => {
+                let (a, b) = (self.int(a)?, self.int(b)?);
+                op::pair(a, b).map_err(|p| fail(line, p))
+            }
+            ExprKind::Ec(kind, key, value) => {
+                let (key, value) = (self.eval(key)?, self.int(value)?);
+                op::ec(*kind, &key, value).map_err(|p| fail(line, p))
+            }
+            ExprKind::Lc(parts) => {
+                let [a, b, c] = parts.as_ref();
+                let lc = tortie_net::LargeCommunity(self.int(a)?, self.int(b)?, self.int(c)?);
+                Ok(Value::Lc(lc))
+            }
+            ExprKind::Mask(parts) => self.mask(parts),
+            ExprKind::Member(member, object) => {
+                let value = self.eval(object)?;
+                op::member(*member, &value).map_err(|p| fail(line, undefined(object, p)))
+            }
+            ExprKind::AddressMask(address, length) => {
+                let (address, length) = (self.eval(address)?, self.int(length)?);
+                op::address_mask(&address, length).map_err(|p| fail(line, p))
+            }
+            ExprKind::Edit(edit, list, what) => {
+                let (value, what) = (self.eval(list)?, self.eval(what)?);
+                op::edit(*edit, value, &what).map_err(|p| fail(line, undefined(list, p)))
+            }
+            ExprKind::Defined(operand) => Ok(Value::Bool(op::defined(&self.eval(operand)?))),
+            ExprKind::Format(operand) => Ok(Value::String(self.eval(operand)?.to_string().into())),
+            ExprKind::Call(call) => match self.call(call)? {
+                Flow::Return(value) => Ok(value),
+                Flow::Next => Ok(Value::Void),
+                // A function that decides ends the filter, but this is the middle of an expression: BIRD fails too.
+                Flow::End(_) => Err(fail(line, Problem::Decided)),
+            },
+        }
+    }
+
+    fn binary<'p: 'r>(&mut self, operator: BinaryOp, left: &'p Expr, right: &'p Expr, whole: &'p Expr) -> Run<Value> {
+        match operator {
+            BinaryOp::And | BinaryOp::Or | BinaryOp::Match | BinaryOp::NotMatch => self.test(whole).map(Value::Bool),
+            BinaryOp::Add | BinaryOp::Subtract | BinaryOp::Multiply | BinaryOp::Divide => {
+                let (l, r) = (self.int(left)?, self.int(right)?);
+                op::arithmetic(operator, l, r).map_err(|p| fail(whole.line, p))
+            }
+            BinaryOp::Equal | BinaryOp::NotEqual => {
+                let (l, r) = (self.eval(left)?, self.eval(right)?);
+                Ok(Value::Bool(op::same(&l, &r) == (operator == BinaryOp::Equal)))
+            }
+            BinaryOp::Less | BinaryOp::LessEqual | BinaryOp::Greater | BinaryOp::GreaterEqual => {
+                let (l, r) = (self.eval(left)?, self.eval(right)?);
+                let answer = op::ordered(operator, &l, &r);
+                answer.map(Value::Bool).map_err(|p| fail(whole.line, p))
+            }
+        }
+    }
+
+    fn int<'p: 'r>(&mut self, expr: &'p Expr) -> Run<u32> {
+        match self.eval(expr)? {
+            Value::Int(i) => Ok(i),
+            other => {
+                let problem = op::mistyped("a number", "int", &other);
+                Err(fail(expr.line, undefined(expr, problem)))
+            }
+        }
+    }
+
+    fn mask<'p: 'r>(&mut self, parts: &'p [MaskPart]) -> Run<Value> {
+        let mut items = Vec::with_capacity(parts.len());
+        for part in parts {
+            items.push(match part {
+                MaskPart::Item(item) => item.clone(),
+                MaskPart::Expr(expr) => MaskItem::Asn(self.int(expr)?),
+            });
+        }
+        Ok(Value::Mask(PathMask { items }.into()))
+    }
+}
+
+fn fail(line: Line, problem: Problem) -> Box<RunError> {
+    Box::new(RunError { line: line.0, problem })
+}
+
+/// A void where a value is needed is best explained by the attribute that is not there.
+fn undefined(expr: &Expr, problem: Problem) -> Problem {
+    match (&expr.kind, &problem) {
+        (ExprKind::Attribute(attribute), Problem::Type { got, .. }) if got == "(void)" => {
+            Problem::Undefined(attribute.as_str())
+        }
+        _ => problem,
+    }
+}
