@@ -1,1 +1,273 @@
-//! Address management of this node.
+//! This node's address management: `tortie-ipam`'s plans, driven through typha.
+//!
+//! | task | number | in | out |
+//! |---|---|---|---|
+//! | `lane` | 1 | [`Job`]s (bounded queue) | one answer each |
+//!
+//! One plan runs at a time, so the node never competes with itself; requests that wait and draw from the same pools are
+//! put into one plan and share the write of their block. A plan that fails, or is dropped with felix, leaves nothing that
+//! releasing its handles does not find.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot};
+use tortie_ipam::{
+    Assigned, IpFamily, IpamError, Plan, Pool, PoolError, PoolQuery, Setting, Want, addresses_of_handle, assign_ip,
+    auto_assign, choose, is_enabled, release_handle,
+};
+use tortie_model::resource::AllowedUse;
+use tortie_net::NodeName;
+use tortie_typha_client::Store;
+
+use crate::state::{State, StateHandle};
+
+mod drive;
+
+/// Requests that may wait; more are told to come again.
+const QUEUE: usize = 1024;
+/// Requests put into one plan: a block's worth.
+const BATCH: usize = 64;
+/// How long one plan may take. Every write of it has its own, shorter limit.
+const PLAN_WITHIN: Duration = Duration::from_secs(30);
+
+/// Why IPAM did not do it.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Failure {
+    /// The store did not answer, or felix is stopping or busy: the same may succeed later.
+    #[error("{0}")]
+    TryLater(String),
+    /// No address, and trying again without a change elsewhere does not help.
+    #[error("{0}")]
+    NoAddress(String),
+    /// The request, or what is stored, is at odds with itself.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl From<IpamError> for Failure {
+    fn from(e: IpamError) -> Self {
+        let said = e.to_string();
+        match e {
+            IpamError::Store(failure) if !failure.retryable => Failure::Refused(said),
+            IpamError::Store(_) | IpamError::Contended { .. } => Failure::TryLater(said),
+            IpamError::Full(_) | IpamError::NotInPool(_) | IpamError::Taken { .. } | IpamError::NotOurs { .. } => {
+                Failure::NoAddress(said)
+            }
+            IpamError::NotIts { .. } => Failure::Refused(said),
+        }
+    }
+}
+
+impl From<PoolError> for Failure {
+    fn from(e: PoolError) -> Self {
+        Failure::NoAddress(e.to_string())
+    }
+}
+
+/// What an address is wanted for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The family.
+    pub family: IpFamily,
+    /// Names or CIDRs of pools; empty: by selector.
+    pub pools: Vec<String>,
+    /// Whose it will be.
+    pub want: Want,
+}
+
+type Answer<T> = oneshot::Sender<Result<T, Failure>>;
+
+enum Job {
+    Assign(Vec<Pool>, Want, Answer<IpAddr>),
+    AssignIp(IpAddr, Want, Answer<()>),
+    Release(String, Answer<Vec<IpAddr>>),
+    Addresses(String, Answer<Vec<IpAddr>>),
+}
+
+/// A handle on this node's address management. Cheap to clone; the task ends with the last one.
+#[derive(Debug, Clone)]
+pub struct Ipam {
+    node: NodeName,
+    state: StateHandle,
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Ipam {
+    /// Starts the task. Must be called inside a tokio runtime.
+    pub fn start(node: NodeName, store: Store, state: StateHandle) -> Self {
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let lane = Lane {
+            node: node.clone(),
+            store,
+            state: state.clone(),
+        };
+        tokio::spawn(lane.run(queue));
+        Ipam { node, state, jobs }
+    }
+
+    /// One address.
+    ///
+    /// # Errors
+    /// [`Failure`]. After [`Failure::TryLater`] the address may have been given: release the handle.
+    pub async fn assign(&self, request: Request) -> Result<IpAddr, Failure> {
+        let state = self.state.current();
+        let pools = self.pools(&state, &request)?;
+        self.ask(|answer| Job::Assign(pools, request.want, answer)).await
+    }
+
+    /// This very address.
+    ///
+    /// # Errors
+    /// As [`Ipam::assign`].
+    pub async fn assign_ip(&self, ip: IpAddr, want: Want) -> Result<(), Failure> {
+        self.ask(|answer| Job::AssignIp(ip, want, answer)).await
+    }
+
+    /// Releases every address of a handle, and gives them. Nothing there is success.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn release(&self, handle: &str) -> Result<Vec<IpAddr>, Failure> {
+        self.ask(|answer| Job::Release(handle.to_owned(), answer)).await
+    }
+
+    /// The addresses of a handle.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn addresses(&self, handle: &str) -> Result<Vec<IpAddr>, Failure> {
+        self.ask(|answer| Job::Addresses(handle.to_owned(), answer)).await
+    }
+
+    /// Which pools an address of this family would come from.
+    ///
+    /// # Errors
+    /// [`Failure::NoAddress`] when there is none.
+    pub fn pools(&self, state: &State, request: &Request) -> Result<Vec<Pool>, Failure> {
+        let node = state.node.as_ref().ok_or_else(|| {
+            Failure::NoAddress(format!(
+                "Node({}) does not exist in the datastore: create it first",
+                self.node
+            ))
+        })?;
+        let query = PoolQuery {
+            node: &self.node,
+            family: request.family,
+            named: &request.pools,
+            node_labels: &node.value.metadata.labels,
+            namespace_labels: &BTreeMap::new(),
+            usage: AllowedUse::Workload,
+        };
+        Ok(choose(state.pools.values().map(|p| &*p.value), &query)?)
+    }
+
+    async fn ask<T>(&self, job: impl FnOnce(Answer<T>) -> Job) -> Result<T, Failure> {
+        let stopping = || Failure::TryLater("felix is stopping".to_owned());
+        let (answer, done) = oneshot::channel();
+        self.jobs.send(job(answer)).await.map_err(|_| stopping())?;
+        done.await.unwrap_or_else(|_| Err(stopping()))
+    }
+}
+
+struct Lane {
+    node: NodeName,
+    store: Store,
+    state: StateHandle,
+}
+
+impl Lane {
+    async fn run(self, mut queue: mpsc::Receiver<Job>) {
+        let mut waiting = Vec::with_capacity(BATCH);
+        while queue.recv_many(&mut waiting, BATCH).await > 0 {
+            let mut batches: Vec<(Vec<Pool>, Vec<Want>, Vec<Answer<IpAddr>>)> = Vec::new();
+            // Releases go first: what they free may be what the others need.
+            for job in waiting.drain(..) {
+                match job {
+                    Job::Assign(pools, want, answer) => match batches.iter_mut().find(|b| b.0 == pools) {
+                        Some((_, wants, answers)) => {
+                            wants.push(want);
+                            answers.push(answer);
+                        }
+                        None => batches.push((pools, vec![want], vec![answer])),
+                    },
+                    Job::AssignIp(ip, want, answer) => {
+                        let plan = assign_ip(self.setting(), self.enabled_pools(), ip, want);
+                        let _ = answer.send(self.finish(plan).await);
+                    }
+                    Job::Release(handle, answer) => {
+                        let plan = release_handle(self.setting(), handle);
+                        let _ = answer.send(self.finish(plan).await);
+                    }
+                    Job::Addresses(handle, answer) => {
+                        let _ = answer.send(self.finish(addresses_of_handle(handle)).await);
+                    }
+                }
+            }
+            for (pools, wants, answers) in batches {
+                self.assign(pools, wants, answers).await;
+            }
+        }
+    }
+
+    async fn assign(&self, pools: Vec<Pool>, wants: Vec<Want>, answers: Vec<Answer<IpAddr>>) {
+        let assigned = self.finish(auto_assign(self.setting(), pools, wants)).await;
+        let results = match assigned {
+            Err(failure) => vec![Err(failure); answers.len()],
+            Ok(Assigned { addresses, shortage }) => {
+                let none = || Failure::NoAddress(shortage.as_ref().map_or_else(String::new, ToString::to_string));
+                let mut addresses = addresses.into_iter();
+                answers.iter().map(|_| addresses.next().ok_or_else(none)).collect()
+            }
+        };
+        for (answer, result) in answers.into_iter().zip(results) {
+            // Whoever asked may have gone; what it got is released by its handle.
+            let _ = answer.send(result);
+        }
+    }
+
+    async fn finish<T>(&self, plan: Plan<Result<T, IpamError>>) -> Result<T, Failure> {
+        match tokio::time::timeout(PLAN_WITHIN, drive::drive(&self.store, plan)).await {
+            Ok(result) => result.map_err(Failure::from),
+            Err(_) => Err(Failure::TryLater(format!(
+                "IPAM gave up after {} s",
+                PLAN_WITHIN.as_secs()
+            ))),
+        }
+    }
+
+    /// Every pool from which an address may be asked for by name.
+    fn enabled_pools(&self) -> Vec<Pool> {
+        let state = self.state.current();
+        let pools = state.pools.values().map(|p| &*p.value).filter(|p| is_enabled(p));
+        let pool = |p: &tortie_model::resource::IpPool| Pool {
+            name: p.metadata.name.clone(),
+            cidr: p.spec.cidr,
+            block_size: p.spec.block_size(),
+        };
+        pools
+            .filter(|p| p.spec.allows(AllowedUse::Workload))
+            .map(pool)
+            .collect()
+    }
+
+    fn setting(&self) -> Setting {
+        let state = self.state.current();
+        let networks = state
+            .reservations
+            .values()
+            .flat_map(|r| r.value.spec.reserved_cidrs.iter());
+        Setting {
+            node: self.node.clone(),
+            now: Timestamp::now(),
+            config: state
+                .ipam_config
+                .as_ref()
+                .map(|c| (*c.value).clone())
+                .unwrap_or_default(),
+            reservations: networks.map(|n| n.network()).collect(),
+        }
+    }
+}

@@ -20,22 +20,21 @@ fn contended(id: &str) -> IpamError {
 /// Counts one more address of a block.
 pub(crate) async fn increment(ops: &Ops, id: &str, cidr: Prefix) -> Result<(), IpamError> {
     let key = Key::Handle(id.to_owned());
+    // Nearly always it is the owner's first address: create without reading.
+    let first = Handle {
+        block: [(cidr, 1)].into(),
+        ..Handle::default()
+    };
+    let create = Change::Create(Document::Handle(first));
     for _ in 0..RETRIES {
-        let change = match ops.handle(id).await? {
-            None => {
-                let handle = Handle {
-                    block: [(cidr, 1)].into(),
-                    ..Handle::default()
-                };
-                Change::Create(Document::Handle(handle))
-            }
-            Some(stored) => {
-                let mut handle = stored.value;
-                let count = handle.block.entry(cidr).or_default();
-                *count = count.saturating_add(1);
-                Change::Update(Document::Handle(handle), stored.revision)
-            }
-        };
+        if ops.write(key.clone(), create.clone()).await?.is_some() {
+            return Ok(());
+        }
+        let Some(stored) = ops.handle(id).await? else { continue };
+        let mut handle = stored.value;
+        let count = handle.block.entry(cidr).or_default();
+        *count = count.saturating_add(1);
+        let change = Change::Update(Document::Handle(handle), stored.revision);
         if ops.write(key.clone(), change).await?.is_some() {
             return Ok(());
         }

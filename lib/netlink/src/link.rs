@@ -69,6 +69,8 @@ pub struct Link {
     pub kind: Option<String>,
     /// Its hardware address, if it is Ethernet's.
     pub mac: Option<MacAddr>,
+    /// The index of the interface it is attached to; of a veth: of the other end, in that end's namespace.
+    pub peer: Option<u32>,
     /// In octets.
     pub mtu: u32,
     /// Set up by the administrator?
@@ -218,6 +220,7 @@ fn new_link(message: RouteNetlinkMessage) -> Option<Link> {
         name: String::new(),
         kind: None,
         mac: None,
+        peer: None,
         mtu: 0,
         up: flags.contains(LinkFlags::Up),
         running: flags.contains(LinkFlags::Running),
@@ -227,6 +230,7 @@ fn new_link(message: RouteNetlinkMessage) -> Option<Link> {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            LinkAttribute::Link(peer) => link.peer = Some(peer),
             LinkAttribute::Address(octets) => link.mac = octets.try_into().ok().map(MacAddr),
             LinkAttribute::OperState(State::Down | State::LowerLayerDown) => link.running = false,
             LinkAttribute::LinkInfo(infos) => {

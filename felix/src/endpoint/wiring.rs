@@ -1,0 +1,250 @@
+//! An endpoint in the kernel: the veth pair and everything at both its ends but the node's routes.
+//!
+//! The order is Calico's. Everything here blocks and belongs on a blocking thread. What is there already and right is
+//! kept, so that a repeated request changes nothing for a running workload.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+
+use tortie_net::Prefix;
+use tortie_netlink::link::{Link, MacAddr, VethPair};
+use tortie_netlink::netns::Netns;
+use tortie_netlink::request::{Connection, RequestError};
+use tortie_netlink::sysctl::Sysctl;
+
+use super::failure::Failure;
+
+/// The host's end of every veth pair has this address: whatever a workload sends goes to it.
+pub(super) const HOST_MAC: MacAddr = MacAddr([0xee; 6]);
+/// The gateway every workload has; nobody owns the address, the host's end answers for it.
+pub(super) const GATEWAY4: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 1, 1));
+/// The link-local address that [`HOST_MAC`] gives the host's end.
+pub(super) const GATEWAY6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0xecee, 0xeeff, 0xfeee, 0xeeee));
+/// When no interface tells another.
+const DEFAULT_MTU: u32 = 1500;
+
+/// What is to be there.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub(super) interface: String,
+    pub(super) netns: PathBuf,
+    pub(super) ifname: String,
+    pub(super) ips: Vec<IpAddr>,
+    /// 0: that of the interface with the node's own address.
+    pub(super) mtu: u32,
+    pub(super) node_address: Option<IpAddr>,
+    pub(super) forwarding: bool,
+}
+
+/// What is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wired {
+    pub(super) container_mac: MacAddr,
+    pub(super) mtu: u32,
+    /// Was the pair there before, with its ends where they belong?
+    pub(super) kept: bool,
+}
+
+/// Opens a workload's namespace, which must not be the host's.
+pub(super) fn open_netns(path: &Path) -> Result<Netns, Failure> {
+    let netns = Netns::open(path)?;
+    let same = Netns::current()?
+        .same_as(&netns)
+        .map_err(|e| Failure::internal(format!("compare namespaces: {e}")))?;
+    if same {
+        let path = path.display();
+        return Err(Failure::invalid(format!(
+            "CNI_NETNS: {path} is the host's own network namespace"
+        )));
+    }
+    Ok(netns)
+}
+
+/// Makes the endpoint as planned.
+pub(super) fn attach(plan: &Plan) -> Result<Wired, Failure> {
+    let netns = open_netns(&plan.netns)?;
+    let mut host = Connection::open()?;
+    let there = host.link(&plan.interface)?;
+    let inside = netns.run(|| Connection::open()?.link(&plan.ifname))??;
+    let kept = is_pair(there.as_ref(), inside.as_ref());
+    if !kept {
+        if inside.is_some() {
+            let (ifname, netns) = (&plan.ifname, plan.netns.display());
+            return Err(Failure::invalid(format!(
+                "CNI_IFNAME: interface {ifname} exists already in {netns}"
+            )));
+        }
+        host.remove_link(&plan.interface)?;
+        let mtu = if plan.mtu == 0 {
+            node_mtu(&mut host, plan.node_address)?
+        } else {
+            plan.mtu
+        };
+        let (name, peer_name) = (plan.interface.as_str(), plan.ifname.as_str());
+        host.create_veth(&VethPair {
+            name,
+            mac: HOST_MAC,
+            peer_name,
+            peer_netns: &netns,
+            mtu,
+        })?;
+    }
+    let wired = ends(plan, &netns, &mut host, kept);
+    if wired.is_err() && !kept {
+        // A failure to remove it would hide the first; a later ADD or DEL removes what is left.
+        let _ = host.remove_link(&plan.interface);
+    }
+    wired
+}
+
+fn is_pair(host: Option<&Link>, inside: Option<&Link>) -> bool {
+    match (host, inside) {
+        (Some(host), Some(inside)) => {
+            host.peer == Some(inside.index) && inside.peer == Some(host.index) && host.mac == Some(HOST_MAC)
+        }
+        _ => false,
+    }
+}
+
+/// Sets both ends up.
+fn ends(plan: &Plan, netns: &Netns, host: &mut Connection, kept: bool) -> Result<Wired, Failure> {
+    let name = plan.interface.as_str();
+    let gone = || Failure::internal(format!("interface {name} vanished while it was set up"));
+    let link = host.link(name)?.ok_or_else(gone)?;
+    host_sysctls(name, &plan.ips)?;
+    host.set_up(link.index)?;
+    let inside = netns.run(|| inside(plan))??;
+    let container_mac = inside.mac.ok_or_else(gone)?;
+    for ip in &plan.ips {
+        host.set_neighbour(link.index, *ip, container_mac)?;
+    }
+    Ok(Wired {
+        container_mac,
+        mtu: inside.mtu,
+        kept,
+    })
+}
+
+/// What makes the host's end answer for every address and forward for the workload.
+fn host_sysctls(name: &str, ips: &[IpAddr]) -> Result<(), RequestError> {
+    let set = |path: [&str; 2], setting: &str, value: &str| Sysctl::interface(path, name, setting)?.write(value);
+    if ips.iter().any(IpAddr::is_ipv4) {
+        set(["ipv4", "conf"], "route_localnet", "1")?;
+        set(["ipv4", "neigh"], "proxy_delay", "0")?;
+        set(["ipv4", "conf"], "proxy_arp", "1")?;
+        set(["ipv4", "conf"], "forwarding", "1")?;
+    }
+    if ips.iter().any(IpAddr::is_ipv6) {
+        set(["ipv6", "conf"], "accept_dad", "0")?;
+        // The gateway's address is the one made from the MAC, whatever the host's policy for its own interfaces is.
+        set(["ipv6", "conf"], "addr_gen_mode", "0")?;
+        set(["ipv6", "conf"], "disable_ipv6", "0")?;
+        set(["ipv6", "conf"], "proxy_ndp", "1")?;
+        set(["ipv6", "conf"], "forwarding", "1")?;
+    }
+    let accept_ra = Sysctl::interface(["ipv6", "conf"], name, "accept_ra")?;
+    if accept_ra.exists() {
+        accept_ra.write("0")
+    } else {
+        Ok(())
+    }
+}
+
+/// The workload's end; runs inside its namespace.
+fn inside(plan: &Plan) -> Result<Link, RequestError> {
+    let mut connection = Connection::open()?;
+    let missing = || RequestError::new("find interface", &plan.ifname, std::io::ErrorKind::NotFound.into());
+    let link = connection.link(&plan.ifname)?.ok_or_else(missing)?;
+    let has6 = plan.ips.iter().any(IpAddr::is_ipv6);
+    if has6 {
+        for scope in ["all", "default", "lo", &plan.ifname] {
+            Sysctl::interface(["ipv6", "conf"], scope, "disable_ipv6")?.write("0")?;
+        }
+    }
+    connection.set_up(link.index)?;
+    for ip in &plan.ips {
+        connection.add_address(link.index, *ip, Prefix::host(*ip).len())?;
+    }
+    if plan.ips.iter().any(IpAddr::is_ipv4) {
+        connection.set_device_route(link.index, Prefix::host(GATEWAY4))?;
+        default_route(&mut connection, link.index, GATEWAY4)?;
+    }
+    if has6 {
+        default_route(&mut connection, link.index, GATEWAY6)?;
+    }
+    let forwarding = if plan.forwarding { "1" } else { "0" };
+    Sysctl::global("net/ipv4/ip_forward").write(forwarding)?;
+    if has6 {
+        Sysctl::global("net/ipv6/conf/all/forwarding").write(forwarding)?;
+    }
+    connection.link(&plan.ifname)?.ok_or_else(missing)
+}
+
+/// The default route, and the gateway's hardware address: fixed, so that the first packet needs no answer, and a host
+/// without a default route of its own (which does no proxy ARP for the gateway) serves as well.
+fn default_route(connection: &mut Connection, index: u32, gateway: IpAddr) -> Result<(), RequestError> {
+    connection.set_neighbour(index, gateway, HOST_MAC)?;
+    let any = if gateway.is_ipv4() {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
+    };
+    let everything = Prefix::new(any, 0).expect("invariant: length 0 fits every family");
+    connection.set_gateway_route(index, everything, gateway)
+}
+
+/// Without encapsulation a workload may use what the node's own interface carries.
+fn node_mtu(host: &mut Connection, address: Option<IpAddr>) -> Result<u32, RequestError> {
+    let Some(address) = address else { return Ok(DEFAULT_MTU) };
+    let links = host.links()?;
+    let its = links.iter().find(|l| l.addresses.iter().any(|(a, _)| *a == address));
+    Ok(its.map_or(DEFAULT_MTU, |l| l.mtu))
+}
+
+/// Removes the veth pair, both ends. Nothing there is success.
+pub(super) fn detach(interface: &str) -> Result<(), Failure> {
+    Connection::open()?.remove_link(interface)?;
+    Ok(())
+}
+
+/// Is the endpoint in the kernel as it should be? The first difference is the failure.
+pub(super) fn check(plan: &Plan) -> Result<(), Failure> {
+    let netns = open_netns(&plan.netns)?;
+    let name = &plan.interface;
+    let host = Connection::open()?.link(name)?;
+    let host = host.ok_or_else(|| Failure::differs(format!("host interface {name} does not exist")))?;
+    if !host.up {
+        return Err(Failure::differs(format!("host interface {name} is down")));
+    }
+    let (links, default4, default6) = netns.run(|| {
+        let mut inside = Connection::open()?;
+        let (four, six) = (inside.has_default_via(GATEWAY4)?, inside.has_default_via(GATEWAY6)?);
+        Ok::<_, RequestError>((inside.links()?, four, six))
+    })??;
+    let ifname = &plan.ifname;
+    let link = links.into_iter().find(|l| l.name == *ifname);
+    let link = link.ok_or_else(|| Failure::differs(format!("container interface {ifname} does not exist")))?;
+    if !is_pair(Some(&host), Some(&link)) {
+        return Err(Failure::differs(format!(
+            "{ifname} and {name} are not the two ends of one veth pair"
+        )));
+    }
+    for ip in &plan.ips {
+        if !link.addresses.iter().any(|(a, _)| a == ip) {
+            return Err(Failure::differs(format!(
+                "container interface {ifname} does not have address {ip}"
+            )));
+        }
+        let (has_default, gateway) = if ip.is_ipv4() {
+            (default4, GATEWAY4)
+        } else {
+            (default6, GATEWAY6)
+        };
+        if !has_default {
+            return Err(Failure::differs(format!(
+                "the container has no default route via {gateway}"
+            )));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,410 @@
+//! What each call does, step by step.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tortie_ipam::{IpFamily, Want};
+use tortie_model::resource::WorkloadEndpoint;
+use tortie_net::Prefix;
+use tortie_proto::felix::result::Route;
+use tortie_proto::felix::{AddRequest, CheckRequest, CollectRequest, DelRequest, Result as Made};
+
+use super::failure::Failure;
+use super::lanes::Lanes;
+use super::record::{self, NETWORK, Record};
+use super::request::{Attachment, addresses};
+use super::{Parts, wiring};
+use crate::dataplane::LocalEndpoint;
+use crate::ipam;
+use crate::state::State;
+
+/// How long a caller waits while a failed Add is undone; the undoing goes on after that.
+const UNDO_WITHIN: Duration = Duration::from_secs(5);
+/// How long typha may take to say that it is there.
+const READY_WITHIN: Duration = Duration::from_secs(2);
+
+#[derive(Debug)]
+pub(super) struct Work {
+    parts: Parts,
+    lanes: Lanes,
+}
+
+/// Runs what blocks.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|e| Err(Failure::internal(format!("felix failed in the middle: {e}"))))
+}
+
+impl Work {
+    pub(super) fn new(parts: Parts) -> Self {
+        Work {
+            parts,
+            lanes: Lanes::default(),
+        }
+    }
+
+    /// ADD.
+    pub(super) async fn add(self: Arc<Self>, mut request: AddRequest) -> Result<Made, Failure> {
+        let attachment = Attachment::new(&self.parts.node, request.attachment.take())?;
+        let asked = addresses(&request.requested_ips)?;
+        let state = self.state_for_add()?;
+        let netns = attachment
+            .netns
+            .clone()
+            .ok_or_else(|| Failure::invalid("CNI_NETNS is missing".to_owned()))?;
+        blocking(move || wiring::open_netns(&netns).map(drop)).await?;
+        self.interface_is_free(&state, &attachment)?;
+        let lane = self.lanes.enter(attachment.interface.clone()).await;
+        let existing = record::read(&self.parts.store, &attachment).await?;
+        let repeated = existing.as_ref().is_some_and(|r| r.is_of(&attachment));
+        let made = self.make(&request, &asked, &attachment, existing.as_ref()).await;
+        match &made {
+            Ok(made) => tracing::info!(
+                namespace = %attachment.namespace, pod = %attachment.pod, container = %attachment.container_id,
+                interface = %attachment.interface, ips = ?made.ips, repeated, "endpoint added"
+            ),
+            // What a former Add of this container made serves a running workload: it stays.
+            Err(e) if repeated => {
+                tracing::warn!(container = %attachment.container_id, error = %e, "repeated add failed")
+            }
+            Err(e) => {
+                tracing::warn!(container = %attachment.container_id, error = %e, "add failed, undoing it");
+                let undo = tokio::spawn(async move {
+                    self.undo(&attachment).await;
+                    drop(lane);
+                });
+                let _ = tokio::time::timeout(UNDO_WITHIN, undo).await;
+            }
+        }
+        made
+    }
+
+    /// The state, when it is good enough to add with.
+    fn state_for_add(&self) -> Result<Arc<State>, Failure> {
+        let state = self.parts.state.current();
+        if !state.is_known() {
+            return Err(Failure::try_later(
+                "felix knows nothing of the cluster yet: typha has not answered".to_owned(),
+            ));
+        }
+        let ready = state.cluster.as_ref().and_then(|c| c.value.spec.datastore_ready);
+        if ready == Some(false) {
+            let message = "Calico is currently not ready to process requests".to_owned();
+            return Err(Failure::try_later(message).details("ClusterInformation(default): datastoreReady is false"));
+        }
+        Ok(state)
+    }
+
+    /// Two endpoints whose names have the same digest must not take the interface from each other.
+    fn interface_is_free(&self, state: &State, attachment: &Attachment) -> Result<(), Failure> {
+        let key = attachment.key();
+        let other = state
+            .endpoints
+            .iter()
+            .find(|(k, w)| **k != key && w.value.spec.interface_name == attachment.interface);
+        match other {
+            None => Ok(()),
+            Some((other, _)) => Err(Failure::internal(format!(
+                "interface {} of {} is that of {}: one of them needs another name",
+                attachment.interface,
+                key.object_name(),
+                other.object_name()
+            ))),
+        }
+    }
+
+    async fn make(
+        &self,
+        request: &AddRequest,
+        asked: &[IpAddr],
+        attachment: &Attachment,
+        existing: Option<&Record>,
+    ) -> Result<Made, Failure> {
+        let ips = match existing.filter(|r| r.is_of(attachment)) {
+            Some(record) => self.kept(record, attachment).await?,
+            None => None,
+        };
+        let ips = match ips {
+            Some(ips) => ips,
+            None => self.addresses(request, asked, attachment).await?,
+        };
+        let plan = self.plan(attachment, ips.clone(), request.mtu, request.allow_ip_forwarding)?;
+        let wired = blocking(move || wiring::attach(&plan)).await?;
+        let local = LocalEndpoint {
+            interface: attachment.interface.clone(),
+            ips: ips.clone(),
+            key: attachment.key().to_string(),
+        };
+        self.parts.dataplane.endpoint_up(local).await?;
+        let (store, node) = (&self.parts.store, &self.parts.node);
+        record::write(store, node, attachment, existing, (&ips, wired.container_mac)).await?;
+        Ok(Made {
+            host_interface: attachment.interface.clone(),
+            host_mac: wiring::HOST_MAC.to_string(),
+            container_mac: wired.container_mac.to_string(),
+            mtu: wired.mtu,
+            ips: ips.iter().map(|ip| Prefix::host(*ip).to_string()).collect(),
+            routes: routes(&ips),
+        })
+    }
+
+    /// The addresses of a former Add of this container, if they are still its own.
+    async fn kept(&self, record: &Record, attachment: &Attachment) -> Result<Option<Vec<IpAddr>>, Failure> {
+        let own = self.parts.ipam.addresses(&attachment.handle()).await?;
+        let ips = record.ips();
+        Ok((!ips.is_empty() && ips.iter().all(|ip| own.contains(ip))).then_some(ips))
+    }
+
+    /// New addresses: those asked for, or one of each family wanted.
+    async fn addresses(
+        &self,
+        request: &AddRequest,
+        asked: &[IpAddr],
+        attachment: &Attachment,
+    ) -> Result<Vec<IpAddr>, Failure> {
+        let want = self.want(attachment);
+        if !asked.is_empty() {
+            for ip in asked {
+                self.parts.ipam.assign_ip(*ip, want.clone()).await?;
+            }
+            return Ok(asked.to_vec());
+        }
+        let four = request.assign_ipv4.then_some((IpFamily::V4, &request.ipv4_pools));
+        let six = request.assign_ipv6.then_some((IpFamily::V6, &request.ipv6_pools));
+        let mut ips = Vec::new();
+        for (family, pools) in four.into_iter().chain(six) {
+            let request = ipam::Request {
+                family,
+                pools: pools.clone(),
+                want: want.clone(),
+            };
+            ips.push(self.parts.ipam.assign(request).await?);
+        }
+        if ips.is_empty() {
+            return Err(Failure::invalid(
+                "neither assign_ipv4 nor assign_ipv6 is true: no address is wanted".to_owned(),
+            ));
+        }
+        Ok(ips)
+    }
+
+    fn want(&self, attachment: &Attachment) -> Want {
+        let now = jiff::Timestamp::now();
+        // Go's form of a time, which Calico writes and its tools show.
+        let timestamp = now
+            .to_zoned(jiff::tz::TimeZone::UTC)
+            .strftime("%Y-%m-%d %H:%M:%S +0000 UTC")
+            .to_string();
+        let mut attributes = BTreeMap::from([
+            ("node".to_owned(), self.parts.node.to_string()),
+            ("timestamp".to_owned(), timestamp),
+        ]);
+        if !attachment.pod.is_empty() {
+            attributes.insert("namespace".to_owned(), attachment.namespace.clone());
+            attributes.insert("pod".to_owned(), attachment.pod.clone());
+        }
+        Want {
+            handle: attachment.handle(),
+            attributes,
+        }
+    }
+
+    fn plan(
+        &self,
+        attachment: &Attachment,
+        ips: Vec<IpAddr>,
+        mtu: u32,
+        forwarding: bool,
+    ) -> Result<wiring::Plan, Failure> {
+        let missing = || Failure::invalid("CNI_NETNS is missing".to_owned());
+        let state = self.parts.state.current();
+        let bgp = state.node.as_ref().and_then(|n| n.value.spec.bgp.as_ref());
+        Ok(wiring::Plan {
+            interface: attachment.interface.clone(),
+            netns: attachment.netns.clone().ok_or_else(missing)?,
+            ifname: attachment.ifname.clone(),
+            ips,
+            mtu,
+            node_address: bgp.and_then(|b| b.ipv4_address.or(b.ipv6_address)).map(|a| a.addr),
+            forwarding,
+        })
+    }
+
+    /// Removes what a failed Add may have made, as far as it can: routes, veth, record, and last the address.
+    async fn undo(&self, attachment: &Attachment) {
+        if let Err(e) = self.unmake(attachment).await {
+            tracing::warn!(container = %attachment.container_id, error = %e, "undoing an add failed; the runtime's DEL does it again");
+        }
+    }
+
+    async fn unmake(&self, attachment: &Attachment) -> Result<(), Failure> {
+        self.parts.dataplane.endpoint_down(&attachment.interface).await?;
+        let interface = attachment.interface.clone();
+        blocking(move || wiring::detach(&interface)).await?;
+        record::delete(&self.parts.store, attachment).await?;
+        self.parts.ipam.release(&attachment.handle()).await?;
+        Ok(())
+    }
+
+    /// DEL.
+    pub(super) async fn del(self: Arc<Self>, request: DelRequest) -> Result<Made, Failure> {
+        let attachment = Attachment::new(&self.parts.node, request.attachment)?;
+        self.remove(attachment).await?;
+        Ok(Made::default())
+    }
+
+    async fn remove(&self, attachment: Attachment) -> Result<(), Failure> {
+        let lane = self.lanes.enter(attachment.interface.clone()).await;
+        match record::read(&self.parts.store, &attachment).await? {
+            Some(record) if !record.is_of(&attachment) => {
+                // A newer container of this pod has interface and record; the address was this one's own.
+                self.parts.ipam.release(&attachment.handle()).await?;
+                tracing::info!(container = %attachment.container_id, "old container's address released");
+            }
+            Some(_) | None => {
+                self.unmake(&attachment).await?;
+                tracing::info!(container = %attachment.container_id, interface = %attachment.interface, "endpoint removed");
+            }
+        }
+        drop(lane);
+        // A runtime may name the pod when it adds and not when it deletes: then the record is found by the container.
+        let named = Box::pin(self.others_of(&attachment));
+        for other in named.await {
+            Box::pin(self.remove(other)).await?;
+        }
+        Ok(())
+    }
+
+    /// Records of the same container and interface under another name.
+    async fn others_of(&self, attachment: &Attachment) -> Vec<Attachment> {
+        let state = self.parts.state.current();
+        let key = attachment.key();
+        let same = |w: &WorkloadEndpoint| {
+            w.spec.container_id == attachment.container_id
+                && w.spec.endpoint == attachment.ifname
+                && w.metadata.annotations.get(NETWORK) == Some(&attachment.network)
+        };
+        let found = state.endpoints.iter().filter(|(k, w)| **k != key && same(&w.value));
+        let mut others = Vec::new();
+        for (_, endpoint) in found {
+            let Some(other) = Attachment::of_record(&self.parts.node, &endpoint.value) else {
+                continue;
+            };
+            // The state may be a moment old: only what is still stored is to be removed, or this would not end.
+            if let Ok(Some(record)) = record::read(&self.parts.store, &other).await
+                && record.is_of(&other)
+            {
+                others.push(other);
+            }
+        }
+        others
+    }
+
+    /// CHECK.
+    pub(super) async fn check(self: Arc<Self>, request: CheckRequest) -> Result<Made, Failure> {
+        let attachment = Attachment::new(&self.parts.node, request.attachment)?;
+        let _lane = self.lanes.enter(attachment.interface.clone()).await;
+        let record = record::read(&self.parts.store, &attachment).await?;
+        let name = attachment.key().object_name();
+        let record = record.ok_or_else(|| Failure::differs(format!("{name} does not exist")))?;
+        if !record.is_of(&attachment) {
+            return Err(Failure::differs(format!(
+                "{name} is of container {}, not of {}",
+                record.endpoint.spec.container_id, attachment.container_id
+            )));
+        }
+        let ips = record.ips();
+        for expected in &request.expected_ips {
+            let address = expected
+                .split_once('/')
+                .map_or(expected.as_str(), |(address, _)| address);
+            if !address.parse::<IpAddr>().is_ok_and(|ip| ips.contains(&ip)) {
+                let shown: String = expected.chars().take(64).collect();
+                return Err(Failure::differs(format!(
+                    "{name} does not have address '{}'",
+                    shown.escape_debug()
+                )));
+            }
+        }
+        let plan = self.plan(&attachment, ips, 0, false)?;
+        blocking(move || wiring::check(&plan)).await?;
+        Ok(Made::default())
+    }
+
+    /// STATUS: can an Add succeed?
+    pub(super) async fn ready(self: Arc<Self>) -> Result<Made, Failure> {
+        let state = self
+            .state_for_add()
+            .map_err(|e| Failure::not_available(e.message).details(e.details))?;
+        let want = Want {
+            handle: String::new(),
+            attributes: BTreeMap::new(),
+        };
+        let request = ipam::Request {
+            family: IpFamily::V4,
+            pools: Vec::new(),
+            want,
+        };
+        let four = self.parts.ipam.pools(&state, &request);
+        let six = self.parts.ipam.pools(
+            &state,
+            &ipam::Request {
+                family: IpFamily::V6,
+                ..request
+            },
+        );
+        if let (Err(e), Err(_)) = (four, six) {
+            return Err(Failure::not_available(e.to_string()));
+        }
+        let store = self.parts.store.with_timeout(READY_WITHIN);
+        let cluster = tortie_model::Key::resource(tortie_model::Kind::ClusterInformation, None, "default");
+        match store.get(&cluster.to_string()).await {
+            Ok(_) | Err(tortie_typha_client::StoreError::NotFound(_)) => Ok(Made::default()),
+            Err(e) => Err(Failure::not_available("typha does not answer".to_owned()).details(e.to_string())),
+        }
+    }
+
+    /// GC: forget every endpoint of the network that is not among the valid ones. A failure does not stop the others.
+    pub(super) async fn collect(self: Arc<Self>, request: CollectRequest) -> Result<Made, Failure> {
+        let valid: BTreeSet<(String, String)> = request.valid.into_iter().map(|a| (a.container_id, a.ifname)).collect();
+        let state = self.state_for_add()?;
+        let is_stale = |w: &WorkloadEndpoint| {
+            w.metadata.annotations.get(NETWORK) == Some(&request.network)
+                && !valid.contains(&(w.spec.container_id.clone(), w.spec.endpoint.clone()))
+        };
+        let stale = state.endpoints.values().map(|w| &*w.value).filter(|w| is_stale(w));
+        let mut failures = Vec::new();
+        for attachment in stale.filter_map(|w| Attachment::of_record(&self.parts.node, w)) {
+            let container = attachment.container_id.clone();
+            if let Err(e) = self.remove(attachment).await {
+                failures.push((container, e));
+            }
+        }
+        match failures.first() {
+            None => Ok(Made::default()),
+            Some((container, first)) => Err(Failure {
+                message: format!(
+                    "{} endpoints not collected; container {container}: {}",
+                    failures.len(),
+                    first.message
+                ),
+                ..first.clone()
+            }),
+        }
+    }
+}
+
+/// What the workload can reach and how, for the runtime to know.
+fn routes(ips: &[IpAddr]) -> Vec<Route> {
+    let via = |(is_there, destination, gateway): (bool, &str, IpAddr)| {
+        is_there.then(|| Route {
+            destination: destination.to_owned(),
+            gateway: gateway.to_string(),
+        })
+    };
+    let four = (ips.iter().any(IpAddr::is_ipv4), "0.0.0.0/0", wiring::GATEWAY4);
+    let six = (ips.iter().any(IpAddr::is_ipv6), "::/0", wiring::GATEWAY6);
+    [four, six].into_iter().filter_map(via).collect()
+}
