@@ -22,7 +22,12 @@ pub struct Config {
     #[arg(long, env = "TORTIE_BIRD", value_name = "ADDR")]
     pub bird: ServiceAddr,
     /// Where to serve the CNI plugin and tortiectl
-    #[arg(long, env = "TORTIE_FELIX", value_name = "ADDR", default_value = "unix:/run/tortie/felix.sock")]
+    #[arg(
+        long,
+        env = "TORTIE_FELIX",
+        value_name = "ADDR",
+        default_value = "unix:/run/tortie/felix.sock"
+    )]
     pub socket: ServiceAddr,
     /// Where the last good state is kept; made when missing
     #[arg(long, value_name = "DIR", default_value = "/var/lib/tortie/felix")]

@@ -109,8 +109,13 @@ impl FibClient {
         routes: &mut Replica<Prefix, Arc<FibPath>>,
         backoff: &mut Backoff,
     ) -> Result<(), StreamError> {
-        let request = FibRequest { hello: Some(self.hello.clone()) };
-        let mut stream = BirdClient::new(self.bird.channel_lazy()).fib(request).await?.into_inner();
+        let request = FibRequest {
+            hello: Some(self.hello.clone()),
+        };
+        let mut stream = BirdClient::new(self.bird.channel_lazy())
+            .fib(request)
+            .await?
+            .into_inner();
         let first = stream.next().await.ok_or(StreamError::Ended)??;
         let hello = match &first.message {
             Some(fib_message::Message::Hello(hello)) => Some(hello),
@@ -126,7 +131,10 @@ impl FibClient {
         while let Some(message) = stream.next().await {
             let deltas = self.deltas(message?, routes, &mut paths);
             if !deltas.is_empty() {
-                self.inputs.send(Input::Fib(deltas)).await.map_err(|_| StreamError::DataplaneGone)?;
+                self.inputs
+                    .send(Input::Fib(deltas))
+                    .await
+                    .map_err(|_| StreamError::DataplaneGone)?;
             }
         }
         Ok(())
@@ -171,7 +179,11 @@ impl FibClient {
 }
 
 fn read(route: FibRoute) -> Result<(Prefix, FibPath), BadRoute> {
-    let prefix = route.prefix.as_ref().and_then(|p| Prefix::try_from(p).ok()).ok_or(BadRoute::Prefix)?;
+    let prefix = route
+        .prefix
+        .as_ref()
+        .and_then(|p| Prefix::try_from(p).ok())
+        .ok_or(BadRoute::Prefix)?;
     let kind = match RouteType::try_from(route.r#type) {
         Ok(RouteType::Unicast) => Kind::Unicast,
         Ok(RouteType::Blackhole) => Kind::Blackhole,
@@ -179,9 +191,21 @@ fn read(route: FibRoute) -> Result<(Prefix, FibPath), BadRoute> {
         Ok(RouteType::Prohibit) => Kind::Prohibit,
         Err(_) => return Err(BadRoute::Type(route.r#type)),
     };
-    let mut hops = route.next_hops.iter().map(|h| hop(prefix, h)).collect::<Result<Vec<_>, _>>()?;
+    let mut hops = route
+        .next_hops
+        .iter()
+        .map(|h| hop(prefix, h))
+        .collect::<Result<Vec<_>, _>>()?;
     hops.sort();
-    Ok((prefix, FibPath { kind, hops, protocol: route.protocol, stale: route.stale }))
+    Ok((
+        prefix,
+        FibPath {
+            kind,
+            hops,
+            protocol: route.protocol,
+            stale: route.stale,
+        },
+    ))
 }
 
 fn hop(prefix: Prefix, hop: &NextHop) -> Result<FibHop, BadRoute> {
@@ -194,9 +218,16 @@ fn hop(prefix: Prefix, hop: &NextHop) -> Result<FibHop, BadRoute> {
         // IPv4 by an IPv6 router exists (RFC 8950); the other way round does not.
         return Err(BadRoute::Family { prefix, hop });
     }
-    let weight = u16::try_from(hop.weight.max(1)).ok().filter(|w| *w <= 256).ok_or(BadRoute::Weight(hop.weight))?;
+    let weight = u16::try_from(hop.weight.max(1))
+        .ok()
+        .filter(|w| *w <= 256)
+        .ok_or(BadRoute::Weight(hop.weight))?;
     let interface = (!hop.interface.is_empty()).then(|| hop.interface.clone());
-    Ok(FibHop { address, interface, weight })
+    Ok(FibHop {
+        address,
+        interface,
+        weight,
+    })
 }
 
 #[cfg(test)]
@@ -205,8 +236,16 @@ mod tests {
 
     fn route(prefix: &str, hop: &[u8], weight: u32) -> FibRoute {
         let prefix: Prefix = prefix.parse().unwrap();
-        let next_hops = vec![NextHop { address: hop.to_vec(), interface: String::new(), weight }];
-        FibRoute { prefix: Some(prefix.into()), next_hops, ..FibRoute::default() }
+        let next_hops = vec![NextHop {
+            address: hop.to_vec(),
+            interface: String::new(),
+            weight,
+        }];
+        FibRoute {
+            prefix: Some(prefix.into()),
+            next_hops,
+            ..FibRoute::default()
+        }
     }
 
     #[test]
@@ -216,11 +255,20 @@ mod tests {
         assert_eq!(path.hops[0].address, Some("172.30.0.12".parse().unwrap()));
         assert_eq!(path.hops[0].weight, 1);
         assert_eq!(read(route("10.0.0.0/8", &[1, 2, 3], 1)), Err(BadRoute::NextHop(3)));
-        assert_eq!(read(route("10.0.0.0/8", &[1, 2, 3, 4], 257)), Err(BadRoute::Weight(257)));
+        assert_eq!(
+            read(route("10.0.0.0/8", &[1, 2, 3, 4], 257)),
+            Err(BadRoute::Weight(257))
+        );
         let family = read(route("fd00::/64", &[1, 2, 3, 4], 1)).unwrap_err();
         assert_eq!(family.to_string(), "next hop 1.2.3.4 in a route to fd00::/64");
         assert_eq!(read(FibRoute::default()), Err(BadRoute::Prefix));
-        assert_eq!(read(FibRoute { r#type: 9, ..route("10.0.0.0/8", &[1, 2, 3, 4], 1) }), Err(BadRoute::Type(9)));
+        assert_eq!(
+            read(FibRoute {
+                r#type: 9,
+                ..route("10.0.0.0/8", &[1, 2, 3, 4], 1)
+            }),
+            Err(BadRoute::Type(9))
+        );
         assert!(read(route("10.0.0.0/8", &[0xfe; 16], 1)).is_ok(), "RFC 8950");
     }
 }

@@ -42,15 +42,47 @@ impl Metrics {
     pub fn register(registry: &mut Registry) -> Arc<Self> {
         let m = Arc::new(Metrics::default());
         let r = registry.sub_registry_with_prefix("felix");
-        r.register("active_local_endpoints", "Workload endpoints on this node", m.endpoints.clone());
-        r.register("route_table_num_routes", "Routes in the kernel as wanted, by class", m.programmed.clone());
-        r.register("routes_wanted", "Routes that a source wants, let in or not, by class", m.wanted.clone());
+        r.register(
+            "active_local_endpoints",
+            "Workload endpoints on this node",
+            m.endpoints.clone(),
+        );
+        r.register(
+            "route_table_num_routes",
+            "Routes in the kernel as wanted, by class",
+            m.programmed.clone(),
+        );
+        r.register(
+            "routes_wanted",
+            "Routes that a source wants, let in or not, by class",
+            m.wanted.clone(),
+        );
         r.register("routes_withheld", "Routes that wait, by class", m.withheld.clone());
-        r.register("routes_refused", "Routes of peers that are not let in, by reason", m.refused.clone());
-        r.register("routes_failing", "Routes that the kernel refuses or that another's keeps out", m.failing.clone());
-        r.register("routes_shadowed", "Routes the kernel prefers somebody else's to", m.shadowed.clone());
-        r.register("resync_state", "The datastore: 1 waiting for it, 3 in sync once", m.resync_state.clone());
-        r.register("fib_in_sync", "bird-rs's routes were received in full once", m.fib_in_sync.clone());
+        r.register(
+            "routes_refused",
+            "Routes of peers that are not let in, by reason",
+            m.refused.clone(),
+        );
+        r.register(
+            "routes_failing",
+            "Routes that the kernel refuses or that another's keeps out",
+            m.failing.clone(),
+        );
+        r.register(
+            "routes_shadowed",
+            "Routes the kernel prefers somebody else's to",
+            m.shadowed.clone(),
+        );
+        r.register(
+            "resync_state",
+            "The datastore: 1 waiting for it, 3 in sync once",
+            m.resync_state.clone(),
+        );
+        r.register(
+            "fib_in_sync",
+            "bird-rs's routes were received in full once",
+            m.fib_in_sync.clone(),
+        );
         m
     }
 
@@ -64,7 +96,9 @@ impl Metrics {
         }
         self.withheld.clear();
         for (class, count) in &s.withheld {
-            self.withheld.get_or_create(&Class { class: class.as_str() }).set(*count);
+            self.withheld
+                .get_or_create(&Class { class: class.as_str() })
+                .set(*count);
         }
         self.refused.clear();
         for (reason, count) in &s.refused {

@@ -36,7 +36,12 @@ pub async fn run(config: Config, token: CancellationToken) -> anyhow::Result<()>
     let netlink = Netlink::open()?;
     // Before the first dump, so that nothing falls between.
     let monitor = Monitor::start(TABLE_MAIN, netlink.port())?;
-    let Running { handle, inputs, summary, task } = dataplane::start(netlink, monitor, token.clone())?;
+    let Running {
+        handle,
+        inputs,
+        summary,
+        task,
+    } = dataplane::start(netlink, monitor, token.clone())?;
 
     let mut tasks = JoinSet::new();
     let (state, reader) = StateWriter::new(config.node.clone());
@@ -44,7 +49,12 @@ pub async fn run(config: Config, token: CancellationToken) -> anyhow::Result<()>
     let (fib, fib_seen) = watch::channel(FibStatus::Away("not connected yet".to_owned()));
     let events = tortie_typha_client::sync(sync_options(&config, &hello), token.clone());
     tasks.spawn(Sync::new(config.node.clone(), state, inputs.clone(), datastore).run(events));
-    let client = FibClient { bird: config.bird.clone(), hello: hello.clone(), inputs, status: fib };
+    let client = FibClient {
+        bird: config.bird.clone(),
+        hello: hello.clone(),
+        inputs,
+        status: fib,
+    };
     tasks.spawn(client.run(token.clone()));
 
     let registry = Arc::new(Mutex::new(Registry::default()));
@@ -143,7 +153,9 @@ impl Watcher {
                 match (summary.loaded, was_settled) {
                     (_, true) => self.dataplane_guard.ready(),
                     (false, _) => self.dataplane_guard.not_ready("the kernel was not read yet"),
-                    (true, false) => self.dataplane_guard.not_ready("the first routes are not in the kernel yet"),
+                    (true, false) => self
+                        .dataplane_guard
+                        .not_ready("the first routes are not in the kernel yet"),
                 }
                 tokio::select! {
                     changed = self.summary.changed() => if changed.is_err() { return },

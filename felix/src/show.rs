@@ -100,8 +100,14 @@ impl Felix for Show {
         request: Request<ShowRoutesRequest>,
     ) -> Result<Response<Self::ShowRoutesStream>, Status> {
         Hello::check(request.get_ref().hello.as_ref())?;
-        let rows = self.dataplane.rows().await.map_err(|e| Status::unavailable(e.to_string()))?;
-        Ok(Response::new(Box::pin(futures::stream::iter(rows.into_iter().map(|row| Ok(route(row)))))))
+        let rows = self
+            .dataplane
+            .rows()
+            .await
+            .map_err(|e| Status::unavailable(e.to_string()))?;
+        Ok(Response::new(Box::pin(futures::stream::iter(
+            rows.into_iter().map(|row| Ok(route(row))),
+        ))))
     }
 }
 

@@ -82,7 +82,15 @@ impl Sync {
         status: watch::Sender<DatastoreStatus>,
     ) -> Self {
         let (calc, source) = (Calc::new(node), (Source::Unknown, 0));
-        Sync { calc, state, inputs, status, source, known: false, updates: Vec::new() }
+        Sync {
+            calc,
+            state,
+            inputs,
+            status,
+            source,
+            known: false,
+            updates: Vec::new(),
+        }
     }
 
     /// Runs until the events end or the dataplane is gone.
@@ -107,7 +115,9 @@ impl Sync {
         self.state.publish();
         self.updates.extend(self.calc.flush());
         if !self.updates.is_empty() {
-            self.inputs.send(Input::Desired(std::mem::take(&mut self.updates))).await?;
+            self.inputs
+                .send(Input::Desired(std::mem::take(&mut self.updates)))
+                .await?;
         }
         for input in synced {
             self.inputs.send(input).await?;
@@ -128,7 +138,9 @@ impl Sync {
                 let (source, revision) = self.source;
                 self.known = true;
                 self.state.synced(source, revision);
-                return Some(Input::DatastoreSynced { live: source == Source::Typha });
+                return Some(Input::DatastoreSynced {
+                    live: source == Source::Typha,
+                });
             }
             SyncEvent::Status(status) => self.status(status),
         }
@@ -173,7 +185,9 @@ impl Sync {
         };
         self.status.send_if_modified(|s| {
             let changed = *s != now;
-            if let (true, DatastoreStatus::Disconnected { reason, .. } | DatastoreStatus::Waiting(reason)) = (changed, &now) {
+            if let (true, DatastoreStatus::Disconnected { reason, .. } | DatastoreStatus::Waiting(reason)) =
+                (changed, &now)
+            {
                 tracing::warn!(reason, "no connection to typha");
             }
             *s = now;

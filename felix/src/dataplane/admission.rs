@@ -99,17 +99,32 @@ mod tests {
 
     #[test]
     fn what_a_peer_may_not_take() {
-        let interface = |index, name: &str| Interface { index: IfIndex(index), name: name.into(), up: true };
+        let interface = |index, name: &str| Interface {
+            index: IfIndex(index),
+            name: name.into(),
+            up: true,
+        };
         let address = |index, text| {
             let (address, subnet) = Prefix::parse_with_address(text).unwrap();
-            InterfaceAddress { interface: IfIndex(index), address, subnet }
+            InterfaceAddress {
+                interface: IfIndex(index),
+                address,
+                subnet,
+            }
         };
         let interfaces = vec![interface(1, "lo"), interface(2, "eth0"), interface(3, "cali1")];
-        let addresses = vec![address(1, "192.0.2.1/32"), address(2, "172.30.0.11/24"), address(3, "198.51.100.1/24")];
+        let addresses = vec![
+            address(1, "192.0.2.1/32"),
+            address(2, "172.30.0.11/24"),
+            address(3, "198.51.100.1/24"),
+        ];
         let (view, _) = View::load(interfaces, addresses, vec![]);
         let mut own = Own::default();
         own.apply(&Update::OwnBlock(p("10.244.0.0/26"), true));
-        own.apply(&Update::Borrowed("10.244.0.9".parse().unwrap(), Some("n2".parse().unwrap())));
+        own.apply(&Update::Borrowed(
+            "10.244.0.9".parse().unwrap(),
+            Some("n2".parse().unwrap()),
+        ));
         own.apply(&Update::NodeAddresses(vec!["10.99.0.1/24".parse().unwrap()]));
         let block = Refused::OwnBlock(p("10.244.0.0/26"));
         let subnet = Refused::NodeSubnet(p("172.30.0.0/24"));

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::Serialize;
-use tortie_netlink::route::{IfIndex, Protocol, Route, Kind, TABLE_MAIN};
+use tortie_netlink::route::{IfIndex, Kind, Protocol, Route, TABLE_MAIN};
 
 /// What the names of the host's side of workload interfaces begin with.
 pub const WORKLOAD_INTERFACE_PREFIX: &str = "cali";
@@ -81,13 +81,35 @@ mod tests {
             RouteClass::of(&r, name)
         };
         let (main, blackhole, unicast) = (TABLE_MAIN, Kind::Blackhole, Kind::Unicast);
-        assert_eq!(class(blackhole, Protocol::CALICO, 0, 0, main), Some(RouteClass::OwnBlock));
-        assert_eq!(class(blackhole, Protocol::CALICO, 0, 0, 100), None, "another table is not ours");
+        assert_eq!(
+            class(blackhole, Protocol::CALICO, 0, 0, main),
+            Some(RouteClass::OwnBlock)
+        );
+        assert_eq!(
+            class(blackhole, Protocol::CALICO, 0, 0, 100),
+            None,
+            "another table is not ours"
+        );
         assert_eq!(class(unicast, Protocol::BIRD, 1024, 2, main), Some(RouteClass::Bgp));
-        assert_eq!(class(unicast, Protocol::BIRD, 32, 2, main), None, "a BIRD of the host's");
-        assert_eq!(class(unicast, Protocol::BOOT, 1024, 9, main), Some(RouteClass::LocalWorkload));
-        assert_eq!(class(unicast, Protocol::BOOT, 1024, 2, main), None, "an administrator's");
-        assert_eq!(class(blackhole, Protocol::BOOT, 0, 0, main), None, "on no interface at all");
+        assert_eq!(
+            class(unicast, Protocol::BIRD, 32, 2, main),
+            None,
+            "a BIRD of the host's"
+        );
+        assert_eq!(
+            class(unicast, Protocol::BOOT, 1024, 9, main),
+            Some(RouteClass::LocalWorkload)
+        );
+        assert_eq!(
+            class(unicast, Protocol::BOOT, 1024, 2, main),
+            None,
+            "an administrator's"
+        );
+        assert_eq!(
+            class(blackhole, Protocol::BOOT, 0, 0, main),
+            None,
+            "on no interface at all"
+        );
         assert_eq!(class(unicast, Protocol::KERNEL, 256, 9, main), None);
         assert!(RouteClass::ALL.is_sorted());
     }

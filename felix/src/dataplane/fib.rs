@@ -56,7 +56,9 @@ impl Paths {
 
     /// How a path that is in use is reached.
     pub fn resolution(&self, path: &Arc<FibPath>) -> Resolution {
-        self.paths.get(path).map_or(Err(Withheld::NoNextHop), |(resolution, _)| resolution.clone())
+        self.paths
+            .get(path)
+            .map_or(Err(Withheld::NoNextHop), |(resolution, _)| resolution.clone())
     }
 
     /// Resolves all anew; gives those whose answer changed.
@@ -93,5 +95,11 @@ fn resolve(path: &FibPath, view: &View) -> Resolution {
     if reached.is_empty() {
         return Err(why);
     }
-    Ok(reached.into_iter().map(|(hop, weight)| NextHop { weight: weight.min(256), ..hop }).collect())
+    Ok(reached
+        .into_iter()
+        .map(|(hop, weight)| NextHop {
+            weight: weight.min(256),
+            ..hop
+        })
+        .collect())
 }

@@ -37,21 +37,27 @@ impl KernelThread {
     pub(crate) fn start(kernel: impl Kernel) -> std::io::Result<Self> {
         // One request at a time: the task waits for each answer.
         let (requests, queue) = blocking::sync_channel(1);
-        std::thread::Builder::new().name("netlink-routes".to_owned()).spawn(move || serve(kernel, &queue))?;
+        std::thread::Builder::new()
+            .name("netlink-routes".to_owned())
+            .spawn(move || serve(kernel, &queue))?;
         Ok(KernelThread { requests })
     }
 
     /// Everything in the kernel.
     pub(crate) async fn dump(&self) -> Result<Result<Dump, KernelError>, KernelThreadEnded> {
         let (answer, done) = oneshot::channel();
-        self.requests.send(Request::Dump(answer)).map_err(|_| KernelThreadEnded)?;
+        self.requests
+            .send(Request::Dump(answer))
+            .map_err(|_| KernelThreadEnded)?;
         done.await.map_err(|_| KernelThreadEnded)
     }
 
     /// Makes the changes; gives them back with the refusals.
     pub(crate) async fn apply(&self, changes: Vec<Change>) -> Result<Applied, KernelThreadEnded> {
         let (answer, done) = oneshot::channel();
-        self.requests.send(Request::Apply(changes, answer)).map_err(|_| KernelThreadEnded)?;
+        self.requests
+            .send(Request::Apply(changes, answer))
+            .map_err(|_| KernelThreadEnded)?;
         done.await.map_err(|_| KernelThreadEnded)
     }
 }

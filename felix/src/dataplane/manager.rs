@@ -21,9 +21,7 @@ use std::time::Duration;
 use tortie_calc::Update;
 use tortie_net::Prefix;
 use tortie_netlink::monitor::Event;
-use tortie_netlink::route::{
-    IfIndex, Interface, InterfaceAddress, Kind, NextHop, Protocol, Route, RouteKey, Scope,
-};
+use tortie_netlink::route::{IfIndex, Interface, InterfaceAddress, Kind, NextHop, Protocol, Route, RouteKey, Scope};
 use tortie_replica::{Delta, Tracker};
 
 use super::LocalEndpoint;
@@ -128,7 +126,10 @@ pub struct Manager {
 impl Manager {
     /// Knows nothing; wants a dump first.
     pub fn new() -> Self {
-        Manager { dump_wanted: true, ..Manager::default() }
+        Manager {
+            dump_wanted: true,
+            ..Manager::default()
+        }
     }
 
     /// Must the kernel be dumped before anything else?
@@ -151,7 +152,8 @@ impl Manager {
         self.dump_wanted = false;
         let (view, own) = View::load(dump.interfaces, dump.addresses, dump.routes);
         self.view = view;
-        self.tracker.found_all(own.iter().map(|(_, r)| (r.key(), Arc::clone(r))));
+        self.tracker
+            .found_all(own.iter().map(|(_, r)| (r.key(), Arc::clone(r))));
         if !std::mem::replace(&mut self.loaded, true) {
             for (class, route) in own {
                 if !self.source_is_synced(class) {
@@ -228,7 +230,8 @@ impl Manager {
 
     fn datastore_synced(&mut self, live: bool) {
         if !std::mem::replace(&mut self.synced.datastore_known, true) {
-            self.dirty.extend(self.entries.iter().filter(|(_, e)| e.bgp.is_some()).map(|(p, _)| *p));
+            self.dirty
+                .extend(self.entries.iter().filter(|(_, e)| e.bgp.is_some()).map(|(p, _)| *p));
         }
         self.synced.datastore |= live;
         self.forget_inherited();
@@ -267,7 +270,11 @@ impl Manager {
 
     fn disinherit(&mut self, gone: impl Fn(&View, RouteClass, &Route) -> bool) {
         for (prefix, entry) in &mut self.entries {
-            if entry.inherited.as_ref().is_some_and(|(class, route)| gone(&self.view, *class, route)) {
+            if entry
+                .inherited
+                .as_ref()
+                .is_some_and(|(class, route)| gone(&self.view, *class, route))
+            {
                 entry.inherited = None;
                 self.dirty.insert(*prefix);
             }
@@ -332,7 +339,9 @@ impl Manager {
         }
         let renamed = before.filter(|b| b.name != interface.name).map(|b| b.name);
         let names = renamed.into_iter().chain([interface.name.clone()]);
-        let ips: Vec<IpAddr> = names.flat_map(|n| self.workloads.ips_on(&n).collect::<Vec<_>>()).collect();
+        let ips: Vec<IpAddr> = names
+            .flat_map(|n| self.workloads.ips_on(&n).collect::<Vec<_>>())
+            .collect();
         self.touch(&ips);
         for (_, route) in self.view.interface_is(interface) {
             self.tracker.found(route.key(), route);
@@ -343,10 +352,23 @@ impl Manager {
     /// The kernel has dropped every route that uses this interface, IPv4 ones without a word.
     fn interface_lost(&mut self, index: IfIndex) {
         let uses = |r: &Arc<Route>| r.interfaces().any(|i| i == index);
-        let lost: Vec<RouteKey> = self.tracker.all_actual().filter(|(_, r)| uses(r)).map(|(k, _)| *k).collect();
+        let lost: Vec<RouteKey> = self
+            .tracker
+            .all_actual()
+            .filter(|(_, r)| uses(r))
+            .map(|(k, _)| *k)
+            .collect();
         lost.iter().for_each(|key| self.tracker.missing(key));
-        let inherited = self.entries.iter().filter(|(_, e)| e.inherited.as_ref().is_some_and(|(_, r)| uses(r)));
-        let workloads = self.view.name(index).into_iter().flat_map(|n| self.workloads.ips_on(n)).map(Prefix::host);
+        let inherited = self
+            .entries
+            .iter()
+            .filter(|(_, e)| e.inherited.as_ref().is_some_and(|(_, r)| uses(r)));
+        let workloads = self
+            .view
+            .name(index)
+            .into_iter()
+            .flat_map(|n| self.workloads.ips_on(n))
+            .map(Prefix::host);
         self.dirty.extend(inherited.map(|(p, _)| *p).chain(workloads));
     }
 
@@ -360,7 +382,8 @@ impl Manager {
             let changed: BTreeSet<_> = self.paths.resolve_again(&self.view).into_iter().collect();
             if !changed.is_empty() {
                 let uses = |e: &Entry| e.bgp.as_ref().is_some_and(|p| changed.contains(p));
-                self.dirty.extend(self.entries.iter().filter(|(_, e)| uses(e)).map(|(p, _)| *p));
+                self.dirty
+                    .extend(self.entries.iter().filter(|(_, e)| uses(e)).map(|(p, _)| *p));
             }
         }
         for prefix in std::mem::take(&mut self.dirty) {
@@ -413,12 +436,17 @@ impl Manager {
                 let route = Route::new(prefix, Kind::Blackhole, Protocol::CALICO);
                 Ok(Arc::new(route))
             }),
-            RouteClass::Bgp => entry.and_then(|e| e.bgp.as_ref()).and_then(|path| self.learned(prefix, path)),
+            RouteClass::Bgp => entry
+                .and_then(|e| e.bgp.as_ref())
+                .and_then(|path| self.learned(prefix, path)),
         };
         let inherited = || {
             let (_, route) = entry?.inherited.as_ref().filter(|(c, _)| *c == class)?;
             // Its interface may be gone by now; with the interface went its reason.
-            route.interfaces().all(|i| self.view.is_up(i)).then(|| Ok(Arc::clone(route)))
+            route
+                .interfaces()
+                .all(|i| self.view.is_up(i))
+                .then(|| Ok(Arc::clone(route)))
         };
         match told {
             Some(Ok(route)) => Some(Ok(route)),
@@ -430,7 +458,10 @@ impl Manager {
     }
 
     fn workload(&self, prefix: Prefix) -> Option<Result<Arc<Route>, Why>> {
-        let interface = self.workloads.interface_of(prefix.addr()).filter(|_| prefix.is_host())?;
+        let interface = self
+            .workloads
+            .interface_of(prefix.addr())
+            .filter(|_| prefix.is_host())?;
         if !interface.starts_with(WORKLOAD_INTERFACE_PREFIX) {
             return Some(Err(Why::Withheld(Withheld::ForeignInterface(interface.to_owned()))));
         }

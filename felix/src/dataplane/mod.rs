@@ -109,9 +109,20 @@ pub fn start(kernel: impl Kernel, monitor: Monitor, token: CancellationToken) ->
     let (commands, queue) = mpsc::channel(COMMANDS);
     let (inputs, wishes) = mpsc::channel(INPUTS);
     let (summary, seen) = watch::channel(Arc::default());
-    let task = task::Task { kernel, monitor, inputs: wishes, commands: queue, summary };
+    let task = task::Task {
+        kernel,
+        monitor,
+        inputs: wishes,
+        commands: queue,
+        summary,
+    };
     let task = tokio::spawn(task.run(token));
-    Ok(Running { handle: Dataplane { commands }, inputs, summary: seen, task })
+    Ok(Running {
+        handle: Dataplane { commands },
+        inputs,
+        summary: seen,
+        task,
+    })
 }
 
 /// A handle on the dataplane task.
@@ -147,7 +158,10 @@ impl Dataplane {
     /// [`DataplaneError::Stopping`].
     pub async fn rows(&self) -> Result<Vec<Row>, DataplaneError> {
         let (answer, done) = oneshot::channel();
-        self.commands.send(Command::Rows(answer)).await.map_err(|_| DataplaneError::Stopping)?;
+        self.commands
+            .send(Command::Rows(answer))
+            .await
+            .map_err(|_| DataplaneError::Stopping)?;
         done.await.map_err(|_| DataplaneError::Stopping)
     }
 

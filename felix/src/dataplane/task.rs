@@ -105,7 +105,11 @@ impl Loop {
             self.sum_up();
             // With work left, take what is there without waiting; else wait.
             for _ in 0..INPUTS {
-                let wake = if busy { self.wait().now_or_never() } else { Some(self.wait().await) };
+                let wake = if busy {
+                    self.wait().now_or_never()
+                } else {
+                    Some(self.wait().await)
+                };
                 match wake {
                     Some(wake) => self.handle(wake?),
                     None => break,
@@ -202,12 +206,22 @@ impl Loop {
                 let interface = endpoint.interface.clone();
                 tracing::debug!(interface, "endpoint up");
                 self.manager.handle(Input::Up(endpoint));
-                self.waiters.push(Waiter { interface, up: true, since, answer });
+                self.waiters.push(Waiter {
+                    interface,
+                    up: true,
+                    since,
+                    answer,
+                });
             }
             Command::Down(interface, answer) => {
                 tracing::debug!(interface, "endpoint down");
                 self.manager.handle(Input::Down(interface.clone()));
-                self.waiters.push(Waiter { interface, up: false, since, answer });
+                self.waiters.push(Waiter {
+                    interface,
+                    up: false,
+                    since,
+                    answer,
+                });
             }
             Command::Rows(answer) => {
                 // Whoever asked may have left.
@@ -232,7 +246,11 @@ impl Loop {
                     self.waiters.push(waiter);
                     continue;
                 }
-                Err(reason) => Err(DataplaneError::NotProgrammed { interface: waiter.interface, waited, reason }),
+                Err(reason) => Err(DataplaneError::NotProgrammed {
+                    interface: waiter.interface,
+                    waited,
+                    reason,
+                }),
                 Ok(()) => Ok(()),
             };
             // Whoever asked may have left.

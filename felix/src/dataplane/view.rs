@@ -43,7 +43,10 @@ impl View {
         addresses: Vec<InterfaceAddress>,
         routes: Vec<Route>,
     ) -> (View, Vec<(RouteClass, Arc<Route>)>) {
-        let mut view = View { addresses: addresses.into_iter().collect(), ..View::default() };
+        let mut view = View {
+            addresses: addresses.into_iter().collect(),
+            ..View::default()
+        };
         for interface in interfaces {
             view.by_name.insert(interface.name.clone(), interface.index);
             view.interfaces.insert(interface.index, interface);
@@ -73,8 +76,15 @@ impl View {
 
     /// The index of an interface that is up.
     pub fn up(&self, name: &str) -> Result<IfIndex, Withheld> {
-        let index = self.by_name.get(name).ok_or_else(|| Withheld::NoInterface(name.to_owned()))?;
-        if self.is_up(*index) { Ok(*index) } else { Err(Withheld::InterfaceDown(name.to_owned())) }
+        let index = self
+            .by_name
+            .get(name)
+            .ok_or_else(|| Withheld::NoInterface(name.to_owned()))?;
+        if self.is_up(*index) {
+            Ok(*index)
+        } else {
+            Err(Withheld::InterfaceDown(name.to_owned()))
+        }
     }
 
     /// Is it there and up?
@@ -172,13 +182,16 @@ impl View {
                 self.resolving.insert(route.prefix, metrics);
             }
             None => {
-                self.resolving.insert(route.prefix, BTreeMap::from([(route.metric, Arc::clone(route))]));
+                self.resolving
+                    .insert(route.prefix, BTreeMap::from([(route.metric, Arc::clone(route))]));
             }
         }
     }
 
     fn unresolve(&mut self, key: &RouteKey) {
-        let Some(mut metrics) = self.resolving.remove(key.prefix) else { return };
+        let Some(mut metrics) = self.resolving.remove(key.prefix) else {
+            return;
+        };
         if key.tos == 0 {
             metrics.remove(&key.metric);
         }
@@ -195,7 +208,10 @@ impl View {
     /// Somebody else's route to the same prefix that the kernel prefers to this one.
     pub fn shadow_of(&self, key: &RouteKey) -> Option<&Arc<Route>> {
         let metrics = self.resolving.get(key.prefix)?;
-        metrics.range(..key.metric).map(|(_, r)| r).find(|r| self.foreign.contains_key(&r.key()))
+        metrics
+            .range(..key.metric)
+            .map(|(_, r)| r)
+            .find(|r| self.foreign.contains_key(&r.key()))
     }
 
     /// The subnets on this node's own links, workloads' interfaces aside.
@@ -220,7 +236,12 @@ impl View {
     pub fn resolve(&self, hop: &FibHop) -> Result<Vec<NextHop>, Withheld> {
         if let Some(name) = &hop.interface {
             let interface = Some(self.up(name)?);
-            return Ok(vec![NextHop { gateway: hop.address, interface, weight: hop.weight, onlink: false }]);
+            return Ok(vec![NextHop {
+                gateway: hop.address,
+                interface,
+                weight: hop.weight,
+                onlink: false,
+            }]);
         }
         let address = hop.address.ok_or(Withheld::NoNextHop)?;
         if self.is_own(address) {
@@ -233,7 +254,10 @@ impl View {
             if route.kind != Kind::Unicast {
                 return Err(unreachable);
             }
-            let usable = route.next_hops.iter().filter(|h| h.interface.is_some_and(|i| self.is_up(i)));
+            let usable = route
+                .next_hops
+                .iter()
+                .filter(|h| h.interface.is_some_and(|i| self.is_up(i)));
             let hops: Vec<NextHop> = usable.map(|h| via(h, address, hop.weight)).collect();
             if !hops.is_empty() {
                 return Ok(hops);

@@ -57,15 +57,20 @@ impl Workloads {
                 keys.remove(key);
                 if keys.is_empty() {
                     self.stored_on.remove(&before.interface);
-                    self.taken_down.remove(&before.interface);
                 }
             }
             interfaces.insert(before.interface);
         }
         if let Some(now) = endpoint {
             self.stored.insert(key.clone(), now.clone());
-            self.stored_on.entry(now.interface.clone()).or_default().insert(key.clone());
+            self.stored_on
+                .entry(now.interface.clone())
+                .or_default()
+                .insert(key.clone());
             interfaces.insert(now.interface.clone());
+        }
+        for forgotten in interfaces.iter().filter(|i| !self.stored_on.contains_key(*i)) {
+            self.taken_down.remove(forgotten);
         }
         interfaces.iter().flat_map(|i| self.settle(i)).collect()
     }
@@ -92,9 +97,17 @@ impl Workloads {
     }
 
     fn wanted_on(&self, interface: &str) -> Vec<(IpAddr, Claim)> {
-        let claim = |key: String, from_datastore| Claim { from_datastore, key, interface: interface.to_owned() };
+        let claim = |key: String, from_datastore| Claim {
+            from_datastore,
+            key,
+            interface: interface.to_owned(),
+        };
         if let Some(told) = self.told.get(interface) {
-            return told.ips.iter().map(|ip| (*ip, claim(told.key.clone(), false))).collect();
+            return told
+                .ips
+                .iter()
+                .map(|ip| (*ip, claim(told.key.clone(), false)))
+                .collect();
         }
         if self.taken_down.contains(interface) {
             return Vec::new();
@@ -135,7 +148,11 @@ mod tests {
     }
 
     fn told(interface: &str, ips: &[&str]) -> LocalEndpoint {
-        LocalEndpoint { interface: interface.into(), ips: ips.iter().map(|s| ip(s)).collect(), key: "k".into() }
+        LocalEndpoint {
+            interface: interface.into(),
+            ips: ips.iter().map(|s| ip(s)).collect(),
+            key: "k".into(),
+        }
     }
 
     fn key(name: &str) -> Key {
@@ -143,7 +160,10 @@ mod tests {
     }
 
     fn stored(interface: &str, ips: &[&str]) -> Endpoint {
-        Endpoint { interface: interface.into(), ips: ips.iter().map(|s| ip(s)).collect() }
+        Endpoint {
+            interface: interface.into(),
+            ips: ips.iter().map(|s| ip(s)).collect(),
+        }
     }
 
     #[test]
@@ -157,7 +177,11 @@ mod tests {
         assert_eq!(w.interface_of(ip("10.0.0.2")), None, "a late word about the old one");
         w.stored(&key("a"), None);
         w.stored(&key("a"), Some(&stored("cali1", &["10.0.0.3"])));
-        assert_eq!(w.interface_of(ip("10.0.0.3")), Some("cali1"), "a new one, by another hand");
+        assert_eq!(
+            w.interface_of(ip("10.0.0.3")),
+            Some("cali1"),
+            "a new one, by another hand"
+        );
     }
 
     #[test]
@@ -167,7 +191,11 @@ mod tests {
         w.up(told("cali2", &["10.0.0.1"]));
         assert_eq!(w.interface_of(ip("10.0.0.1")), Some("cali2"));
         w.up(told("cali1", &["10.0.0.9"]));
-        assert_eq!(w.ips_on("cali1").collect::<Vec<_>>(), [ip("10.0.0.9")], "replaces the datastore's word");
+        assert_eq!(
+            w.ips_on("cali1").collect::<Vec<_>>(),
+            [ip("10.0.0.9")],
+            "replaces the datastore's word"
+        );
         w.stored(&key("a"), None);
         assert_eq!(w.interface_of(ip("10.0.0.9")), Some("cali1"), "stays until taken down");
         w.down("cali2");

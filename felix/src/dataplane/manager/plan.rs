@@ -29,12 +29,18 @@ impl Manager {
         for pending in self.tracker.pending() {
             match pending {
                 Pending::Apply { key, desired, actual } if self.may_try(key, now) => {
-                    let Some(class) = self.view.class(desired) else { continue };
+                    let Some(class) = self.view.class(desired) else {
+                        continue;
+                    };
                     // No class may fill the batch but the strongest: the rest is cut below.
                     let puts = &mut puts[class as usize];
                     if puts.len() < BATCH && self.view.foreign_at(key).is_none() {
                         let route = Route::clone(desired);
-                        puts.push(if actual.is_some() { Change::Replace(route) } else { Change::Create(route) });
+                        puts.push(if actual.is_some() {
+                            Change::Replace(route)
+                        } else {
+                            Change::Create(route)
+                        });
                     }
                 }
                 Pending::Remove { key, actual }
@@ -55,10 +61,11 @@ impl Manager {
     }
 
     fn may_remove(&self, route: &Route) -> bool {
-        let Some(class) = self.view.class(route) else { return false };
+        let Some(class) = self.view.class(route) else {
+            return false;
+        };
         let taken_down = |i| self.view.name(i).is_some_and(|n| self.workloads.is_taken_down(n));
-        self.source_is_synced(class)
-            || (class == RouteClass::LocalWorkload && route.interfaces().any(taken_down))
+        self.source_is_synced(class) || (class == RouteClass::LocalWorkload && route.interfaces().any(taken_down))
     }
 
     /// When the next refused change may be tried again, if there is one. Those whose time has come are a plan's matter.
@@ -120,7 +127,11 @@ impl Manager {
     fn refused(&mut self, route: &Route, refusal: &Refusal, now: Duration) {
         let attempts = self.failures.get(&route.key()).map_or(0, |f| f.attempts) + 1;
         let delay = RETRY_MIN.saturating_mul(1 << (attempts - 1).min(16)).min(RETRY_MAX);
-        let failure = Failure { error: refusal.to_string(), attempts, not_before: now + delay };
+        let failure = Failure {
+            error: refusal.to_string(),
+            attempts,
+            not_before: now + delay,
+        };
         if attempts == 1 {
             tracing::warn!(%route, error = failure.error, "the kernel refuses a route");
         }

@@ -110,27 +110,45 @@ impl Summary {
 }
 
 impl Manager {
-    fn text(&self, route: &Route) -> String {
-        route.display(|i: IfIndex| self.view.name(i).map(str::to_owned)).to_string()
+    pub(super) fn text(&self, route: &Route) -> String {
+        route
+            .display(|i: IfIndex| self.view.name(i).map(str::to_owned))
+            .to_string()
     }
 
     /// Every prefix somebody wants, sorted.
     pub fn rows(&self) -> impl Iterator<Item = Row> + '_ {
-        self.entries.iter().filter_map(|(prefix, entry)| self.row(*prefix, entry))
+        self.entries
+            .iter()
+            .filter_map(|(prefix, entry)| self.row(*prefix, entry))
     }
 
     fn row(&self, prefix: Prefix, entry: &Entry) -> Option<Row> {
         let losers = |winner: RouteClass| {
-            let out = entry.out.iter().filter(|(c, _)| *c != winner).map(|(c, why)| format!("{c} ({why})"));
+            let out = entry
+                .out
+                .iter()
+                .filter(|(c, _)| *c != winner)
+                .map(|(c, why)| format!("{c} ({why})"));
             let weaker = |c: &RouteClass| *c > winner && !entry.out.iter().any(|(o, _)| o == c);
-            let beaten = RouteClass::ALL.into_iter().filter(weaker).filter(|c| self.candidate(*c, prefix).is_some());
+            let beaten = RouteClass::ALL
+                .into_iter()
+                .filter(weaker)
+                .filter(|c| self.candidate(*c, prefix).is_some());
             out.chain(beaten.map(|c| c.to_string())).collect()
         };
         if let Some((class, key)) = &entry.wanted {
             let route = self.tracker.desired(key)?;
             let (state, reason) = self.fate(key);
             let route = self.text(route);
-            return Some(Row { prefix, class: *class, route, state, reason, losers: losers(*class) });
+            return Some(Row {
+                prefix,
+                class: *class,
+                route,
+                state,
+                reason,
+                losers: losers(*class),
+            });
         }
         let (class, why) = entry.out.first()?;
         let state = match why {
@@ -138,18 +156,30 @@ impl Manager {
             Why::Withheld(_) => RowState::Withheld,
         };
         let (class, reason) = (*class, why.to_string());
-        Some(Row { prefix, class, route: String::new(), state, reason, losers: losers(class) })
+        Some(Row {
+            prefix,
+            class,
+            route: String::new(),
+            state,
+            reason,
+            losers: losers(class),
+        })
     }
 
     /// What became of a wanted route, and why.
     fn fate(&self, key: &RouteKey) -> (RowState, String) {
         if self.tracker.desired(key) == self.tracker.actual(key) {
             let shadow = self.view.shadow_of(key);
-            let reason = shadow.map(|s| format!("shadowed by {}", self.text(s))).unwrap_or_default();
+            let reason = shadow
+                .map(|s| format!("shadowed by {}", self.text(s)))
+                .unwrap_or_default();
             return (RowState::Programmed, reason);
         }
         if let Some(foreign) = self.view.foreign_at(key) {
-            return (RowState::Failing, format!("somebody else's route is in its place: {}", self.text(foreign)));
+            return (
+                RowState::Failing,
+                format!("somebody else's route is in its place: {}", self.text(foreign)),
+            );
         }
         match self.failures.get(key) {
             Some(f) => (RowState::Failing, f.error.clone()),
@@ -162,14 +192,19 @@ impl Manager {
     /// # Errors
     /// What keeps the first of them out.
     pub fn endpoint_is_up(&self, interface: &str) -> Result<(), String> {
-        self.workloads.ips_on(interface).try_for_each(|ip| self.workload_is_up(ip, interface))
+        self.workloads
+            .ips_on(interface)
+            .try_for_each(|ip| self.workload_is_up(ip, interface))
     }
 
     fn workload_is_up(&self, ip: IpAddr, interface: &str) -> Result<(), String> {
         let prefix = Prefix::host(ip);
         let holder = self.workloads.interface_of(ip);
         if holder != Some(interface) {
-            return Err(format!("{ip} is the address of the workload on {}", holder.unwrap_or("no interface")));
+            return Err(format!(
+                "{ip} is the address of the workload on {}",
+                holder.unwrap_or("no interface")
+            ));
         }
         let row = self.entries.get(&prefix).and_then(|entry| self.row(prefix, entry));
         match row {
@@ -197,7 +232,10 @@ impl Manager {
             settled: self.loaded && !self.dump_wanted && self.tracker.is_settled(),
             datastore_synced: self.synced.datastore,
             fib_synced: self.synced.fib,
-            classes: RouteClass::ALL.into_iter().map(|c| (c, ClassCount::default())).collect(),
+            classes: RouteClass::ALL
+                .into_iter()
+                .map(|c| (c, ClassCount::default()))
+                .collect(),
             endpoints: self.workloads.len() as u64,
             ..Summary::default()
         };
@@ -231,7 +269,11 @@ impl Manager {
                 s.failing_total += 1;
                 if let (true, Some(route)) = (s.failing.len() < Summary::FAILING_SHOWN, self.tracker.desired(key)) {
                     let attempts = self.failures.get(key).map_or(0, |f| f.attempts);
-                    s.failing.push(Failing { object: self.text(route), error: reason, attempts });
+                    s.failing.push(Failing {
+                        object: self.text(route),
+                        error: reason,
+                        attempts,
+                    });
                 }
             }
             RowState::Pending | RowState::Withheld | RowState::Refused => {}
