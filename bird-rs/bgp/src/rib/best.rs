@@ -142,7 +142,10 @@ pub struct Candidate<'a> {
 
 impl Candidate<'_> {
     fn local_pref(&self) -> u32 {
-        self.learned.attributes.local_pref.unwrap_or(self.traits.default_local_pref)
+        self.learned
+            .attributes
+            .local_pref
+            .unwrap_or(self.traits.default_local_pref)
     }
 
     fn med(&self) -> u32 {
@@ -175,13 +178,23 @@ impl Decision {
             (b.is_local().cmp(&a.is_local()), Reason::Local),
         ];
         first_difference(&steps)
-            .or_else(|| if a.is_local() { None } else { self.compare_attributes(a, b, med) })
+            .or_else(|| {
+                if a.is_local() {
+                    None
+                } else {
+                    self.compare_attributes(a, b, med)
+                }
+            })
             .or_else(|| if a.is_local() { None } else { self.compare_peers(a, b) })
             .unwrap_or_else(|| {
                 let by_path = a.path.path_id().cmp(&b.path.path_id());
                 let by_source = a.path.source().cmp(&b.path.source());
                 let same_peer = by_source == Ordering::Equal;
-                if same_peer { (by_path, Reason::PathId) } else { (by_source, Reason::Protocol) }
+                if same_peer {
+                    (by_path, Reason::PathId)
+                } else {
+                    (by_source, Reason::Protocol)
+                }
             })
     }
 
@@ -193,7 +206,11 @@ impl Decision {
         } else {
             Ordering::Equal
         };
-        let by_med = if med || self.always_compare_med { a.med().cmp(&b.med()) } else { Ordering::Equal };
+        let by_med = if med || self.always_compare_med {
+            a.med().cmp(&b.med())
+        } else {
+            Ordering::Equal
+        };
         first_difference(&[
             (a.is_long_lived_stale().cmp(&b.is_long_lived_stale()), Reason::Stale),
             (b.local_pref().cmp(&a.local_pref()), Reason::LocalPref),
@@ -206,7 +223,11 @@ impl Decision {
     fn compare_peers(&self, a: &Candidate<'_>, b: &Candidate<'_>) -> Option<(Ordering, Reason)> {
         let external = |c: &Candidate<'_>| Reverse(c.traits.kind == SourceKind::Ebgp);
         let distance = |c: &Candidate<'_>| c.learned.igp_metric.unwrap_or(u32::MAX);
-        let by_metric = if self.igp_metric { distance(a).cmp(&distance(b)) } else { Ordering::Equal };
+        let by_metric = if self.igp_metric {
+            distance(a).cmp(&distance(b))
+        } else {
+            Ordering::Equal
+        };
         let both_external = a.traits.kind == SourceKind::Ebgp && b.traits.kind == SourceKind::Ebgp;
         let by_age = if self.prefer_older && both_external {
             a.path.since().cmp(&b.path.since())
@@ -260,7 +281,10 @@ pub fn decide(decision: &Decision, candidates: &[Candidate<'_>]) -> Option<usize
     // The best so far of each neighbour AS.
     let mut groups: SmallVec<[usize; 8]> = SmallVec::new();
     for (i, candidate) in candidates.iter().enumerate() {
-        match groups.iter_mut().find(|best| candidates[**best].same_neighbour(candidate)) {
+        match groups
+            .iter_mut()
+            .find(|best| candidates[**best].same_neighbour(candidate))
+        {
             Some(best) => {
                 if decision.compare(candidate, &candidates[*best], true).0 == Ordering::Less {
                     *best = i;

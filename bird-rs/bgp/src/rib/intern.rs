@@ -14,7 +14,11 @@ pub struct AttrId(NonZeroU32);
 
 impl AttrId {
     fn from_slot(slot: usize) -> Option<Self> {
-        u32::try_from(slot).ok()?.checked_add(1).and_then(NonZeroU32::new).map(AttrId)
+        u32::try_from(slot)
+            .ok()?
+            .checked_add(1)
+            .and_then(NonZeroU32::new)
+            .map(AttrId)
     }
 
     fn slot(self) -> usize {
@@ -81,7 +85,8 @@ impl<T: Eq + Hash> Interner<T> {
             }
         };
         let slots = &self.slots;
-        self.index.insert_unique(hash, id, |id| FxBuildHasher.hash_one(value_at(slots, *id)));
+        self.index
+            .insert_unique(hash, id, |id| FxBuildHasher.hash_one(value_at(slots, *id)));
         id
     }
 

@@ -58,7 +58,11 @@ struct Member {
 
 impl Member {
     fn sees(&self, entry: &Entry) -> Option<AttrId> {
-        if entry.from == self.source { None } else { entry.announced }
+        if entry.from == self.source {
+            None
+        } else {
+            entry.announced
+        }
     }
 
     fn reached(&self, id: PrefixId) -> bool {
@@ -93,7 +97,9 @@ impl Outbox {
 
     /// Must the number of this prefix be kept?
     pub fn uses(&self, id: PrefixId) -> bool {
-        self.entries.get(id.0 as usize).is_some_and(|e| e.announced.is_some() || e.pending > 0)
+        self.entries
+            .get(id.0 as usize)
+            .is_some_and(|e| e.announced.is_some() || e.pending > 0)
     }
 
     /// What the view announces for a prefix, and from whom it was learned.
@@ -143,7 +149,8 @@ impl Outbox {
 
     /// Is there anything to tell a member?
     pub fn has_work(&self, id: MemberId) -> bool {
-        self.member(id).is_some_and(|m| m.feed != Feed::Done || !m.pending.is_empty())
+        self.member(id)
+            .is_some_and(|m| m.feed != Feed::Done || !m.pending.is_empty())
     }
 
     /// Tells a member everything again.
@@ -156,13 +163,7 @@ impl Outbox {
     }
 
     /// Sets what the view announces for a prefix. Takes over the reference to `new`.
-    pub fn set<V: Eq + Hash>(
-        &mut self,
-        id: PrefixId,
-        new: Option<AttrId>,
-        from: SourceId,
-        interner: &mut Interner<V>,
-    ) {
+    pub fn set<V: Eq + Hash>(&mut self, id: PrefixId, new: Option<AttrId>, from: SourceId, interner: &mut Interner<V>) {
         let at = id.0 as usize;
         if self.entries.len() <= at {
             if new.is_none() {
@@ -186,11 +187,22 @@ impl Outbox {
 
     /// Removes a member and what it has pending.
     pub fn leave<V: Eq + Hash>(&mut self, id: MemberId, interner: &mut Interner<V>) {
-        let Some(member) = self.members.get_mut(usize::from(id.0)).and_then(Option::take) else { return };
+        let Some(member) = self.members.get_mut(usize::from(id.0)).and_then(Option::take) else {
+            return;
+        };
         for (prefix, told) in member.pending {
             self.unpend(prefix);
             if let Some(told) = told {
                 interner.release(told);
+            }
+        }
+    }
+
+    /// Gives back all that is announced, when the outbox is to be dropped. It has no members then.
+    pub fn clear<V: Eq + Hash>(&mut self, interner: &mut Interner<V>) {
+        for entry in std::mem::take(&mut self.entries) {
+            if let Some(announced) = entry.announced {
+                interner.release(announced);
             }
         }
     }
@@ -239,10 +251,14 @@ impl Outbox {
     /// Whatever is returned counts as told.
     pub fn pull<V: Eq + Hash>(&mut self, id: MemberId, limit: usize, interner: &mut Interner<V>) -> Vec<PullItem> {
         let mut items = Vec::new();
-        let Some(member) = self.members.get_mut(usize::from(id.0)).and_then(Option::as_mut) else { return items };
+        let Some(member) = self.members.get_mut(usize::from(id.0)).and_then(Option::as_mut) else {
+            return items;
+        };
         let pending: Vec<PrefixId> = member.pending.keys().take(limit).copied().collect();
         for prefix in pending {
-            let Some(told) = member.pending.remove(&prefix) else { continue };
+            let Some(told) = member.pending.remove(&prefix) else {
+                continue;
+            };
             let entry = &mut self.entries[prefix.0 as usize];
             entry.pending -= 1;
             let attrs = member.sees(entry);

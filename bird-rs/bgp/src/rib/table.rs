@@ -331,7 +331,9 @@ impl<F: Family> Table<F> {
     /// The number of a prefix.
     pub fn id(&self, prefix: F) -> Option<PrefixId> {
         let hash = FxBuildHasher.hash_one(prefix);
-        self.index.find(hash, |id| self.nets[id.index()].prefix == prefix).copied()
+        self.index
+            .find(hash, |id| self.nets[id.index()].prefix == prefix)
+            .copied()
     }
 
     /// The prefix of a number that is in use.
@@ -351,7 +353,10 @@ impl<F: Family> Table<F> {
 
     /// Every prefix, by number.
     pub fn ids(&self) -> impl Iterator<Item = PrefixId> + '_ {
-        (0u32..).zip(&self.nets).filter(|(_, net)| !net.paths.as_slice().is_empty()).map(|(i, _)| PrefixId(i))
+        (0u32..)
+            .zip(&self.nets)
+            .filter(|(_, net)| !net.paths.as_slice().is_empty())
+            .map(|(i, _)| PrefixId(i))
     }
 
     /// What a source has here.
@@ -369,7 +374,11 @@ impl<F: Family> Table<F> {
 
     fn count(&mut self, source: SourceId, filtered: Option<Filtered>, add: bool) {
         let counts = self.counts_mut(source);
-        let count = if filtered.is_some() { &mut counts.filtered } else { &mut counts.accepted };
+        let count = if filtered.is_some() {
+            &mut counts.filtered
+        } else {
+            &mut counts.accepted
+        };
         *count = if add { *count + 1 } else { count.saturating_sub(1) };
     }
 
@@ -403,11 +412,15 @@ impl<F: Family> Table<F> {
             None => {
                 self.nets.push(net);
                 self.marks.push(mark);
-                PrefixId(u32::try_from(self.nets.len() - 1).expect("invariant: fewer than 2^32 prefixes fit into memory"))
+                PrefixId(
+                    u32::try_from(self.nets.len() - 1).expect("invariant: fewer than 2^32 prefixes fit into memory"),
+                )
             }
         };
         let nets = &self.nets;
-        self.index.insert_unique(FxBuildHasher.hash_one(prefix), id, |id| FxBuildHasher.hash_one(nets[id.index()].prefix));
+        self.index.insert_unique(FxBuildHasher.hash_one(prefix), id, |id| {
+            FxBuildHasher.hash_one(nets[id.index()].prefix)
+        });
         id
     }
 
@@ -424,7 +437,10 @@ impl<F: Family> Table<F> {
             since: new.since,
         };
         let paths = &mut self.nets[id.index()].paths;
-        let old = paths.as_mut_slice().iter_mut().find(|p| p.source == path.source && p.path_id == path.path_id);
+        let old = paths
+            .as_mut_slice()
+            .iter_mut()
+            .find(|p| p.source == path.source && p.path_id == path.path_id);
         let Some(slot) = old else {
             paths.push(path);
             self.count(new.source, new.imported.err(), true);
@@ -457,7 +473,11 @@ impl<F: Family> Table<F> {
     pub fn remove(&mut self, prefix: F, source: SourceId, path_id: u32, interner: &mut Interner<Learned>) -> bool {
         let Some(id) = self.id(prefix) else { return false };
         let paths = &mut self.nets[id.index()].paths;
-        let Some(at) = paths.as_slice().iter().position(|p| p.source == source && p.path_id == path_id) else {
+        let Some(at) = paths
+            .as_slice()
+            .iter()
+            .position(|p| p.source == source && p.path_id == path_id)
+        else {
             return false;
         };
         let path = paths.remove(at);
@@ -477,7 +497,9 @@ impl<F: Family> Table<F> {
         for i in 0..self.nets.len() {
             loop {
                 let paths = &mut self.nets[i].paths;
-                let Some(at) = paths.as_slice().iter().position(|p| p.source == source && gone(p)) else { break };
+                let Some(at) = paths.as_slice().iter().position(|p| p.source == source && gone(p)) else {
+                    break;
+                };
                 let path = paths.remove(at);
                 self.forget(&path, interner);
                 self.touch(PrefixId(i as u32));
@@ -492,7 +514,12 @@ impl<F: Family> Table<F> {
         let mut marked = 0;
         for i in 0..self.nets.len() {
             let mut changed = false;
-            for path in self.nets[i].paths.as_mut_slice().iter_mut().filter(|p| p.source == source) {
+            for path in self.nets[i]
+                .paths
+                .as_mut_slice()
+                .iter_mut()
+                .filter(|p| p.source == source)
+            {
                 marked += 1;
                 changed |= (path.stale == Stale::Restart) != (stale == Stale::Restart);
                 path.stale = stale;
@@ -557,7 +584,9 @@ impl<F: Family> Table<F> {
             let net = &mut self.nets[id.index()];
             choose(net.paths.as_mut_slice(), decision, sources, interner);
             let first = net.paths.as_slice().first();
-            let best = first.filter(|p| p.filtered.is_none()).map_or(SourceId::NONE, |p| p.source);
+            let best = first
+                .filter(|p| p.filtered.is_none())
+                .map_or(SourceId::NONE, |p| p.source);
             let is_empty = first.is_none();
             let mark = &mut self.marks[id.index()];
             mark.dirty = false;
@@ -608,7 +637,9 @@ impl<F: Family> Table<F> {
         sources: &'a Sources,
         interner: &'a Interner<Learned>,
     ) -> SmallVec<[Candidate<'a>; 4]> {
-        candidates(self.paths(id), sources, interner).map(|(_, candidate)| candidate).collect()
+        candidates(self.paths(id), sources, interner)
+            .map(|(_, candidate)| candidate)
+            .collect()
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tortie_net::{Asn, Prefix};
+use tortie_net::Prefix;
 use tortie_replica::Delta;
 
 use crate::config::Config;
@@ -244,20 +244,17 @@ pub enum LogEvent {
         /// Why.
         reason: String,
     },
-    /// Routes of a restarting peer are kept.
+    /// Routes of a peer whose session was lost are kept.
     Stale {
-        /// For how many seconds at most.
-        seconds: u64,
+        /// How many.
+        routes: usize,
+        /// Why the session was lost.
+        reason: String,
     },
     /// Stale routes that were not announced again are gone.
     Swept {
         /// How many.
         routes: usize,
-    },
-    /// A session's peer has another AS than configured or than its path begins with.
-    WrongAs {
-        /// What came.
-        got: Asn,
     },
     /// The initial table is complete.
     Converged,

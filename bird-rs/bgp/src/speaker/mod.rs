@@ -1,18 +1,198 @@
-//! A whole router without IO.
+//! A whole router without IO: protocols, sessions, tables, policy.
+//!
+//! The shell owns sockets and the clock. It gives each thing that happens to [`Speaker::handle`], executes the
+//! [`Output`]s in order, and when its queue of inputs is empty calls [`Speaker::flush`], which decides what changed and
+//! sends it: many inputs cost one decision and share messages. [`Speaker::next_deadline`] says when to call with
+//! [`Input::Tick`] (which flushes by itself) if nothing happens before.
+//!
+//! | type | how many | what it is |
+//! |---|---|---|
+//! | `Instance` | one for each protocol, dynamic peers included | its configuration and state, by [`crate::rib::SourceId`] |
+//! | `Session` | one for each BGP peer | the state machine and its channels |
+//! | `Tables` | one | tables of both families, interned attributes, update groups |
+//! | `Connection` | one for each TCP connection | octets of an unfinished message, octets not yet confirmed |
+//! | `Convergence` | one | whether the initial table is complete |
+//!
+//! Invariants:
+//! * the outputs depend on the sequence of inputs and their times, and nothing else;
+//! * on one connection at most [`SEND_WINDOW`] octets of UPDATEs, and one batch beyond, wait for a slow peer; what it
+//!   did not take coalesces in the tables;
+//! * a peer is never sent what it has already, unless it asks for everything again;
+//! * nothing that one peer sends ends another's session.
+//!
+//! RFC 4271, 4456, 4724, 4760, 2918, 7313, 1997, 2545. Not here: sockets, the state machine's rules ([`crate::fsm`]),
+//! encoding ([`crate::packet`]), add-path towards peers, routes of the kernel.
 
+mod connection;
+mod converge;
+mod export;
+mod feed;
+mod import;
+mod instance;
 mod io;
+mod origin;
+mod query;
+mod reconfigure;
+mod routes;
+mod session;
 mod show;
+mod tables;
+#[cfg(test)]
+mod tests;
 
-pub use io::{
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+use tortie_net::RouterId;
+
+pub use self::io::{
     Command, ConnectSpec, FibNextHop, FibRoute, Input, InterfaceAddress, ListenSpec, Log, LogEvent, Output,
 };
-pub use show::{
-    BgpStatus, ChannelStatus, ProtocolState, ProtocolStatus, RouteQuery, RouteView, Status,
-};
-
+pub use self::show::{BgpStatus, ChannelStatus, ProtocolState, ProtocolStatus, RouteQuery, RouteView, Status};
 pub use crate::fsm::ConnId;
 pub use crate::rib::Filtered;
 
-/// Octets of UPDATEs that may be unconfirmed on one connection. Two messages of the largest size fit, and a slow peer
-/// holds no more than this; what it did not take coalesces in the tables.
+use self::connection::Connection;
+use self::converge::Convergence;
+use self::instance::Instance;
+use self::tables::Tables;
+use crate::config::Config;
+use crate::fsm::{Event, StopReason};
+
+/// Octets of UPDATEs that may be unconfirmed on one connection.
 pub const SEND_WINDOW: usize = 256 * 1024;
+
+/// The configuration has no `router id`, and a speaker cannot make one up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the configuration has no router id")]
+pub struct NoRouterId;
+
+/// A router without IO.
+#[derive(Debug)]
+pub struct Speaker {
+    /// The latest time that an input came with.
+    now: Duration,
+    config: Arc<Config>,
+    configured_at: Duration,
+    router_id: RouterId,
+    addresses: Arc<[InterfaceAddress]>,
+    /// The same, without interfaces.
+    own: Arc<[IpAddr]>,
+    instances: Vec<Option<Instance>>,
+    connections: FxHashMap<ConnId, Connection>,
+    tables: Tables,
+    convergence: Convergence,
+    listening: Vec<ListenSpec>,
+    /// Of the next session.
+    next_key: u32,
+    /// Of the next dynamic peer.
+    next_dynamic: u32,
+    stopping: bool,
+}
+
+impl Speaker {
+    /// A router with this configuration. Its first outputs come from the first [`Speaker::flush`] or
+    /// [`Input::Tick`]; give it [`Input::Interfaces`] before that.
+    ///
+    /// # Errors
+    /// When the configuration has no router id.
+    pub fn new(now: Duration, config: Arc<Config>) -> Result<Self, NoRouterId> {
+        let mut speaker = Speaker {
+            now,
+            configured_at: now,
+            router_id: config.router_id.ok_or(NoRouterId)?,
+            convergence: Convergence::new(now, config.graceful_restart_wait),
+            config: Arc::new(Config::default()),
+            addresses: Arc::from([]),
+            own: Arc::from([]),
+            instances: Vec::new(),
+            connections: FxHashMap::default(),
+            tables: Tables::default(),
+            listening: Vec::new(),
+            next_key: 0,
+            next_dynamic: 0,
+            stopping: false,
+        };
+        speaker.reconfigure(config, &mut Vec::new());
+        Ok(speaker)
+    }
+
+    /// Takes an input and appends what is to be done about it at once. Routes are sent by [`Speaker::flush`].
+    pub fn handle(&mut self, now: Duration, input: Input, out: &mut Vec<Output>) {
+        self.now = self.now.max(now);
+        match input {
+            Input::Tick => {
+                self.tick(out);
+                self.flush(now, out);
+            }
+            Input::Interfaces(addresses) => self.set_addresses(addresses, out),
+            Input::Incoming { conn, local, remote } => self.incoming(conn, local, remote, out),
+            Input::Connected { conn, local, remote } => {
+                self.connection_event(conn, Event::Connected { conn, local, remote }, out);
+            }
+            Input::ConnectFailed { conn, reason } => {
+                self.connection_event(conn, Event::ConnectFailed { conn, error: reason }, out);
+                self.connections.remove(&conn);
+            }
+            Input::Received { conn, bytes } => self.received(conn, &bytes, out),
+            Input::Closed { conn, reason } => {
+                self.connection_event(conn, Event::Closed { conn, error: reason }, out);
+                self.connections.remove(&conn);
+            }
+            Input::Sent { conn, bytes } => self.sent(conn, bytes, out),
+            Input::Reconfigure(config) => self.reconfigure(config, out),
+            Input::Command { protocol, command } => self.command(&protocol, command, out),
+            Input::Stop => self.stop(out),
+        }
+    }
+
+    /// When to call with [`Input::Tick`] if nothing happens before; now, when there is something to flush.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        if self.has_work() {
+            return Some(self.now);
+        }
+        let sessions = self.sessions().filter_map(|session| session.peer.next_deadline());
+        sessions.chain(self.convergence.deadline()).min()
+    }
+
+    fn tick(&mut self, out: &mut Vec<Output>) {
+        let now = self.now;
+        let due = self.instances.iter().flatten().filter(|instance| {
+            let deadline = instance.session().and_then(|session| session.peer.next_deadline());
+            deadline.is_some_and(|deadline| deadline <= now)
+        });
+        let due: Vec<_> = due.map(|instance| instance.source).collect();
+        for source in due {
+            self.peer_event(source, Event::Tick, out);
+        }
+    }
+
+    fn set_addresses(&mut self, mut addresses: Vec<InterfaceAddress>, out: &mut Vec<Output>) {
+        addresses.sort_unstable();
+        addresses.dedup();
+        if *addresses == *self.addresses {
+            return;
+        }
+        self.own = addresses.iter().map(|a| a.address).collect();
+        self.addresses = addresses.into();
+        for at in 0..self.instances.len() {
+            self.originate(at, out);
+            self.refeed(at, true, true);
+        }
+    }
+
+    fn stop(&mut self, out: &mut Vec<Output>) {
+        self.stopping = true;
+        let sources: Vec<_> = self
+            .instances
+            .iter()
+            .flatten()
+            .map(|instance| instance.source)
+            .collect();
+        for source in sources {
+            self.peer_event(source, Event::Stop(StopReason::ProcessExit), out);
+        }
+    }
+}

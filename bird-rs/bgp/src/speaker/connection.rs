@@ -1,0 +1,287 @@
+//! Connections: frames out of octets, events to state machines, and what these want done.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::instance::{Instance, Kind};
+use super::io::{ListenSpec, Log, LogEvent, Output};
+use super::{SEND_WINDOW, Speaker};
+use crate::config::{Neighbor, Protocol, ProtocolKind};
+use crate::fsm::{Action, ConnId, Event, State};
+use crate::packet;
+use crate::rib::SourceId;
+use tortie_net::Prefix;
+
+/// A TCP connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) source: SourceId,
+    /// An unfinished message.
+    buffer: BytesMut,
+    /// Octets given to the shell and not yet confirmed.
+    unconfirmed: usize,
+}
+
+impl Connection {
+    fn new(source: SourceId) -> Self {
+        Connection {
+            source,
+            buffer: BytesMut::new(),
+            unconfirmed: 0,
+        }
+    }
+
+    /// May more UPDATEs be sent?
+    pub(super) fn has_room(&self) -> bool {
+        self.unconfirmed < SEND_WINDOW
+    }
+}
+
+impl Speaker {
+    /// Whose connection it is, and the event for it.
+    pub(super) fn connection_event(&mut self, conn: ConnId, event: Event, out: &mut Vec<Output>) {
+        if let Some(source) = self.connections.get(&conn).map(|c| c.source) {
+            self.peer_event(source, event, out);
+        }
+    }
+
+    /// Gives an event to a protocol's state machine, if it has one, and does what that wants done.
+    pub(super) fn peer_event(&mut self, source: SourceId, event: Event, out: &mut Vec<Output>) {
+        let now = self.now;
+        let Some(session) = self.instance_mut(source).and_then(Instance::session_mut) else {
+            return;
+        };
+        let mut actions = Vec::new();
+        session.peer.handle(now, event, &mut actions);
+        self.act(source, actions, out);
+    }
+
+    fn act(&mut self, source: SourceId, actions: Vec<Action>, out: &mut Vec<Output>) {
+        for action in actions {
+            match action {
+                Action::Connect { conn } => {
+                    let Some(session) = self.instance(source).and_then(Instance::session) else {
+                        continue;
+                    };
+                    let spec = session.connect_spec();
+                    self.connections.insert(conn, Connection::new(source));
+                    out.push(Output::Connect { conn, spec });
+                }
+                Action::Close { conn } => {
+                    self.connections.remove(&conn);
+                    out.push(Output::Close { conn });
+                }
+                Action::Send { conn, message } => self.send(conn, message.encode(), out),
+                Action::Up(negotiated) => self.session_up(source, negotiated),
+                Action::Down { reason, retain } => self.session_down(source, &reason, retain, out),
+                Action::SweepStale { family } => self.sweep(source, family, out),
+                Action::Update(update) => self.apply(source, &update, out),
+                Action::Refresh(refresh) => self.refresh(source, refresh, out),
+                Action::StateChange { from, to, reason } => self.state_changed(source, from, to, reason, out),
+            }
+        }
+    }
+
+    fn state_changed(&mut self, source: SourceId, from: State, to: State, reason: String, out: &mut Vec<Output>) {
+        let now = self.now;
+        let Some(instance) = self.instance_mut(source) else {
+            return;
+        };
+        if from == State::Established || to == State::Established {
+            instance.since = now;
+        }
+        out.push(Output::Log(Log {
+            protocol: instance.config.name.clone(),
+            event: LogEvent::State {
+                from: from.as_str(),
+                to: to.as_str(),
+                reason,
+            },
+        }));
+    }
+
+    /// Gives octets to the shell. The state machine learns that the peer has something to take.
+    pub(super) fn send(&mut self, conn: ConnId, bytes: Bytes, out: &mut Vec<Output>) {
+        let Some(connection) = self.connections.get_mut(&conn) else {
+            return;
+        };
+        let was_idle = connection.unconfirmed == 0;
+        connection.unconfirmed += bytes.len();
+        let source = connection.source;
+        out.push(Output::Send { conn, bytes });
+        if was_idle {
+            self.peer_event(source, Event::Blocked { conn }, out);
+        }
+    }
+
+    /// The peer has taken some octets. One that takes none for long is given up by its state machine (RFC 9687).
+    pub(super) fn sent(&mut self, conn: ConnId, bytes: usize, out: &mut Vec<Output>) {
+        let Some(connection) = self.connections.get_mut(&conn) else {
+            return;
+        };
+        connection.unconfirmed = connection.unconfirmed.saturating_sub(bytes);
+        let (source, idle) = (connection.source, connection.unconfirmed == 0);
+        self.peer_event(source, Event::Unblocked { conn }, out);
+        if !idle {
+            self.peer_event(source, Event::Blocked { conn }, out);
+        }
+    }
+
+    /// Cuts frames out of what was received and gives them to the state machine, until it gives the connection up.
+    pub(super) fn received(&mut self, conn: ConnId, bytes: &[u8], out: &mut Vec<Output>) {
+        let now = self.now;
+        let Some(connection) = self.connections.get_mut(&conn) else {
+            return;
+        };
+        let source = connection.source;
+        connection.buffer.extend_from_slice(bytes);
+        loop {
+            let Some(connection) = self.connections.get_mut(&conn) else {
+                return;
+            };
+            let session = self.instances.get_mut(usize::from(source.0)).and_then(Option::as_mut);
+            let Some(session) = session.and_then(Instance::session_mut) else {
+                return;
+            };
+            let Some(context) = session.peer.context(conn) else {
+                return;
+            };
+            let mut actions = Vec::new();
+            match packet::frame_length(&connection.buffer, &context) {
+                Ok(Some(length)) if connection.buffer.len() >= length => {
+                    let frame = connection.buffer.split_to(length);
+                    session.peer.receive(now, conn, &frame, &mut actions);
+                }
+                Ok(_) => return,
+                Err(notification) => {
+                    connection.buffer.clear();
+                    let message = Err(notification);
+                    session.peer.handle(now, Event::Message { conn, message }, &mut actions);
+                }
+            }
+            self.act(source, actions, out);
+        }
+    }
+
+    /// Somebody connected to us.
+    pub(super) fn incoming(&mut self, conn: ConnId, local: SocketAddr, remote: SocketAddr, out: &mut Vec<Output>) {
+        let (to, from) = (local.ip().to_canonical(), remote.ip().to_canonical());
+        let mut sessions = self.instances.iter().flatten().filter(|i| i.enabled && !self.stopping);
+        let known = sessions
+            .find(|i| i.session().is_some_and(|s| s.answers_to(from, to)))
+            .map(|i| i.source);
+        let Some(source) = known.or_else(|| self.dynamic_peer(from, out)) else {
+            out.push(Output::Close { conn });
+            return;
+        };
+        self.connections.insert(conn, Connection::new(source));
+        let event = Event::Accepted {
+            conn,
+            local: SocketAddr::new(to, local.port()),
+            remote: SocketAddr::new(from, remote.port()),
+        };
+        self.peer_event(source, event, out);
+    }
+
+    /// Makes a protocol for a peer out of a configured range.
+    fn dynamic_peer(&mut self, from: std::net::IpAddr, out: &mut Vec<Output>) -> Option<SourceId> {
+        if self.stopping {
+            return None;
+        }
+        let range = self
+            .instances
+            .iter()
+            .flatten()
+            .filter(|i| i.enabled)
+            .find_map(|instance| match &instance.kind {
+                Kind::Range(bgp) => match &bgp.neighbor {
+                    Neighbor::Range { prefix, name, digits } if prefix.contains(from) => {
+                        Some((instance.config.clone(), bgp.clone(), name.clone(), usize::from(*digits)))
+                    }
+                    Neighbor::Range { .. } | Neighbor::Address(_) => None,
+                },
+                Kind::Bgp(_) | Kind::Origin(_) | Kind::Felix(_) | Kind::Quiet => None,
+            });
+        let (template, mut bgp, prefix, width) = range?;
+        let name: Arc<str> = loop {
+            self.next_dynamic += 1;
+            let name = format!("{prefix}{:0width$}", self.next_dynamic);
+            if self.find(&name).is_none() {
+                break name.into();
+            }
+        };
+        bgp.neighbor = Neighbor::Address(from);
+        bgp.transport.passive = true;
+        let protocol = Protocol {
+            name,
+            disabled: true,
+            kind: ProtocolKind::Bgp(bgp),
+            ..Protocol::clone(&template)
+        };
+        let source = self.add(protocol, out)?;
+        if let Some(session) = self.instance_mut(source).and_then(Instance::session_mut) {
+            session.dynamic = true;
+        }
+        self.enable(source, out);
+        Some(source)
+    }
+
+    /// Dynamic peers whose session is over and whose routes are not kept go.
+    pub(super) fn retire_dynamic(&mut self, out: &mut Vec<Output>) {
+        let over = self.instances.iter().flatten().filter(|instance| {
+            let idle = |session: &super::session::Session| {
+                let connected = self.connections.values().any(|c| c.source == instance.source);
+                let has_routes = session.channels.iter().any(|c| {
+                    let counts = self.tables.counts(c.key, instance.source);
+                    counts.accepted + counts.filtered > 0
+                });
+                session.dynamic && !connected && !has_routes
+            };
+            instance.session().is_some_and(idle)
+        });
+        let over: Vec<SourceId> = over.map(|instance| instance.source).collect();
+        for source in over {
+            self.delete(source, crate::fsm::StopReason::Deconfigured, out);
+        }
+    }
+
+    /// Says where to listen, when that has changed.
+    pub(super) fn listen(&mut self, out: &mut Vec<Output>) {
+        let mut wanted: Vec<ListenSpec> = Vec::new();
+        for instance in self.instances.iter().flatten().filter(|i| i.enabled && !self.stopping) {
+            let (config, peers) = match &instance.kind {
+                Kind::Bgp(session) if !session.dynamic => (&session.config, Some(Prefix::host(session.remote))),
+                Kind::Range(bgp) => (&**bgp, super::session::neighbour(bgp).err()),
+                Kind::Bgp(_) | Kind::Origin(_) | Kind::Felix(_) | Kind::Quiet => continue,
+            };
+            let spec = ListenSpec {
+                address: config.local_address.filter(|_| config.transport.strict_bind),
+                port: config.local_port,
+                free_bind: config.transport.free_bind,
+                keys: Vec::new(),
+            };
+            let key = config
+                .transport
+                .password
+                .clone()
+                .zip(peers)
+                .map(|(password, peers)| (peers, password));
+            let same =
+                |w: &&mut ListenSpec| (w.address, w.port, w.free_bind) == (spec.address, spec.port, spec.free_bind);
+            match wanted.iter_mut().find(same) {
+                Some(same) => same.keys.extend(key),
+                None => wanted.push(ListenSpec {
+                    keys: key.into_iter().collect(),
+                    ..spec
+                }),
+            }
+        }
+        wanted.sort_unstable();
+        if wanted != self.listening {
+            self.listening.clone_from(&wanted);
+            out.push(Output::Listen(wanted));
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! From a best route to what a peer or felix is told: propagation rules, policy, attribute rules, next hop.
+//!
+//! RFC 4271 (section 5.1, 9.1.3, 9.2), 4456 (section 8), 1997, 2545. A pure function of a view and a route; peers with
+//! equal views are told the same and share an outbox.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tortie_net::{Asn, Community, Prefix, RouterId};
+
+use super::io::{FibNextHop, FibRoute};
+use crate::attr::{Attributes, NextHop};
+use crate::config::{NextHopRewrite, Policy};
+use crate::filter::{RouteContext, RouteDestination, RouteSource, RunError};
+use crate::packet::AfiSafi;
+use crate::rib::{Hop, Learned, SourceKind, Traits};
+
+/// A route in a table, with what is known of its source.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RouteRef<'a> {
+    pub(super) net: Prefix,
+    pub(super) learned: &'a Learned,
+    pub(super) traits: &'a Traits,
+    pub(super) protocol: &'a Arc<str>,
+    pub(super) source: RouteSource,
+    pub(super) stale: bool,
+}
+
+/// Why a route is not told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Held {
+    /// Learned from an internal peer, for an internal peer, neither of them our client (RFC 4456).
+    NotReflected,
+    /// NO_ADVERTISE, or NO_EXPORT towards another AS (RFC 1997).
+    Community,
+    /// The export policy rejected it.
+    Policy,
+    /// The export policy failed on it.
+    Failed(RunError),
+    /// There is no next hop that the session can carry.
+    NoNextHop,
+}
+
+/// What a group of BGP peers is told depends on this, the table, and nothing else.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct BgpView {
+    pub(super) family: AfiSafi,
+    pub(super) policy: Policy,
+    /// Are the peers in our AS?
+    pub(super) internal: bool,
+    /// Are they our clients?
+    pub(super) client: bool,
+    /// Do we serve them as a route server (RFC 7947)?
+    pub(super) route_server: bool,
+    pub(super) local_as: Asn,
+    pub(super) cluster_id: RouterId,
+    pub(super) obey_communities: bool,
+    pub(super) default_local_pref: u32,
+    pub(super) next_hop_self: NextHopRewrite,
+    pub(super) next_hop_keep: NextHopRewrite,
+    /// What "self" is; none when we have no address that the session can carry.
+    pub(super) own: Option<NextHop>,
+    /// IPv4 routes may have IPv6 next hops.
+    pub(super) extended_next_hop: bool,
+    /// Subnets that we and a directly connected peer share: next hops in them are kept (RFC 4271 section 5.1.3).
+    pub(super) shared: Vec<Prefix>,
+}
+
+/// What a group of members of one table is told.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum View {
+    Bgp(Box<BgpView>),
+    Fib(Policy),
+}
+
+/// A route as filters see it.
+pub(super) fn context<'a>(route: &RouteRef<'a>) -> RouteContext<'a> {
+    let learned = route.learned;
+    let hop = match &*learned.gateways {
+        [only] => Some(only),
+        _ => None,
+    };
+    RouteContext {
+        net: route.net,
+        proto: route.protocol,
+        source: route.source,
+        from: route.traits.address,
+        gw: hop.and_then(|h| h.address).or_else(|| gateway(learned)),
+        ifname: hop.and_then(|h| h.interface.as_deref()).map(Cow::Borrowed),
+        dest: learned.destination,
+        preference: learned.preference,
+        igp_metric: learned.igp_metric,
+        krt_metric: learned.krt_metric,
+        krt_source: None,
+        attributes: Cow::Borrowed(&learned.attributes),
+    }
+}
+
+/// The gateway that a route without gateways of its own has: its BGP next hop.
+fn gateway(learned: &Learned) -> Option<IpAddr> {
+    let bgp = learned.attributes.next_hop.map(NextHop::addr);
+    bgp.filter(|_| learned.gateways.is_empty() && learned.destination == RouteDestination::Unicast)
+}
+
+/// Runs a policy.
+pub(super) fn admit(policy: &Policy, context: &mut RouteContext<'_>) -> Result<(), Held> {
+    match policy {
+        Policy::All => Ok(()),
+        Policy::None => Err(Held::Policy),
+        Policy::Filter(filter) => {
+            let verdict = filter.run(context);
+            match verdict.error {
+                Some(error) => Err(Held::Failed(error)),
+                None if verdict.accepted => Ok(()),
+                None => Err(Held::Policy),
+            }
+        }
+    }
+}
+
+impl BgpView {
+    /// What the peers are told of a route.
+    pub(super) fn announce(&self, route: &RouteRef<'_>) -> Result<Attributes, Held> {
+        self.may_propagate(route)?;
+        let mut context = context(route);
+        admit(&self.policy, &mut context)?;
+        let before = &route.learned.attributes;
+        let gw = context.gw;
+        let mut attributes = context.attributes.into_owned();
+        let next_hop = self.next_hop(route, before.next_hop, attributes.next_hop, gw);
+        attributes.next_hop = Some(next_hop.ok_or(Held::NoNextHop)?);
+        if self.internal {
+            self.inside(route, &mut attributes);
+        } else {
+            let med_is_ours = attributes.med != before.med;
+            self.outside(&mut attributes, med_is_ours);
+        }
+        Ok(attributes)
+    }
+
+    fn may_propagate(&self, route: &RouteRef<'_>) -> Result<(), Held> {
+        if let SourceKind::Ibgp { client } = route.traits.kind
+            && self.internal
+            && !client
+            && !self.client
+        {
+            return Err(Held::NotReflected);
+        }
+        let communities = &route.learned.attributes.communities;
+        let stays = communities.contains(Community::NO_ADVERTISE)
+            || (!self.internal
+                && (communities.contains(Community::NO_EXPORT)
+                    || communities.contains(Community::NO_EXPORT_SUBCONFED)));
+        if self.obey_communities && stays {
+            Err(Held::Community)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Towards a peer in our AS (RFC 4271 section 5.1.5, RFC 4456 section 8).
+    fn inside(&self, route: &RouteRef<'_>, attributes: &mut Attributes) {
+        attributes.local_pref.get_or_insert(self.default_local_pref);
+        if let SourceKind::Ibgp { .. } = route.traits.kind {
+            attributes.originator_id.get_or_insert(route.traits.router_id);
+            let clusters = std::iter::once(self.cluster_id).chain(attributes.cluster_list.iter().copied());
+            attributes.cluster_list = clusters.collect();
+        }
+    }
+
+    /// Towards another AS (RFC 4271 section 5.1.2, 5.1.4, 5.1.5).
+    fn outside(&self, attributes: &mut Attributes, med_is_ours: bool) {
+        attributes.local_pref = None;
+        attributes.originator_id = None;
+        attributes.cluster_list = Box::default();
+        if self.route_server {
+            return;
+        }
+        attributes.as_path = attributes.as_path.prepend(self.local_as);
+        // Only a MED that the export policy set is for this neighbour.
+        if !med_is_ours {
+            attributes.med = None;
+        }
+    }
+
+    fn matches(rewrite: NextHopRewrite, source: SourceKind) -> bool {
+        match rewrite {
+            NextHopRewrite::Off => false,
+            NextHopRewrite::On => true,
+            NextHopRewrite::Ibgp => matches!(source, SourceKind::Ibgp { .. }),
+            NextHopRewrite::Ebgp => source == SourceKind::Ebgp,
+        }
+    }
+
+    fn carries(&self, next_hop: NextHop) -> bool {
+        match (self.family, next_hop) {
+            (AfiSafi::Ipv4Unicast, NextHop::V4(_)) | (AfiSafi::Ipv6Unicast, NextHop::V6 { .. }) => true,
+            (AfiSafi::Ipv4Unicast, NextHop::V6 { .. }) => self.extended_next_hop,
+            (AfiSafi::Ipv6Unicast, NextHop::V4(_)) => false,
+        }
+    }
+
+    fn next_hop(
+        &self,
+        route: &RouteRef<'_>,
+        before: Option<NextHop>,
+        filtered: Option<NextHop>,
+        gw: Option<IpAddr>,
+    ) -> Option<NextHop> {
+        let usable = |next_hop: &NextHop| self.carries(*next_hop);
+        // What a filter says goes.
+        if let Some(set) = filtered.filter(|_| filtered != before) {
+            return Some(set).filter(usable);
+        }
+        let kind = route.traits.kind;
+        if Self::matches(self.next_hop_self, kind) {
+            return self.own;
+        }
+        if Self::matches(self.next_hop_keep, kind) && filtered.is_some() {
+            return filtered.filter(usable);
+        }
+        let given = match filtered {
+            Some(next_hop) => Some(next_hop),
+            None if route.learned.destination == RouteDestination::Unicast => gw.map(NextHop::from),
+            None => None,
+        };
+        let near = |n: &NextHop| self.shared.iter().any(|subnet| subnet.contains(n.addr()));
+        let keep = given
+            .filter(usable)
+            .filter(|n| self.internal || self.route_server || near(n));
+        // A link-local address means nothing beyond its link.
+        let keep = keep.map(|n| match n {
+            NextHop::V6 { global, .. } if self.shared.is_empty() => NextHop::from(IpAddr::V6(global)),
+            kept => kept,
+        });
+        keep.filter(|n| !is_link_local(n.addr())).or(self.own)
+    }
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}
+
+/// What felix is told of a route.
+pub(super) fn fib(policy: &Policy, route: &RouteRef<'_>) -> Result<FibRoute, Held> {
+    let mut context = context(route);
+    let before = context.gw;
+    admit(policy, &mut context)?;
+    let next_hops = match context.dest {
+        RouteDestination::Unicast if context.gw != before => hop(context.gw, None),
+        RouteDestination::Unicast => next_hops(route.learned),
+        RouteDestination::Blackhole | RouteDestination::Unreachable | RouteDestination::Prohibit => Vec::new(),
+    };
+    if context.dest == RouteDestination::Unicast && next_hops.is_empty() {
+        return Err(Held::NoNextHop);
+    }
+    Ok(FibRoute {
+        next_hops,
+        destination: context.dest,
+        protocol: route.protocol.clone(),
+        metric: context.krt_metric,
+        local_pref: context.attributes.local_pref,
+        stale: route.stale,
+    })
+}
+
+fn hop(address: Option<IpAddr>, interface: Option<Arc<str>>) -> Vec<FibNextHop> {
+    vec![FibNextHop {
+        address,
+        interface,
+        weight: 1,
+    }]
+}
+
+/// The gateways of a route.
+pub(super) fn next_hops(learned: &Learned) -> Vec<FibNextHop> {
+    let own = learned.gateways.iter().map(
+        |Hop {
+             address,
+             interface,
+             weight,
+         }| FibNextHop {
+            address: *address,
+            interface: interface.clone(),
+            weight: *weight,
+        },
+    );
+    let mut hops: Vec<FibNextHop> = own.collect();
+    if let (true, Some(address)) = (hops.is_empty(), gateway(learned)) {
+        hops = hop(Some(address), None);
+    }
+    hops
+}

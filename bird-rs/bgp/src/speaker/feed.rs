@@ -1,0 +1,310 @@
+//! Out of the tables: to felix, and to peers as they take it.
+
+use bytes::{Bytes, BytesMut};
+use tortie_net::Prefix;
+use tortie_replica::Delta;
+
+use super::instance::{Instance, Kind};
+use super::io::{FibRoute, Log, LogEvent, Output};
+use super::tables::{Membership, TableKey, Tables};
+use super::{ConnId, Speaker};
+use crate::config::LimitAction;
+use crate::fsm::{Event, StopReason};
+use crate::packet::{self, AfiSafi, ControlMessage, Nlri, RefreshKind, RouteRefresh, SessionContext};
+use crate::rib::{AttrId, SourceId};
+
+/// Prefixes taken out of the tables at a time. In the usual encoding four octets each: a fraction of the window.
+const BATCH: usize = 8 * 1024;
+
+impl Speaker {
+    /// Decides what changed since the last flush, tells felix, and tells peers as much as they can take.
+    pub fn flush(&mut self, now: std::time::Duration, out: &mut Vec<Output>) {
+        self.now = self.now.max(now);
+        self.listen(out);
+        self.tables.settle();
+        self.feed_felix(out);
+        if self.convergence.check(self.now) {
+            self.converged(out);
+        }
+        for at in 0..self.instances.len() {
+            if let Some(source) = self.established(at) {
+                self.feed_peer(source, out);
+            }
+        }
+        self.retire_dynamic(out);
+        out.extend(self.tables.shared.log.drain(..).map(Output::Log));
+    }
+
+    fn established(&self, at: usize) -> Option<SourceId> {
+        let instance = self.instances.get(at)?.as_ref()?;
+        instance.session()?.up.as_ref().map(|_| instance.source)
+    }
+
+    fn converged(&mut self, out: &mut Vec<Output>) {
+        out.push(Output::Fib(Delta::InSync));
+        out.push(Output::Log(Log {
+            protocol: "bird-rs".into(),
+            event: LogEvent::Converged,
+        }));
+        let sources: Vec<_> = self
+            .instances
+            .iter()
+            .flatten()
+            .map(|instance| instance.source)
+            .collect();
+        for source in sources {
+            self.peer_event(source, Event::Converged, out);
+        }
+    }
+
+    /// Is there something that a flush would do?
+    pub(super) fn has_work(&self) -> bool {
+        self.tables.is_dirty()
+            || self
+                .instances
+                .iter()
+                .flatten()
+                .any(|instance| self.has_work_for(instance))
+    }
+
+    fn has_work_for(&self, instance: &Instance) -> bool {
+        match &instance.kind {
+            Kind::Felix(channels) => channels
+                .iter()
+                .any(|(key, member)| member.is_some_and(|member| self.tables.has_work(*key, member))),
+            Kind::Bgp(session) => {
+                let Some(up) = &session.up else { return false };
+                let room = self.connections.get(&up.conn).is_some_and(|c| c.has_room());
+                let restarting = up.graceful_restart.is_some_and(|gr| gr.restarting);
+                let speak = self.convergence.is_done() || restarting;
+                room && session.channels.iter().any(|c| {
+                    let owes = c.owes_end_of_refresh || (c.owes_end_of_rib && speak);
+                    c.membership
+                        .is_some_and(|member| owes || self.tables.has_work(c.key, member))
+                })
+            }
+            Kind::Range(_) | Kind::Origin(_) | Kind::Quiet => false,
+        }
+    }
+
+    fn feed_felix(&mut self, out: &mut Vec<Output>) {
+        let felix = self
+            .instances
+            .iter()
+            .flatten()
+            .filter_map(|instance| match &instance.kind {
+                Kind::Felix(channels) => Some(channels.iter().filter_map(|(key, member)| Some((*key, (*member)?)))),
+                Kind::Bgp(_) | Kind::Range(_) | Kind::Origin(_) | Kind::Quiet => None,
+            });
+        let members: Vec<(TableKey, Membership)> = felix.flatten().collect();
+        for (key, member) in members {
+            while self.tables.has_work(key, member) {
+                for (net, route) in self.tables.pull(key, member, BATCH) {
+                    out.push(Output::Fib(match route {
+                        Some(route) => Delta::Set(net, self.tables.shared.fib.get(route).clone()),
+                        None => Delta::Delete(net),
+                    }));
+                }
+            }
+        }
+    }
+
+    /// What felix was told, sorted by prefix: for a subscriber that comes later. To be read after a flush.
+    pub fn fib(&self) -> Vec<(Prefix, FibRoute)> {
+        let felix = self
+            .instances
+            .iter()
+            .flatten()
+            .filter_map(|instance| match &instance.kind {
+                Kind::Felix(channels) => Some(
+                    channels
+                        .iter()
+                        .filter_map(move |(key, at)| Some((*key, (*at)?, instance.source))),
+                ),
+                Kind::Bgp(_) | Kind::Range(_) | Kind::Origin(_) | Kind::Quiet => None,
+            });
+        let routes = felix
+            .flatten()
+            .flat_map(|(key, member, source)| self.tables.announced(key, member, source));
+        let mut fib: Vec<_> = routes
+            .map(|(net, route, _)| (net, self.tables.shared.fib.get(route).clone()))
+            .collect();
+        fib.sort_by_key(|(net, _)| *net);
+        fib
+    }
+
+    /// Has the initial table been completed?
+    pub fn fib_in_sync(&self) -> bool {
+        self.convergence.is_done()
+    }
+
+    fn feed_peer(&mut self, source: SourceId, out: &mut Vec<Output>) {
+        let Some(session) = self.instance(source).and_then(Instance::session) else {
+            return;
+        };
+        let Some(up) = &session.up else { return };
+        let (conn, context) = (up.conn, up.context);
+        let restarting = up.graceful_restart.is_some_and(|gr| gr.restarting);
+        for at in 0..session.channels.len() {
+            self.feed_channel(source, at, conn, &context, out);
+            self.finish_channel(source, at, conn, restarting, out);
+        }
+    }
+
+    /// Sends a channel's changes until there are none, or the window is full, or the session ends.
+    fn feed_channel(
+        &mut self,
+        source: SourceId,
+        at: usize,
+        conn: ConnId,
+        context: &SessionContext,
+        out: &mut Vec<Output>,
+    ) {
+        while self.connections.get(&conn).is_some_and(|c| c.has_room()) {
+            let channel = self
+                .instance(source)
+                .and_then(Instance::session)
+                .and_then(|s| s.channels.get(at));
+            let Some((key, member)) = channel.and_then(|c| Some((c.key, c.membership?))) else {
+                return;
+            };
+            if !self.tables.has_work(key, member) {
+                return;
+            }
+            let items = self.tables.pull(key, member, BATCH);
+            let (messages, failures) = encode(&self.tables, key.family, context, &items);
+            if let Some(session) = self.instance_mut(source).and_then(Instance::session_mut) {
+                session.updates_sent += messages.len() as u64;
+            }
+            self.log_failures(source, failures, out);
+            if let Some(bytes) = join(messages) {
+                self.send(conn, bytes, out);
+            }
+            self.check_export_limit(source, at, key, member, out);
+        }
+    }
+
+    fn log_failures(&self, source: SourceId, failures: Vec<packet::EncodeError>, out: &mut Vec<Output>) {
+        let Some(instance) = self.instance(source) else { return };
+        for failure in failures {
+            let reason = failure.to_string();
+            out.push(Output::Log(Log {
+                protocol: instance.name().clone(),
+                event: LogEvent::BadRoute { reason },
+            }));
+        }
+    }
+
+    /// Says that the initial table, or a refresh, is complete.
+    fn finish_channel(&mut self, source: SourceId, at: usize, conn: ConnId, restarting: bool, out: &mut Vec<Output>) {
+        // A peer that has just started itself has nothing of ours to sweep and may be waiting for us.
+        let speak = self.convergence.is_done() || restarting;
+        let Some(Some(instance)) = self.instances.get_mut(usize::from(source.0)) else {
+            return;
+        };
+        let Some(channel) = instance.session_mut().and_then(|s| s.channels.get_mut(at)) else {
+            return;
+        };
+        let (key, Some(member)) = (channel.key, channel.membership) else {
+            return;
+        };
+        if self.tables.has_work(key, member) {
+            return;
+        }
+        let family = key.family;
+        if speak && std::mem::take(&mut channel.owes_end_of_rib) {
+            self.send(conn, packet::end_of_rib(family), out);
+        } else if std::mem::take(&mut channel.owes_end_of_refresh) {
+            let kind = RefreshKind::End;
+            self.send(
+                conn,
+                ControlMessage::RouteRefresh(RouteRefresh { family, kind }).encode(),
+                out,
+            );
+        }
+    }
+
+    fn check_export_limit(
+        &mut self,
+        source: SourceId,
+        at: usize,
+        key: TableKey,
+        member: Membership,
+        out: &mut Vec<Output>,
+    ) {
+        let announced = self.tables.announced_to(key, member);
+        let Some(Some(instance)) = self.instances.get_mut(usize::from(source.0)) else {
+            return;
+        };
+        let name = instance.name().clone();
+        let Some(channel) = instance.session_mut().and_then(|s| s.channels.get_mut(at)) else {
+            return;
+        };
+        let Some(limit) = channel
+            .config
+            .channel
+            .export_limit
+            .filter(|limit| announced > limit.routes)
+        else {
+            return;
+        };
+        if !std::mem::replace(&mut channel.limit_logged, true) {
+            out.push(Output::Log(Log {
+                protocol: name,
+                event: LogEvent::Limit {
+                    kind: "export",
+                    limit: limit.routes,
+                    action: limit.action.as_str(),
+                },
+            }));
+        }
+        match limit.action {
+            LimitAction::Warn | LimitAction::Block => {}
+            LimitAction::Restart => {
+                self.peer_event(source, Event::Stop(StopReason::PrefixLimit { restart: true }), out);
+            }
+            LimitAction::Disable => self.disable(source, StopReason::PrefixLimit { restart: false }, out),
+        }
+    }
+}
+
+/// UPDATEs for what was pulled: withdrawals first, then a run of equal attributes at a time. A route that the session
+/// cannot carry is withdrawn, since the peer may have an older one.
+fn encode(
+    tables: &Tables,
+    family: AfiSafi,
+    context: &SessionContext,
+    items: &[(Prefix, Option<AttrId>)],
+) -> (Vec<Bytes>, Vec<packet::EncodeError>) {
+    let mut messages = Vec::new();
+    let mut failures = Vec::new();
+    for run in items.chunk_by(|a, b| a.1 == b.1) {
+        let nlri = run.iter().map(|(net, _)| Nlri::from(*net));
+        let announced = match run.first().and_then(|(_, attrs)| *attrs) {
+            None => Ok(packet::withdraw(context, family, nlri)),
+            Some(attrs) => packet::announce(context, family, tables.shared.wire.get(attrs), nlri),
+        };
+        match announced {
+            Ok(more) => messages.extend(more),
+            Err(error) => {
+                messages.extend(packet::withdraw(
+                    context,
+                    family,
+                    run.iter().map(|(net, _)| Nlri::from(*net)),
+                ));
+                failures.push(error);
+            }
+        }
+    }
+    (messages, failures)
+}
+
+/// One buffer for one write.
+fn join(messages: Vec<Bytes>) -> Option<Bytes> {
+    if messages.len() < 2 {
+        return messages.into_iter().next();
+    }
+    let mut all = BytesMut::with_capacity(messages.iter().map(Bytes::len).sum());
+    messages.iter().for_each(|message| all.extend_from_slice(message));
+    Some(all.freeze())
+}

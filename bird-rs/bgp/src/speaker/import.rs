@@ -1,0 +1,185 @@
+//! From what a peer said to what is used: loop checks, policy.
+//!
+//! RFC 4271 (section 5.1.3, 6.3, 9.1.2), 4456 (section 8), 9774. What was received is kept beside what the policy made
+//! of it, so that a new policy needs no help of the peer.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tortie_net::{Asn, Prefix, RouterId};
+
+use super::export::{self, Held, RouteRef};
+use super::io::{Log, LogEvent};
+use crate::attr::{Attributes, NextHop, SegmentKind};
+use crate::config::{LocalAsAllowed, Policy};
+use crate::filter::{RouteDestination, RouteSource};
+use crate::rib::{AttrId, Filtered, Hop, Imported, Interner, Learned, Traits};
+
+/// What an import depends on, for one channel.
+#[derive(Debug, Clone)]
+pub(super) struct ImportView {
+    pub(super) protocol: Arc<str>,
+    pub(super) source: RouteSource,
+    pub(super) traits: Traits,
+    pub(super) policy: Policy,
+    pub(super) preference: u16,
+    /// For routes that peers told us.
+    pub(super) checks: Option<Checks>,
+}
+
+/// What a peer's routes are checked for.
+#[derive(Debug, Clone)]
+pub(super) struct Checks {
+    pub(super) internal: bool,
+    pub(super) local_as: Asn,
+    pub(super) peer_as: Asn,
+    pub(super) allow_local_as: LocalAsAllowed,
+    pub(super) allow_local_pref: bool,
+    pub(super) allow_as_sets: bool,
+    pub(super) enforce_first_as: bool,
+    pub(super) default_local_pref: u32,
+    pub(super) router_id: RouterId,
+    pub(super) cluster_id: RouterId,
+    /// The host's addresses.
+    pub(super) own: Arc<[IpAddr]>,
+}
+
+impl Checks {
+    /// The attributes as they are kept: complete, and without what has no meaning here.
+    pub(super) fn normalize(&self, mut attributes: Attributes, next_hop: NextHop) -> Attributes {
+        attributes.next_hop = Some(next_hop);
+        if !self.internal {
+            if !self.allow_local_pref {
+                attributes.local_pref = None;
+            }
+            attributes.originator_id = None;
+            attributes.cluster_list = Box::default();
+        }
+        attributes.local_pref.get_or_insert(self.default_local_pref);
+        attributes
+    }
+
+    /// Why a route cannot be used, if so.
+    fn refuse(&self, attributes: &Attributes) -> Option<Filtered> {
+        let path = &attributes.as_path;
+        let loops = match self.allow_local_as {
+            LocalAsAllowed::Times(times) => path.count(self.local_as) > times as usize,
+            LocalAsAllowed::Unlimited => false,
+        };
+        let has_set = || {
+            path.segments()
+                .any(|s| matches!(s.kind, SegmentKind::Set | SegmentKind::ConfedSet))
+        };
+        if loops {
+            Some(Filtered::AsLoop)
+        } else if self.internal && attributes.originator_id == Some(self.router_id) {
+            Some(Filtered::OriginatorLoop)
+        } else if self.internal && attributes.cluster_list.contains(&self.cluster_id) {
+            Some(Filtered::ClusterLoop)
+        } else if !self.internal && self.enforce_first_as && path.first() != Some(self.peer_as) {
+            Some(Filtered::FirstAs)
+        } else if !self.allow_as_sets && has_set() {
+            Some(Filtered::AsSet)
+        } else if attributes.next_hop.is_some_and(|n| self.own.contains(&n.addr())) {
+            Some(Filtered::OwnNextHop)
+        } else {
+            None
+        }
+    }
+}
+
+impl ImportView {
+    /// A route as it came, to be interned.
+    pub(super) fn received(&self, attributes: Attributes) -> Learned {
+        Learned {
+            attributes,
+            preference: self.preference,
+            destination: RouteDestination::Unicast,
+            igp_metric: None,
+            krt_metric: None,
+            gateways: Box::default(),
+        }
+    }
+
+    /// What becomes of a received route. An accepted one has a new reference.
+    pub(super) fn import(
+        &self,
+        net: Prefix,
+        received: AttrId,
+        interner: &mut Interner<Learned>,
+        log: &mut Vec<Log>,
+    ) -> Imported {
+        let learned = interner.get(received);
+        if let Some(why) = self
+            .checks
+            .as_ref()
+            .and_then(|checks| checks.refuse(&learned.attributes))
+        {
+            return Err(why);
+        }
+        match &self.policy {
+            Policy::All => return Ok(interner.retain(received)),
+            Policy::None => return Err(Filtered::ImportPolicy),
+            Policy::Filter(_) => {}
+        }
+        let route = RouteRef {
+            net,
+            learned,
+            traits: &self.traits,
+            protocol: &self.protocol,
+            source: self.source,
+            stale: false,
+        };
+        match self.filtered(&route) {
+            Ok(None) => Ok(interner.retain(received)),
+            Ok(Some(changed)) => Ok(interner.intern(changed)),
+            Err(Held::Failed(error)) => {
+                let reason = error.to_string();
+                log.push(Log {
+                    protocol: self.protocol.clone(),
+                    event: LogEvent::FilterFailed { net, reason },
+                });
+                Err(Filtered::ImportPolicy)
+            }
+            Err(Held::Policy | Held::NotReflected | Held::Community | Held::NoNextHop) => Err(Filtered::ImportPolicy),
+        }
+    }
+
+    /// Runs the policy: `None` when it accepts the route as it is.
+    fn filtered(&self, route: &RouteRef<'_>) -> Result<Option<Learned>, Held> {
+        let mut context = export::context(route);
+        let gw = context.gw;
+        export::admit(&self.policy, &mut context)?;
+        let learned = route.learned;
+        let gateways = if context.gw == gw {
+            learned.gateways.clone()
+        } else {
+            let hop = Hop {
+                address: context.gw,
+                interface: None,
+                weight: 1,
+            };
+            Box::from([hop])
+        };
+        let before = (
+            learned.preference,
+            learned.destination,
+            learned.igp_metric,
+            learned.krt_metric,
+        );
+        let after = (context.preference, context.dest, context.igp_metric, context.krt_metric);
+        if matches!(context.attributes, Cow::Borrowed(_)) && before == after && gateways == learned.gateways {
+            return Ok(None);
+        }
+        let changed = Learned {
+            preference: context.preference,
+            destination: context.dest,
+            igp_metric: context.igp_metric,
+            krt_metric: context.krt_metric,
+            gateways,
+            attributes: context.attributes.into_owned(),
+        };
+        Ok(Some(changed))
+    }
+}

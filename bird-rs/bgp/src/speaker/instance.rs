@@ -1,0 +1,429 @@
+//! Protocols: starting and stopping them, and what is common to all.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Speaker;
+use super::export::View;
+use super::import::ImportView;
+use super::io::{Command, Log, LogEvent, Output};
+use super::origin;
+use super::session::{Session, SessionChannel, neighbour};
+use super::tables::{Membership, TableKey, afi};
+use crate::config::{BgpConfig, Channel, Policy, Protocol, ProtocolKind};
+use crate::filter::RouteSource;
+use crate::fsm::{Event, StopReason};
+use crate::rib::{SourceId, SourceKind, Stale, Traits};
+
+/// A protocol.
+#[derive(Debug)]
+pub(super) struct Instance {
+    pub(super) config: Arc<Protocol>,
+    pub(super) source: SourceId,
+    /// Not taken down by hand or by a limit.
+    pub(super) enabled: bool,
+    /// When it last went up or down.
+    pub(super) since: Duration,
+    pub(super) kind: Kind,
+}
+
+/// What a protocol is while it runs.
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// A BGP peer.
+    Bgp(Box<Session>),
+    /// A range of BGP peers: whoever connects becomes an instance of its own.
+    Range(Box<BgpConfig>),
+    /// Routes of our own, in these tables.
+    Origin(Vec<TableKey>),
+    /// The best routes, for felix; no membership while disabled.
+    Felix(Vec<(TableKey, Option<Membership>)>),
+    /// Nothing that concerns routes.
+    Quiet,
+}
+
+impl Instance {
+    pub(super) fn name(&self) -> &Arc<str> {
+        &self.config.name
+    }
+
+    pub(super) fn session(&self) -> Option<&Session> {
+        match &self.kind {
+            Kind::Bgp(session) => Some(session),
+            Kind::Range(_) | Kind::Origin(_) | Kind::Felix(_) | Kind::Quiet => None,
+        }
+    }
+
+    pub(super) fn session_mut(&mut self) -> Option<&mut Session> {
+        match &mut self.kind {
+            Kind::Bgp(session) => Some(session),
+            Kind::Range(_) | Kind::Origin(_) | Kind::Felix(_) | Kind::Quiet => None,
+        }
+    }
+
+    /// The channels as they are configured.
+    pub(super) fn channels(&self) -> Vec<&Channel> {
+        channels(&self.config)
+    }
+}
+
+/// The channels of a protocol.
+pub(super) fn channels(protocol: &Protocol) -> Vec<&Channel> {
+    match &protocol.kind {
+        ProtocolKind::Device(_) => Vec::new(),
+        ProtocolKind::Direct(direct) => direct.channels.iter().collect(),
+        ProtocolKind::Static(config) => vec![&config.channel],
+        ProtocolKind::Kernel(kernel) => vec![&kernel.channel],
+        ProtocolKind::Felix(felix) => felix.channels.iter().collect(),
+        ProtocolKind::Bgp(bgp) => bgp.channels.iter().map(|c| &c.channel).collect(),
+    }
+}
+
+impl Speaker {
+    pub(super) fn sessions(&self) -> impl Iterator<Item = &Session> {
+        self.instances.iter().flatten().filter_map(Instance::session)
+    }
+
+    pub(super) fn instance(&self, source: SourceId) -> Option<&Instance> {
+        self.instances.get(usize::from(source.0)).and_then(Option::as_ref)
+    }
+
+    pub(super) fn instance_mut(&mut self, source: SourceId) -> Option<&mut Instance> {
+        self.instances.get_mut(usize::from(source.0)).and_then(Option::as_mut)
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<SourceId> {
+        self.instances
+            .iter()
+            .flatten()
+            .find(|i| &**i.name() == name)
+            .map(|i| i.source)
+    }
+
+    /// Makes a protocol and starts it. `None` when there are as many as there can be.
+    pub(super) fn add(&mut self, protocol: Protocol, out: &mut Vec<Output>) -> Option<SourceId> {
+        let free = self
+            .instances
+            .iter()
+            .position(Option::is_none)
+            .unwrap_or(self.instances.len());
+        let source = u16::try_from(free)
+            .ok()
+            .map(SourceId)
+            .filter(|source| *source != SourceId::NONE)?;
+        let protocol = Arc::new(protocol);
+        let keys: Vec<TableKey> = channels(&protocol)
+            .iter()
+            .map(|c| self.tables.key(afi(c.family), &c.table))
+            .collect();
+        let kind = match &protocol.kind {
+            ProtocolKind::Bgp(bgp) => match neighbour(bgp) {
+                Ok(remote) => {
+                    let router_id = protocol.router_id.unwrap_or(self.router_id);
+                    let mut session = Session::new(self.next_key, bgp, remote, router_id, !self.convergence.is_done());
+                    self.next_key += 1;
+                    let channels = keys.iter().zip(&bgp.channels);
+                    session.channels = channels
+                        .map(|(key, config)| SessionChannel::new(*key, config))
+                        .collect();
+                    Kind::Bgp(Box::new(session))
+                }
+                Err(_) => Kind::Range(bgp.clone()),
+            },
+            ProtocolKind::Static(_) | ProtocolKind::Direct(_) => Kind::Origin(keys),
+            ProtocolKind::Felix(_) => Kind::Felix(keys.into_iter().map(|key| (key, None)).collect()),
+            ProtocolKind::Device(_) | ProtocolKind::Kernel(_) => Kind::Quiet,
+        };
+        let instance = Instance {
+            enabled: false,
+            source,
+            since: self.now,
+            kind,
+            config: protocol.clone(),
+        };
+        if free == self.instances.len() {
+            self.instances.push(Some(instance));
+        } else {
+            self.instances[free] = Some(instance);
+        }
+        if !protocol.disabled {
+            self.enable(source, out);
+        }
+        Some(source)
+    }
+
+    /// Brings a protocol up.
+    pub(super) fn enable(&mut self, source: SourceId, out: &mut Vec<Output>) {
+        let (now, waiting) = (self.now, !self.convergence.is_done());
+        let Some(instance) = self.instance_mut(source).filter(|i| !i.enabled) else {
+            return;
+        };
+        instance.enabled = true;
+        instance.since = now;
+        match &instance.kind {
+            Kind::Bgp(session) => {
+                if waiting && !session.dynamic {
+                    self.convergence.expect(source);
+                }
+                self.peer_event(source, Event::Start, out);
+            }
+            Kind::Origin(_) => self.originate(usize::from(source.0), out),
+            Kind::Felix(_) => self.join_felix(source),
+            Kind::Range(_) | Kind::Quiet => {}
+        }
+    }
+
+    /// Takes a protocol down; its routes go.
+    pub(super) fn disable(&mut self, source: SourceId, reason: StopReason, out: &mut Vec<Output>) {
+        let now = self.now;
+        let Some(instance) = self.instance_mut(source) else {
+            return;
+        };
+        if std::mem::take(&mut instance.enabled) {
+            instance.since = now;
+        }
+        match &mut instance.kind {
+            Kind::Bgp(_) => {
+                self.convergence.forget(source);
+                self.peer_event(source, Event::Stop(reason), out);
+                self.drop_routes(source);
+            }
+            Kind::Origin(keys) => {
+                let keys = std::mem::take(keys);
+                for key in &keys {
+                    self.tables.remove_where(*key, source, |_| true);
+                }
+                if let Some(instance) = self.instance_mut(source) {
+                    instance.kind = Kind::Origin(keys);
+                }
+            }
+            Kind::Felix(channels) => {
+                let left: Vec<_> = channels
+                    .iter_mut()
+                    .filter_map(|(key, at)| Some((*key, at.take()?)))
+                    .collect();
+                left.into_iter().for_each(|(key, at)| self.tables.leave(key, at));
+            }
+            Kind::Range(_) | Kind::Quiet => {}
+        }
+    }
+
+    /// All that a session has told us goes.
+    fn drop_routes(&mut self, source: SourceId) {
+        let Some(session) = self.instance(source).and_then(Instance::session) else {
+            return;
+        };
+        let keys: Vec<TableKey> = session.channels.iter().map(|c| c.key).collect();
+        for key in keys {
+            self.tables.remove_where(key, source, |_| true);
+        }
+    }
+
+    /// Removes a protocol. The tables may still show its name until the next flush.
+    pub(super) fn delete(&mut self, source: SourceId, reason: StopReason, out: &mut Vec<Output>) {
+        self.disable(source, reason, out);
+        if let Some(instance) = self.instances.get_mut(usize::from(source.0)) {
+            *instance = None;
+        }
+        // Its number may be used again at once, so nobody may still announce its routes.
+        self.tables.settle();
+        let gone: Vec<_> = self
+            .connections
+            .iter()
+            .filter(|(_, c)| c.source == source)
+            .map(|(id, _)| *id)
+            .collect();
+        for conn in gone {
+            self.connections.remove(&conn);
+            out.push(Output::Close { conn });
+        }
+    }
+
+    fn join_felix(&mut self, source: SourceId) {
+        let at = usize::from(source.0);
+        let Some(Some(instance)) = self.instances.get_mut(at) else {
+            return;
+        };
+        let policies: Vec<Policy> = instance.channels().iter().map(|c| c.export.clone()).collect();
+        let Kind::Felix(channels) = &mut instance.kind else {
+            return;
+        };
+        for ((key, membership), policy) in channels.iter_mut().zip(policies) {
+            *membership = self.tables.join(*key, View::Fib(policy), source);
+        }
+    }
+
+    /// Makes the routes of a static or direct protocol equal to what its configuration and the host's addresses give.
+    pub(super) fn originate(&mut self, at: usize, out: &mut Vec<Output>) {
+        let Some(Some(instance)) = self.instances.get(at) else {
+            return;
+        };
+        let Kind::Origin(keys) = &instance.kind else { return };
+        if !instance.enabled {
+            return;
+        }
+        let (config, source, keys) = (instance.config.clone(), instance.source, keys.clone());
+        let traits = Traits {
+            kind: SourceKind::Local,
+            router_id: self.router_id,
+            address: None,
+            default_local_pref: 0,
+            default_med: 0,
+        };
+        let kind = match config.kind {
+            ProtocolKind::Direct(_) => RouteSource::Device,
+            ProtocolKind::Static(_)
+            | ProtocolKind::Bgp(_)
+            | ProtocolKind::Device(_)
+            | ProtocolKind::Kernel(_)
+            | ProtocolKind::Felix(_) => RouteSource::Static,
+        };
+        self.tables.set_source(source, &config.name, kind, traits.clone());
+        for (key, channel) in keys.into_iter().zip(channels(&config)) {
+            let made = match &config.kind {
+                ProtocolKind::Static(config_static) => {
+                    origin::static_routes(config_static, &config.name, &self.addresses)
+                }
+                ProtocolKind::Direct(direct) => {
+                    let is_v4 = key.family == crate::packet::AfiSafi::Ipv4Unicast;
+                    origin::direct_routes(direct, &self.addresses, is_v4, channel.preference)
+                }
+                ProtocolKind::Bgp(_) | ProtocolKind::Device(_) | ProtocolKind::Kernel(_) | ProtocolKind::Felix(_) => {
+                    Vec::new()
+                }
+            };
+            let view = ImportView {
+                protocol: config.name.clone(),
+                source: kind,
+                traits: traits.clone(),
+                policy: channel.import.clone(),
+                preference: channel.preference,
+                checks: None,
+            };
+            self.replace_routes(key, source, made, &view, out);
+        }
+    }
+
+    fn replace_routes(
+        &mut self,
+        key: TableKey,
+        source: SourceId,
+        made: Vec<origin::Made>,
+        view: &ImportView,
+        out: &mut Vec<Output>,
+    ) {
+        let since = self.seconds();
+        self.tables.mark(key, source, Stale::Refresh);
+        for route in made {
+            match route {
+                Ok((net, learned)) => {
+                    let received = self.tables.shared.learned.intern(learned);
+                    self.tables.insert(key, net, (source, 0, received, since), view, false);
+                    self.tables.shared.learned.release(received);
+                }
+                Err((net, error)) => out.push(Output::Log(Log {
+                    protocol: view.protocol.clone(),
+                    event: LogEvent::FilterFailed {
+                        net,
+                        reason: error.to_string(),
+                    },
+                })),
+            }
+        }
+        self.tables
+            .remove_where(key, source, |path| path.stale() == Stale::Refresh);
+    }
+
+    /// The time in the unit that paths have.
+    pub(super) fn seconds(&self) -> u32 {
+        u32::try_from(self.now.as_secs()).unwrap_or(u32::MAX)
+    }
+
+    /// An operator's command. An unknown protocol is the shell's to report: it knows the names.
+    pub(super) fn command(&mut self, protocol: &str, command: Command, out: &mut Vec<Output>) {
+        let Some(source) = self.find(protocol) else { return };
+        let at = usize::from(source.0);
+        let shutdown = || StopReason::AdministrativeShutdown(String::new());
+        match command {
+            Command::Enable => self.enable(source, out),
+            Command::Disable => self.disable(source, shutdown(), out),
+            Command::Restart => {
+                self.disable(source, StopReason::ConfigurationChange, out);
+                self.enable(source, out);
+            }
+            Command::Reload => {
+                self.refeed(at, true, true);
+                self.announce_again(source);
+            }
+            Command::ReloadIn => self.refeed(at, true, false),
+            Command::ReloadOut => {
+                self.refeed(at, false, true);
+                self.announce_again(source);
+            }
+        }
+    }
+
+    /// Applies the filters of a protocol anew.
+    pub(super) fn refeed(&mut self, at: usize, import: bool, export: bool) {
+        let Some(Some(instance)) = self.instances.get(at) else {
+            return;
+        };
+        match &instance.kind {
+            Kind::Bgp(_) => self.refeed_session(instance.source, import, export),
+            Kind::Felix(_) if export => self.refeed_felix(at),
+            Kind::Origin(_) if import => self.originate(at, &mut Vec::new()),
+            Kind::Felix(_) | Kind::Origin(_) | Kind::Range(_) | Kind::Quiet => {}
+        }
+    }
+
+    fn refeed_felix(&mut self, at: usize) {
+        let Some(Some(instance)) = self.instances.get_mut(at) else {
+            return;
+        };
+        let policies: Vec<Policy> = instance.channels().iter().map(|c| c.export.clone()).collect();
+        let Kind::Felix(channels) = &mut instance.kind else {
+            return;
+        };
+        for ((key, membership), policy) in channels.iter_mut().zip(policies) {
+            if let Some(old) = *membership {
+                *membership = self.tables.change_view(*key, old, View::Fib(policy));
+            }
+        }
+    }
+
+    fn refeed_session(&mut self, source: SourceId, import: bool, export: bool) {
+        let (addresses, own) = (self.addresses.clone(), self.own.clone());
+        let Some(Some(instance)) = self.instances.get_mut(usize::from(source.0)) else {
+            return;
+        };
+        let name = instance.config.name.clone();
+        let Kind::Bgp(session) = &mut instance.kind else { return };
+        for at in 0..session.channels.len() {
+            let channel = &session.channels[at];
+            let key = channel.key;
+            if import {
+                let view = session.import_view(&name, &channel.config, &own);
+                self.tables.reimport(key, source, &view);
+            }
+            if let (true, Some(up), Some(member)) = (export, &session.up, channel.membership) {
+                let view = session.export_view(&channel.config, up, &addresses);
+                let moved = self.tables.change_view(key, member, view);
+                session.channels[at].membership = moved;
+            }
+        }
+    }
+
+    fn announce_again(&mut self, source: SourceId) {
+        let Some(session) = self.instance(source).and_then(Instance::session) else {
+            return;
+        };
+        let members: Vec<_> = session
+            .channels
+            .iter()
+            .filter_map(|c| Some((c.key, c.membership?)))
+            .collect();
+        for (key, member) in members {
+            self.tables.feed_again(key, member);
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Routes of our own: static and direct.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tortie_net::Prefix;
+
+use super::io::InterfaceAddress;
+use crate::attr::Attributes;
+use crate::config::{DirectConfig, InterfacePattern, StaticConfig, StaticDestination, StaticHop, StaticRoute};
+use crate::filter::{RouteContext, RouteDestination, RouteSource, RunError};
+use crate::rib::{Hop, Learned};
+
+/// A route of our own, or why a static one cannot be made.
+pub(super) type Made = Result<(Prefix, Learned), (Prefix, RunError)>;
+
+/// The routes of a static protocol that can be used now: those whose gateways are on a connected subnet.
+pub(super) fn static_routes(config: &StaticConfig, name: &str, addresses: &[InterfaceAddress]) -> Vec<Made> {
+    let preference = config.channel.preference;
+    let usable = config.routes.iter().filter_map(|route| {
+        let (destination, gateways) = destination(&route.destination, addresses)?;
+        let learned = learned(preference, destination, gateways);
+        Some(attributed(route, name, learned).map_err(|error| (route.prefix, error)))
+    });
+    usable.collect()
+}
+
+fn learned(preference: u16, destination: RouteDestination, gateways: Box<[Hop]>) -> Learned {
+    Learned {
+        attributes: Attributes::default(),
+        preference,
+        destination,
+        igp_metric: None,
+        krt_metric: None,
+        gateways,
+    }
+}
+
+fn destination(
+    destination: &StaticDestination,
+    addresses: &[InterfaceAddress],
+) -> Option<(RouteDestination, Box<[Hop]>)> {
+    let none = Box::default;
+    match destination {
+        StaticDestination::Blackhole => Some((RouteDestination::Blackhole, none())),
+        StaticDestination::Unreachable => Some((RouteDestination::Unreachable, none())),
+        StaticDestination::Prohibit => Some((RouteDestination::Prohibit, none())),
+        StaticDestination::Recursive(address) => {
+            let hop = Hop {
+                address: Some(*address),
+                interface: None,
+                weight: 1,
+            };
+            Some((RouteDestination::Unicast, Box::from([hop])))
+        }
+        StaticDestination::Via(hops) => {
+            let gateways: Box<[Hop]> = hops.iter().filter_map(|hop| via(hop, addresses)).collect();
+            (!gateways.is_empty()).then_some((RouteDestination::Unicast, gateways))
+        }
+    }
+}
+
+/// A gateway that is on a link of ours.
+fn via(hop: &StaticHop, addresses: &[InterfaceAddress]) -> Option<Hop> {
+    let link = hop.gateway.and_then(|gateway| link_of(gateway, addresses));
+    let interface = hop.interface.as_deref().map(Arc::from).or(link);
+    interface.is_some().then(|| Hop {
+        address: hop.gateway,
+        interface,
+        weight: hop.weight,
+    })
+}
+
+/// The interface on whose subnet an address is; the most specific subnet wins.
+fn link_of(address: IpAddr, addresses: &[InterfaceAddress]) -> Option<Arc<str>> {
+    let near = addresses.iter().filter(|a| a.subnet.contains(address));
+    near.max_by_key(|a| a.subnet.len()).map(|a| a.interface.clone())
+}
+
+/// Runs the statements of a static route.
+fn attributed(route: &StaticRoute, name: &str, learned: Learned) -> Result<(Prefix, Learned), RunError> {
+    let Some(statements) = &route.attributes else {
+        return Ok((route.prefix, learned));
+    };
+    let mut context = RouteContext {
+        net: route.prefix,
+        proto: name,
+        source: RouteSource::Static,
+        from: None,
+        gw: None,
+        ifname: None,
+        dest: learned.destination,
+        preference: learned.preference,
+        igp_metric: None,
+        krt_metric: None,
+        krt_source: None,
+        attributes: Cow::Borrowed(&learned.attributes),
+    };
+    statements.apply(&mut context)?;
+    let changed = Learned {
+        attributes: context.attributes.into_owned(),
+        preference: context.preference,
+        destination: context.dest,
+        igp_metric: context.igp_metric,
+        krt_metric: context.krt_metric,
+        gateways: learned.gateways.clone(),
+    };
+    Ok((route.prefix, changed))
+}
+
+/// The subnets of the interfaces that a direct protocol is about.
+pub(super) fn direct_routes(
+    config: &DirectConfig,
+    addresses: &[InterfaceAddress],
+    is_v4: bool,
+    preference: u16,
+) -> Vec<Made> {
+    let wanted = addresses.iter().filter(|a| {
+        let of_family = a.subnet.is_v4() == is_v4;
+        let link_scope = a.address.is_loopback() || matches!(a.address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        of_family && !link_scope && selected(&config.interfaces, a)
+    });
+    let route = |a: &InterfaceAddress| {
+        let hop = Hop {
+            address: None,
+            interface: Some(a.interface.clone()),
+            weight: 1,
+        };
+        Ok((
+            a.subnet,
+            learned(preference, RouteDestination::Unicast, Box::from([hop])),
+        ))
+    };
+    wanted.map(route).collect()
+}
+
+/// Does an address's interface match? Within a statement the first pattern that matches decides.
+fn selected(statements: &[Vec<InterfacePattern>], address: &InterfaceAddress) -> bool {
+    let matches = |pattern: &&InterfacePattern| {
+        pattern
+            .name
+            .as_deref()
+            .is_none_or(|mask| shell_match(mask.as_bytes(), address.interface.as_bytes()))
+            && pattern.prefix.is_none_or(|prefix| prefix.contains(address.address))
+    };
+    statements.is_empty()
+        || statements
+            .iter()
+            .any(|list| list.iter().find(matches).is_some_and(|p| p.positive))
+}
+
+/// Shell patterns with `*` and `?`.
+fn shell_match(mask: &[u8], name: &[u8]) -> bool {
+    match (mask.split_first(), name.split_first()) {
+        (None, None) => true,
+        (Some((b'*', rest)), _) => {
+            shell_match(rest, name) || name.split_first().is_some_and(|(_, after)| shell_match(mask, after))
+        }
+        (Some((b'?', rest)), Some((_, after))) => shell_match(rest, after),
+        (Some((expected, rest)), Some((got, after))) => expected == got && shell_match(rest, after),
+        (None, Some(_)) | (Some(_), None) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shell_patterns() {
+        for (mask, name, expected) in [
+            ("*", "eth0", true),
+            ("eth*", "eth0", true),
+            ("eth?", "eth", false),
+            ("*0", "eth10", true),
+            ("lo", "lo0", false),
+        ] {
+            assert_eq!(shell_match(mask.as_bytes(), name.as_bytes()), expected, "{mask} {name}");
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Answers about the speaker's state. To be asked after a flush: until then the best paths of prefixes that just
+//! changed are not decided.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tortie_net::Prefix;
+
+use super::Speaker;
+use super::export::next_hops;
+use super::instance::{Instance, Kind};
+use super::session::Session;
+use super::show::{BgpStatus, ChannelStatus, ProtocolState, ProtocolStatus, RouteQuery, RouteView, Status};
+use super::tables::{TableKey, TableRoute};
+use crate::config::{BgpConfig, PeerType, ProtocolKind};
+use crate::filter::RouteSource;
+use crate::fsm::State;
+use crate::packet::AfiSafi;
+use crate::rib::{SourceId, Stale};
+
+impl Speaker {
+    /// The speaker as a whole.
+    pub fn status(&self) -> Status {
+        let sizes = self.tables.keys().into_iter().map(|key| self.tables.size(key));
+        let (prefixes, paths) = sizes.fold((0, 0), |sum, size| (sum.0 + size.0, sum.1 + size.1));
+        Status {
+            router_id: self.router_id,
+            fib_in_sync: self.convergence.is_done(),
+            configured_at: self.configured_at,
+            attribute_sets: self.tables.shared.learned.len() + self.tables.shared.wire.len(),
+            prefixes,
+            paths,
+        }
+    }
+
+    /// All protocols, in the order of the configuration, dynamic peers last.
+    pub fn protocols(&self) -> Vec<ProtocolStatus> {
+        let order = |instance: &&Instance| {
+            self.config
+                .protocols
+                .iter()
+                .position(|p| p.name == *instance.name())
+                .unwrap_or(usize::MAX)
+        };
+        let mut instances: Vec<&Instance> = self.instances.iter().flatten().collect();
+        instances.sort_by_cached_key(|instance| (order(instance), instance.name().clone()));
+        instances.into_iter().map(|instance| self.protocol(instance)).collect()
+    }
+
+    fn protocol(&self, instance: &Instance) -> ProtocolStatus {
+        let channels: Vec<ChannelStatus> = self.channels(instance);
+        let table = match &channels[..] {
+            [only] => only.table.clone(),
+            _ => "---".into(),
+        };
+        let session = instance.session();
+        let state = match session {
+            _ if !instance.enabled => ProtocolState::Down,
+            Some(session) if session.up.is_none() => ProtocolState::Start,
+            Some(_) | None => ProtocolState::Up,
+        };
+        ProtocolStatus {
+            name: instance.name().clone(),
+            kind: match instance.config.kind {
+                ProtocolKind::Device(_) => "Device",
+                ProtocolKind::Direct(_) => "Direct",
+                ProtocolKind::Static(_) => "Static",
+                ProtocolKind::Kernel(_) => "Kernel",
+                ProtocolKind::Felix(_) => "Felix",
+                ProtocolKind::Bgp(_) => "BGP",
+            },
+            table,
+            state,
+            since: instance.since,
+            info: session.map_or_else(String::new, |session| info(session, instance.enabled)),
+            description: instance.config.description.clone(),
+            channels,
+            bgp: match (&instance.kind, &instance.config.kind) {
+                (Kind::Bgp(session), ProtocolKind::Bgp(bgp)) => Some(bgp_status(session, bgp)),
+                _ => None,
+            },
+        }
+    }
+
+    fn channels(&self, instance: &Instance) -> Vec<ChannelStatus> {
+        let members: Vec<(TableKey, Option<super::tables::Membership>, bool)> = match &instance.kind {
+            Kind::Bgp(session) => session
+                .channels
+                .iter()
+                .map(|c| (c.key, c.membership, c.membership.is_some()))
+                .collect(),
+            Kind::Felix(channels) => channels.iter().map(|(key, at)| (*key, *at, at.is_some())).collect(),
+            Kind::Origin(keys) => keys.iter().map(|key| (*key, None, instance.enabled)).collect(),
+            Kind::Range(_) | Kind::Quiet => Vec::new(),
+        };
+        let status = |(key, member, up): (TableKey, Option<super::tables::Membership>, bool)| {
+            let counts = self.tables.counts(key, instance.source);
+            ChannelStatus {
+                family: match key.family {
+                    AfiSafi::Ipv4Unicast => "ipv4",
+                    AfiSafi::Ipv6Unicast => "ipv6",
+                },
+                table: self.tables.name(key).clone(),
+                up,
+                imported: u64::from(counts.accepted),
+                filtered: u64::from(counts.filtered),
+                preferred: u64::from(counts.best),
+                exported: member.map_or(0, |member| u64::from(self.tables.announced_to(key, member))),
+            }
+        };
+        members.into_iter().map(status).collect()
+    }
+
+    /// Routes, sorted by table and prefix, the best path of a prefix first.
+    pub fn routes(&self, query: &RouteQuery) -> Vec<RouteView> {
+        let mut views = Vec::new();
+        if let Some(name) = &query.exported_to {
+            if let Some(instance) = self.find(name).and_then(|source| self.instance(source)) {
+                self.exported(instance, query, &mut views);
+            }
+            return views;
+        }
+        let only = query.protocol.as_ref().map(|name| self.find(name));
+        for key in self.tables.keys() {
+            let wanted = self.wanted(key, query);
+            let start = views.len();
+            self.tables.visit(key, wanted, |route| {
+                let from_wanted = only.is_none_or(|only| only == Some(route.path.source()));
+                let passes = route.path.filtered().is_none() || query.filtered;
+                if from_wanted && passes && (route.best || !query.best_only) {
+                    views.extend(self.view(key, &route));
+                }
+            });
+            views[start..].sort_by_key(|view| view.prefix);
+        }
+        views
+    }
+
+    /// Which prefixes of a table a query is about.
+    fn wanted(&self, key: TableKey, query: &RouteQuery) -> impl Fn(Prefix) -> bool + use<> {
+        let of_family = |net: Prefix| AfiSafi::of(net) == key.family;
+        let target = query.longest_match.map(Prefix::host).filter(|net| of_family(*net));
+        let matched = target.and_then(|target| self.tables.longest_match(key, target));
+        let (exact, by_match) = (query.prefix, query.longest_match.is_some());
+        move |net| exact.is_none_or(|exact| exact == net) && (!by_match || matched == Some(net))
+    }
+
+    fn view(&self, key: TableKey, route: &TableRoute<'_>) -> Option<RouteView> {
+        let (protocol, source) = self.source(route.path.source())?;
+        let traits = self
+            .tables
+            .shared
+            .traits
+            .get(usize::from(route.path.source().0))?
+            .as_ref()?;
+        Some(RouteView {
+            prefix: route.net,
+            table: self.tables.name(key).clone(),
+            protocol,
+            source,
+            from: traits.address,
+            best: route.best,
+            reason: route.reason,
+            filtered: route.path.filtered(),
+            preference: route.learned.preference,
+            destination: route.learned.destination,
+            next_hops: next_hops(route.learned),
+            attributes: route.learned.attributes.clone(),
+            since: Duration::from_secs(u64::from(route.path.since())),
+            stale: route.path.stale() == Stale::Restart,
+        })
+    }
+
+    fn source(&self, source: SourceId) -> Option<(Arc<str>, RouteSource)> {
+        self.tables.shared.names.get(usize::from(source.0)).cloned().flatten()
+    }
+
+    /// Routes as a protocol is told them.
+    fn exported(&self, instance: &Instance, query: &RouteQuery, views: &mut Vec<RouteView>) {
+        let members: Vec<_> = match &instance.kind {
+            Kind::Bgp(session) => session
+                .channels
+                .iter()
+                .filter_map(|c| Some((c.key, c.membership?)))
+                .collect(),
+            Kind::Felix(channels) => channels.iter().filter_map(|(key, at)| Some((*key, (*at)?))).collect(),
+            Kind::Range(_) | Kind::Origin(_) | Kind::Quiet => Vec::new(),
+        };
+        for (key, member) in members {
+            let wanted = self.wanted(key, query);
+            let announced = self.tables.announced(key, member, instance.source);
+            for (net, told, from) in announced.into_iter().filter(|(net, ..)| wanted(*net)) {
+                self.tables.visit_one(key, net, |route| {
+                    if route.best && route.path.source() == from {
+                        let mut view = self.view(key, &route);
+                        if let (Some(view), Kind::Bgp(_)) = (&mut view, &instance.kind) {
+                            view.attributes = self.tables.shared.wire.get(told).clone();
+                        }
+                        views.extend(view);
+                    }
+                });
+            }
+        }
+    }
+}
+
+/// BIRD's last column.
+fn info(session: &Session, enabled: bool) -> String {
+    if session.up.is_some() {
+        return State::Established.as_str().to_owned();
+    }
+    let state = if enabled { session.peer.state().as_str() } else { "" };
+    match session.peer.last_error() {
+        Some(error) => format!("{state} {error}").trim_start().to_owned(),
+        None => state.to_owned(),
+    }
+}
+
+fn bgp_status(session: &Session, bgp: &BgpConfig) -> BgpStatus {
+    let told = session.peer.negotiated();
+    let names = |capabilities: &[crate::packet::Capability]| capabilities.iter().map(ToString::to_string).collect();
+    BgpStatus {
+        neighbor_address: session.remote,
+        neighbor_port: bgp.neighbor_port,
+        neighbor_as: match bgp.peer_type {
+            PeerType::As(asn) => Some(asn),
+            PeerType::Internal => Some(bgp.local_as),
+            PeerType::External => told.map(|n| n.peer_as),
+        },
+        local_as: bgp.local_as,
+        neighbor_id: told.map(|n| n.peer_id),
+        state: session.peer.state().as_str(),
+        hold_time: told.map(|n| n.hold_time),
+        keepalive: told.map(|n| n.keepalive_time),
+        local_capabilities: told.map_or_else(Vec::new, |n| names(&n.local_capabilities)),
+        neighbor_capabilities: told.map_or_else(Vec::new, |n| names(&n.peer_capabilities)),
+        last_error: session.peer.last_error().map(str::to_owned),
+        source_address: told.map(|n| n.local.ip()).or(bgp.local_address),
+        updates_received: session.updates_received,
+        updates_sent: session.updates_sent,
+        passive: bgp.transport.passive,
+    }
+}

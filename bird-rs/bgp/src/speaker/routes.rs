@@ -1,0 +1,288 @@
+//! What sessions do to the tables: UPDATEs, limits, graceful restart, refresh.
+
+use super::Speaker;
+use super::import::ImportView;
+use super::instance::{Instance, Kind};
+use super::io::{Log, LogEvent, Output};
+use super::session::SessionChannel;
+use super::tables::{TableKey, Tables};
+use crate::config::LimitAction;
+use crate::filter::RouteSource;
+use crate::fsm::{DownReason, Event, Negotiated, StopReason};
+use crate::packet::{AfiSafi, ControlMessage, FamilySet, Reach, RefreshKind, RouteRefresh, Update};
+use crate::rib::{SourceId, Stale};
+
+/// A limit that is exceeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Exceeded {
+    kind: &'static str,
+    limit: u32,
+    action: LimitAction,
+}
+
+impl Speaker {
+    pub(super) fn session_up(&mut self, source: SourceId, negotiated: Box<Negotiated>) {
+        let (now, addresses) = (self.now, self.addresses.clone());
+        let Some(Some(instance)) = self.instances.get_mut(usize::from(source.0)) else {
+            return;
+        };
+        let name = instance.config.name.clone();
+        let Kind::Bgp(session) = &mut instance.kind else { return };
+        let families = negotiated.context.families;
+        session.up = Some(negotiated);
+        self.tables
+            .set_source(source, &name, RouteSource::Bgp, session.traits());
+        for at in 0..session.channels.len() {
+            let channel = &session.channels[at];
+            let key = channel.key;
+            let Some(up) = session.up.as_ref().filter(|_| families.contains(key.family)) else {
+                continue;
+            };
+            let view = session.export_view(&channel.config, up, &addresses);
+            let membership = self.tables.join(key, view, source);
+            let channel = &mut session.channels[at];
+            channel.membership = membership;
+            channel.owes_end_of_rib = membership.is_some();
+            channel.owes_end_of_refresh = false;
+            channel.limit_logged = false;
+        }
+        if !self.convergence.is_done() && !session.dynamic {
+            self.convergence.up(now, source, families);
+        }
+    }
+
+    pub(super) fn session_down(
+        &mut self,
+        source: SourceId,
+        reason: &DownReason,
+        retain: FamilySet,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(Some(instance)) = self.instances.get_mut(usize::from(source.0)) else {
+            return;
+        };
+        let name = instance.config.name.clone();
+        let Kind::Bgp(session) = &mut instance.kind else { return };
+        session.up = None;
+        let mut kept = 0;
+        for channel in &mut session.channels {
+            if let Some(member) = channel.membership.take() {
+                self.tables.leave(channel.key, member);
+            }
+            channel.owes_end_of_rib = false;
+            channel.owes_end_of_refresh = false;
+            if retain.contains(channel.key.family) {
+                // What was stale before this session and was not told again on it is too old to be kept twice.
+                self.tables
+                    .remove_where(channel.key, source, |path| path.stale() != Stale::Fresh);
+                kept += self.tables.mark(channel.key, source, Stale::Restart);
+            } else {
+                self.tables.remove_where(channel.key, source, |_| true);
+            }
+        }
+        if kept > 0 {
+            let reason = reason.to_string();
+            out.push(Output::Log(Log {
+                protocol: name,
+                event: LogEvent::Stale { routes: kept, reason },
+            }));
+        }
+        self.convergence.down(source);
+    }
+
+    /// Stale routes of a family go.
+    pub(super) fn sweep(&mut self, source: SourceId, family: AfiSafi, out: &mut Vec<Output>) {
+        let Some(key) = self.channel_key(source, family) else {
+            return;
+        };
+        let routes = self
+            .tables
+            .remove_where(key, source, |path| path.stale() == Stale::Restart);
+        self.log_swept(source, routes, out);
+    }
+
+    fn log_swept(&self, source: SourceId, routes: usize, out: &mut Vec<Output>) {
+        if let (Some(instance), 1..) = (self.instance(source), routes) {
+            out.push(Output::Log(Log {
+                protocol: instance.config.name.clone(),
+                event: LogEvent::Swept { routes },
+            }));
+        }
+    }
+
+    fn channel_key(&self, source: SourceId, family: AfiSafi) -> Option<TableKey> {
+        let session = self.instance(source).and_then(Instance::session)?;
+        session.channels.iter().map(|c| c.key).find(|key| key.family == family)
+    }
+
+    /// The peer wants everything again, or is about to send everything again (RFC 2918, 7313).
+    pub(super) fn refresh(&mut self, source: SourceId, refresh: RouteRefresh, out: &mut Vec<Output>) {
+        let Some(key) = self.channel_key(source, refresh.family) else {
+            return;
+        };
+        match refresh.kind {
+            RefreshKind::Begin => {
+                self.tables.mark(key, source, Stale::Refresh);
+            }
+            RefreshKind::End => {
+                let routes = self
+                    .tables
+                    .remove_where(key, source, |path| path.stale() == Stale::Refresh);
+                self.log_swept(source, routes, out);
+            }
+            RefreshKind::Request => self.announce_family_again(source, refresh.family, out),
+        }
+    }
+
+    fn announce_family_again(&mut self, source: SourceId, family: AfiSafi, out: &mut Vec<Output>) {
+        let Some(Some(instance)) = self.instances.get_mut(usize::from(source.0)) else {
+            return;
+        };
+        let Some(session) = instance.session_mut() else { return };
+        let Some(up) = &session.up else { return };
+        let (conn, demarcated) = (up.conn, up.enhanced_route_refresh);
+        let channel = session.channels.iter_mut().find(|c| c.key.family == family);
+        let Some((channel, member)) = channel.and_then(|c| c.membership.map(|member| (c, member))) else {
+            return;
+        };
+        self.tables.feed_again(channel.key, member);
+        // During the first feed there is nothing to be told again: it goes on.
+        if demarcated && !channel.owes_end_of_rib {
+            channel.owes_end_of_refresh = true;
+            let begin = ControlMessage::RouteRefresh(RouteRefresh {
+                family,
+                kind: RefreshKind::Begin,
+            });
+            self.send(conn, begin.encode(), out);
+        }
+    }
+
+    /// Applies an UPDATE.
+    pub(super) fn apply(&mut self, source: SourceId, update: &Update, out: &mut Vec<Output>) {
+        let since = self.seconds();
+        let Some(Some(instance)) = self.instances.get_mut(usize::from(source.0)) else {
+            return;
+        };
+        let name = instance.config.name.clone();
+        let Kind::Bgp(session) = &mut instance.kind else { return };
+        session.updates_received += 1;
+        for nlri in &update.withdrawn {
+            let family = AfiSafi::of(nlri.prefix);
+            if let Some(channel) = session.channels.iter().find(|c| c.key.family == family) {
+                self.tables.remove(channel.key, nlri.prefix, source, nlri.path_id);
+            }
+        }
+        let mut exceeded = None;
+        for reach in &update.reach {
+            let Some(at) = session.channels.iter().position(|c| c.key.family == reach.family) else {
+                continue;
+            };
+            let view = session.import_view(&name, &session.channels[at].config, &self.own);
+            let over = announce(
+                &mut self.tables,
+                &session.channels[at],
+                source,
+                &view,
+                (reach, update),
+                since,
+            );
+            exceeded = exceeded.or(over.map(|over| (at, over)));
+        }
+        for fault in &update.faults {
+            out.push(Output::Log(Log {
+                protocol: name.clone(),
+                event: LogEvent::BadRoute {
+                    reason: fault.to_string(),
+                },
+            }));
+        }
+        if let Some(family) = update.end_of_rib {
+            self.convergence.end_of_rib(source, family);
+        }
+        if let Some((at, over)) = exceeded {
+            self.limit_exceeded(source, at, over, out);
+        }
+    }
+
+    fn limit_exceeded(&mut self, source: SourceId, at: usize, over: Exceeded, out: &mut Vec<Output>) {
+        let Some(Some(instance)) = self.instances.get_mut(usize::from(source.0)) else {
+            return;
+        };
+        let name = instance.config.name.clone();
+        let Some(channel) = instance.session_mut().and_then(|s| s.channels.get_mut(at)) else {
+            return;
+        };
+        if !std::mem::replace(&mut channel.limit_logged, true) {
+            out.push(Output::Log(Log {
+                protocol: name,
+                event: LogEvent::Limit {
+                    kind: over.kind,
+                    limit: over.limit,
+                    action: over.action.as_str(),
+                },
+            }));
+        }
+        match over.action {
+            LimitAction::Warn | LimitAction::Block => {}
+            LimitAction::Restart => {
+                self.peer_event(source, Event::Stop(StopReason::PrefixLimit { restart: true }), out);
+            }
+            LimitAction::Disable => self.disable(source, StopReason::PrefixLimit { restart: false }, out),
+        }
+    }
+}
+
+/// Puts the routes of one family of an UPDATE into the table; says which limit they exceed, if any.
+fn announce(
+    tables: &mut Tables,
+    channel: &SessionChannel,
+    source: SourceId,
+    view: &ImportView,
+    (reach, update): (&Reach, &Update),
+    since: u32,
+) -> Option<Exceeded> {
+    let key = channel.key;
+    let attributes = match &view.checks {
+        Some(checks) => checks.normalize(update.attributes.clone(), reach.next_hop),
+        None => update.attributes.clone(),
+    };
+    let received = tables.shared.learned.intern(view.received(attributes));
+    let limits = &channel.config.channel;
+    let mut exceeded = None;
+    for nlri in &reach.nlri {
+        let counts = tables.counts(key, source);
+        let all = counts.accepted + counts.filtered;
+        if let Some(limit) = limits
+            .receive_limit
+            .filter(|limit| all >= limit.routes && tables.lacks(key, source, *nlri))
+        {
+            exceeded = Some(Exceeded {
+                kind: "receive",
+                limit: limit.routes,
+                action: limit.action,
+            });
+            if limit.action == LimitAction::Block {
+                continue;
+            }
+        }
+        let full = limits.import_limit.filter(|limit| counts.accepted >= limit.routes);
+        let block = full.is_some_and(|limit| limit.action == LimitAction::Block);
+        tables.insert(key, nlri.prefix, (source, nlri.path_id, received, since), view, block);
+        let grown = tables.counts(key, source);
+        let over =
+            |limit: &crate::config::Limit| grown.accepted > limit.routes || (block && grown.filtered > counts.filtered);
+        if let Some(limit) = limits.import_limit.filter(over) {
+            exceeded = Some(Exceeded {
+                kind: "import",
+                limit: limit.routes,
+                action: limit.action,
+            });
+        }
+        // The session is about to end: more routes would only be removed again.
+        if exceeded.is_some_and(|over| matches!(over.action, LimitAction::Disable | LimitAction::Restart)) {
+            break;
+        }
+    }
+    tables.shared.learned.release(received);
+    exceeded
+}

@@ -1,0 +1,306 @@
+//! One BGP protocol: its state machine, its channels, and what its configuration means for each.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tortie_net::{Prefix, RouterId};
+
+use super::export::{BgpView, View};
+use super::import::{Checks, ImportView};
+use super::io::{ConnectSpec, InterfaceAddress};
+use super::tables::{Membership, TableKey, afi};
+use crate::attr::NextHop;
+use crate::config::{self, AddPaths, BgpChannel, BgpConfig, GracefulRestart, Neighbor, PeerType};
+use crate::filter::RouteSource;
+use crate::fsm::{GracefulRestartMode, Negotiated, Peer, PeerAs, PeerConfig};
+use crate::packet::{AfiSafi, FamilySet, Role};
+use crate::rib::{SourceKind, Traits};
+
+/// A BGP protocol with one neighbour.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) config: BgpConfig,
+    pub(super) remote: IpAddr,
+    pub(super) router_id: RouterId,
+    pub(super) peer: Peer,
+    /// What was agreed on, while established.
+    pub(super) up: Option<Box<Negotiated>>,
+    pub(super) channels: Vec<SessionChannel>,
+    pub(super) updates_received: u64,
+    pub(super) updates_sent: u64,
+    /// Made for a peer out of a range; goes with its session.
+    pub(super) dynamic: bool,
+}
+
+/// A channel of a session.
+#[derive(Debug)]
+pub(super) struct SessionChannel {
+    pub(super) key: TableKey,
+    pub(super) config: BgpChannel,
+    /// While established, with the family agreed on.
+    pub(super) membership: Option<Membership>,
+    /// We have not yet said that the initial table is complete.
+    pub(super) owes_end_of_rib: bool,
+    /// We have begun a refresh and not yet said that it is complete.
+    pub(super) owes_end_of_refresh: bool,
+    /// A limit was reached and said so.
+    pub(super) limit_logged: bool,
+}
+
+impl Session {
+    /// A session that nothing is wanted of yet.
+    pub(super) fn new(key: u32, config: &BgpConfig, remote: IpAddr, router_id: RouterId, restarting: bool) -> Self {
+        Session {
+            peer: Peer::new(key, peer_config(config, router_id), restarting),
+            config: config.clone(),
+            remote,
+            router_id,
+            up: None,
+            channels: Vec::new(),
+            updates_received: 0,
+            updates_sent: 0,
+            dynamic: false,
+        }
+    }
+
+    pub(super) fn is_internal(&self) -> bool {
+        match (&self.up, self.config.peer_type) {
+            (Some(up), PeerType::Internal | PeerType::External) => up.peer_as == self.config.local_as,
+            (_, peer_type) => peer_type.is_internal(self.config.local_as),
+        }
+    }
+
+    fn cluster_id(&self) -> RouterId {
+        self.config.rr_cluster_id.unwrap_or(self.router_id)
+    }
+
+    /// For the decision process.
+    pub(super) fn traits(&self) -> Traits {
+        let kind = if self.is_internal() {
+            SourceKind::Ibgp {
+                client: self.config.rr_client,
+            }
+        } else {
+            SourceKind::Ebgp
+        };
+        Traits {
+            kind,
+            router_id: self.up.as_ref().map_or(RouterId(0), |up| up.peer_id),
+            address: Some(self.remote),
+            default_local_pref: self.config.default_local_pref,
+            default_med: self.config.default_med,
+        }
+    }
+
+    /// How a channel imports.
+    pub(super) fn import_view(&self, name: &Arc<str>, channel: &BgpChannel, own: &Arc<[IpAddr]>) -> ImportView {
+        let checks = Checks {
+            internal: self.is_internal(),
+            local_as: self.config.local_as,
+            peer_as: self.up.as_ref().map_or(self.config.local_as, |up| up.peer_as),
+            allow_local_as: self.config.allow_local_as,
+            allow_local_pref: self.config.allow_local_pref,
+            allow_as_sets: self.config.allow_as_sets,
+            enforce_first_as: self.config.enforce_first_as,
+            default_local_pref: self.config.default_local_pref,
+            router_id: self.router_id,
+            cluster_id: self.cluster_id(),
+            own: own.clone(),
+        };
+        ImportView {
+            protocol: name.clone(),
+            source: RouteSource::Bgp,
+            traits: self.traits(),
+            policy: channel.channel.import.clone(),
+            preference: channel.channel.preference,
+            checks: Some(checks),
+        }
+    }
+
+    /// How a channel exports, given what was agreed on and the host's addresses.
+    pub(super) fn export_view(&self, channel: &BgpChannel, up: &Negotiated, addresses: &[InterfaceAddress]) -> View {
+        let family = afi(channel.channel.family);
+        let shared = if self.config.transport.multihop.is_none() {
+            shared_subnets(self.remote, self.config.interface.as_deref(), addresses)
+        } else {
+            Vec::new()
+        };
+        let local = up.local.ip();
+        let own = match channel.next_hop_address {
+            Some(address) => Some(NextHop::from(address)),
+            None => own_next_hop(family, local, addresses, up.context.ext_next_hop, !shared.is_empty()),
+        };
+        View::Bgp(Box::new(BgpView {
+            family,
+            policy: channel.channel.export.clone(),
+            internal: self.is_internal(),
+            client: self.config.rr_client,
+            route_server: self.config.rs_client,
+            local_as: self.config.local_as,
+            cluster_id: self.cluster_id(),
+            obey_communities: self.config.interpret_communities,
+            default_local_pref: self.config.default_local_pref,
+            next_hop_self: channel.next_hop_self,
+            next_hop_keep: channel.next_hop_keep,
+            own,
+            extended_next_hop: up.context.ext_next_hop,
+            shared,
+        }))
+    }
+
+    /// How to connect.
+    pub(super) fn connect_spec(&self) -> ConnectSpec {
+        let transport = &self.config.transport;
+        let hops = transport.multihop.unwrap_or(1);
+        ConnectSpec {
+            remote: (self.remote, self.config.neighbor_port).into(),
+            source: self.config.local_address,
+            interface: self.config.interface.clone(),
+            password: transport.password.clone(),
+            ttl: if transport.ttl_security { u8::MAX } else { hops },
+            min_ttl: transport.ttl_security.then(|| u8::MAX - hops.saturating_sub(1)),
+        }
+    }
+
+    /// May a connection between these addresses be this peer's?
+    pub(super) fn answers_to(&self, remote: IpAddr, local: IpAddr) -> bool {
+        self.remote == remote && self.config.local_address.is_none_or(|address| address == local)
+    }
+}
+
+impl SessionChannel {
+    pub(super) fn new(key: TableKey, config: &BgpChannel) -> Self {
+        SessionChannel {
+            key,
+            config: config.clone(),
+            membership: None,
+            owes_end_of_rib: false,
+            owes_end_of_refresh: false,
+            limit_logged: false,
+        }
+    }
+}
+
+/// The one neighbour of a protocol, or the range of its neighbours.
+pub(super) fn neighbour(config: &BgpConfig) -> Result<IpAddr, Prefix> {
+    match &config.neighbor {
+        Neighbor::Address(address) => Ok(*address),
+        Neighbor::Range { prefix, .. } => Err(*prefix),
+    }
+}
+
+/// Our own next hop towards a peer: the session's local address, or for the other family an address of the same
+/// interface. The link-local address goes along where the peer shares the link (RFC 2545 section 3).
+fn own_next_hop(
+    family: AfiSafi,
+    local: IpAddr,
+    addresses: &[InterfaceAddress],
+    extended: bool,
+    on_link: bool,
+) -> Option<NextHop> {
+    let interface = addresses.iter().find(|a| a.address == local).map(|a| &a.interface);
+    let mut here = addresses
+        .iter()
+        .filter(|a| Some(&a.interface) == interface)
+        .map(|a| a.address);
+    match (family, local) {
+        (AfiSafi::Ipv4Unicast, IpAddr::V4(address)) => Some(NextHop::V4(address)),
+        (AfiSafi::Ipv4Unicast, IpAddr::V6(address)) => {
+            let same_link = here.find(IpAddr::is_ipv4).map(NextHop::from);
+            same_link.or_else(|| extended.then(|| NextHop::from(IpAddr::V6(address))))
+        }
+        (AfiSafi::Ipv6Unicast, local) => {
+            let v6 = |address: IpAddr| match address {
+                IpAddr::V6(address) => Some(address),
+                IpAddr::V4(_) => None,
+            };
+            let link_local = here
+                .clone()
+                .filter_map(v6)
+                .find(|a| a.is_unicast_link_local())
+                .filter(|_| on_link);
+            let global = v6(local).or_else(|| here.filter_map(v6).find(|a| !a.is_unicast_link_local()))?;
+            let link_local = link_local.filter(|_| !global.is_unicast_link_local());
+            Some(NextHop::V6 { global, link_local })
+        }
+    }
+}
+
+/// All subnets of the interface on which the peer is.
+fn shared_subnets(remote: IpAddr, interface: Option<&str>, addresses: &[InterfaceAddress]) -> Vec<Prefix> {
+    let near = |a: &&InterfaceAddress| {
+        a.subnet.contains(remote) && interface.is_none_or(|interface| interface == &*a.interface)
+    };
+    let Some(link) = addresses.iter().find(near).map(|a| &a.interface) else {
+        return Vec::new();
+    };
+    let mut subnets: Vec<Prefix> = addresses
+        .iter()
+        .filter(|a| a.interface == *link)
+        .map(|a| a.subnet)
+        .collect();
+    subnets.sort_unstable();
+    subnets.dedup();
+    subnets
+}
+
+/// The state machine's part of a configuration.
+pub(super) fn peer_config(config: &BgpConfig, router_id: RouterId) -> PeerConfig {
+    let peer_as = match config.peer_type {
+        PeerType::As(asn) => PeerAs::Exactly(asn),
+        PeerType::Internal => PeerAs::Internal,
+        PeerType::External => PeerAs::External,
+    };
+    let families = |wanted: fn(&BgpChannel) -> bool| -> FamilySet {
+        config
+            .channels
+            .iter()
+            .filter(|c| wanted(c))
+            .map(|c| afi(c.channel.family))
+            .collect()
+    };
+    let timers = &config.timers;
+    PeerConfig {
+        passive: config.transport.passive,
+        mandatory_families: families(|c| c.mandatory),
+        capabilities: config.capabilities,
+        four_octet_as: config.enable_as4,
+        route_refresh: config.enable_route_refresh,
+        enhanced_route_refresh: config.enable_route_refresh,
+        extended_messages: config.enable_extended_messages,
+        ext_next_hop: config.channels.iter().any(|c| c.extended_next_hop),
+        add_path_rx: families(|c| matches!(c.add_paths, AddPaths::Rx | AddPaths::Both)),
+        add_path_tx: FamilySet::EMPTY,
+        role: config.local_role.map(role),
+        require_role: config.require_roles,
+        graceful_restart: match config.graceful_restart {
+            GracefulRestart::Off => GracefulRestartMode::Off,
+            GracefulRestart::Aware => GracefulRestartMode::Aware,
+            GracefulRestart::On => GracefulRestartMode::On,
+        },
+        graceful_families: families(|c| c.graceful_restart != Some(false)),
+        restart_time: config.graceful_restart_time,
+        hold_time: timers.hold,
+        min_hold_time: timers.min_hold,
+        startup_hold_time: timers.startup_hold,
+        keepalive_time: timers.keepalive,
+        min_keepalive_time: timers.min_keepalive,
+        connect_delay: timers.connect_delay,
+        connect_retry: timers.connect_retry,
+        error_wait: (timers.error_wait_min, timers.error_wait_max),
+        error_forget: timers.error_forget,
+        disable_after_error: config.disable_after_error,
+        disable_after_cease: config.disable_after_cease.0,
+        ..PeerConfig::new(config.local_as, peer_as, router_id, families(|_| true))
+    }
+}
+
+fn role(role: config::Role) -> Role {
+    match role {
+        config::Role::Provider => Role::Provider,
+        config::Role::RsServer => Role::RouteServer,
+        config::Role::RsClient => Role::RouteServerClient,
+        config::Role::Customer => Role::Customer,
+        config::Role::Peer => Role::Peer,
+    }
+}

@@ -1,0 +1,566 @@
+//! The tables of both families, the interners they share, and the outboxes on them.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+use tortie_net::{Family, Prefix, Prefix4, Prefix6};
+
+use super::export::{self, Held, RouteRef, View};
+use super::import::ImportView;
+use super::io::{FibRoute, Log, LogEvent};
+use crate::attr::Attributes;
+use crate::config::{ChannelFamily, Config};
+use crate::filter::RouteSource;
+use crate::packet::{AfiSafi, Nlri};
+use crate::rib::{
+    AttrId, Counts, Decision, Inserted, Interner, Learned, MemberId, NewPath, Outbox, Path, PrefixId, PullItem,
+    SourceId, Stale, Table, Traits,
+};
+
+/// Which table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct TableKey {
+    pub(super) family: AfiSafi,
+    at: usize,
+}
+
+/// A member of a group on a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Membership {
+    group: usize,
+    member: MemberId,
+}
+
+#[derive(Debug)]
+struct Group {
+    view: View,
+    outbox: Outbox,
+}
+
+/// A table and what is announced from it.
+#[derive(Debug)]
+struct Slot<F> {
+    name: Arc<str>,
+    table: Table<F>,
+    groups: Vec<Option<Group>>,
+}
+
+/// What all tables share.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    pub(super) learned: Interner<Learned>,
+    pub(super) wire: Interner<Attributes>,
+    pub(super) fib: Interner<FibRoute>,
+    /// By [`SourceId`]: for the decision process.
+    pub(super) traits: Vec<Option<Traits>>,
+    /// By [`SourceId`]: the protocol's name and kind.
+    pub(super) names: Vec<Option<(Arc<str>, RouteSource)>>,
+    pub(super) decision: Decision,
+    /// What filters had to say since the last flush.
+    pub(super) log: Vec<Log>,
+}
+
+/// So many lines of filters are kept between two flushes: a table full of failures must not fill the memory.
+const LOG_LINES: usize = 64;
+
+/// One route of a table, for display.
+#[derive(Debug)]
+pub(super) struct TableRoute<'a> {
+    pub(super) net: Prefix,
+    pub(super) path: &'a Path,
+    pub(super) learned: &'a Learned,
+    pub(super) best: bool,
+    pub(super) reason: Option<crate::rib::Reason>,
+}
+
+/// All tables.
+#[derive(Debug, Default)]
+pub(super) struct Tables {
+    pub(super) shared: Shared,
+    v4: Vec<Slot<Prefix4>>,
+    v6: Vec<Slot<Prefix6>>,
+}
+
+/// Runs the same code on the slot of either family.
+macro_rules! with_slot {
+    ($tables:expr, $key:expr, |$slot:ident, $shared:ident| $body:expr) => {
+        match $key.family {
+            AfiSafi::Ipv4Unicast => {
+                let ($slot, $shared) = (&mut $tables.v4[$key.at], &mut $tables.shared);
+                $body
+            }
+            AfiSafi::Ipv6Unicast => {
+                let ($slot, $shared) = (&mut $tables.v6[$key.at], &mut $tables.shared);
+                $body
+            }
+        }
+    };
+    (ref $tables:expr, $key:expr, |$slot:ident, $shared:ident| $body:expr) => {
+        match $key.family {
+            AfiSafi::Ipv4Unicast => {
+                let ($slot, $shared) = (&$tables.v4[$key.at], &$tables.shared);
+                $body
+            }
+            AfiSafi::Ipv6Unicast => {
+                let ($slot, $shared) = (&$tables.v6[$key.at], &$tables.shared);
+                $body
+            }
+        }
+    };
+}
+
+/// The family of a channel.
+pub(super) fn afi(family: ChannelFamily) -> AfiSafi {
+    match family {
+        ChannelFamily::Ipv4 => AfiSafi::Ipv4Unicast,
+        ChannelFamily::Ipv6 => AfiSafi::Ipv6Unicast,
+    }
+}
+
+impl Tables {
+    /// Makes the tables that a configuration names. Tables that it does not name stay, empty once their users are gone.
+    pub(super) fn provide(&mut self, config: &Config) {
+        for table in &config.tables {
+            self.key(afi(table.family), &table.name);
+        }
+    }
+
+    /// The table of this name, made if need be.
+    pub(super) fn key(&mut self, family: AfiSafi, name: &Arc<str>) -> TableKey {
+        let at = match family {
+            AfiSafi::Ipv4Unicast => Self::slot(&mut self.v4, name),
+            AfiSafi::Ipv6Unicast => Self::slot(&mut self.v6, name),
+        };
+        TableKey { family, at }
+    }
+
+    fn slot<F: Family>(slots: &mut Vec<Slot<F>>, name: &Arc<str>) -> usize {
+        slots.iter().position(|slot| slot.name == *name).unwrap_or_else(|| {
+            slots.push(Slot {
+                name: name.clone(),
+                table: Table::default(),
+                groups: Vec::new(),
+            });
+            slots.len() - 1
+        })
+    }
+
+    /// Every table: IPv4 ones first, in the order they were made.
+    pub(super) fn keys(&self) -> Vec<TableKey> {
+        let keys = |family, len| (0..len).map(move |at| TableKey { family, at });
+        keys(AfiSafi::Ipv4Unicast, self.v4.len())
+            .chain(keys(AfiSafi::Ipv6Unicast, self.v6.len()))
+            .collect()
+    }
+
+    pub(super) fn name(&self, key: TableKey) -> &Arc<str> {
+        with_slot!(ref self, key, |slot, _shared| &slot.name)
+    }
+
+    /// Registers a source, or changes what is known of it.
+    pub(super) fn set_source(&mut self, source: SourceId, name: &Arc<str>, kind: RouteSource, traits: Traits) {
+        let at = usize::from(source.0);
+        let shared = &mut self.shared;
+        if shared.traits.len() <= at {
+            shared.traits.resize(at + 1, None);
+            shared.names.resize(at + 1, None);
+        }
+        let changed = shared.traits[at].as_ref().is_some_and(|old| *old != traits);
+        shared.traits[at] = Some(traits);
+        shared.names[at] = Some((name.clone(), kind));
+        if changed {
+            self.touch_all();
+        }
+    }
+
+    /// Every decision and every announcement is to be made anew.
+    pub(super) fn touch_all(&mut self) {
+        self.v4.iter_mut().for_each(|slot| slot.table.touch_all());
+        self.v6.iter_mut().for_each(|slot| slot.table.touch_all());
+    }
+
+    /// Puts in a path. `received` is borrowed: the table takes a reference of its own.
+    pub(super) fn insert(
+        &mut self,
+        key: TableKey,
+        net: Prefix,
+        (source, path_id, received, since): (SourceId, u32, AttrId, u32),
+        view: &ImportView,
+        full: bool,
+    ) -> Option<Inserted> {
+        with_slot!(self, key, |slot, shared| {
+            let mut imported = view.import(net, received, &mut shared.learned, &mut shared.log);
+            shared.log.truncate(LOG_LINES);
+            let prefix = Family::of(net)?;
+            if full && slot.lacks(prefix, source, path_id) && imported.is_ok() {
+                imported.into_iter().for_each(|id| shared.learned.release(id));
+                imported = Err(crate::rib::Filtered::ImportLimit);
+            }
+            let new = NewPath {
+                source,
+                path_id,
+                received: shared.learned.retain(received),
+                imported,
+                since,
+            };
+            Some(slot.table.insert(prefix, new, &mut shared.learned))
+        })
+    }
+
+    /// Has a source not told us this prefix?
+    pub(super) fn lacks(&self, key: TableKey, source: SourceId, nlri: Nlri) -> bool {
+        with_slot!(ref self, key, |slot, _shared| {
+            let id = Family::of(nlri.prefix).and_then(|prefix| slot.table.id(prefix));
+            let has = |p: &Path| p.source() == source && p.path_id() == nlri.path_id;
+            id.is_none_or(|id| !slot.table.paths(id).iter().any(has))
+        })
+    }
+
+    /// Takes out a path.
+    pub(super) fn remove(&mut self, key: TableKey, net: Prefix, source: SourceId, path_id: u32) -> bool {
+        with_slot!(self, key, |slot, shared| {
+            Family::of(net).is_some_and(|prefix| slot.table.remove(prefix, source, path_id, &mut shared.learned))
+        })
+    }
+
+    /// Takes out a source's paths that satisfy `gone`; returns how many.
+    pub(super) fn remove_where(&mut self, key: TableKey, source: SourceId, gone: impl Fn(&Path) -> bool) -> usize {
+        with_slot!(self, key, |slot, shared| slot.table.remove_where(
+            source,
+            &mut shared.learned,
+            gone
+        ))
+    }
+
+    /// Marks a source's paths; returns how many.
+    pub(super) fn mark(&mut self, key: TableKey, source: SourceId, stale: Stale) -> usize {
+        with_slot!(self, key, |slot, _shared| slot.table.mark(source, stale))
+    }
+
+    /// Imports a source's paths anew.
+    pub(super) fn reimport(&mut self, key: TableKey, source: SourceId, view: &ImportView) {
+        with_slot!(self, key, |slot, shared| {
+            let Shared { learned, log, .. } = shared;
+            slot.table.reimport(source, learned, |prefix, received, interner| {
+                let imported = view.import(prefix.erase(), received, interner, log);
+                log.truncate(LOG_LINES);
+                imported
+            });
+        });
+    }
+
+    pub(super) fn counts(&self, key: TableKey, source: SourceId) -> Counts {
+        with_slot!(ref self, key, |slot, _shared| slot.table.counts(source))
+    }
+
+    /// Prefixes and paths of a table.
+    pub(super) fn size(&self, key: TableKey) -> (usize, usize) {
+        with_slot!(ref self, key, |slot, _shared| {
+            let sizes = slot.table.ids().map(|id| slot.table.paths(id).len());
+            sizes.fold((0, 0), |(nets, paths), n| (nets + 1, paths + n))
+        })
+    }
+
+    /// Makes a member of the group with this view, told nothing yet.
+    pub(super) fn join(&mut self, key: TableKey, view: View, source: SourceId) -> Option<Membership> {
+        with_slot!(self, key, |slot, shared| {
+            let group = slot.group(view, shared);
+            let member = slot.groups[group].as_mut()?.outbox.join(source)?;
+            Some(Membership { group, member })
+        })
+    }
+
+    /// Moves a member to the group with this view; it is told only what differs.
+    pub(super) fn change_view(&mut self, key: TableKey, at: Membership, view: View) -> Option<Membership> {
+        with_slot!(self, key, |slot, shared| {
+            if slot
+                .groups
+                .get(at.group)
+                .and_then(Option::as_ref)
+                .is_some_and(|g| g.view == view)
+            {
+                return Some(at);
+            }
+            let is_fib = matches!(view, View::Fib(_));
+            let group = slot.group(view, shared);
+            let mut old = slot.groups[at.group].take()?;
+            let new = slot.groups[group].as_mut()?;
+            let member = if is_fib {
+                old.outbox.move_to(at.member, &mut new.outbox, &mut shared.fib)
+            } else {
+                old.outbox.move_to(at.member, &mut new.outbox, &mut shared.wire)
+            };
+            slot.groups[at.group] = Some(old);
+            slot.tidy(at.group, shared);
+            Some(Membership { group, member: member? })
+        })
+    }
+
+    /// Ends a membership.
+    pub(super) fn leave(&mut self, key: TableKey, at: Membership) {
+        with_slot!(self, key, |slot, shared| {
+            if let Some(group) = slot.groups.get_mut(at.group).and_then(Option::as_mut) {
+                match group.view {
+                    View::Bgp(_) => group.outbox.leave(at.member, &mut shared.wire),
+                    View::Fib(_) => group.outbox.leave(at.member, &mut shared.fib),
+                }
+                slot.tidy(at.group, shared);
+            }
+        });
+    }
+
+    fn outbox(&self, key: TableKey, at: Membership) -> Option<&Outbox> {
+        with_slot!(ref self, key, |slot, _shared| {
+            slot.groups.get(at.group).and_then(Option::as_ref).map(|group| &group.outbox)
+        })
+    }
+
+    /// Is there anything to tell a member?
+    pub(super) fn has_work(&self, key: TableKey, at: Membership) -> bool {
+        self.outbox(key, at).is_some_and(|outbox| outbox.has_work(at.member))
+    }
+
+    /// How many routes a member has from us.
+    pub(super) fn announced_to(&self, key: TableKey, at: Membership) -> u32 {
+        self.outbox(key, at).map_or(0, |outbox| outbox.announced_to(at.member))
+    }
+
+    /// Tells a member everything again.
+    pub(super) fn feed_again(&mut self, key: TableKey, at: Membership) {
+        with_slot!(self, key, |slot, _shared| {
+            if let Some(group) = slot.groups.get_mut(at.group).and_then(Option::as_mut) {
+                group.outbox.feed_again(at.member);
+            }
+        });
+    }
+
+    /// Takes up to `limit` things to tell a member, with their prefixes: withdrawals first, equal attributes together.
+    pub(super) fn pull(&mut self, key: TableKey, at: Membership, limit: usize) -> Vec<(Prefix, Option<AttrId>)> {
+        with_slot!(self, key, |slot, shared| {
+            let Some(group) = slot.groups.get_mut(at.group).and_then(Option::as_mut) else {
+                return Vec::new();
+            };
+            let items: Vec<PullItem> = match group.view {
+                View::Bgp(_) => group.outbox.pull(at.member, limit, &mut shared.wire),
+                View::Fib(_) => group.outbox.pull(at.member, limit, &mut shared.fib),
+            };
+            let table = &slot.table;
+            items
+                .into_iter()
+                .map(|item| (table.prefix(item.id).erase(), item.attrs))
+                .collect()
+        })
+    }
+
+    /// What a member's group announces, sorted by prefix. What the member told itself is left out.
+    pub(super) fn announced(&self, key: TableKey, at: Membership, member: SourceId) -> Vec<(Prefix, AttrId, SourceId)> {
+        with_slot!(ref self, key, |slot, _shared| {
+            let Some(group) = slot.groups.get(at.group).and_then(Option::as_ref) else { return Vec::new() };
+            let all = slot.table.ids().filter_map(|id| {
+                let (attrs, from) = group.outbox.announced(id)?;
+                (from != member).then(|| (slot.table.prefix(id).erase(), attrs, from))
+            });
+            let mut all: Vec<_> = all.collect();
+            all.sort_unstable_by_key(|(net, ..)| *net);
+            all
+        })
+    }
+
+    /// Decides what changed and lets every group know.
+    pub(super) fn settle(&mut self) {
+        let Tables { shared, v4, v6 } = self;
+        v4.iter_mut().for_each(|slot| slot.settle(shared));
+        v6.iter_mut().for_each(|slot| slot.settle(shared));
+    }
+
+    /// Has anything changed since the tables were last settled?
+    pub(super) fn is_dirty(&self) -> bool {
+        self.v4.iter().any(|slot| slot.table.is_dirty()) || self.v6.iter().any(|slot| slot.table.is_dirty())
+    }
+
+    /// All paths of the prefixes of a table that satisfy `wanted`, in the order of the table.
+    pub(super) fn visit(&self, key: TableKey, wanted: impl Fn(Prefix) -> bool, mut each: impl FnMut(TableRoute<'_>)) {
+        with_slot!(ref self, key, |slot, shared| {
+            for id in slot.table.ids() {
+                let net = slot.table.prefix(id).erase();
+                if wanted(net) {
+                    slot.visit(id, net, shared, &mut each);
+                }
+            }
+        });
+    }
+
+    /// All paths of one prefix.
+    pub(super) fn visit_one(&self, key: TableKey, net: Prefix, mut each: impl FnMut(TableRoute<'_>)) {
+        with_slot!(ref self, key, |slot, shared| {
+            if let Some(id) = Family::of(net).and_then(|prefix| slot.table.id(prefix)) {
+                slot.visit(id, net, shared, &mut each);
+            }
+        });
+    }
+
+    /// The most specific prefix with a usable path that covers `target`.
+    pub(super) fn longest_match(&self, key: TableKey, target: Prefix) -> Option<Prefix> {
+        with_slot!(ref self, key, |slot, _shared| {
+            let lengths = (0..=target.len()).rev();
+            lengths.filter_map(|len| Prefix::new(target.addr(), len).ok()).find(|net| {
+                let id = Family::of(*net).and_then(|prefix| slot.table.id(prefix));
+                id.is_some_and(|id| slot.table.best(id).is_some())
+            })
+        })
+    }
+}
+
+impl<F: Family> Slot<F> {
+    fn lacks(&self, prefix: F, source: SourceId, path_id: u32) -> bool {
+        let Some(id) = self.table.id(prefix) else { return true };
+        let has = |p: &Path| p.source() == source && p.path_id() == path_id && p.filtered().is_none();
+        !self.table.paths(id).iter().any(has)
+    }
+
+    /// The group with this view, filled with the whole table when it is new.
+    fn group(&mut self, view: View, shared: &mut Shared) -> usize {
+        let same = |group: &Option<Group>| group.as_ref().is_some_and(|g| g.view == view);
+        if let Some(at) = self.groups.iter().position(same) {
+            return at;
+        }
+        let mut group = Group {
+            view,
+            outbox: Outbox::default(),
+        };
+        let ids: Vec<PrefixId> = self.table.ids().collect();
+        announce(&self.table, &mut group, &ids, shared);
+        match self.groups.iter().position(Option::is_none) {
+            Some(free) => {
+                self.groups[free] = Some(group);
+                free
+            }
+            None => {
+                self.groups.push(Some(group));
+                self.groups.len() - 1
+            }
+        }
+    }
+
+    /// Removes a group that its last member left.
+    fn tidy(&mut self, at: usize, shared: &mut Shared) {
+        let deserted = |group: &mut Group| group.outbox.is_deserted();
+        let Some(mut group) = self.groups[at].take_if(deserted) else {
+            return;
+        };
+        match group.view {
+            View::Bgp(_) => group.outbox.clear(&mut shared.wire),
+            View::Fib(_) => group.outbox.clear(&mut shared.fib),
+        }
+    }
+
+    fn settle(&mut self, shared: &mut Shared) {
+        let changed = self.table.settle(&shared.decision, &shared.traits, &shared.learned);
+        for group in self.groups.iter_mut().flatten() {
+            announce(&self.table, group, &changed, shared);
+        }
+        let groups = &self.groups;
+        self.table
+            .reclaim(|id| groups.iter().flatten().any(|group| group.outbox.uses(id)));
+    }
+
+    fn visit(&self, id: PrefixId, net: Prefix, shared: &Shared, each: &mut impl FnMut(TableRoute<'_>)) {
+        let candidates = self.table.candidates(id, &shared.traits, &shared.learned);
+        let best = self.table.best(id);
+        for path in self.table.paths(id) {
+            let at = candidates.iter().position(|c| std::ptr::eq(c.path, path));
+            // The best path is the first one, and so the first candidate.
+            let reason = at.map(|at| shared.decision.explain(&candidates, 0, at));
+            each(TableRoute {
+                net,
+                path,
+                learned: shared.learned.get(path.attrs()),
+                best: best.is_some_and(|best| std::ptr::eq(best, path)),
+                reason,
+            });
+        }
+    }
+}
+
+/// Works out what a group announces for these prefixes.
+fn announce<F: Family>(table: &Table<F>, group: &mut Group, ids: &[PrefixId], shared: &mut Shared) {
+    // Many prefixes share their attributes, and without a filter what is announced depends on nothing else.
+    let mut memo: FxHashMap<(AttrId, SourceId, bool), Option<AttrId>> = FxHashMap::default();
+    let by_prefix = match &group.view {
+        View::Bgp(view) => matches!(view.policy, crate::config::Policy::Filter(_)),
+        View::Fib(policy) => matches!(policy, crate::config::Policy::Filter(_)),
+    };
+    for &id in ids {
+        let Some(best) = table.best(id) else {
+            set(&mut group.outbox, &group.view, id, None, shared);
+            continue;
+        };
+        let key = (best.attrs(), best.source(), best.stale() == Stale::Restart);
+        let announced = match memo.get(&key).filter(|_| !by_prefix) {
+            Some(known) => known.map(|attrs| retain(&group.view, attrs, shared)),
+            None => {
+                let announced = evaluate(&group.view, table.prefix(id).erase(), best, shared);
+                memo.insert(key, announced);
+                announced
+            }
+        };
+        set(
+            &mut group.outbox,
+            &group.view,
+            id,
+            announced.map(|attrs| (attrs, best.source())),
+            shared,
+        );
+    }
+}
+
+fn retain(view: &View, attrs: AttrId, shared: &mut Shared) -> AttrId {
+    match view {
+        View::Bgp(_) => shared.wire.retain(attrs),
+        View::Fib(_) => shared.fib.retain(attrs),
+    }
+}
+
+fn set(outbox: &mut Outbox, view: &View, id: PrefixId, new: Option<(AttrId, SourceId)>, shared: &mut Shared) {
+    let from = new.map_or(SourceId::NONE, |(_, from)| from);
+    let attrs = new.map(|(attrs, _)| attrs);
+    match view {
+        View::Bgp(_) => outbox.set(id, attrs, from, &mut shared.wire),
+        View::Fib(_) => outbox.set(id, attrs, from, &mut shared.fib),
+    }
+}
+
+/// What a view announces for one route, as a new reference.
+fn evaluate(view: &View, net: Prefix, best: &Path, shared: &mut Shared) -> Option<AttrId> {
+    let at = usize::from(best.source().0);
+    let (protocol, source) = shared.names.get(at)?.as_ref()?;
+    let route = RouteRef {
+        net,
+        learned: shared.learned.get(best.attrs()),
+        traits: shared.traits.get(at)?.as_ref()?,
+        protocol,
+        source: *source,
+        stale: best.stale() == Stale::Restart,
+    };
+    let announced = match view {
+        View::Bgp(view) => view.announce(&route).map(|attributes| shared.wire.intern(attributes)),
+        View::Fib(policy) => export::fib(policy, &route).map(|route| shared.fib.intern(route)),
+    };
+    match announced {
+        Ok(attrs) => Some(attrs),
+        Err(Held::Failed(error)) => {
+            if shared.log.len() < LOG_LINES {
+                let event = LogEvent::FilterFailed {
+                    net,
+                    reason: error.to_string(),
+                };
+                shared.log.push(Log {
+                    protocol: protocol.clone(),
+                    event,
+                });
+            }
+            None
+        }
+        Err(Held::NotReflected | Held::Community | Held::Policy | Held::NoNextHop) => None,
+    }
+}
