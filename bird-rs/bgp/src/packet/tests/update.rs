@@ -33,7 +33,7 @@ fn a_plain_announcement_is_byte_for_byte_what_the_rfc_says() {
     )
     .unwrap();
     let wanted = update_frame(&[], &hex(GOOD), &hex("08 0a  17 0a0102  00  20 0a010203"));
-    assert_eq!(frames, [wanted.clone()]);
+    assert_eq!(frames, std::slice::from_ref(&wanted));
     let update = decode_update(&wanted, &session()).unwrap();
     let next_hop = NextHop::V4("192.0.2.1".parse().unwrap());
     assert_eq!(
