@@ -118,7 +118,7 @@ pub fn start(kernel: impl Kernel, monitor: Monitor, token: CancellationToken) ->
     };
     let task = tokio::spawn(task.run(token));
     Ok(Running {
-        handle: Dataplane { commands },
+        handle: Dataplane::new(commands),
         inputs,
         summary: seen,
         task,
@@ -132,6 +132,11 @@ pub struct Dataplane {
 }
 
 impl Dataplane {
+    /// A handle on whoever answers these commands.
+    pub(crate) fn new(commands: mpsc::Sender<Command>) -> Self {
+        Dataplane { commands }
+    }
+
     /// Wants the endpoint's routes from now on, whatever the datastore says, and returns when they are in the kernel.
     /// Repeating it is harmless; another call for the same interface replaces what it was.
     ///
