@@ -240,7 +240,8 @@ impl Store {
             Code::NotFound => StoreError::NotFound(said),
             Code::AlreadyExists => StoreError::AlreadyExists(said),
             Code::Aborted => StoreError::Conflict(said),
-            Code::InvalidArgument => StoreError::Invalid(said),
+            // Out of range: the message is larger than the server takes.
+            Code::InvalidArgument | Code::OutOfRange => StoreError::Invalid(said),
             Code::PermissionDenied | Code::Unauthenticated => StoreError::Denied(said),
             Code::FailedPrecondition | Code::Unimplemented => StoreError::Incompatible(said),
             // tonic cancels the call by itself when the time set on the request is over.
@@ -254,7 +255,6 @@ impl Store {
             | Code::Internal
             | Code::ResourceExhausted
             | Code::DataLoss
-            | Code::OutOfRange
             | Code::Ok => StoreError::Unavailable(format!("typha at {}: {}", self.typha, innermost(&status))),
         }
     }

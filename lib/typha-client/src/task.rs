@@ -66,11 +66,16 @@ pub(crate) async fn run(options: SyncOptions, token: CancellationToken, events: 
 impl Task {
     async fn reconnect(&mut self) -> Result<std::convert::Infallible, Stop> {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+        let mut said = String::new();
         loop {
             self.engine.status(SyncStatus::Connecting);
             let Lost(reason) = self.connection(&mut backoff).await?;
             self.engine.closed();
-            tracing::warn!(typha = %self.options.typha, reason, attempt = backoff.attempts(), "sync connection lost");
+            // Said once, not with every attempt of a long outage.
+            if backoff.attempts() == 0 || said != reason {
+                tracing::warn!(typha = %self.options.typha, reason, "sync connection lost");
+                said.clone_from(&reason);
+            }
             self.engine.status(SyncStatus::Disconnected { reason });
             self.use_saved();
             self.pump(sleep(backoff.next())).await?;

@@ -1,14 +1,15 @@
 //! One client: its handshake, its place in the log, its pulse.
 //!
 //! A client that does not read holds at most [`WINDOW`] messages here; when it reads again it is brought forward from its
-//! place, by changes or by a fresh snapshot. It is cut only when for [`PATIENCE`] it neither took a message nor answered.
+//! place, by changes or by a fresh snapshot. It is cut only when for [`PATIENCE`] it neither answered a ping nor took a
+//! message that waited for it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 use tortie_proto::common::Hello;
@@ -77,9 +78,10 @@ struct Session {
     context: Context,
     inbound: Streaming<ClientMessage>,
     outgoing: Outgoing,
-    /// When the client last showed that it lives.
-    alive: Instant,
+    pings: Interval,
     sequence: u64,
+    /// Since when a ping waits for its answer; moved on by messages taken.
+    unanswered: Option<Instant>,
 }
 
 /// Serves a client until it leaves, dies, or this typha stops.
@@ -89,12 +91,15 @@ pub(crate) async fn run(context: Context, open: Open, inbound: Streaming<ClientM
     metrics.connections_accepted.inc();
     metrics.connections_active.inc();
     tracing::info!(program = hello.program, node = hello.node, "sync client connected");
+    let mut pings = interval(PING);
+    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut session = Session {
         context,
         inbound,
         outgoing,
-        alive: Instant::now(),
+        pings,
         sequence: 0,
+        unanswered: None,
     };
     let end = session.serve(open).await;
     metrics.connections_active.dec();
@@ -155,24 +160,27 @@ impl Session {
     /// Waits until there is something new; meanwhile keeps the pulse.
     async fn rest(&mut self, reader: &mut Reader) -> Result<(), End> {
         let mut head = self.context.hub.head();
-        let mut pings = interval(PING);
-        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        pings.reset();
         while reader.is_current(*head.borrow_and_update()) {
+            let dead = self.unanswered.map(|since| since + PATIENCE);
             tokio::select! {
                 () = self.context.drain.cancelled() => return Err(End::Refused(stopping())),
                 moved = head.changed() => moved.map_err(|_| End::Refused(stopping()))?,
                 heard = self.inbound.message() => self.hear(heard)?,
-                () = sleep_until(self.alive + PATIENCE) => return Err(self.dead()),
-                _ = pings.tick() => {
-                    if let Some(frame) = reader.catch_up() {
-                        self.send(frame).await?;
-                    }
-                    self.sequence += 1;
-                    self.send(encode(ServerMsg::Ping(Ping { sequence: self.sequence }))).await?;
-                }
+                () = until(dead) => return Err(self.dead()),
+                _ = self.pings.tick() => self.ping(reader).await?,
             }
         }
+        Ok(())
+    }
+
+    async fn ping(&mut self, reader: &mut Reader) -> Result<(), End> {
+        if let Some(frame) = reader.catch_up() {
+            self.send(frame).await?;
+        }
+        self.sequence += 1;
+        let sequence = self.sequence;
+        self.send(encode(ServerMsg::Ping(Ping { sequence }))).await?;
+        self.unanswered.get_or_insert_with(Instant::now);
         Ok(())
     }
 
@@ -183,16 +191,20 @@ impl Session {
             return self.outgoing.try_send(Ok(frame)).map_err(|_| End::Left);
         }
         let outgoing = self.outgoing.clone();
+        let mut since = Instant::now();
         loop {
             tokio::select! {
                 () = self.context.drain.cancelled() => return Err(End::Refused(stopping())),
                 permit = outgoing.reserve() => {
                     permit.map_err(|_| End::Left)?.send(Ok(frame));
-                    self.alive = Instant::now();
+                    self.unanswered = self.unanswered.map(|_| Instant::now());
                     return Ok(());
                 }
-                heard = self.inbound.message() => self.hear(heard)?,
-                () = sleep_until(self.alive + PATIENCE) => return Err(self.dead()),
+                heard = self.inbound.message() => {
+                    self.hear(heard)?;
+                    since = Instant::now();
+                }
+                () = sleep_until(since + PATIENCE) => return Err(self.dead()),
             }
         }
     }
@@ -203,7 +215,7 @@ impl Session {
                 message: Some(ClientMsg::Open(_)),
             })) => Err(End::Refused(Status::invalid_argument("open may be sent once only"))),
             Ok(Some(_)) => {
-                self.alive = Instant::now();
+                self.unanswered = None;
                 Ok(())
             }
             Ok(None) | Err(_) => Err(End::Left),
@@ -214,6 +226,13 @@ impl Session {
         self.context.metrics.connections_dropped.inc();
         let text = format!("neither took a message nor answered for {} s", PATIENCE.as_secs());
         End::Refused(Status::deadline_exceeded(text))
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -101,17 +101,22 @@ async fn a_slow_client_lives_while_it_takes_messages_and_a_dead_one_is_cut() {
             .await
             .unwrap();
     }
+    let mut busy = typha.client(&[HANDLES]);
     let (mut slow, mut dead) = (raw(typha.addr()).await, raw(typha.addr()).await);
     // Longer than typha's patience in total, shorter between messages.
     let (mut keys, start) = (0, Instant::now());
     while keys < 65 {
         sleep(Duration::from_millis(200)).await;
+        // Changes more often than pings: they must not keep typha from seeing that the others live.
+        put(&store, "busy", u64::try_from(keys).unwrap()).await;
         let message = slow.message().await.unwrap().unwrap();
         if let Some(ServerMsg::Batch(batch)) = message.message {
-            keys += batch.changes.len();
+            keys += batch.changes.iter().filter(|c| !c.key.ends_with("/busy")).count();
         }
     }
     assert!(start.elapsed() > Duration::from_secs(12), "slow enough to prove it");
+    busy.until_equal(&store, HANDLES).await;
+    assert_eq!(busy.in_syncs, 1, "{:?}", busy.statuses);
     // The other one has taken nothing meanwhile. What is on its way still arrives, then the end.
     let end = loop {
         match timeout(DEADLINE, dead.message()).await.expect("it ends") {

@@ -10,6 +10,7 @@
 //! The log holds the last [`HISTORY`] changes; older ones are compacted in the same commit that adds new ones.
 
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -94,7 +95,20 @@ pub(crate) fn open_or_create(path: &Path) -> Result<Database, OpenError> {
 
 fn create(temporary: &Path, path: &Path) -> Result<(), OpenError> {
     let _rest_of_a_crash = std::fs::remove_file(temporary);
-    let database = Database::builder().create(temporary).map_err(|e| open_error(path, e))?;
+    // Documents may hold secrets of the cluster: the file is its owner's only.
+    let mut options = std::fs::OpenOptions::new();
+    let file = options
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(temporary);
+    let file = file.map_err(|source| OpenError::Io {
+        path: path.to_owned(),
+        act: "create",
+        source,
+    })?;
+    let database = Database::builder().create_file(file).map_err(|e| open_error(path, e))?;
     initialize(&database).map_err(|e| read_error(path, &e))
 }
 

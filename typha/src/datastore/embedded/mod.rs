@@ -87,11 +87,6 @@ impl Slot {
         *self.open.lock().unwrap_or_else(PoisonError::into_inner) = database;
     }
 
-    /// Closes the file, as redb asks for after an I/O error. The next use opens it again.
-    fn fail(&self, reason: StorageError) {
-        self.replace(Err(reason));
-    }
-
     async fn database(&self) -> Result<Arc<Database>, StorageError> {
         if let Ok(database) = self.current() {
             return Ok(database);
@@ -113,18 +108,21 @@ impl Slot {
         opened
     }
 
-    /// Runs `work` on a thread that may block. A panic in it (a damaged file may cause one in redb) is an error.
+    /// Runs `work` on a thread that may block. A panic in it (a damaged file may cause one in redb) is an error. After
+    /// an error redb wants the file closed; the next use opens it again.
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Database) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T, StorageError> {
         let database = self.database().await?;
-        let path = self.path.display().to_string();
-        match tokio::task::spawn_blocking(move || work(&database)).await {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(e)) => Err(StorageError(format!("{path}: {e}"))),
-            Err(e) => Err(StorageError(format!("{path}: {e}"))),
-        }
+        let failed = match tokio::task::spawn_blocking(move || work(&database)).await {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(e)) => e.to_string(),
+            Err(e) => e.to_string(),
+        };
+        let error = StorageError(format!("{}: {failed}", self.path.display()));
+        self.replace(Err(error.clone()));
+        Err(error)
     }
 }
 
