@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, bail};
 use prometheus_client::registry::Registry;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tortie_kit::health::{Guard, Health};
@@ -12,15 +12,17 @@ use tortie_netlink::monitor::Monitor;
 use tortie_netlink::route::{Netlink, TABLE_MAIN};
 use tortie_netlink::sysctl::Sysctl;
 use tortie_proto::common::Hello;
-use tortie_typha_client::SyncOptions;
+use tortie_typha_client::{Store, SyncOptions};
 
 use crate::config::Config;
-use crate::dataplane::manager::Summary;
-use crate::dataplane::{self, Running};
+use crate::dataplane;
+use crate::dataplane::manager::{Input, Summary};
+use crate::endpoint;
 use crate::fib::{FibClient, FibStatus};
+use crate::ipam::Ipam;
 use crate::metrics::Metrics;
 use crate::show::Show;
-use crate::state::StateWriter;
+use crate::state::{StateHandle, StateWriter};
 use crate::sync::{DatastoreStatus, Sync};
 
 /// Runs until the token is cancelled.
@@ -32,63 +34,42 @@ pub async fn run(config: Config, token: CancellationToken) -> anyhow::Result<()>
         .with_context(|| format!("--state-dir {}", config.state_dir.display()))?;
     forwarding()?;
     let hello = Hello::new("felix", config.node.as_str(), &tortie_kit::instance());
-    let health = Health::new();
     let netlink = Netlink::open()?;
     // Before the first dump, so that nothing falls between.
     let monitor = Monitor::start(TABLE_MAIN, netlink.port())?;
-    let Running {
-        handle,
-        inputs,
-        summary,
-        task,
-    } = dataplane::start(netlink, monitor, token.clone())?;
+    let running = dataplane::start(netlink, monitor, token.clone())?;
 
     let mut tasks = JoinSet::new();
-    let (state, reader) = StateWriter::new(config.node.clone());
-    let (datastore, datastore_seen) = watch::channel(DatastoreStatus::Waiting("not connected yet".to_owned()));
-    let (fib, fib_seen) = watch::channel(FibStatus::Away("not connected yet".to_owned()));
-    let events = tortie_typha_client::sync(sync_options(&config, &hello), token.clone());
-    tasks.spawn(Sync::new(config.node.clone(), state, inputs.clone(), datastore).run(events));
-    let client = FibClient {
-        bird: config.bird.clone(),
-        hello: hello.clone(),
-        inputs,
-        status: fib,
-    };
-    tasks.spawn(client.run(token.clone()));
-
-    let registry = Arc::new(Mutex::new(Registry::default()));
-    let metrics = Metrics::register(&mut registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
-    let watcher = Watcher {
-        metrics,
-        summary: summary.clone(),
-        datastore: datastore_seen.clone(),
-        dataplane_guard: health.guard("dataplane"),
-        datastore_guard: health.guard("datastore"),
-    };
-    tasks.spawn(watcher.run(token.clone()));
-
+    let sources = Sources::start(&config, &hello, running.inputs, &mut tasks, &token);
     let show = Show {
         node: config.node.clone(),
         hello: hello.clone(),
-        state: reader.clone(),
-        dataplane: handle.clone(),
-        summary,
-        datastore: datastore_seen,
-        fib: fib_seen,
+        state: sources.state.clone(),
+        dataplane: running.handle.clone(),
+        summary: running.summary,
+        datastore: sources.datastore,
+        fib: sources.fib,
     };
-    let debug = show.clone();
-    let state_fn = Arc::new(move || debug.debug_state());
-    tortie_kit::http::serve(&config.http, health, registry, state_fn, token.clone()).await?;
+    serve_http(&config, &show, &mut tasks, &token).await?;
+
+    let store = Store::new(config.typha.clone(), hello);
+    let parts = endpoint::Parts {
+        node: config.node.clone(),
+        ipam: Ipam::start(config.node.clone(), store.clone(), sources.state.clone()),
+        store,
+        state: sources.state,
+        dataplane: running.handle,
+    };
     let incoming = config.socket.listen().await?;
     tracing::info!(node = config.node.as_str(), socket = %config.socket, "felix runs");
     let server = tonic::transport::Server::builder()
         .add_service(show.service())
+        .add_service(endpoint::service(parts))
         .serve_with_incoming_shutdown(incoming, token.clone().cancelled_owned());
 
     tokio::select! {
         ended = server => ended.context("serve gRPC")?,
-        ended = task => match ended.context("the dataplane task panicked")? {
+        ended = running.task => match ended.context("the dataplane task panicked")? {
             Ok(()) => {}
             Err(error) => bail!(error),
         },
@@ -100,6 +81,60 @@ pub async fn run(config: Config, token: CancellationToken) -> anyhow::Result<()>
     }
     token.cancel();
     while tasks.join_next().await.is_some() {}
+    Ok(())
+}
+
+/// What feeds the dataplane, and how each stands.
+struct Sources {
+    state: StateHandle,
+    datastore: watch::Receiver<DatastoreStatus>,
+    fib: watch::Receiver<FibStatus>,
+}
+
+impl Sources {
+    fn start(
+        config: &Config,
+        hello: &Hello,
+        inputs: mpsc::Sender<Input>,
+        tasks: &mut JoinSet<()>,
+        token: &CancellationToken,
+    ) -> Self {
+        let (writer, state) = StateWriter::new(config.node.clone());
+        let (status, datastore) = watch::channel(DatastoreStatus::Waiting("not connected yet".to_owned()));
+        let events = tortie_typha_client::sync(sync_options(config, hello), token.clone());
+        tasks.spawn(Sync::new(config.node.clone(), writer, inputs.clone(), status).run(events));
+        let (status, fib) = watch::channel(FibStatus::Away("not connected yet".to_owned()));
+        let client = FibClient {
+            bird: config.bird.clone(),
+            hello: hello.clone(),
+            inputs,
+            status,
+        };
+        tasks.spawn(client.run(token.clone()));
+        Sources { state, datastore, fib }
+    }
+}
+
+async fn serve_http(
+    config: &Config,
+    show: &Show,
+    tasks: &mut JoinSet<()>,
+    token: &CancellationToken,
+) -> anyhow::Result<()> {
+    let health = Health::new();
+    let mut registry = Registry::default();
+    let watcher = Watcher {
+        metrics: Metrics::register(&mut registry),
+        summary: show.summary.clone(),
+        datastore: show.datastore.clone(),
+        dataplane_guard: health.guard("dataplane"),
+        datastore_guard: health.guard("datastore"),
+    };
+    tasks.spawn(watcher.run(token.clone()));
+    let shown = show.clone();
+    let state = Arc::new(move || shown.debug_state());
+    let registry = Arc::new(Mutex::new(registry));
+    tortie_kit::http::serve(&config.http, health, registry, state, token.clone()).await?;
     Ok(())
 }
 

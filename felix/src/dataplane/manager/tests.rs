@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use tortie_calc::Endpoint;
 use tortie_model::Key;
 use tortie_netlink::fake::FakeKernel;
-use tortie_netlink::route::{Change, Filter, Kernel, KernelError};
+use tortie_netlink::route::{Change, Filter, IfIndex, Kernel, KernelError};
 
 use super::*;
 use crate::dataplane::view::FibHop;

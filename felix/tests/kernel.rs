@@ -1,0 +1,347 @@
+//! The dataplane task on the real kernel, each test in an anonymous network namespace that ends with its thread. Needs
+//! root.
+
+#![allow(clippy::unwrap_used)] // Helpers of tests too.
+
+use std::net::IpAddr;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use felix::dataplane::fib::FibPath;
+use felix::dataplane::manager::{Input, RowState};
+use felix::dataplane::view::FibHop;
+use felix::dataplane::{self, LocalEndpoint, Running};
+use tokio_util::sync::CancellationToken;
+use tortie_calc::{Endpoint, Update};
+use tortie_model::{Key, Kind};
+use tortie_net::Prefix;
+use tortie_netlink::monitor::Monitor;
+use tortie_netlink::route::{Netlink, TABLE_MAIN};
+use tortie_replica::Delta;
+
+/// Longer than any step takes, on the slowest machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Runs the test in a new namespace: `up0` 172.30.0.11/24 with a default route by .1, and `cali1`.
+fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
+    let thread = std::thread::spawn(move || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("a namespace: needs root");
+        ip("link set lo up");
+        ip("link add up0 type veth peer name up1");
+        ip("link add cali1 type veth peer name pod1");
+        ["up0", "up1", "cali1", "pod1"]
+            .iter()
+            .for_each(|i| ip(&format!("link set {i} up")));
+        ip("addr add 172.30.0.11/24 dev up0");
+        ip("addr add fd30::11/64 dev up0 nodad");
+        ip("route add default via 172.30.0.1");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(test());
+    });
+    thread.join().unwrap();
+}
+
+fn ip(args: &str) {
+    let output = Command::new("ip")
+        .args(args.split_whitespace())
+        .output()
+        .expect("ip runs");
+    assert!(
+        output.status.success(),
+        "ip {args}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// The IPv4 and IPv6 routes of the main table that are no kernel's, one a line, as `ip route` prints them.
+fn routes() -> Vec<String> {
+    let show = |family| {
+        let output = Command::new("ip")
+            .args([family, "route", "show", "table", "main"])
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let both = show("-4") + &show("-6");
+    let lines = both.lines().filter(|l| !l.contains("proto kernel"));
+    lines
+        .map(|l| l.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect()
+}
+
+/// felix's dataplane, until it is dropped.
+struct Felix {
+    running: Running,
+    token: CancellationToken,
+}
+
+impl Felix {
+    fn start() -> Self {
+        let token = CancellationToken::new();
+        let netlink = Netlink::open().unwrap();
+        let monitor = Monitor::start(TABLE_MAIN, netlink.port()).unwrap();
+        let running = dataplane::start(netlink, monitor, token.clone()).unwrap();
+        Felix { running, token }
+    }
+
+    async fn give(&self, inputs: impl IntoIterator<Item = Input>) {
+        for input in inputs {
+            self.running.inputs.send(input).await.unwrap();
+        }
+    }
+
+    /// Dies, as a process does: nothing is undone.
+    async fn die(self) {
+        self.token.cancel();
+        self.running.task.await.unwrap().unwrap();
+    }
+
+    /// Everything was said, everything is in the kernel.
+    async fn settled(&self, wanted: u64) {
+        let mut summary = self.running.summary.clone();
+        let there = summary.wait_for(|s| s.settled && s.classes.values().map(|c| c.programmed).sum::<u64>() == wanted);
+        let done = tokio::time::timeout(PATIENCE, there).await.is_ok_and(|r| r.is_ok());
+        assert!(done, "not settled: {:#?}", self.running.summary.borrow());
+    }
+}
+
+/// Polls until the kernel's routes are these.
+async fn becomes(want: &[&str]) {
+    let deadline = Instant::now() + PATIENCE;
+    while routes() != want {
+        assert!(
+            Instant::now() < deadline,
+            "want {want:#?}, the kernel has {:#?}",
+            routes()
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn learn(prefix: &str, gateway: &str) -> Delta<Prefix, Arc<FibPath>> {
+    Delta::Set(prefix.parse().unwrap(), path(gateway))
+}
+
+fn path(gateway: &str) -> Arc<FibPath> {
+    let hop = FibHop {
+        address: Some(gateway.parse().unwrap()),
+        interface: None,
+        weight: 1,
+    };
+    let kind = tortie_netlink::route::Kind::Unicast;
+    Arc::new(FibPath {
+        kind,
+        hops: vec![hop],
+        protocol: "Mesh".into(),
+        stale: false,
+    })
+}
+
+/// What the datastore says of this node: a block of each family and a pod on cali1.
+fn datastore() -> [Input; 2] {
+    let key = Key::resource(Kind::WorkloadEndpoint, Some("web"), "n1-k8s-a-eth0");
+    let ips = ["10.244.0.5", "fd00::5"].map(|s| s.parse::<IpAddr>().unwrap()).to_vec();
+    let endpoint = Endpoint {
+        interface: "cali1".into(),
+        ips,
+    };
+    let block = |b: &str| Update::OwnBlock(b.parse().unwrap(), true);
+    let updates = vec![
+        Update::Endpoint(key, Some(endpoint)),
+        block("10.244.0.0/26"),
+        block("fd00::/122"),
+    ];
+    [Input::Desired(updates), Input::DatastoreSynced { live: true }]
+}
+
+fn fib() -> Input {
+    let routes = [
+        learn("10.244.1.0/26", "172.30.0.12"),
+        learn("fd00::40/122", "fd30::12"),
+        Delta::InSync,
+    ];
+    Input::Fib(routes.into())
+}
+
+const DEFAULT: &str = "default via 172.30.0.1 dev up0";
+const WANTED: [&str; 7] = [
+    DEFAULT,
+    "blackhole 10.244.0.0/26 proto 80",
+    "10.244.0.5 dev cali1 scope link metric 1024",
+    "10.244.1.0/26 via 172.30.0.12 dev up0 proto bird metric 1024",
+    "fd00::5 dev cali1 metric 1024 pref medium",
+    "blackhole fd00::/122 dev lo proto 80 metric 1024 pref medium",
+    "fd00::40/122 via fd30::12 dev up0 proto bird metric 1024 pref medium",
+];
+
+#[test]
+fn the_routes_calico_users_know() {
+    in_namespace(|| async {
+        let felix = Felix::start();
+        felix.give(datastore()).await;
+        felix.give([fib()]).await;
+        becomes(&WANTED).await;
+        felix.settled(6).await;
+        felix.die().await;
+        assert_eq!(routes(), WANTED, "they outlive the program");
+    });
+}
+
+#[test]
+fn a_restart_without_memory_changes_nothing_and_sweeps_its_own_when_told_all() {
+    in_namespace(|| async {
+        let felix = Felix::start();
+        felix.give(datastore()).await;
+        felix.give([fib()]).await;
+        becomes(&WANTED).await;
+        felix.die().await;
+        // While nobody looks: leavings that are ours by number, and foreign routes that resemble them.
+        ip("route add 10.244.9.0/26 via 172.30.0.12 proto bird metric 1024");
+        ip("route add blackhole 10.244.8.0/26 proto 80");
+        ip("route add 10.244.0.77 dev cali1 proto boot scope link metric 1024");
+        ip("route add 10.7.0.0/16 via 172.30.0.12 proto bird metric 32");
+        ip("route add 10.8.0.0/16 via 172.30.0.12 proto static metric 1024");
+        let mut monitor = Monitor::start(TABLE_MAIN, 0).unwrap();
+        let before = routes();
+
+        let felix = Felix::start();
+        let mut summary = felix.running.summary.clone();
+        summary.wait_for(|s| s.loaded).await.unwrap();
+        felix
+            .give([
+                Input::DatastoreSynced { live: false },
+                Input::Fib(vec![learn("10.244.1.0/26", "172.30.0.12")]),
+            ])
+            .await;
+        // The dataplane handles one thing after the other: its answer says that the inputs were handled.
+        felix.running.handle.rows().await.unwrap();
+        felix.running.handle.rows().await.unwrap();
+        assert_eq!(routes(), before, "no source is in sync");
+        felix.give(datastore()).await;
+        felix.give([fib()]).await;
+        let mut want = WANTED.to_vec();
+        want.insert(1, "10.7.0.0/16 via 172.30.0.12 dev up0 proto bird metric 32");
+        want.insert(2, "10.8.0.0/16 via 172.30.0.12 dev up0 proto static metric 1024");
+        becomes(&want).await;
+        felix.settled(6).await;
+        // What the kernel saw happen: three removals, and not one of the wanted routes touched even for a moment.
+        let mut events = Vec::new();
+        while let Ok(Some(batch)) = tokio::time::timeout(Duration::from_millis(50), monitor.next()).await {
+            events.extend(batch.unwrap());
+        }
+        assert_eq!(events.len(), 3, "{events:#?}");
+        felix.die().await;
+    });
+}
+
+#[test]
+fn drift_is_repaired_within_a_second() {
+    in_namespace(|| async {
+        let felix = Felix::start();
+        felix.give(datastore()).await;
+        felix.give([fib()]).await;
+        becomes(&WANTED).await;
+        let started = Instant::now();
+        ip("route del 10.244.0.5 dev cali1");
+        ip("route replace 10.244.1.0/26 via 172.30.0.99 proto bird metric 1024");
+        ip("route del blackhole 10.244.0.0/26 proto 80");
+        ip("-6 route del fd00::5 dev cali1 metric 1024");
+        ip("route add 10.244.66.0/26 via 172.30.0.12 proto bird metric 1024");
+        becomes(&WANTED).await;
+        assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+        // Routes that go with their link go without a word.
+        ip("link set cali1 down");
+        ip("link set up0 down");
+        ip("link set cali1 up");
+        ip("link set up0 up");
+        ip("addr add fd30::11/64 dev up0 nodad");
+        ip("route add default via 172.30.0.1");
+        becomes(&WANTED).await;
+        ip("addr del 172.30.0.11/24 dev up0");
+        ip("addr add 172.30.0.11/24 dev up0");
+        ip("route add default via 172.30.0.1");
+        becomes(&WANTED).await;
+        felix.die().await;
+    });
+}
+
+#[test]
+fn an_endpoint_is_up_when_its_routes_are_in_the_kernel() {
+    in_namespace(|| async {
+        let felix = Felix::start();
+        let up = |interface: &str, address: &str| LocalEndpoint {
+            interface: interface.into(),
+            ips: vec![address.parse().unwrap()],
+            key: "k".into(),
+        };
+        // Told before the interface exists: answers as soon as it does.
+        let handle = felix.running.handle.clone();
+        let waiting = tokio::spawn(async move { handle.endpoint_up(up("cali9", "10.244.0.9")).await });
+        felix
+            .running
+            .handle
+            .endpoint_up(up("cali1", "10.244.0.5"))
+            .await
+            .unwrap();
+        assert_eq!(routes(), [DEFAULT, "10.244.0.5 dev cali1 scope link metric 1024"]);
+        ip("link add cali9 type veth peer name pod9");
+        ip("link set cali9 up");
+        waiting.await.unwrap().unwrap();
+        // Its other end is down: `ip route` adds that to the line.
+        let there = |r: &String| r.starts_with("10.244.0.9 dev cali9 scope link metric 1024");
+        assert!(routes().iter().any(there));
+        felix.running.handle.endpoint_down("cali1").await.unwrap();
+        ip("link del cali9");
+        felix.running.handle.endpoint_down("cali9").await.unwrap();
+        assert_eq!(routes(), [DEFAULT]);
+        let bad = felix
+            .running
+            .handle
+            .endpoint_up(up("up0", "10.244.0.9"))
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(bad.contains("interface up0 is no workload's"), "{bad}");
+        felix.die().await;
+    });
+}
+
+#[test]
+fn ten_thousand_routes() {
+    in_namespace(|| async {
+        let felix = Felix::start();
+        felix.give(datastore()).await;
+        let prefix = |i: u32| Prefix::new(IpAddr::from((0x0b00_0000 + (i << 6)).to_be_bytes()), 26).unwrap();
+        let all = |gateway: &str| -> Vec<_> {
+            let path = path(gateway);
+            (0..10_000).map(|i| Delta::Set(prefix(i), Arc::clone(&path))).collect()
+        };
+        let started = Instant::now();
+        felix
+            .give([Input::Fib(all("172.30.0.12")), Input::Fib(vec![Delta::InSync])])
+            .await;
+        felix.settled(10_004).await;
+        let added = started.elapsed();
+        felix.give([Input::Fib(all("172.30.0.13"))]).await;
+        let again = Instant::now();
+        let deadline = Instant::now() + PATIENCE;
+        while routes().iter().filter(|r| r.contains("via 172.30.0.13")).count() != 10_000 {
+            assert!(Instant::now() < deadline);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        eprintln!(
+            "10,000 routes added in {added:?}, re-pointed in {:?} (seen by ip route)",
+            again.elapsed()
+        );
+        let gone = (0..10_000).map(|i| Delta::Delete(prefix(i))).collect();
+        felix.give([Input::Fib(gone)]).await;
+        felix.settled(4).await;
+        let rows = felix.running.handle.rows().await.unwrap();
+        assert!(rows.iter().all(|r| r.state == RowState::Programmed), "{rows:#?}");
+        felix.die().await;
+    });
+}
