@@ -226,3 +226,25 @@ fn a_reader_that_goes_away_is_no_failure() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(tortiectl(&["version"], "").status, 0);
 }
+
+/// Each loses at most to the three others, which is less often than an apply tries.
+#[test]
+fn applies_at_the_same_time_all_succeed() {
+    let typha = Typha::start();
+    typha.apply(POOL).is("ippool/default-pool created");
+    let typha = &typha;
+    let labelled = |n: usize| POOL.replace("default-pool}", &format!("default-pool, labels: {{writer: w{n}}}}}"));
+    std::thread::scope(|scope| {
+        let apply = |n: usize| typha.apply(&labelled(n));
+        let writers: Vec<_> = (0..4).map(|n| scope.spawn(move || apply(n))).collect();
+        for writer in writers {
+            let said = writer.join().unwrap();
+            assert_eq!(said.out, "ippool/default-pool configured\n", "{}", said.err);
+        }
+    });
+    let last = typha.run(&["get", "ippool/default-pool", "-o", "json"]).out;
+    assert!(
+        (0..4).any(|n| last.contains(&format!("\"writer\": \"w{n}\""))),
+        "{last}"
+    );
+}

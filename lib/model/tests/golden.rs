@@ -43,6 +43,11 @@ fn run(name: &str, text: &str) -> String {
         match admit(&manifest.key, manifest.value.clone(), old.as_ref(), &store) {
             Ok(value) => {
                 writeln!(out, "stored {key}\n{value:#}").unwrap();
+                // Storing what is stored changes nothing: otherwise nothing would ever be "unchanged".
+                assert_eq!(
+                    admit(&manifest.key, value.clone(), Some(&value), &store).as_ref(),
+                    Ok(&value)
+                );
                 store.0.insert(key, serde_json::to_vec(&value).unwrap());
             }
             Err(refused) => {

@@ -16,15 +16,14 @@ pub(super) fn apply(kind: Kind, object: &mut Value) {
         *spec = Value::Object(Map::new());
     }
     let Value::Object(spec) = spec else { return };
-    match kind {
-        Kind::IpPool => pool(spec),
-        Kind::FelixConfiguration => {
-            set(spec, "floatingIPs", "Disabled");
-            set(spec, "bpfConnectTimeLoadBalancing", "TCP");
-            set(spec, "bpfHostNetworkedNATWithoutCTLB", "Enabled");
-        }
-        Kind::WorkloadEndpoint => meta::workload_labels(object),
-        _ => {}
+    if kind == Kind::IpPool {
+        pool(spec);
+    } else if kind == Kind::FelixConfiguration {
+        set(spec, "floatingIPs", "Disabled");
+        set(spec, "bpfConnectTimeLoadBalancing", "TCP");
+        set(spec, "bpfHostNetworkedNATWithoutCTLB", "Enabled");
+    } else if kind == Kind::WorkloadEndpoint {
+        meta::workload_labels(object);
     }
 }
 

@@ -17,9 +17,7 @@ pub(super) fn complete(key: &Key, new: &mut Value, old: Option<&Value>, out: &mu
     let Key::Resource { kind, namespace, name } = key else {
         return;
     };
-    let Value::Object(fields) = new else {
-        return out.push(Invalid::new("document", "", "want a JSON object"));
-    };
+    let Value::Object(fields) = new else { return };
     must_be(fields, "kind", kind.name(), "kind", out);
     must_be(fields, "apiVersion", API_VERSION, "apiVersion", out);
     let meta = fields.entry("metadata").or_insert(Value::Null);

@@ -49,6 +49,9 @@ pub fn admit(key: &Key, mut new: Value, old: Option<&Value>, view: &dyn View) ->
                 "Tortie does not act on this kind yet",
             )]));
         };
+        if !new.is_object() {
+            return Err(refuse(vec![Invalid::json("document", &new, "want a JSON object")]));
+        }
         meta::complete(key, &mut new, old, &mut out);
         schema::check_fields(&new, fields, "", &mut out);
         if !out.is_empty() {
@@ -76,17 +79,14 @@ pub fn admit(key: &Key, mut new: Value, old: Option<&Value>, view: &dyn View) ->
 /// # Errors
 /// [`Refused`], with the reason.
 pub fn admit_delete(key: &Key) -> Result<(), Refused> {
-    match key.kind() {
-        Some(Kind::ClusterInformation) => Err(Refused {
-            object: key.object_name(),
-            invalid: vec![Invalid::new(
-                "kind",
-                Kind::ClusterInformation,
-                "cannot be deleted: every program needs it",
-            )],
-        }),
-        _ => Ok(()),
+    if key.kind() != Some(Kind::ClusterInformation) {
+        return Ok(());
     }
+    let reason = "cannot be deleted: every program needs it";
+    Err(Refused {
+        object: key.object_name(),
+        invalid: vec![Invalid::new("kind", Kind::ClusterInformation, reason)],
+    })
 }
 
 /// What the rules of an object may look at beside the object.
@@ -159,3 +159,6 @@ fn only_default(cx: &Context<'_>, out: &mut Vec<Invalid>) {
         ));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use sha2::{Digest as _, Sha224};
+
 mod parse;
 #[cfg(test)]
 mod tests;
@@ -82,6 +84,12 @@ impl Selector {
     /// Calico's canonical text: equal for selectors that differ only in spacing, quotes, or the order within sets.
     pub fn canonical(&self) -> String {
         self.expr.to_string()
+    }
+
+    /// Calico's id: `s:` and the SHA-224 of `s:` and the canonical text, in unpadded URL-safe base64. Selectors with the
+    /// same canonical text have the same id; it names sets of endpoints in the data plane.
+    pub fn unique_id(&self) -> String {
+        format!("s:{}", base64url(&Sha224::digest(format!("s:{}", self.canonical()))))
     }
 
     /// Does it select an object with these labels?
@@ -174,6 +182,21 @@ impl Op {
             Op::EndsWith => "ends with",
         }
     }
+}
+
+/// RFC 4648 section 5, without padding.
+fn base64url(octets: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut text = String::with_capacity(octets.len().div_ceil(3) * 4);
+    for group in octets.chunks(3) {
+        let bits = group
+            .iter()
+            .enumerate()
+            .fold(0u32, |bits, (i, octet)| bits | u32::from(*octet) << (16 - 8 * i));
+        // n octets need n + 1 digits.
+        text.extend((0..=group.len()).map(|i| char::from(ALPHABET[(bits >> (18 - 6 * i) & 63) as usize])));
+    }
+    text
 }
 
 struct Quoted<'a>(&'a str);

@@ -96,6 +96,18 @@ fn canonical_text() {
     assert!("has(a) && global()".parse::<Selector>().unwrap().mentions_global());
 }
 
+#[test]
+fn ids_are_calicos() {
+    assert_eq!(Selector::all().unique_id(), "s:5y5I3VdRZfDU01O--xXAPx2yxCQQqMf0M6IWug");
+    let same = ["a in {'x','y'}", "a in { \"y\", 'x' }"].map(|s| s.parse::<Selector>().unwrap().unique_id());
+    assert_eq!(same[0], same[1]);
+    assert_eq!(base64url(b"foo"), "Zm9v");
+    assert_eq!(
+        (base64url(b"f"), base64url(b"fo"), base64url(&[251, 255])),
+        ("Zg".into(), "Zm8".into(), "-_8".into())
+    );
+}
+
 fn expr() -> impl Strategy<Value = Expr> {
     let label = "[a-c]";
     let value = prop_oneof!["[a-c]{0,2}", Just("\"".to_owned())];
