@@ -193,11 +193,13 @@ fn default_route(connection: &mut Connection, index: u32, gateway: IpAddr) -> Re
     connection.set_gateway_route(index, everything, gateway)
 }
 
-/// Without encapsulation a workload may use what the node's own interface carries.
+/// Without encapsulation a workload may use what the node's own interface carries. An address on the loopback interface
+/// says nothing of what leaves the node.
 fn node_mtu(host: &mut Connection, address: Option<IpAddr>) -> Result<u32, RequestError> {
     let Some(address) = address else { return Ok(DEFAULT_MTU) };
     let links = host.links()?;
-    let its = links.iter().find(|l| l.addresses.iter().any(|(a, _)| *a == address));
+    let mut outward = links.iter().filter(|l| l.name != "lo");
+    let its = outward.find(|l| l.addresses.iter().any(|(a, _)| *a == address));
     Ok(its.map_or(DEFAULT_MTU, |l| l.mtu))
 }
 
