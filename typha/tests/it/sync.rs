@@ -41,9 +41,17 @@ async fn several_clients_follow_through_kill_9_and_restart() {
     }
     everything.until("all keys", |c| c.map.len() == 51).await;
 
+    // A free port: bound, looked at, released.
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     for round in 0..3 {
         typha.kill();
-        typha.restart().await;
+        let mut command = Typha::command(&typha.dir);
+        command.arg("--http").arg(format!("127.0.0.1:{port}"));
+        typha.run(command).await;
         // Written before the clients are back: they must catch up.
         put(&store, "h0", 1000 + round).await;
         store.delete(&format!("{HANDLES}h{}", 10 + round), None).await.unwrap();
@@ -51,6 +59,12 @@ async fn several_clients_follow_through_kill_9_and_restart() {
             let wanted = usize::try_from(round).unwrap() + 2;
             client.until("in sync again", |c| c.in_syncs == wanted).await;
         }
+        assert_eq!(Typha::metric(port, "typha_connections_accepted_total").await, 4);
+        assert_eq!(
+            Typha::metric(port, "typha_snapshots_sent_total").await,
+            0,
+            "all resume where they were"
+        );
     }
     for client in &mut clients {
         client.until_equal(&store, HANDLES).await;
@@ -129,6 +143,47 @@ async fn a_slow_client_lives_while_it_takes_messages_and_a_dead_one_is_cut() {
         end == "ended" || end.contains("neither took a message nor answered"),
         "{end}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_major_version_is_refused_by_name() {
+    let typha = Typha::start().await;
+    let newer = Hello {
+        major: 9,
+        ..Hello::new("newer", "", "1")
+    };
+    let store = Store::new(typha.addr(), newer.clone());
+    let refused = store.put(&format!("{HANDLES}a"), handle(1)).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Incompatible(_)), "{refused:?}");
+    assert!(
+        refused.to_string().contains("newer") && refused.to_string().contains("protocol 9."),
+        "{refused}"
+    );
+
+    let first = |message| {
+        let addr = typha.addr();
+        async move {
+            let channel = addr.connect(DEADLINE).await.unwrap();
+            let requests = tokio_stream::once(ClientMessage { message }).chain(tokio_stream::pending());
+            SyncClient::new(channel).watch(requests).await.unwrap_err()
+        }
+    };
+    let open = Open {
+        hello: Some(newer),
+        prefixes: vec![],
+        resume: None,
+    };
+    let status = first(Some(ClientMsg::Open(open.clone()))).await;
+    assert_eq!(status.code(), tonic::Code::FailedPrecondition, "{status}");
+    let status = first(None).await;
+    assert_eq!(status.message(), "the first message must be open");
+    let many = Open {
+        hello: Some(Hello::new("raw", "", "1")),
+        prefixes: vec!["/a".into(); 300],
+        ..open
+    };
+    let status = first(Some(ClientMsg::Open(many))).await;
+    assert!(status.message().contains("open.prefixes has 300 members"), "{status}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

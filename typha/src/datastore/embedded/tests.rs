@@ -42,7 +42,7 @@ async fn open(path: &Path) -> Embedded {
 }
 
 #[tokio::test]
-async fn revisions_guards_and_history() {
+async fn revisions_and_guards() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store");
     let store = open(&path).await;
@@ -77,7 +77,15 @@ async fn revisions_guards_and_history() {
         .unwrap();
     assert_eq!((dry.revision, dry.previous.is_some()), (2, true));
     assert_eq!(store.get("/a").await.unwrap().unwrap().value, "2");
+}
 
+#[tokio::test]
+async fn a_prefix_can_be_guarded_and_the_history_survives_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let store = open(&path).await;
+    store.commit(put("/a", "1")).await.unwrap();
+    store.commit(put("/a", "2")).await.unwrap();
     let unchanged = |since| Guard::Unchanged {
         prefix: "/p/".into(),
         since,
