@@ -1,5 +1,6 @@
 //! Stored documents by key: what lies under a key, typed.
 
+use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -8,6 +9,7 @@ use crate::key::Key;
 use crate::kind::Kind;
 use crate::meta::{Extra, Resource};
 use crate::resource::*;
+use crate::schema;
 
 /// A stored document.
 #[derive(Debug, Clone, PartialEq)]
@@ -125,16 +127,16 @@ fn resource(
         *spec = Value::Object(Map::new());
     }
     match kind {
-        Kind::Node => typed(key, value).map(Object::Node),
-        Kind::IpPool => typed(key, value).map(Object::IpPool),
-        Kind::BgpConfiguration => typed(key, value).map(Object::BgpConfiguration),
-        Kind::BgpPeer => typed(key, value).map(Object::BgpPeer),
-        Kind::BgpFilter => typed(key, value).map(Object::BgpFilter),
-        Kind::WorkloadEndpoint => typed(key, value).map(Object::WorkloadEndpoint),
-        Kind::FelixConfiguration => typed(key, value).map(Object::FelixConfiguration),
-        Kind::ClusterInformation => typed(key, value).map(Object::ClusterInformation),
-        Kind::IpReservation => typed(key, value).map(Object::IpReservation),
-        Kind::IpamConfiguration => typed(key, value).map(Object::IpamConfiguration),
+        Kind::Node => typed(&value).map(Object::Node),
+        Kind::IpPool => typed(&value).map(Object::IpPool),
+        Kind::BgpConfiguration => typed(&value).map(Object::BgpConfiguration),
+        Kind::BgpPeer => typed(&value).map(Object::BgpPeer),
+        Kind::BgpFilter => typed(&value).map(Object::BgpFilter),
+        Kind::WorkloadEndpoint => typed(&value).map(Object::WorkloadEndpoint),
+        Kind::FelixConfiguration => typed(&value).map(Object::FelixConfiguration),
+        Kind::ClusterInformation => typed(&value).map(Object::ClusterInformation),
+        Kind::IpReservation => typed(&value).map(Object::IpReservation),
+        Kind::IpamConfiguration => typed(&value).map(Object::IpamConfiguration),
         Kind::BlockAffinity
         | Kind::CalicoNodeStatus
         | Kind::GlobalNetworkPolicy
@@ -148,8 +150,9 @@ fn resource(
         | Kind::StagedGlobalNetworkPolicy
         | Kind::StagedKubernetesNetworkPolicy
         | Kind::StagedNetworkPolicy
-        | Kind::Tier => typed(key, value).map(Object::Other),
+        | Kind::Tier => typed(&value).map(Object::Other),
     }
+    .map_err(|e: serde_json::Error| error(key, explain(kind, &value).unwrap_or_else(|| e.to_string())))
     .and_then(|object| {
         let meta = object.meta().expect("invariant: a resource has metadata");
         // Policies of older releases are stored under another name than they show, so only the typed kinds are compared.
@@ -165,10 +168,15 @@ fn resource(
     })
 }
 
-fn typed<S: DeserializeOwned>(key: &Key, value: Value) -> Result<Box<Resource<S>>, DecodeError> {
-    serde_json::from_value(value)
-        .map(Box::new)
-        .map_err(|e| error(key, e.to_string()))
+fn typed<S: DeserializeOwned>(value: &Value) -> Result<Box<Resource<S>>, serde_json::Error> {
+    Resource::deserialize(value).map(Box::new)
+}
+
+/// The first field that is wrong, which serde's message does not name.
+fn explain(kind: Kind, value: &Value) -> Option<String> {
+    let mut invalid = Vec::new();
+    schema::check_fields(value, schema::of(kind)?, "", &mut invalid);
+    invalid.first().map(|i| format!("error with field {i}"))
 }
 
 impl Object {

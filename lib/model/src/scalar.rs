@@ -10,8 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tortie_net::{BadPrefix, Prefix};
 
-/// Declares an enum whose values are fixed texts, read regardless of case as Calico does for log severities only when
-/// `nocase` is given, else exactly.
+/// Declares an enum whose values are fixed texts, read and written exactly.
 macro_rules! text_enum {
     ($(#[$m:meta])* $name:ident, $what:literal { $($(#[$vm:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
         $(#[$m])*

@@ -149,18 +149,19 @@ pub(super) fn check_peer(cx: &Context<'_>, spec: &BgpPeerSpec, out: &mut Vec<Inv
             "peerSelector: the nodes know theirs",
             out,
         );
-    } else if spec.local_workload_selector.is_some() && asn.is_none() {
-        out.push(Invalid::new(
-            "spec.asNumber",
-            "",
-            "is required with localWorkloadSelector",
-        ));
-    } else if spec.local_workload_selector.is_none() && spec.peer_ip.is_none() {
+    } else if spec.peer_ip.is_none() && spec.local_workload_selector.is_none() {
         out.push(Invalid::new(
             "spec.peerIP",
             "",
             "one of peerIP, peerSelector and localWorkloadSelector must be set",
         ));
+    } else if asn.is_none() {
+        let other = if spec.peer_ip.is_some() {
+            "peerIP"
+        } else {
+            "localWorkloadSelector"
+        };
+        out.push(Invalid::new("spec.asNumber", "", format!("is required with {other}")));
     }
     if spec.local_as_number == Some(Asn(0)) {
         out.push(Invalid::new("spec.localASNumber", 0, "AS 0 is reserved (RFC 7607)"));

@@ -101,7 +101,7 @@ fn wrong_documents_name_the_object() {
         (r#"{"kind":"Node"}"#, "IPPool(a): kind is Node, the key says IPPool"),
         (
             r#"{"metadata":{"name":"a"},"spec":{}}"#,
-            "IPPool(a): missing field `cidr`",
+            "IPPool(a): error with field spec.cidr = '' (required field is missing)",
         ),
         (
             r#"{"metadata":{"name":"b"},"spec":{"cidr":"10.0.0.0/8"}}"#,
@@ -109,7 +109,7 @@ fn wrong_documents_name_the_object() {
         ),
         (
             r#"{"metadata":{"name":"a"},"spec":{"cidr":"10.0.0.0/8","ipipMode":"Off"}}"#,
-            "want one of Never, Always",
+            "IPPool(a): error with field spec.ipipMode = 'Off' (must be one of: Never, Always, CrossSubnet)",
         ),
     ] {
         let e = decode(&key, json.as_bytes()).unwrap_err().to_string();

@@ -7,13 +7,17 @@ use super::format::{
 };
 use super::{Field, Ty, opt, req};
 use crate::kind::Kind;
+use crate::resource::{
+    AllowedUse, AssignmentMode, BindMode, EncapMode, FilterAction, FilterPeerType, FilterSource, MatchOperator,
+    NextHopMode, NodeAddressType, ProgramClusterRoutes, ReversePeering, SourceAddress, Switch,
+};
 
 const MANY: usize = usize::MAX;
 const NAME: Ty = Text(text::<253>);
 const ANY_TEXT: Ty = Text(text::<65_536>);
-const ENCAP: Ty = OneOf(&["Never", "Always", "CrossSubnet"]);
-const SWITCH: Ty = OneOf(&["Enabled", "Disabled"]);
-const PROGRAM_ROUTES: Ty = OneOf(&["Enabled", "Disabled", "EnabledIPIPOnly", "EnabledNoEncapOnly"]);
+const ENCAP: Ty = OneOf(EncapMode::TEXTS);
+const SWITCH: Ty = OneOf(Switch::TEXTS);
+const PROGRAM_ROUTES: Ty = OneOf(ProgramClusterRoutes::TEXTS);
 /// Kernel metrics: 0 and the highest number mean something else.
 const PRIORITY: Ty = Int(1, 2_147_483_646);
 const PORT: Ty = Int(1, 65_535);
@@ -102,8 +106,8 @@ const IP_POOL: &[Field] = &[
     opt("disableBGPExport", Bool),
     opt("nodeSelector", Text(selector)),
     opt("namespaceSelector", Text(selector)),
-    opt("allowedUses", List(&OneOf(&["Workload", "Tunnel", "LoadBalancer"]), 3)),
-    opt("assignmentMode", OneOf(&["Automatic", "Manual"])),
+    opt("allowedUses", List(&OneOf(AllowedUse::TEXTS), 3)),
+    opt("assignmentMode", OneOf(AssignmentMode::TEXTS)),
 ];
 
 const BGP_CONFIGURATION: &[Field] = &[
@@ -111,7 +115,7 @@ const BGP_CONFIGURATION: &[Field] = &[
     opt("nodeToNodeMeshEnabled", Bool),
     opt("asNumber", Asn),
     opt("listenPort", PORT),
-    opt("bindMode", OneOf(&["None", "NodeIP"])),
+    opt("bindMode", OneOf(BindMode::TEXTS)),
     opt("serviceLoadBalancerIPs", CIDRS),
     opt("serviceExternalIPs", CIDRS),
     opt("serviceClusterIPs", CIDRS),
@@ -146,16 +150,16 @@ const BGP_PEER: &[Field] = &[
     opt("peerSelector", Text(selector)),
     opt("localWorkloadSelector", Text(selector)),
     opt("keepOriginalNextHop", Bool),
-    opt("nextHopMode", OneOf(&["Auto", "Self", "Keep"])),
+    opt("nextHopMode", OneOf(NextHopMode::TEXTS)),
     opt("password", PASSWORD),
-    opt("sourceAddress", OneOf(&["UseNodeIP", "None"])),
+    opt("sourceAddress", OneOf(SourceAddress::TEXTS)),
     opt("maxRestartTime", Text(duration)),
     opt("keepaliveTime", Text(duration)),
     opt("numAllowedLocalASNumbers", Int(0, i32::MAX as i64)),
     opt("ttlSecurity", Int(0, 255)),
     opt("reachableBy", Text(ip)),
     opt("filters", List(&NAME, MANY)),
-    opt("reversePeering", OneOf(&["Auto", "Manual"])),
+    opt("reversePeering", OneOf(ReversePeering::TEXTS)),
 ];
 
 const BGP_FILTER: &[Field] = &[
@@ -168,16 +172,16 @@ const BGP_FILTER: &[Field] = &[
 macro_rules! filter_rule {
     ($longest:literal) => {
         Object(&[
-            req("action", OneOf(&["Accept", "Reject"])),
+            req("action", OneOf(FilterAction::TEXTS)),
             opt("cidr", Text(strict_network)),
-            opt("matchOperator", OneOf(&["Equal", "NotEqual", "In", "NotIn"])),
+            opt("matchOperator", OneOf(MatchOperator::TEXTS)),
             opt(
                 "prefixLength",
                 Object(&[opt("min", Int(0, $longest)), opt("max", Int(0, $longest))]),
             ),
-            opt("source", OneOf(&["RemotePeers"])),
+            opt("source", OneOf(FilterSource::TEXTS)),
             opt("interface", Text(interface_pattern)),
-            opt("peerType", OneOf(&["eBGP", "iBGP"])),
+            opt("peerType", OneOf(FilterPeerType::TEXTS)),
             opt("communities", Object(&[req("values", List(&Text(community), 1))])),
             opt("asPathPrefix", ASNS),
             opt("priority", PRIORITY),
@@ -226,7 +230,7 @@ const NODE: &[Field] = &[
         List(
             &Object(&[
                 req("address", Text(network_or_address)),
-                opt("type", OneOf(&["CalicoNodeIP", "InternalIP", "ExternalIP"])),
+                opt("type", OneOf(NodeAddressType::TEXTS)),
             ]),
             MANY,
         ),
@@ -383,7 +387,7 @@ const FELIX_CONFIGURATION: &[Field] = &[
     opt("floatingIPs", SWITCH),
     opt("serviceLoopPrevention", OneOf(&["Drop", "Reject", "Disabled"])),
     opt("workloadSourceSpoofing", OneOf(&["Disabled", "Any"])),
-    opt("kubeNodePortRanges", Any),
+    opt("kubeNodePortRanges", List(&Any, 7)),
     // Packet filters.
     opt("iptablesBackend", ANY_TEXT),
     opt("iptablesRefreshInterval", Text(duration)),
@@ -488,5 +492,17 @@ fn interface_prefixes(s: &str) -> Result<(), String> {
     match prefixes.split_first() {
         Some((first, rest)) if fits(first) && rest.iter().all(|p| interface(p).is_ok() && !p.is_empty()) => Ok(()),
         _ => Err("must be prefixes of interface names, comma separated, the first of 1 to 4 characters".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_supported_kind_has_a_table() {
+        for &kind in Kind::ALL {
+            assert_eq!(of(kind).is_some(), kind.supported(), "{kind}");
+        }
     }
 }
