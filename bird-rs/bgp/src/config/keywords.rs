@@ -4,11 +4,14 @@
 
 /// Is the word a keyword of BIRD's?
 pub(crate) fn is_keyword(word: &str) -> bool {
-    KEYWORDS.binary_search_by(|k| (*k).cmp(word)).is_ok()
+    KEYWORDS.binary_search(&word).is_ok() || ENUMERATIONS.iter().any(|prefix| word.starts_with(prefix))
 }
 
+/// What the names of BIRD's enumerations begin with: `RTS_STATIC` and so on.
+const ENUMERATIONS: [&str; 5] = ["RTS_", "RTD_", "SCOPE_", "ROA_", "ORIGIN_"];
+
 #[rustfmt::skip]
-const KEYWORDS: [&str; 526] = [
+const KEYWORDS: [&str; 527] = [
     "accept", "action", "add", "address", "administrative", "advertise", "after", "aigp", "algorithm", "all", "allow",
     "always", "area", "as", "as4", "asn", "attribute", "attributes", "auth", "authentication", "autonomous", "aware",
     "babel", "babel_metric", "base", "bcast", "bfd", "bgp", "bgp_aggregator", "bgp_aigp", "bgp_atomic_aggr",
@@ -27,39 +30,39 @@ const KEYWORDS: [&str; 526] = [
     "filters", "first", "first_fragment", "flags", "flow4", "flow6", "flush", "for", "forget", "format", "fragment",
     "free", "from", "function", "garbage", "gateway", "gc", "generate", "generic", "global", "graceful", "gw",
     "gw_mpls", "header", "hello", "help", "hidden", "high", "hit", "hmac", "hold", "hop", "horizon", "hostname",
-    "ibgp", "icmp", "id", "idle", "if", "ifindex", "ifname", "ignore", "igp", "igp_metric", "in", "infinity", "info",
-    "instance", "int", "interface", "interfaces", "internal", "interpret", "interval", "ip", "ipv4", "ipv4_mc",
-    "ipv4_mpls", "ipv6", "ipv6_mc", "ipv6_mpls", "ipv6_sadr", "is_fragment", "is_v4", "is_v6", "iso", "keep",
-    "keepalive", "kernel", "key", "keyed", "krt_advmss", "krt_cwnd", "krt_feature_allfrag", "krt_feature_ecn",
-    "krt_hoplimit", "krt_initcwnd", "krt_initrwnd", "krt_lock_advmss", "krt_lock_cwnd", "krt_lock_hoplimit",
-    "krt_lock_mtu", "krt_lock_reordering", "krt_lock_rto_min", "krt_lock_rtt", "krt_lock_rttvar", "krt_lock_sstresh",
-    "krt_lock_window", "krt_metric", "krt_mtu", "krt_prefsrc", "krt_quickack", "krt_realm", "krt_reordering",
-    "krt_rto_min", "krt_rtt", "krt_rttvar", "krt_scope", "krt_source", "krt_sstresh", "krt_window", "label", "large",
-    "last", "last_fragment", "last_nonaggregated", "latency", "lc", "lclist", "learn", "len", "length", "lifetime",
-    "limit", "linger", "link", "lived", "lladdr", "local", "log", "long", "low", "lsa", "lsadb", "lsid", "mac",
-    "managed", "mandatory", "mask", "match", "max", "maxlen", "md5", "med", "medium", "member", "memory", "merge",
-    "messages", "meticulous", "metric", "min", "missing", "mode", "mpls", "mrt", "mrtdump", "ms", "mtu", "mult",
-    "multicast", "multihop", "multiplier", "name", "nbma", "neighbor", "neighbors", "net", "netlink", "netmask",
-    "networks", "next", "ng", "no", "noexport", "nonbroadcast", "none", "normal", "ns", "nssa", "of", "off", "offset",
-    "older", "on", "onlink", "only", "originate", "ospf", "ospf_metric1", "ospf_metric2", "ospf_router_id",
-    "ospf_tag", "other", "out", "packets", "pair", "passive", "password", "passwords", "path", "paths", "pe", "perf",
-    "period", "permissive", "persist", "pipe", "plaintext", "pointomultipoint", "pointopoint", "poison", "poll",
-    "port", "preexport", "prefer", "preference", "preferred", "prefix", "prepend", "pri", "primary", "print",
-    "printn", "priority", "private", "prohibit", "propagate", "proto", "protocol", "protocols", "ptmp", "ptp",
-    "public", "quad", "quit", "ra", "ra_lifetime", "ra_preference", "radv", "randomize", "range", "rd", "rdnss",
-    "reachable", "real", "receive", "recursive", "refresh", "reject", "rejected", "reload", "remote", "repeat",
-    "require", "reset", "resources", "restart", "restrict", "retrans", "retransmit", "retry", "return", "reverse",
-    "rfc1583compat", "rfc5838", "rip", "rip_metric", "rip_tag", "ro", "roa4", "roa6", "roa_check", "roles", "route",
-    "router", "routes", "rpki", "rr", "rs", "rt", "rx", "rxcost", "s", "sadr", "scan", "scope", "sec", "secondary",
-    "security", "self", "sensitive", "sessions", "set", "setkey", "sets", "settle", "sha1", "sha256", "sha384",
-    "sha512", "short", "show", "shutdown", "simple", "skip", "sockets", "soft", "solicited", "sorted", "source",
-    "split", "sport", "src", "ssh", "stability", "stale", "start", "startup", "state", "states", "static", "stats",
-    "status", "stderr", "strict", "string", "stub", "stubnet", "summary", "suppression", "symbols", "syslog", "table",
-    "tag", "tcp", "template", "then", "threshold", "tick", "time", "timeformat", "timeout", "timer", "to", "topology",
-    "trace", "translator", "transmit", "transport", "trie", "trigger", "true", "ttl", "tx", "type", "undo", "unicast",
-    "unknown", "unreachable", "unset", "update", "us", "user", "v2", "v3", "valid", "validate", "version", "via",
-    "virtual", "vpn", "vpn4", "vpn4_mc", "vpn4_mpls", "vpn6", "vpn6_mc", "vpn6_mpls", "vrf", "wait", "warn",
-    "warning", "watchdog", "weight", "where", "wired", "wireless", "yes", "zero",
+    "ibgp", "icmp", "id", "idle", "if", "ifindex", "ifname", "ignore", "igp", "igp_metric", "import", "in",
+    "infinity", "info", "instance", "int", "interface", "interfaces", "internal", "interpret", "interval", "ip",
+    "ipv4", "ipv4_mc", "ipv4_mpls", "ipv6", "ipv6_mc", "ipv6_mpls", "ipv6_sadr", "is_fragment", "is_v4", "is_v6",
+    "iso", "keep", "keepalive", "kernel", "key", "keyed", "krt_advmss", "krt_cwnd", "krt_feature_allfrag",
+    "krt_feature_ecn", "krt_hoplimit", "krt_initcwnd", "krt_initrwnd", "krt_lock_advmss", "krt_lock_cwnd",
+    "krt_lock_hoplimit", "krt_lock_mtu", "krt_lock_reordering", "krt_lock_rto_min", "krt_lock_rtt", "krt_lock_rttvar",
+    "krt_lock_sstresh", "krt_lock_window", "krt_metric", "krt_mtu", "krt_prefsrc", "krt_quickack", "krt_realm",
+    "krt_reordering", "krt_rto_min", "krt_rtt", "krt_rttvar", "krt_scope", "krt_source", "krt_sstresh", "krt_window",
+    "label", "large", "last", "last_fragment", "last_nonaggregated", "latency", "lc", "lclist", "learn", "len",
+    "length", "lifetime", "limit", "linger", "link", "lived", "lladdr", "local", "log", "long", "low", "lsa", "lsadb",
+    "lsid", "mac", "managed", "mandatory", "mask", "match", "max", "maxlen", "md5", "med", "medium", "member",
+    "memory", "merge", "messages", "meticulous", "metric", "min", "missing", "mode", "mpls", "mrt", "mrtdump", "ms",
+    "mtu", "mult", "multicast", "multihop", "multiplier", "name", "nbma", "neighbor", "neighbors", "net", "netlink",
+    "netmask", "networks", "next", "ng", "no", "noexport", "nonbroadcast", "none", "normal", "ns", "nssa", "of",
+    "off", "offset", "older", "on", "onlink", "only", "originate", "ospf", "ospf_metric1", "ospf_metric2",
+    "ospf_router_id", "ospf_tag", "other", "out", "packets", "pair", "passive", "password", "passwords", "path",
+    "paths", "pe", "perf", "period", "permissive", "persist", "pipe", "plaintext", "pointomultipoint", "pointopoint",
+    "poison", "poll", "port", "preexport", "prefer", "preference", "preferred", "prefix", "prepend", "pri", "primary",
+    "print", "printn", "priority", "private", "prohibit", "propagate", "proto", "protocol", "protocols", "ptmp",
+    "ptp", "public", "quad", "quit", "ra", "ra_lifetime", "ra_preference", "radv", "randomize", "range", "rd",
+    "rdnss", "reachable", "real", "receive", "recursive", "refresh", "reject", "rejected", "reload", "remote",
+    "repeat", "require", "reset", "resources", "restart", "restrict", "retrans", "retransmit", "retry", "return",
+    "reverse", "rfc1583compat", "rfc5838", "rip", "rip_metric", "rip_tag", "ro", "roa4", "roa6", "roa_check", "roles",
+    "route", "router", "routes", "rpki", "rr", "rs", "rt", "rx", "rxcost", "s", "sadr", "scan", "scope", "sec",
+    "secondary", "security", "self", "sensitive", "sessions", "set", "setkey", "sets", "settle", "sha1", "sha256",
+    "sha384", "sha512", "short", "show", "shutdown", "simple", "skip", "sockets", "soft", "solicited", "sorted",
+    "source", "split", "sport", "src", "ssh", "stability", "stale", "start", "startup", "state", "states", "static",
+    "stats", "status", "stderr", "strict", "string", "stub", "stubnet", "summary", "suppression", "symbols", "syslog",
+    "table", "tag", "tcp", "template", "then", "threshold", "tick", "time", "timeformat", "timeout", "timer", "to",
+    "topology", "trace", "translator", "transmit", "transport", "trie", "trigger", "true", "ttl", "tx", "type",
+    "undo", "unicast", "unknown", "unreachable", "unset", "update", "us", "user", "v2", "v3", "valid", "validate",
+    "version", "via", "virtual", "vpn", "vpn4", "vpn4_mc", "vpn4_mpls", "vpn6", "vpn6_mc", "vpn6_mpls", "vrf", "wait",
+    "warn", "warning", "watchdog", "weight", "where", "wired", "wireless", "yes", "zero",
 ];
 
 #[cfg(test)]

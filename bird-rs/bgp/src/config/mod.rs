@@ -11,10 +11,13 @@
 
 mod bgp;
 mod diagnostic;
+mod diff;
 mod keywords;
 mod lexer;
 mod option;
 mod parser;
+mod print;
+mod print_bgp;
 mod protocol;
 
 pub use bgp::{
@@ -27,7 +30,11 @@ pub use protocol::{
     Table, TimeFormat, TimeFormats,
 };
 
+#[cfg(test)]
+mod tests;
+
 pub use diagnostic::Diagnostic;
+pub use diff::{Action, Change, diff};
 pub(crate) use keywords::is_keyword;
 
 use std::sync::Arc;

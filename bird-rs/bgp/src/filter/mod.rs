@@ -38,5 +38,6 @@ pub use value::{EnumType, SetOf, Type, Value};
 pub(crate) use ast::MEMBERS;
 pub(crate) use attribute::{ATTRIBUTES, Access};
 pub(crate) use operation::ec;
+pub(crate) use print::write_name;
 pub(crate) use run::evaluate;
 pub(crate) use value::enum_constant;

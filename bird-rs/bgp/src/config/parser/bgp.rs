@@ -63,7 +63,7 @@ impl Default for BgpDraft {
 }
 
 /// BIRD 2.0.12's defaults. What depends on other options is set by `finish`.
-fn defaults() -> BgpConfig {
+pub(in super::super) fn defaults() -> BgpConfig {
     let seconds = Duration::from_secs;
     BgpConfig {
         local_as: Asn(0),

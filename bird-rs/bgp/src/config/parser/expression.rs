@@ -295,6 +295,11 @@ impl Parser {
                 self.advance();
                 Ok(literal(value, at))
             }
+            // What is wrong with it has been said.
+            Some((_, Symbol::Broken)) => {
+                self.advance();
+                Ok(literal(Value::Void, at))
+            }
             Some((_, symbol)) => {
                 let message = format!("a value expected, but '{name}' is {}", symbol.as_str());
                 Err(Complaint::new(at, message))
@@ -416,7 +421,8 @@ pub(super) fn literal(value: Value, at: Position) -> Expr {
 
 /// Are all parts of an expression constants? Calls are left alone: they may print.
 fn foldable(expr: &Expr) -> bool {
-    let constant = |e: &Expr| matches!(e.kind, ExprKind::Constant(_));
+    // A name whose declaration is wrong is a constant without a value.
+    let constant = |e: &Expr| matches!(&e.kind, ExprKind::Constant(value) if *value != Value::Void);
     match &expr.kind {
         ExprKind::Not(a) | ExprKind::Member(_, a) | ExprKind::Defined(a) | ExprKind::Format(a) => constant(a),
         ExprKind::Binary(_, a, b)

@@ -24,6 +24,8 @@ use super::lexer::{Lexeme, Token, tokenize};
 use super::{ChannelFamily, Config, Loader};
 use crate::filter::{Filter, Function, Value};
 use protocol::Draft;
+
+pub(super) use bgp::defaults as bgp_defaults;
 use scope::Scope;
 
 /// More errors than this are not reported.

@@ -37,10 +37,7 @@ impl Parser {
             let start = self.at;
             if let Err(complaint) = self.top_statement() {
                 self.complain(complaint);
-                let block = ["protocol", "template", "function", "filter"];
-                let word = self.tokens.get(start).map(|t| t.lexeme.clone());
-                let whole_block = matches!(word, Some(Lexeme::Word(w)) if block.contains(&w.as_ref()));
-                self.recover(start, whole_block);
+                self.recover(start, true);
                 // A `}` that nothing opened stops recovery; it is no begin of a statement either.
                 if self.at == start || self.is_sign("}") {
                     self.advance();

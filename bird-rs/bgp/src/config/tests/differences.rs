@@ -1,0 +1,87 @@
+//! What a new configuration asks of the running protocols.
+
+use super::*;
+
+/// Applies a textual edit to the node's configuration and tells what changes.
+fn edit(from: &str, to: &str) -> Vec<(String, Action, &'static str)> {
+    assert!(NODE.contains(from), "{from}");
+    let changes = diff(&parsed(NODE), &parsed(&NODE.replacen(from, to, 1)));
+    changes
+        .into_iter()
+        .map(|c| (c.protocol.as_ref().to_owned(), c.action, c.reason))
+        .collect()
+}
+
+const MESH: &str = "Mesh_172_30_0_12";
+const GLOBAL: &str = "Global_172_30_0_1";
+
+#[test]
+fn the_same_is_no_change() {
+    assert_eq!(edit("\n", "\n\n\n# moved\n"), []);
+    assert_eq!(edit("define POOL", "define UNUSED = 5;\ndefine POOL"), []);
+}
+
+#[test]
+fn policies_refeed_also_when_only_a_called_function_changed() {
+    let both = |a: &str, b: &str| {
+        let all = edit(a, b);
+        assert!(all.iter().all(|(_, action, _)| *action == Action::Refeed), "{all:?}");
+        all.into_iter().map(|(name, ..)| name).collect::<Vec<_>>()
+    };
+    assert_eq!(both("{26,32}", "{27,32}"), ["felix1"], "through is_ours");
+    assert_eq!(both("(64512,100)", "(64512,101)"), [MESH]);
+    assert_eq!(both("net.len < 25", "net.len < 24"), [GLOBAL]);
+    assert_eq!(
+        both("filter to_kernel_v6 { accept", "filter to_kernel_v6 { reject"),
+        ["felix1"]
+    );
+}
+
+#[test]
+fn sessions_restart_only_for_their_own_terms() {
+    assert_eq!(
+        edit("passive on", "passive off"),
+        [(MESH.into(), Action::Restart, "transport")]
+    );
+    assert_eq!(
+        edit("password \"x\"", "password \"y\""),
+        [(GLOBAL.into(), Action::Restart, "transport")]
+    );
+    assert_eq!(
+        edit("as 65001", "as 65002"),
+        [(GLOBAL.into(), Action::Restart, "neighbor")]
+    );
+    assert_eq!(
+        edit("import limit 100", "import limit 200"),
+        [(MESH.into(), Action::Refeed, "import limit")]
+    );
+    assert_eq!(
+        edit("next hop keep;", ""),
+        [(GLOBAL.into(), Action::Refeed, "next hop")]
+    );
+    let retry = edit("connect retry time 5", "connect retry time 6");
+    assert_eq!(retry.iter().map(|c| c.1).collect::<Vec<_>>(), [Action::InPlace; 2]);
+    let hold = edit("hold time 240", "hold time 90");
+    assert_eq!(
+        hold.iter().map(|c| (c.1, c.2)).collect::<Vec<_>>(),
+        [(Action::Restart, "hold time"); 2]
+    );
+}
+
+#[test]
+fn protocols_come_and_go() {
+    let gone = edit(
+        "protocol felix { ipv4 { export filter to_kernel_v4; }; ipv6 { export filter to_kernel_v6; }; }",
+        "",
+    );
+    assert_eq!(gone, [("felix1".into(), Action::Remove, "protocol")]);
+    let new = edit("protocol device { }", "protocol device { } protocol direct { ipv4; }");
+    assert_eq!(new, [("direct1".into(), Action::Add, "protocol")]);
+    let routes = edit("route 10.244.0.0/26 blackhole;", "route 10.244.0.64/26 blackhole;");
+    assert_eq!(routes, [("own_blocks_v4".into(), Action::InPlace, "route")]);
+    let id = edit("router id 172.30.0.11", "router id 172.30.0.99");
+    assert_eq!(
+        id.iter().map(|c| (c.1, c.2)).collect::<Vec<_>>(),
+        [(Action::Restart, "router id"); 2]
+    );
+}

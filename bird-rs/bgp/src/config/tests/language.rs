@@ -1,0 +1,120 @@
+//! What the language means.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::*;
+
+fn bgp<'c>(config: &'c Config, name: &str) -> &'c BgpConfig {
+    match &config.protocol(name).expect("the protocol").kind {
+        ProtocolKind::Bgp(bgp) => bgp,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_node_as_confd_renders_it() {
+    let config = parsed(NODE);
+    assert_eq!(
+        config.router_id,
+        Some(RouterId::from(std::net::Ipv4Addr::new(172, 30, 0, 11)))
+    );
+    let names: Vec<&str> = config.protocols.iter().map(|p| p.name.as_ref()).collect();
+    assert_eq!(
+        names,
+        [
+            "device1",
+            "own_blocks_v4",
+            "felix1",
+            "Mesh_172_30_0_12",
+            "Global_172_30_0_1"
+        ]
+    );
+    let mesh = bgp(&config, "Mesh_172_30_0_12");
+    assert_eq!(mesh.timers.connect_retry, Duration::from_secs(5), "from the template");
+    assert_eq!(mesh.graceful_restart, GracefulRestart::On);
+    assert!(mesh.transport.passive && mesh.peer_type.is_internal(mesh.local_as));
+    assert_eq!(mesh.channels.len(), 2);
+    let limit = mesh.channels[0].channel.import_limit.expect("a limit");
+    assert_eq!((limit.routes, limit.action), (100, LimitAction::Restart));
+    let address: IpAddr = "2001:db8::1".parse().unwrap();
+    assert_eq!(mesh.channels[1].next_hop_address, Some(address));
+    let global = bgp(&config, "Global_172_30_0_1");
+    assert!(!global.transport.passive, "the mesh's own option is not the template's");
+    assert_eq!(global.channels[0].next_hop_keep, NextHopRewrite::On);
+}
+
+#[test]
+fn defaults_that_depend_on_the_peer() {
+    let config = parsed(
+        "protocol bgp i { local 10.0.0.1 as 1; neighbor 10.0.0.2 as 1; ipv4; }
+         protocol bgp e { local 10.0.0.1 as 1; neighbor 10.0.0.3 as 2; ipv4 { import all; export none; }; }",
+    );
+    let (internal, external) = (bgp(&config, "i"), bgp(&config, "e"));
+    assert_eq!(
+        (internal.transport.multihop, external.transport.multihop),
+        (Some(64), None)
+    );
+    assert_eq!(internal.channels[0].gateway, Gateway::Recursive);
+    assert_eq!(external.channels[0].gateway, Gateway::Direct);
+    assert_eq!(internal.channels[0].channel.import, Policy::All);
+    assert_eq!(internal.channels[0].channel.export, Policy::None);
+}
+
+#[test]
+fn a_copy_inherits_channels_and_may_change_them() {
+    let config = parsed(
+        "template bgp t { local 10.0.0.1 as 1; ipv4 { import none; export all; next hop self; }; }
+         protocol bgp a from t { neighbor 10.0.0.2 as 2; ipv4 { import all; }; }",
+    );
+    let channel = &bgp(&config, "a").channels[0];
+    assert_eq!(channel.channel.import, Policy::All);
+    assert_eq!(channel.channel.export, Policy::All);
+    assert_eq!(channel.next_hop_self, NextHopRewrite::On);
+}
+
+#[test]
+fn includes_are_spliced_in() {
+    struct Files;
+    impl Loader for Files {
+        fn load(&mut self, from: &str, pattern: &str) -> Result<Vec<(String, String)>, String> {
+            match pattern {
+                "peers/*.conf" => Ok(vec![
+                    (
+                        "peers/a.conf".into(),
+                        "protocol static a { ipv4; route OWN blackhole; }\n".into(),
+                    ),
+                    ("peers/b.conf".into(), "include \"loop\";\n".into()),
+                ]),
+                "loop" => Ok(vec![("loop".into(), "include \"loop\";\n".into())]),
+                other => Err(format!("{other} from {from} does not exist")),
+            }
+        }
+    }
+    let text = "define OWN = 10.0.0.0/8;\ninclude \"peers/*.conf\";\n";
+    let errors = parse("main.conf", text, &mut Files).expect_err("a loop");
+    assert_eq!((errors.len(), errors[0].file.as_str()), (1, "loop"));
+    let missing = parse("main.conf", "include \"x\";", &mut Files).expect_err("a missing file");
+    assert_eq!(missing[0].message, "include \"x\": x from main.conf does not exist");
+}
+
+#[test]
+fn static_routes() {
+    let config = parsed(
+        "protocol static {
+           ipv4; check link; igp table master4;
+           route 10.0.0.0/8 via 10.9.0.1 weight 3 onlink via fe80::1%eth0 via \"eth1\";
+           route 10.1.0.0/16 recursive 10.2.0.1 { bgp_med = 5; bgp_community.add((1,2)); };
+           route 10.2.0.0/16 unreachable; route 10.3.0.0/16 prohibit;
+         }",
+    );
+    let ProtocolKind::Static(fixed) = &config.protocols[0].kind else {
+        panic!("not static")
+    };
+    let StaticDestination::Via(hops) = &fixed.routes[0].destination else {
+        panic!("not via")
+    };
+    assert_eq!((hops.len(), hops[0].weight, hops[0].onlink), (3, 3, true));
+    assert_eq!(hops[1].interface.as_deref(), Some("eth0"));
+    assert!(fixed.routes[1].attributes.is_some());
+}
