@@ -192,7 +192,10 @@ impl Applier {
     async fn step(&mut self, desired: &Rendered) {
         self.status.send_if_modified(|s| {
             let new = s.desired_revision.as_ref() != Some(&desired.revision);
-            s.desired_revision = Some(desired.revision.clone());
+            if new {
+                s.desired_revision = Some(desired.revision.clone());
+                s.rejection = None;
+            }
             new
         });
         match self.parts.bird.status().await {

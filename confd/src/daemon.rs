@@ -83,13 +83,13 @@ pub struct Daemon {
     shown: Arc<Mutex<Shown>>,
 }
 
-/// Options of the sync stream, shared with the modes that render once.
-pub fn sync_options(config: &Config, hello: Hello) -> SyncOptions {
+/// Options of the sync stream. Rendering once wants typha's state, not an older one from disk, and leaves nothing behind.
+pub fn sync_options(config: &Config, hello: Hello, snapshot: Option<PathBuf>) -> SyncOptions {
     SyncOptions {
         typha: config.typha.clone(),
         hello,
         prefixes: ClusterState::key_prefixes(&config.node),
-        snapshot: Some(config.state_dir.join("snapshot")),
+        snapshot,
     }
 }
 
@@ -146,7 +146,8 @@ impl Daemon {
         };
         let (applier, status) = Applier::new(parts);
         let applying = tokio::spawn(applier.run(token.clone()));
-        let events = sync(sync_options(&self.config, self.hello.clone()), token.clone());
+        let snapshot = Some(self.config.state_dir.join("snapshot"));
+        let events = sync(sync_options(&self.config, self.hello.clone(), snapshot), token.clone());
         let follower = Follower::new(self, desired);
         follower.run(events, status, token).await;
         if let Err(error) = applying.await {
@@ -166,6 +167,8 @@ struct Follower {
     desired: watch::Sender<Option<Arc<Rendered>>>,
     /// In sync at least once: before that, the state is a part of the cluster only.
     complete: bool,
+    /// It was reported that typha is away.
+    typha_away: bool,
     render_at: Option<Instant>,
     datastore_revision: u64,
     problems: Vec<Problem>,
@@ -186,6 +189,7 @@ impl Follower {
             daemon,
             desired,
             complete: false,
+            typha_away: false,
             render_at: None,
             datastore_revision: 0,
             problems: Vec::new(),
@@ -247,6 +251,7 @@ impl Follower {
 
     fn sync_status(&mut self, status: SyncStatus) {
         let connected = matches!(status, SyncStatus::InSync { .. });
+        self.typha_away &= !connected;
         self.daemon.metrics.typha_connected.set(i64::from(connected));
         let text = match status {
             SyncStatus::Connecting => "connecting".to_owned(),
@@ -267,7 +272,9 @@ impl Follower {
                 format!("in sync at revision {revision}")
             }
             SyncStatus::Disconnected { reason } => {
-                tracing::warn!(reason, "typha is away; what is known stays in force");
+                if !std::mem::replace(&mut self.typha_away, true) {
+                    tracing::warn!(reason, "typha is away; what is known stays in force");
+                }
                 format!("away: {reason}")
             }
         };

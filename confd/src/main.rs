@@ -39,8 +39,6 @@ fn main() -> ExitCode {
 #[tokio::main]
 async fn start(config: Config) -> Result<()> {
     telemetry::init(&config.log)?;
-    let dir = &config.state_dir;
-    std::fs::create_dir_all(dir).with_context(|| format!("make state directory {}", dir.display()))?;
     let token = shutdown::token()?;
     if config.once {
         return once::write(&config, token).await;
@@ -48,6 +46,8 @@ async fn start(config: Config) -> Result<()> {
     if config.dry_run {
         return once::show(&config, token).await;
     }
+    let dir = &config.state_dir;
+    std::fs::create_dir_all(dir).with_context(|| format!("make state directory {}", dir.display()))?;
     let (health, registry) = (Health::new(), Arc::new(Mutex::new(Registry::default())));
     let http_args = config.http.clone();
     let daemon = Daemon::new(

@@ -76,9 +76,9 @@ impl Metrics {
             m.problems.clone(),
         );
         r.register("peers", "BGP sessions in the configuration", m.peers.clone());
-        let text = "Datastore revision of the state that was rendered last";
+        let text = "Newest datastore revision of an object that was rendered (deletions have none)";
         r.register("desired_revision", text, m.desired_revision.clone());
-        let text = "Newest rendered datastore revision whose configuration is in force";
+        let text = "The same of the configuration that is in force";
         r.register("applied_revision", text, m.applied_revision.clone());
         r.register(
             "in_force",

@@ -25,7 +25,7 @@ const SYNC_TIMEOUT: Duration = Duration::from_secs(30);
 async fn current(config: &Config, token: CancellationToken) -> Result<(ClusterState, BgpView, Rendered)> {
     let engine = GoTemplates::load(config.templates.as_deref())?;
     let mut state = ClusterState::new(config.node.clone());
-    let mut events = sync(sync_options(config, hello(config)), token);
+    let mut events = sync(sync_options(config, hello(config), None), token);
     let mut last = "no answer".to_owned();
     let filled = tokio::time::timeout(SYNC_TIMEOUT, async {
         loop {

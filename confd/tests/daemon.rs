@@ -150,11 +150,13 @@ fn renders_checks_writes_and_applies() {
     eventually("the peer is gone", || {
         !bird.applied_text().contains("Global_172_30_0_1 ")
     });
-    let metrics = confd.get("/metrics").unwrap().1;
-    assert!(metrics.contains("confd_in_force 1"), "{metrics}");
+    let metrics = || confd.get("/metrics").map(|(_, body)| body).unwrap_or_default();
+    eventually("metrics say so", || metrics().contains("confd_in_force 1"));
+    let text = metrics();
+    assert!(text.contains("confd_renders_total{result=\"Rendered\"} 3"), "{text}");
     assert!(
-        metrics.contains("confd_renders_total{result=\"Rendered\"} 3"),
-        "{metrics}"
+        text.contains("confd_desired_revision 5") && text.contains("confd_applied_revision 5"),
+        "{text}"
     );
 }
 

@@ -163,6 +163,31 @@ fn stock_bird_accepts_every_file() {
 }
 
 #[test]
+fn our_own_parser_accepts_every_file_as_meant() {
+    for case in cases() {
+        let (view, text) = run(&case);
+        if text.is_empty() {
+            continue;
+        }
+        let parsed = tortie_bgp::config::parse("bird.conf", &text, &mut tortie_bgp::config::NoInclude);
+        let config = parsed.unwrap_or_else(|e| panic!("{}: {e:?}", case.display()));
+        let view: Value = serde_json::from_str(&view).unwrap();
+        assert_eq!(
+            config.router_id.unwrap().to_string(),
+            view["router_id"].as_str().unwrap()
+        );
+        for peer in view["peers"].as_array().unwrap() {
+            let name = peer["name"].as_str().unwrap();
+            assert!(
+                config.protocol(name).is_some(),
+                "{}: no protocol {name}",
+                case.display()
+            );
+        }
+    }
+}
+
+#[test]
 fn passwords_are_in_the_file_and_nowhere_else() {
     for case in cases() {
         let (state, _) = load(&case);
