@@ -247,7 +247,8 @@ mod tests {
     #[test]
     fn hostile_strings_are_refused() {
         let node: NodeName = "n1".parse().unwrap();
-        let change: [(&str, fn(&mut felix::Attachment)); 8] = [
+        type Change = fn(&mut felix::Attachment);
+        let changes: [(&str, Change); 8] = [
             ("network", |a| a.network = "../x".into()),
             ("container_id", |a| a.container_id = "a/b".into()),
             ("interface name", |a| a.ifname = "../../x".into()),
@@ -257,7 +258,7 @@ mod tests {
             ("pod", |a| a.pod = "x".repeat(300)),
             ("netns", |a| a.netns = "relative".into()),
         ];
-        for (field, change) in change {
+        for (field, change) in changes {
             let mut given = given();
             change(&mut given);
             let e = Attachment::new(&node, Some(given)).unwrap_err();

@@ -172,6 +172,20 @@ impl Ipam {
     }
 }
 
+/// Requests that one plan serves.
+struct Batch {
+    pools: Vec<Pool>,
+    wants: Vec<Want>,
+    answers: Vec<Answer<IpAddr>>,
+}
+
+impl Batch {
+    fn push(&mut self, want: Want, answer: Answer<IpAddr>) {
+        self.wants.push(want);
+        self.answers.push(answer);
+    }
+}
+
 struct Lane {
     node: NodeName,
     store: Store,
@@ -182,17 +196,21 @@ impl Lane {
     async fn run(self, mut queue: mpsc::Receiver<Job>) {
         let mut waiting = Vec::with_capacity(BATCH);
         while queue.recv_many(&mut waiting, BATCH).await > 0 {
-            let mut batches: Vec<(Vec<Pool>, Vec<Want>, Vec<Answer<IpAddr>>)> = Vec::new();
+            let mut batches: Vec<Batch> = Vec::new();
             // Releases go first: what they free may be what the others need.
             for job in waiting.drain(..) {
                 match job {
-                    Job::Assign(pools, want, answer) => match batches.iter_mut().find(|b| b.0 == pools) {
-                        Some((_, wants, answers)) => {
-                            wants.push(want);
-                            answers.push(answer);
+                    Job::Assign(pools, want, answer) => {
+                        let same = batches.iter_mut().find(|b| b.pools == pools);
+                        match same {
+                            Some(batch) => batch.push(want, answer),
+                            None => batches.push(Batch {
+                                pools,
+                                wants: vec![want],
+                                answers: vec![answer],
+                            }),
                         }
-                        None => batches.push((pools, vec![want], vec![answer])),
-                    },
+                    }
                     Job::AssignIp(ip, want, answer) => {
                         let plan = assign_ip(self.setting(), self.enabled_pools(), ip, want);
                         let _ = answer.send(self.finish(plan).await);
@@ -206,13 +224,14 @@ impl Lane {
                     }
                 }
             }
-            for (pools, wants, answers) in batches {
-                self.assign(pools, wants, answers).await;
+            for batch in batches {
+                self.assign(batch).await;
             }
         }
     }
 
-    async fn assign(&self, pools: Vec<Pool>, wants: Vec<Want>, answers: Vec<Answer<IpAddr>>) {
+    async fn assign(&self, batch: Batch) {
+        let Batch { pools, wants, answers } = batch;
         let assigned = self.finish(auto_assign(self.setting(), pools, wants)).await;
         let results = match assigned {
             Err(failure) => vec![Err(failure); answers.len()],
