@@ -12,15 +12,15 @@ use crate::resource::{
     NextHopMode, NodeAddressType, ProgramClusterRoutes, ReversePeering, SourceAddress, Switch,
 };
 
-const MANY: usize = usize::MAX;
-const NAME: Ty = Text(text::<253>);
-const ANY_TEXT: Ty = Text(text::<65_536>);
+pub(super) const MANY: usize = usize::MAX;
+pub(super) const NAME: Ty = Text(text::<253>);
+pub(super) const ANY_TEXT: Ty = Text(text::<65_536>);
 const ENCAP: Ty = OneOf(EncapMode::TEXTS);
-const SWITCH: Ty = OneOf(Switch::TEXTS);
-const PROGRAM_ROUTES: Ty = OneOf(ProgramClusterRoutes::TEXTS);
+pub(super) const SWITCH: Ty = OneOf(Switch::TEXTS);
+pub(super) const PROGRAM_ROUTES: Ty = OneOf(ProgramClusterRoutes::TEXTS);
 /// Kernel metrics: 0 and the highest number mean something else.
-const PRIORITY: Ty = Int(1, 2_147_483_646);
-const PORT: Ty = Int(1, 65_535);
+pub(super) const PRIORITY: Ty = Int(1, 2_147_483_646);
+pub(super) const PORT: Ty = Int(1, 65_535);
 const PASSWORD: Ty = Object(&[opt("secretKeyRef", Object(&[req("name", NAME), req("key", NAME)]))]);
 const CIDRS: Ty = List(&Object(&[req("cidr", Text(network))]), MANY);
 const ASNS: Ty = List(&Asn, MANY);
@@ -63,7 +63,7 @@ pub(super) fn of(kind: Kind) -> Option<&'static [Field]> {
         Kind::BgpFilter => resource!(BGP_FILTER),
         Kind::BgpPeer => resource!(BGP_PEER),
         Kind::ClusterInformation => resource!(CLUSTER_INFORMATION),
-        Kind::FelixConfiguration => resource!(FELIX_CONFIGURATION),
+        Kind::FelixConfiguration => resource!(super::felix::FELIX_CONFIGURATION),
         Kind::IpamConfiguration => resource!(IPAM_CONFIGURATION),
         Kind::IpPool => {
             // The specification is required: a pool without addresses is none.
@@ -320,180 +320,6 @@ const IPAM_CONFIGURATION: &[Field] = &[
     opt("kubeVirtVMAddressPersistence", SWITCH),
     opt("ipCooldownSeconds", Int(0, 1_200)),
 ];
-
-const U32: Ty = Int(0, u32::MAX as i64);
-const PATTERN: Ty = Text(text::<1024>);
-const ACTION: Ty = OneOf(&["Accept", "Return", "Drop", "ACCEPT", "RETURN", "DROP"]);
-
-/// Felix's settings by Calico's names, so that a manifest written for Calico is read. Those without a meaning in Tortie
-/// yet are stored and have no effect.
-const FELIX_CONFIGURATION: &[Field] = &[
-    opt("nodeSelector", Text(selector)),
-    // Routing.
-    opt("routeRefreshInterval", Text(duration)),
-    opt("interfaceRefreshInterval", Text(duration)),
-    opt("deviceRouteSourceAddress", Text(ipv4)),
-    opt("deviceRouteSourceAddressIPv6", Text(ipv6)),
-    opt("deviceRouteProtocol", Int(0, 255)),
-    opt("removeExternalRoutes", Bool),
-    opt("programClusterRoutes", PROGRAM_ROUTES),
-    opt("ipForwarding", SWITCH),
-    opt("routeSource", OneOf(&["CalicoIPAM", "WorkloadIPs"])),
-    opt("routeTableRange", Any),
-    opt("routeTableRanges", Any),
-    opt("routeSyncDisabled", Bool),
-    opt("ipv4NormalRoutePriority", PRIORITY),
-    opt("ipv6NormalRoutePriority", PRIORITY),
-    opt("ipv4ElevatedRoutePriority", PRIORITY),
-    opt("ipv6ElevatedRoutePriority", PRIORITY),
-    opt("liveMigrationRouteConvergenceTime", Text(duration)),
-    opt("netlinkTimeout", Text(duration)),
-    opt("localSubnetL2Reachability", ANY_TEXT),
-    opt("externalNodesList", List(&Text(network_or_address), MANY)),
-    opt("awsSrcDstCheck", ANY_TEXT),
-    opt("mtuIfacePattern", PATTERN),
-    opt("requireMTUFile", Bool),
-    // Overlays.
-    opt("ipipEnabled", Bool),
-    opt("ipipMTU", Int(0, 65_535)),
-    opt("vxlanEnabled", Bool),
-    opt("vxlanMTU", Int(0, 65_535)),
-    opt("vxlanMTUV6", Int(0, 65_535)),
-    opt("vxlanPort", PORT),
-    opt("vxlanVNI", Int(1, 16_777_215)),
-    opt("allowVXLANPacketsFromWorkloads", Bool),
-    opt("allowIPIPPacketsFromWorkloads", Bool),
-    // WireGuard.
-    opt("wireguardEnabled", Bool),
-    opt("wireguardEnabledV6", Bool),
-    opt("wireguardListeningPort", PORT),
-    opt("wireguardListeningPortV6", PORT),
-    opt("wireguardRoutingRulePriority", Int(1, 32_765)),
-    opt("wireguardInterfaceName", Text(interface)),
-    opt("wireguardInterfaceNameV6", Text(interface)),
-    opt("wireguardMTU", Int(0, 65_535)),
-    opt("wireguardMTUV6", Int(0, 65_535)),
-    opt("wireguardHostEncryptionEnabled", Bool),
-    opt("wireguardKeepAlive", Text(duration)),
-    opt("wireguardThreadingEnabled", Bool),
-    // Interfaces and address translation.
-    opt("interfacePrefix", Text(interface_prefixes)),
-    opt("interfaceExclude", ANY_TEXT),
-    opt("ipv6Support", Bool),
-    opt("natOutgoingAddress", Text(ip)),
-    opt("natOutgoingExclusions", OneOf(&["IPPoolsOnly", "IPPoolsAndHostIPs"])),
-    opt("natPortRange", Any),
-    opt("iptablesNATOutgoingInterfaceFilter", ANY_TEXT),
-    opt("floatingIPs", SWITCH),
-    opt("serviceLoopPrevention", OneOf(&["Drop", "Reject", "Disabled"])),
-    opt("workloadSourceSpoofing", OneOf(&["Disabled", "Any"])),
-    opt("kubeNodePortRanges", List(&Any, 7)),
-    // Packet filters.
-    opt("iptablesBackend", ANY_TEXT),
-    opt("iptablesRefreshInterval", Text(duration)),
-    opt("iptablesPostWriteCheckInterval", Text(duration)),
-    opt("iptablesLockProbeInterval", Text(duration)),
-    opt("iptablesLockTimeout", Text(duration)),
-    opt("iptablesLockFilePath", ANY_TEXT),
-    opt("iptablesMarkMask", U32),
-    opt("chainInsertMode", OneOf(&["insert", "append", "Insert", "Append"])),
-    opt("defaultEndpointToHostAction", ACTION),
-    opt("iptablesFilterAllowAction", ACTION),
-    opt("iptablesMangleAllowAction", ACTION),
-    opt("iptablesFilterDenyAction", OneOf(&["Drop", "Reject", "DROP", "REJECT"])),
-    opt("ipsetsRefreshInterval", Text(duration)),
-    opt("maxIpsetSize", U32),
-    opt("nftablesMode", OneOf(&["Auto", "Enabled", "Disabled"])),
-    opt("nftablesFlowTableOffload", ANY_TEXT),
-    opt("nftablesFlowTableDataIfacePattern", PATTERN),
-    opt("nftablesRefreshInterval", Text(duration)),
-    opt("nftablesFilterAllowAction", ACTION),
-    opt("nftablesMangleAllowAction", ACTION),
-    opt("nftablesFilterDenyAction", OneOf(&["Drop", "Reject"])),
-    opt("nftablesMarkMask", U32),
-    opt("failsafeInboundHostPorts", Any),
-    opt("failsafeOutboundHostPorts", Any),
-    opt("disableConntrackInvalidCheck", Bool),
-    opt("xdpEnabled", Bool),
-    opt("genericXDPEnabled", Bool),
-    opt("xdpRefreshInterval", Text(duration)),
-    opt("sidecarAccelerationEnabled", Bool),
-    // Logs, status, health, metrics.
-    opt("logSeverityScreen", Text(severity)),
-    opt("logSeverityFile", Text(severity)),
-    opt("logSeveritySys", Text(severity)),
-    opt("logFilePath", ANY_TEXT),
-    opt("logPrefix", ANY_TEXT),
-    opt("logActionRateLimit", ANY_TEXT),
-    opt("logActionRateLimitBurst", U32),
-    opt("logDebugFilenameRegex", PATTERN),
-    opt("reportingInterval", Text(duration)),
-    opt("reportingTTL", Text(duration)),
-    opt("endpointReportingEnabled", Bool),
-    opt("endpointReportingDelay", Text(duration)),
-    opt("endpointStatusPathPrefix", ANY_TEXT),
-    opt("healthEnabled", Bool),
-    opt("healthHost", NAME),
-    opt("healthPort", PORT),
-    opt("healthTimeoutOverrides", Any),
-    opt("prometheusMetricsEnabled", Bool),
-    opt("prometheusMetricsHost", NAME),
-    opt("prometheusMetricsPort", PORT),
-    opt("prometheusMetricsCAFile", ANY_TEXT),
-    opt("prometheusMetricsCertFile", ANY_TEXT),
-    opt("prometheusMetricsKeyFile", ANY_TEXT),
-    opt("prometheusMetricsClientAuth", ANY_TEXT),
-    opt("prometheusGoMetricsEnabled", Bool),
-    opt("prometheusProcessMetricsEnabled", Bool),
-    opt("prometheusWireGuardMetricsEnabled", Bool),
-    opt("usageReportingEnabled", Bool),
-    opt("usageReportingInitialDelay", Text(duration)),
-    opt("usageReportingInterval", Text(duration)),
-    opt("goGCThreshold", Any),
-    opt("goMemoryLimitMB", Any),
-    opt("goMaxProcs", Any),
-    // BPF.
-    opt("bpfEnabled", Bool),
-    opt("bpfDataIfacePattern", PATTERN),
-    opt("bpfExternalServiceMode", ANY_TEXT),
-    opt("bpfConnectTimeLoadBalancing", OneOf(&["TCP", "Enabled", "Disabled"])),
-    opt("bpfHostNetworkedNATWithoutCTLB", SWITCH),
-    opt("bpfAttachType", ANY_TEXT),
-    opt("bpfEnforceRPF", ANY_TEXT),
-    opt("bpfRedirectToPeer", ANY_TEXT),
-    opt("bpfLogLevel", ANY_TEXT),
-    opt("bpfKubeProxyIptablesCleanupEnabled", Bool),
-    opt("bpfConntrackTimeouts", Any),
-    // Other.
-    opt("policySyncPathPrefix", ANY_TEXT),
-    opt("openstackRegion", NAME),
-    opt("metadataAddr", NAME),
-    opt("metadataPort", PORT),
-    opt("flowLogsFlushInterval", Text(duration)),
-    opt("flowLogsGoldmaneServer", ANY_TEXT),
-    opt("flowLogsLocalReporter", ANY_TEXT),
-    opt("flowLogsPolicyEvaluationMode", ANY_TEXT),
-    opt("istioAmbientMode", SWITCH),
-    opt("istioDSCPMark", Any),
-    opt("windowsManageFirewallRules", SWITCH),
-    opt("featureDetectOverride", ANY_TEXT),
-    opt("featureGates", ANY_TEXT),
-    opt("useInternalDataplaneDriver", Bool),
-    opt("dataplaneDriver", ANY_TEXT),
-    opt("dataplaneWatchdogTimeout", Text(duration)),
-];
-
-/// Prefixes of interface names, comma separated; a name needs room for 11 hexadecimal digits after them.
-fn interface_prefixes(s: &str) -> Result<(), String> {
-    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    let fits = |p: &str| (1..=4).contains(&p.len()) && p.chars().all(good);
-    let prefixes: Vec<&str> = s.split(',').map(str::trim).collect();
-    // Calico accepts longer ones for interfaces it did not make itself; the first is the one felix makes.
-    match prefixes.split_first() {
-        Some((first, rest)) if fits(first) && rest.iter().all(|p| interface(p).is_ok() && !p.is_empty()) => Ok(()),
-        _ => Err("must be prefixes of interface names, comma separated, the first of 1 to 4 characters".to_owned()),
-    }
-}
 
 #[cfg(test)]
 mod tests {
