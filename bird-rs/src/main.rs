@@ -1,1 +1,81 @@
-fn main() {}
+//! bird-rs: a BGP speaker with BIRD 2's configuration language. See DESIGN.md.
+
+mod configure;
+mod daemon;
+mod engine;
+mod fib;
+mod grpc;
+mod log;
+mod metrics;
+mod net;
+mod source;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tortie_kit::address::ServiceAddr;
+use tortie_kit::http::HttpArgs;
+use tortie_kit::telemetry::{self, LogArgs};
+
+/// `EX_USAGE`: the command line cannot be used.
+const USAGE: u8 = 64;
+
+/// A BGP speaker with BIRD 2's configuration language.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Args {
+    /// The configuration file
+    #[arg(short, long = "config", value_name = "FILE", default_value = "/etc/tortie/bird.conf")]
+    config: PathBuf,
+    /// Parse the configuration and exit: 0 when it is good, 1 with the errors on standard error
+    #[arg(short, long)]
+    parse_only: bool,
+    /// Serve gRPC here: unix:/path or tcp:host:port
+    #[arg(long, env = "TORTIE_BIRD", value_name = "ADDR")]
+    grpc: Option<ServiceAddr>,
+    /// Write the process id here
+    #[arg(short = 'P', long, value_name = "FILE")]
+    pid_file: Option<PathBuf>,
+    #[command(flatten)]
+    http: HttpArgs,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // Nothing is left to say when even standard error is closed.
+            let _ = error.print();
+            return if error.use_stderr() {
+                ExitCode::from(USAGE)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    if let Err(error) = telemetry::init(&args.log) {
+        eprintln!("bird-rs: {error}");
+        return ExitCode::from(USAGE);
+    }
+    // Before anything is opened or written: a wrong configuration leaves no trace.
+    let config = match source::load(&args.config) {
+        Ok(config) => config,
+        Err(rejected) => {
+            eprintln!("{rejected}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if args.parse_only {
+        return ExitCode::SUCCESS;
+    }
+    match daemon::run(args, config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bird-rs: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,405 @@
+//! The task that owns the speaker: takes requests in order, executes what it answers, keeps its deadlines.
+//!
+//! Everything reaches the speaker through one bounded queue. Whoever asks waits when it is full, and so, in the end, do the
+//! peers: a reader that waits lets its TCP window close. The engine itself never waits for anybody but its queue and the
+//! clock.
+//!
+//! A panic while one connection's input is handled costs that connection, not the daemon.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use std::collections::HashMap;
+
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tortie_bgp::config::{Config, Neighbor, ProtocolKind};
+use tortie_bgp::fsm::ConnId;
+use tortie_bgp::speaker::{ConnectSpec, Input, Output, Speaker};
+
+use crate::fib::{Fanout, Subscription};
+use crate::log;
+use crate::metrics::Metrics;
+use crate::net::connection::{self, Handle};
+use crate::net::listener::Listeners;
+use crate::net::socket;
+
+/// Requests that wait. With reads of 64 KiB each this bounds what is buffered of all peers together to 16 MiB.
+const QUEUE: usize = 256;
+/// Requests taken before the clock is looked at.
+const BATCH: usize = 64;
+/// Under load the tables are settled this often; when idle, at once.
+const FLUSH_WITHIN: Duration = Duration::from_millis(20);
+/// How long connections may take to say goodbye when the process ends.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// What the engine can be asked for.
+pub(crate) enum Request {
+    /// Something happened.
+    Input(Input),
+    /// A connection asked for stands, or does not.
+    Connected {
+        conn: ConnId,
+        result: io::Result<TcpStream>,
+    },
+    /// Somebody connected to us.
+    Accepted { stream: TcpStream, remote: SocketAddr },
+    /// Make this configuration, which has a router id, the current one.
+    Apply {
+        config: Arc<Config>,
+        done: oneshot::Sender<()>,
+    },
+    /// Look at the speaker.
+    Query(Box<dyn FnOnce(&Speaker) + Send>),
+    /// Follow the best routes.
+    Subscribe(oneshot::Sender<Subscription>),
+    /// The process ends: answered when the peers are told.
+    Stop(oneshot::Sender<()>),
+}
+
+/// The engine has stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("bird-rs is stopping")]
+pub(crate) struct Stopped;
+
+/// How the rest of the program talks to the engine.
+#[derive(Debug, Clone)]
+pub(crate) struct Engine(mpsc::Sender<Request>);
+
+impl Engine {
+    /// Queues a request, waiting for room. Lost when the engine has stopped: nobody is left to care.
+    pub(crate) async fn request(&self, request: Request) {
+        let _ = self.0.send(request).await;
+    }
+
+    /// Runs a closure on the speaker and gives back what it returns.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub(crate) async fn query<R, F>(&self, look: F) -> Result<R, Stopped>
+    where
+        R: Send + 'static,
+        F: FnOnce(&Speaker) -> R + Send + 'static,
+    {
+        self.ask(|answer| {
+            Request::Query(Box::new(move |speaker| {
+                // Whoever asked may have gone meanwhile.
+                let _ = answer.send(look(speaker));
+            }))
+        })
+        .await
+    }
+
+    /// Sends a request that is answered.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub(crate) async fn ask<R>(&self, request: impl FnOnce(oneshot::Sender<R>) -> Request) -> Result<R, Stopped> {
+        let (sender, receiver) = oneshot::channel();
+        self.0.send(request(sender)).await.map_err(|_| Stopped)?;
+        receiver.await.map_err(|_| Stopped)
+    }
+}
+
+/// A connection by how far it is.
+enum Entry {
+    Connecting(#[expect(dead_code, reason = "dropping it gives up connecting")] AbortOnDropHandle<()>),
+    Open(Handle),
+}
+
+/// The engine's state.
+pub(crate) struct Loop {
+    speaker: Speaker,
+    clock: Clock,
+    engine: Engine,
+    requests: mpsc::Receiver<Request>,
+    connections: HashMap<ConnId, Entry>,
+    listeners: Listeners,
+    /// The least TTL that peers may send with (RFC 5082), for connections they open.
+    guarded: HashMap<IpAddr, u8>,
+    fanout: Fanout,
+    tasks: TaskTracker,
+    incoming: u64,
+    outputs: Vec<Output>,
+    flushed_at: Duration,
+    metrics: Metrics,
+}
+
+/// Time since the process started.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    started: Instant,
+    boot_unix_ms: i64,
+}
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        let unix = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default();
+        Clock {
+            started: Instant::now(),
+            boot_unix_ms: i64::try_from(unix.as_millis()).unwrap_or(i64::MAX),
+        }
+    }
+
+    pub(crate) fn now(self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// A time of the speaker's as the world knows it.
+    pub(crate) fn unix_ms(self, at: Duration) -> i64 {
+        self.boot_unix_ms
+            .saturating_add(i64::try_from(at.as_millis()).unwrap_or(i64::MAX))
+    }
+}
+
+impl Loop {
+    /// An engine around a speaker, which has said `outputs` so far, and the handle to it.
+    pub(crate) fn new(
+        speaker: Speaker,
+        clock: Clock,
+        config: &Config,
+        metrics: Metrics,
+        outputs: Vec<Output>,
+    ) -> (Self, Engine) {
+        let (sender, requests) = mpsc::channel(QUEUE);
+        let engine = Engine(sender);
+        let this = Loop {
+            speaker,
+            clock,
+            engine: engine.clone(),
+            requests,
+            connections: HashMap::new(),
+            listeners: Listeners::default(),
+            guarded: guarded(config),
+            fanout: Fanout::default(),
+            tasks: TaskTracker::new(),
+            incoming: 0,
+            outputs,
+            flushed_at: Duration::ZERO,
+            metrics,
+        };
+        (this, engine)
+    }
+
+    /// Runs until stopped.
+    pub(crate) async fn run(mut self) {
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            let deadline = self.speaker.next_deadline();
+            let wait = deadline.map(|deadline| deadline.saturating_sub(self.clock.now()));
+            tokio::select! {
+                biased;
+                count = self.requests.recv_many(&mut batch, BATCH) => {
+                    if count == 0 {
+                        return;
+                    }
+                }
+                () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
+            }
+            for request in batch.drain(..) {
+                if let Request::Stop(done) = request {
+                    self.stop().await;
+                    // Whoever asked may be gone; the process ends in any case.
+                    let _ = done.send(());
+                    return;
+                }
+                self.take(request);
+            }
+            self.settle();
+        }
+    }
+
+    /// Runs the deadlines that have passed and sends what changed: at once when nothing else waits.
+    fn settle(&mut self) {
+        let now = self.clock.now();
+        let due = self.speaker.next_deadline().is_some_and(|deadline| deadline <= now);
+        if due && (self.requests.is_empty() || now.saturating_sub(self.flushed_at) >= FLUSH_WITHIN) {
+            self.flushed_at = now;
+            self.input(Input::Tick);
+        }
+    }
+
+    fn take(&mut self, request: Request) {
+        match request {
+            Request::Input(input) => self.connection_input(input),
+            Request::Connected { conn, result } => self.connected(conn, result),
+            Request::Accepted { stream, remote } => self.accepted(stream, remote),
+            Request::Apply { config, done } => {
+                self.guarded = guarded(&config);
+                self.input(Input::Reconfigure(config));
+                // A caller that has gone away still had its configuration applied.
+                let _ = done.send(());
+            }
+            Request::Query(look) => look(&self.speaker),
+            Request::Subscribe(answer) => {
+                self.input(Input::Tick);
+                let snapshot = self.speaker.fib();
+                // A subscriber that is gone already is noticed at the first message.
+                let _ = answer.send(self.fanout.subscribe(snapshot, self.speaker.fib_in_sync()));
+            }
+            Request::Stop(_) => {}
+        }
+    }
+
+    /// Gives the speaker an input, unless it is about a connection that is closed.
+    fn connection_input(&mut self, input: Input) {
+        let (conn, closed) = match &input {
+            Input::Received { conn, .. } | Input::Sent { conn, .. } => (*conn, false),
+            Input::Closed { conn, .. } => (*conn, true),
+            _ => return self.input(input),
+        };
+        let known = if closed {
+            self.connections.remove(&conn).is_some()
+        } else {
+            self.connections.contains_key(&conn)
+        };
+        if !known {
+            return;
+        }
+        let handled = catch_unwind(AssertUnwindSafe(|| self.input(input)));
+        if handled.is_err() {
+            self.metrics.panics.inc();
+            tracing::error!(%conn, "handling a peer's input failed, closing its connection");
+            self.outputs.clear();
+            if !closed && self.connections.remove(&conn).is_some() {
+                self.input(Input::Closed {
+                    conn,
+                    reason: "internal error".to_owned(),
+                });
+            }
+        }
+    }
+
+    fn input(&mut self, input: Input) {
+        let now = self.clock.now();
+        let mut outputs = std::mem::take(&mut self.outputs);
+        self.speaker.handle(now, input, &mut outputs);
+        // Executing may find that a connection is gone, which is an input with outputs of its own.
+        for _ in 0..self.connections.len().saturating_add(2) {
+            let failed = self.execute(&mut outputs);
+            if failed.is_empty() {
+                break;
+            }
+            for conn in failed {
+                let reason = "send queue full".to_owned();
+                self.speaker.handle(now, Input::Closed { conn, reason }, &mut outputs);
+            }
+        }
+        self.outputs = outputs;
+    }
+
+    /// Executes outputs in order; gives the connections that could not take what they were sent.
+    fn execute(&mut self, outputs: &mut Vec<Output>) -> Vec<ConnId> {
+        let mut failed = Vec::new();
+        let mut deltas = Vec::new();
+        for output in outputs.drain(..) {
+            match output {
+                Output::Connect { conn, spec } => self.connect(conn, spec),
+                Output::Close { conn } => drop(self.connections.remove(&conn)),
+                Output::Send { conn, bytes } => {
+                    if let Some(Entry::Open(handle)) = self.connections.get(&conn)
+                        && handle.send(bytes).is_err()
+                    {
+                        self.connections.remove(&conn);
+                        failed.push(conn);
+                    }
+                }
+                Output::Listen(specs) => self.listeners.apply(&specs, &self.engine),
+                Output::Fib(delta) => deltas.push(delta),
+                Output::Log(entry) => log::write(&entry),
+            }
+        }
+        if !deltas.is_empty() {
+            self.metrics.fib(&deltas);
+            self.fanout.publish(deltas);
+        }
+        failed
+    }
+
+    fn connect(&mut self, conn: ConnId, spec: ConnectSpec) {
+        let engine = self.engine.clone();
+        let task = tokio::spawn(async move {
+            let result = socket::connect(&spec).await;
+            engine.request(Request::Connected { conn, result }).await;
+        });
+        self.connections
+            .insert(conn, Entry::Connecting(AbortOnDropHandle::new(task)));
+    }
+
+    fn connected(&mut self, conn: ConnId, result: io::Result<TcpStream>) {
+        if !matches!(self.connections.get(&conn), Some(Entry::Connecting(_))) {
+            return;
+        }
+        let ends = |stream: TcpStream| Ok((stream.local_addr()?, stream.peer_addr()?, stream));
+        match result.and_then(ends) {
+            Ok((local, remote, stream)) => {
+                let handle = connection::start(conn, stream, &self.engine, &self.tasks);
+                self.connections.insert(conn, Entry::Open(handle));
+                self.input(Input::Connected { conn, local, remote });
+            }
+            Err(error) => {
+                self.connections.remove(&conn);
+                self.input(Input::ConnectFailed {
+                    conn,
+                    reason: error.to_string(),
+                });
+            }
+        }
+    }
+
+    fn accepted(&mut self, stream: TcpStream, remote: SocketAddr) {
+        let Ok(local) = stream.local_addr() else { return };
+        if let Some(&min) = self.guarded.get(&remote.ip())
+            && let Err(error) = socket::guard(&stream, remote.ip(), min)
+        {
+            tracing::error!(%remote, %error, "cannot guard the TTL of a connection, refusing it");
+            return;
+        }
+        let conn = ConnId::Incoming(self.incoming);
+        self.incoming = self.incoming.wrapping_add(1);
+        let handle = connection::start(conn, stream, &self.engine, &self.tasks);
+        self.connections.insert(conn, Entry::Open(handle));
+        self.input(Input::Incoming { conn, local, remote });
+    }
+
+    /// Tells the peers what they are to be told and waits, not for long, until they were. Subscribers hear nothing: what
+    /// forwards packets keeps its routes.
+    async fn stop(&mut self) {
+        self.fanout = Fanout::default();
+        self.listeners = Listeners::default();
+        self.input(Input::Stop);
+        self.connections.clear();
+        self.tasks.close();
+        self.requests.close();
+        let drained = async {
+            // The connections' tasks report their ends; somebody must take the reports.
+            tokio::select! {
+                () = self.tasks.wait() => {}
+                () = async { while self.requests.recv().await.is_some() {} std::future::pending().await } => {}
+            }
+        };
+        if tokio::time::timeout(DRAIN, drained).await.is_err() {
+            tracing::warn!("some connections did not close in time");
+        }
+    }
+}
+
+/// The addresses of peers with `ttl security`, and the least TTL of each.
+fn guarded(config: &Config) -> HashMap<IpAddr, u8> {
+    let peers = config.protocols.iter().filter_map(|protocol| match &protocol.kind {
+        ProtocolKind::Bgp(bgp) if bgp.transport.ttl_security => Some(bgp),
+        _ => None,
+    });
+    peers
+        .filter_map(|bgp| match bgp.neighbor {
+            Neighbor::Address(addr) => Some((addr, 0_u8.wrapping_sub(bgp.transport.multihop.unwrap_or(1)))),
+            Neighbor::Range { .. } => None,
+        })
+        .collect()
+}

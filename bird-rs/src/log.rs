@@ -1,0 +1,26 @@
+//! What the speaker has to say, as log lines.
+
+use tortie_bgp::speaker::{Log, LogEvent};
+
+/// Writes one line: info for what an operator wants once, warn for what somebody should look at.
+pub(crate) fn write(entry: &Log) {
+    let protocol = &*entry.protocol;
+    match &entry.event {
+        LogEvent::State { from, to, reason } => {
+            if *to == "Established" || *from == "Established" {
+                tracing::info!(protocol, from, to, reason, "session state changed");
+            } else {
+                tracing::debug!(protocol, from, to, reason, "session state changed");
+            }
+        }
+        LogEvent::BadRoute { reason } => tracing::warn!(protocol, reason, "bad route from the peer"),
+        LogEvent::Limit { kind, limit, action } => tracing::warn!(protocol, kind, limit, action, "route limit reached"),
+        LogEvent::FilterMessage { text } => tracing::info!(protocol, text, "filter says"),
+        LogEvent::FilterFailed { net, reason } => {
+            tracing::warn!(protocol, %net, reason, "filter failed, route rejected")
+        }
+        LogEvent::Stale { routes, reason } => tracing::info!(protocol, routes, reason, "session lost, routes kept"),
+        LogEvent::Swept { routes } => tracing::info!(protocol, routes, "stale routes removed"),
+        LogEvent::Converged => tracing::info!(protocol, "initial table complete"),
+    }
+}

@@ -1,0 +1,71 @@
+//! What `/metrics` shows.
+
+use std::sync::{Arc, Mutex};
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use tortie_bgp::speaker::FibRoute;
+use tortie_kit::health::Guard;
+use tortie_net::Prefix;
+use tortie_replica::Delta;
+
+/// The engine's counters, and its readiness.
+#[derive(Debug, Clone)]
+pub(crate) struct Metrics {
+    pub(crate) panics: Counter,
+    fib_sets: Counter,
+    fib_deletes: Counter,
+    pub(crate) in_sync: Gauge,
+    ready: Arc<Guard>,
+}
+
+impl Metrics {
+    /// Registers everything. `ready` becomes ready with the initial table.
+    pub(crate) fn new(ready: Guard) -> (Self, Arc<Mutex<Registry>>) {
+        let metrics = Metrics {
+            panics: Counter::default(),
+            fib_sets: Counter::default(),
+            fib_deletes: Counter::default(),
+            in_sync: Gauge::default(),
+            ready: Arc::new(ready),
+        };
+        let mut registry = Registry::default();
+        let ours = registry.sub_registry_with_prefix("bird_rs");
+        ours.register(
+            "handler_panics",
+            "Inputs of peers that cost their connection",
+            metrics.panics.clone(),
+        );
+        ours.register(
+            "fib_route_sets",
+            "Best routes announced to subscribers",
+            metrics.fib_sets.clone(),
+        );
+        ours.register(
+            "fib_route_deletes",
+            "Best routes withdrawn from subscribers",
+            metrics.fib_deletes.clone(),
+        );
+        ours.register(
+            "fib_in_sync",
+            "1 once the initial table is complete",
+            metrics.in_sync.clone(),
+        );
+        (metrics, Arc::new(Mutex::new(registry)))
+    }
+
+    /// Counts changes of the best routes.
+    pub(crate) fn fib(&self, deltas: &[Delta<Prefix, FibRoute>]) {
+        for delta in deltas {
+            match delta {
+                Delta::Set(..) => drop(self.fib_sets.inc()),
+                Delta::Delete(_) => drop(self.fib_deletes.inc()),
+                Delta::InSync => {
+                    self.in_sync.set(1);
+                    self.ready.ready();
+                }
+            }
+        }
+    }
+}
