@@ -99,3 +99,20 @@ proptest! {
         prop_assert_eq!(&manifests[0].value, &pool);
     }
 }
+
+/// Editors and other tools write tabs, carriage returns and a byte order mark.
+#[test]
+fn text_of_other_tools() {
+    let json =
+        "{\n\t\"apiVersion\": \"projectcalico.org/v3\",\n\t\"kind\": \"Node\",\n\t\"metadata\": {\"name\": \"n\"}\n}\n";
+    let yaml = "apiVersion: projectcalico.org/v3\nkind: Node\nmetadata:\n  name: n\n";
+    for text in [
+        json,
+        yaml,
+        &json.replace('\n', "\r\n"),
+        &yaml.replace('\n', "\r\n"),
+        &format!("\u{feff}{yaml}"),
+    ] {
+        assert_eq!(read(text).unwrap()[0].key.object_name(), "Node(n)", "{text:?}");
+    }
+}
