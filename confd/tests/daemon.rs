@@ -1,5 +1,7 @@
 //! The real program between a fake typha and a fake bird-rs that rejects, dies and returns.
 
+#![allow(clippy::unwrap_used)] // A test may panic.
+
 mod fakes;
 
 use std::fs;

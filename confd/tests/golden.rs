@@ -2,6 +2,8 @@
 //!
 //! Every rendered file must also be accepted by stock BIRD (without the `protocol felix` extension).
 
+#![allow(clippy::unwrap_used)] // A test may panic.
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
