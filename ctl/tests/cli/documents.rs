@@ -28,7 +28,7 @@ fn the_examples_are_applied_once_and_then_unchanged() {
     let typha = Typha::start();
     let objects = [
         "bgpconfiguration/default",
-        "ippool/default-pool",
+        "ippool/default-ipv4-ippool",
         "node/n1",
         "node/n2",
         "node/n3",
@@ -47,8 +47,8 @@ n1     (64512)   172.30.0.11/24
 n2     (64512)   172.30.0.12/24
 n3     (64512)   172.30.0.13/24");
     typha.run(&["get", "pools"]).is("\
-NAME           CIDR            SELECTOR
-default-pool   10.244.0.0/16   all()");
+NAME                  CIDR            SELECTOR
+default-ipv4-ippool   10.244.0.0/16   all()");
     typha.run(&["get", "bgppeer/tor"]).is("\
 NAME   PEERIP       NODE       ASN
 tor    172.30.0.1   (global)   65001");
@@ -242,7 +242,7 @@ fn applies_at_the_same_time_all_succeed() {
             assert_eq!(said.out, "ippool/default-pool configured\n", "{}", said.err);
         }
     });
-    let last = typha.run(&["get", "ippool/default-pool", "-o", "json"]).out;
+    let last = typha.run(&["get", "ippool/default-ipv4-ippool", "-o", "json"]).out;
     assert!(
         (0..4).any(|n| last.contains(&format!("\"writer\": \"w{n}\""))),
         "{last}"

@@ -119,8 +119,8 @@ impl Builder {
     }
 
     fn syntax(&self, e: &ScanError) -> BadYaml {
-        let column = e.marker().col() + 1;
-        self.bad(e.marker().line(), format!("not YAML: {} at column {column}", e.info()))
+        let (line, column) = (e.marker().line(), e.marker().col() + 1);
+        self.bad(line, format!("not YAML: {} (line {line}, column {column})", e.info()))
     }
 
     fn event(&mut self, event: Event<'_>, line: usize) -> Result<(), BadYaml> {
