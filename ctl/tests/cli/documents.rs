@@ -242,7 +242,7 @@ fn applies_at_the_same_time_all_succeed() {
             assert_eq!(said.out, "ippool/default-pool configured\n", "{}", said.err);
         }
     });
-    let last = typha.run(&["get", "ippool/default-ipv4-ippool", "-o", "json"]).out;
+    let last = typha.run(&["get", "ippool/default-pool", "-o", "json"]).out;
     assert!(
         (0..4).any(|n| last.contains(&format!("\"writer\": \"w{n}\""))),
         "{last}"
