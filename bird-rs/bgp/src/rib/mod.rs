@@ -19,6 +19,8 @@ mod best;
 mod intern;
 mod outbox;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use best::{Candidate, Decision, Reason, SourceKind, Traits, decide};
 pub use intern::{AttrId, Interner};

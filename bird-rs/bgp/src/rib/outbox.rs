@@ -54,6 +54,8 @@ struct Member {
     pending: FxHashMap<PrefixId, Option<AttrId>>,
     /// How many prefixes it has from us.
     announced: u32,
+    /// All that is pending would exceed its limit, until something changes.
+    blocked: bool,
 }
 
 impl Member {
@@ -115,6 +117,7 @@ impl Outbox {
             feed: Feed::First(0),
             pending: FxHashMap::default(),
             announced: 0,
+            blocked: false,
         })
     }
 
@@ -150,7 +153,12 @@ impl Outbox {
     /// Is there anything to tell a member?
     pub fn has_work(&self, id: MemberId) -> bool {
         self.member(id)
-            .is_some_and(|m| m.feed != Feed::Done || !m.pending.is_empty())
+            .is_some_and(|m| m.feed != Feed::Done || !(m.pending.is_empty() || m.blocked))
+    }
+
+    /// Was the last pull in vain because of the member's limit?
+    pub fn is_blocked(&self, id: MemberId) -> bool {
+        self.member(id).is_some_and(|m| m.blocked && !m.pending.is_empty())
     }
 
     /// Tells a member everything again.
@@ -248,20 +256,35 @@ impl Outbox {
     }
 
     /// Takes up to `limit` things to tell a member: withdrawals first, then announcements, equal attributes together.
-    /// Whatever is returned counts as told.
-    pub fn pull<V: Eq + Hash>(&mut self, id: MemberId, limit: usize, interner: &mut Interner<V>) -> Vec<PullItem> {
+    /// Whatever is returned counts as told. What would give the member more than `max` prefixes stays pending.
+    pub fn pull<V: Eq + Hash>(
+        &mut self,
+        id: MemberId,
+        limit: usize,
+        max: Option<u32>,
+        interner: &mut Interner<V>,
+    ) -> Vec<PullItem> {
         let mut items = Vec::new();
         let Some(member) = self.members.get_mut(usize::from(id.0)).and_then(Option::as_mut) else {
             return items;
         };
-        let pending: Vec<PrefixId> = member.pending.keys().take(limit).copied().collect();
+        let max = max.unwrap_or(u32::MAX);
+        // With a limit, all is looked at: what may not go must not hide what may.
+        let looked_at = if max == u32::MAX { limit } else { usize::MAX };
+        let mut pending: Vec<PrefixId> = member.pending.keys().take(looked_at).copied().collect();
+        if max != u32::MAX {
+            // Withdrawals first: they make room.
+            pending.sort_unstable_by_key(|id| (member.sees(&self.entries[id.0 as usize]).is_some(), *id));
+        }
         for prefix in pending {
-            let Some(told) = member.pending.remove(&prefix) else {
-                continue;
-            };
             let entry = &mut self.entries[prefix.0 as usize];
-            entry.pending -= 1;
             let attrs = member.sees(entry);
+            let told = member.pending.get(&prefix).copied().flatten();
+            if items.len() >= limit || (told.is_none() && attrs.is_some() && member.announced >= max) {
+                continue;
+            }
+            member.pending.remove(&prefix);
+            entry.pending -= 1;
             match (told.is_some(), attrs.is_some()) {
                 (false, true) => member.announced += 1,
                 (true, false) => member.announced -= 1,
@@ -272,7 +295,8 @@ impl Outbox {
             }
             items.push(PullItem { attrs, id: prefix });
         }
-        feed(member, &self.entries, limit, &mut items);
+        feed(member, &mut self.entries, limit, max, &mut items);
+        member.blocked = items.is_empty();
         items.sort_unstable();
         items
     }
@@ -284,6 +308,7 @@ fn note<V: Eq + Hash>(member: &mut Member, id: PrefixId, old: &Entry, entry: &mu
     if before == now || !member.reached(id) {
         return;
     }
+    member.blocked = false;
     match member.pending.get(&id) {
         None => {
             member.pending.insert(id, before.map(|before| interner.retain(before)));
@@ -301,29 +326,176 @@ fn note<V: Eq + Hash>(member: &mut Member, id: PrefixId, old: &Entry, entry: &mu
 }
 
 /// Goes on with a member's walk through the view.
-fn feed(member: &mut Member, entries: &[Entry], limit: usize, items: &mut Vec<PullItem>) {
+fn feed(member: &mut Member, entries: &mut [Entry], limit: usize, max: u32, items: &mut Vec<PullItem>) {
     let (mut next, first) = match member.feed {
         Feed::Done => return,
         Feed::First(next) => (next, true),
         Feed::Again(next) => (next, false),
     };
-    let left = entries.get(next as usize..).unwrap_or_default();
-    for entry in left {
+    let known = entries.len();
+    for entry in entries.get_mut(next as usize..).unwrap_or_default() {
         if items.len() >= limit {
             break;
         }
         let id = PrefixId(next);
         next += 1;
         let attrs = member.sees(entry);
-        if attrs.is_some() && !member.pending.contains_key(&id) {
+        if attrs.is_none() || member.pending.contains_key(&id) {
+            continue;
+        }
+        if first && member.announced >= max {
+            member.pending.insert(id, None);
+            entry.pending += 1;
+        } else {
             items.push(PullItem { attrs, id });
             member.announced += u32::from(first);
         }
     }
-    let done = next as usize >= entries.len();
-    member.feed = match (done, first) {
+    member.feed = match (next as usize >= known, first) {
         (true, _) => Feed::Done,
         (false, true) => Feed::First(next),
         (false, false) => Feed::Again(next),
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use proptest::prelude::*;
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Set { prefix: u32, value: Option<u8>, from: u16 },
+        Pull { member: usize, limit: usize },
+        Again(usize),
+        Move(usize),
+        Rejoin(usize),
+    }
+
+    fn steps() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            6 => (0u32..12, proptest::option::of(0u8..4), 0u16..4).prop_map(|(prefix, value, from)| Step::Set { prefix, value, from }),
+            4 => (0usize..3, 1usize..8).prop_map(|(member, limit)| Step::Pull { member, limit }),
+            1 => (0usize..3).prop_map(Step::Again),
+            1 => (0usize..3).prop_map(Step::Move),
+            1 => (0usize..3).prop_map(Step::Rejoin),
+        ]
+    }
+
+    /// What a member was told, as it understood it.
+    #[derive(Default)]
+    struct Ear {
+        id: Option<MemberId>,
+        /// In which of the two views it is.
+        view: usize,
+        told: BTreeMap<u32, u8>,
+        /// Everything may be told again.
+        again: bool,
+    }
+
+    fn listen(
+        ear: &mut Ear,
+        outbox: &mut Outbox,
+        limit: usize,
+        max: Option<u32>,
+        interner: &mut Interner<u8>,
+    ) -> Result<(), TestCaseError> {
+        let Some(id) = ear.id else { return Ok(()) };
+        for item in outbox.pull(id, limit, max, interner) {
+            let value = item.attrs.map(|attrs| *interner.get(attrs));
+            if !ear.again {
+                prop_assert_ne!(ear.told.get(&item.id.0).copied(), value, "told what it has");
+            }
+            match value {
+                Some(value) => ear.told.insert(item.id.0, value),
+                None => ear.told.remove(&item.id.0),
+            };
+        }
+        ear.again &= !outbox.fed(id);
+        prop_assert_eq!(outbox.announced_to(id) as usize, ear.told.len());
+        Ok(())
+    }
+
+    proptest! {
+        /// Two views of one table: the second announces one more than the first for each prefix.
+        #[test]
+        fn members_are_told_exactly_what_they_see(
+            steps in proptest::collection::vec(steps(), 0..120),
+            max in proptest::option::of(0u32..6),
+        ) {
+            let mut interner = Interner::default();
+            let mut views = [Outbox::default(), Outbox::default()];
+            let mut ears: [Ear; 3] = Default::default();
+            for (source, ear) in (0u16..).zip(&mut ears) {
+                ear.id = views[0].join(SourceId(source));
+            }
+            let mut model: BTreeMap<u32, (u8, u16)> = BTreeMap::new();
+            for step in steps {
+                match step {
+                    Step::Set { prefix, value, from } => {
+                        for (offset, view) in (0u8..).zip(&mut views) {
+                            let attrs = value.map(|value| interner.intern(value + offset));
+                            view.set(PrefixId(prefix), attrs, SourceId(from), &mut interner);
+                        }
+                        match value {
+                            Some(value) => model.insert(prefix, (value, from)),
+                            None => model.remove(&prefix),
+                        };
+                    }
+                    Step::Pull { member, limit } => {
+                        let ear = &mut ears[member];
+                        listen(ear, &mut views[ear.view], limit, max, &mut interner)?;
+                    }
+                    Step::Again(member) => {
+                        let ear = &mut ears[member];
+                        views[ear.view].feed_again(ear.id.unwrap());
+                        ear.again = true;
+                    }
+                    Step::Move(member) => {
+                        let ear = &mut ears[member];
+                        let [a, b] = &mut views;
+                        let (from, to) = if ear.view == 0 { (a, b) } else { (b, a) };
+                        ear.id = from.move_to(ear.id.unwrap(), to, &mut interner);
+                        ear.view = 1 - ear.view;
+                    }
+                    Step::Rejoin(member) => {
+                        let ear = &mut ears[member];
+                        views[ear.view].leave(ear.id.unwrap(), &mut interner);
+                        *ear = Ear { id: views[0].join(SourceId(member as u16)), ..Ear::default() };
+                    }
+                }
+            }
+            for (source, ear) in (0u16..).zip(&mut ears) {
+                let view = &mut views[ear.view];
+                for _ in 0..100 {
+                    listen(ear, view, 3, max, &mut interner)?;
+                }
+                prop_assert!(!view.has_work(ear.id.unwrap()));
+                let offset = ear.view as u8;
+                let seen = model.iter().filter(|(_, (_, from))| *from != source);
+                let seen: BTreeMap<u32, u8> = seen.map(|(prefix, (value, _))| (*prefix, *value + offset)).collect();
+                match max {
+                    None => prop_assert_eq!(&ear.told, &seen),
+                    Some(max) => {
+                        prop_assert!(ear.told.len() >= seen.len().min(max as usize));
+                        prop_assert!(ear.told.iter().all(|(prefix, value)| seen.get(prefix) == Some(value)));
+                    }
+                }
+                view.leave(ear.id.unwrap(), &mut interner);
+            }
+            // Nothing is held by anybody but the announcements themselves.
+            for view in &mut views {
+                prop_assert!((0..12).all(|p| view.uses(PrefixId(p)) == model.contains_key(&p)));
+                view.clear(&mut interner);
+            }
+            prop_assert!(interner.is_empty());
+        }
+    }
+
+    #[test]
+    fn an_announcement_takes_eight_octets() {
+        assert_eq!(std::mem::size_of::<Entry>(), 8);
+    }
 }

@@ -671,3 +671,9 @@ fn choose(paths: &mut [Path], decision: &Decision, sources: &Sources, interner: 
         paths[..=best].rotate_right(1);
     }
 }
+
+/// What a prefix with at most one path takes, without its share of the index.
+#[cfg(test)]
+pub(super) const fn octets_per_net<F>() -> usize {
+    size_of::<Net<F>>() + size_of::<Mark>()
+}

@@ -99,7 +99,7 @@ impl Speaker {
         let members: Vec<(TableKey, Membership)> = felix.flatten().collect();
         for (key, member) in members {
             while self.tables.has_work(key, member) {
-                for (net, route) in self.tables.pull(key, member, BATCH) {
+                for (net, route) in self.tables.pull(key, member, BATCH, None) {
                     out.push(Output::Fib(match route {
                         Some(route) => Delta::Set(net, self.tables.shared.fib.get(route).clone()),
                         None => Delta::Delete(net),
@@ -165,13 +165,18 @@ impl Speaker {
                 .instance(source)
                 .and_then(Instance::session)
                 .and_then(|s| s.channels.get(at));
-            let Some((key, member)) = channel.and_then(|c| Some((c.key, c.membership?))) else {
+            let Some((key, member, limit)) =
+                channel.and_then(|c| Some((c.key, c.membership?, c.config.channel.export_limit)))
+            else {
                 return;
             };
             if !self.tables.has_work(key, member) {
                 return;
             }
-            let items = self.tables.pull(key, member, BATCH);
+            let max = limit
+                .filter(|limit| limit.action == LimitAction::Block)
+                .map(|limit| limit.routes);
+            let items = self.tables.pull(key, member, BATCH, max);
             let (messages, failures) = encode(&self.tables, key.family, context, &items);
             if let Some(session) = self.instance_mut(source).and_then(Instance::session_mut) {
                 session.updates_sent += messages.len() as u64;
@@ -233,6 +238,7 @@ impl Speaker {
         out: &mut Vec<Output>,
     ) {
         let announced = self.tables.announced_to(key, member);
+        let blocked = self.tables.is_blocked(key, member);
         let Some(Some(instance)) = self.instances.get_mut(usize::from(source.0)) else {
             return;
         };
@@ -244,7 +250,7 @@ impl Speaker {
             .config
             .channel
             .export_limit
-            .filter(|limit| announced > limit.routes)
+            .filter(|limit| announced > limit.routes || blocked)
         else {
             return;
         };

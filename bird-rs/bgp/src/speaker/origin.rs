@@ -65,7 +65,7 @@ fn destination(
 fn via(hop: &StaticHop, addresses: &[InterfaceAddress]) -> Option<Hop> {
     let link = hop.gateway.and_then(|gateway| link_of(gateway, addresses));
     let interface = hop.interface.as_deref().map(Arc::from).or(link);
-    interface.is_some().then(|| Hop {
+    interface.is_some().then_some(Hop {
         address: hop.gateway,
         interface,
         weight: hop.weight,

@@ -325,6 +325,11 @@ impl Tables {
         self.outbox(key, at).map_or(0, |outbox| outbox.announced_to(at.member))
     }
 
+    /// Is something kept from a member by its limit?
+    pub(super) fn is_blocked(&self, key: TableKey, at: Membership) -> bool {
+        self.outbox(key, at).is_some_and(|outbox| outbox.is_blocked(at.member))
+    }
+
     /// Tells a member everything again.
     pub(super) fn feed_again(&mut self, key: TableKey, at: Membership) {
         with_slot!(self, key, |slot, _shared| {
@@ -335,14 +340,20 @@ impl Tables {
     }
 
     /// Takes up to `limit` things to tell a member, with their prefixes: withdrawals first, equal attributes together.
-    pub(super) fn pull(&mut self, key: TableKey, at: Membership, limit: usize) -> Vec<(Prefix, Option<AttrId>)> {
+    pub(super) fn pull(
+        &mut self,
+        key: TableKey,
+        at: Membership,
+        limit: usize,
+        max: Option<u32>,
+    ) -> Vec<(Prefix, Option<AttrId>)> {
         with_slot!(self, key, |slot, shared| {
             let Some(group) = slot.groups.get_mut(at.group).and_then(Option::as_mut) else {
                 return Vec::new();
             };
             let items: Vec<PullItem> = match group.view {
-                View::Bgp(_) => group.outbox.pull(at.member, limit, &mut shared.wire),
-                View::Fib(_) => group.outbox.pull(at.member, limit, &mut shared.fib),
+                View::Bgp(_) => group.outbox.pull(at.member, limit, max, &mut shared.wire),
+                View::Fib(_) => group.outbox.pull(at.member, limit, max, &mut shared.fib),
             };
             let table = &slot.table;
             items

@@ -147,6 +147,45 @@ fn limits() {
 }
 
 #[test]
+fn an_export_limit_that_blocks_lets_through_what_makes_room() {
+    let with = |routes: &str| {
+        let routes: String = routes
+            .chars()
+            .map(|c| format!("route 10.9.{c}.0/24 blackhole; "))
+            .collect();
+        format!("protocol static many {{ ipv4; {routes} }}\n")
+            + &node(
+                1,
+                64512,
+                &[(2, 64512, "import all; export limit 3 action block; export all;|")],
+            )
+    };
+    let mut net = pair(&with("1234"), &node(2, 64512, &[(1, 64512, "")]));
+    net.seconds(10);
+    assert_eq!(net.protocol(0, "p2").channels[0].exported, 3);
+    assert_eq!(net.protocol(1, "p1").channels[0].imported, 3);
+    assert_eq!(
+        net.logged(0, |e| matches!(
+            e,
+            LogEvent::Limit {
+                kind: "export",
+                limit: 3,
+                ..
+            }
+        )),
+        1
+    );
+    net.input(0, Input::Reconfigure(config(&with("4"))));
+    net.seconds(1);
+    let got = net.node(1).speaker.routes(&RouteQuery {
+        protocol: Some("p1".to_owned()),
+        ..RouteQuery::default()
+    });
+    let got: Vec<String> = got.iter().map(|r| r.prefix.to_string()).collect();
+    assert_eq!(got, ["10.1.0.0/24", "10.9.4.0/24", "fd00:1::/64"]);
+}
+
+#[test]
 fn a_filter_change_refeeds_without_touching_the_session() {
     let with = |export: &str| node(1, 64512, &[(2, 64512, &format!("import all; {export}|"))]);
     let mut net = pair(&with("export all;"), &node(2, 64512, &[(1, 64512, "")]));
