@@ -16,6 +16,8 @@ use super::record::NETWORK;
 /// Bounds in octets.
 const ID_MAX: usize = 128;
 const PATH_MAX: usize = 4096;
+/// Addresses one attachment may ask for.
+const ADDRESSES_MAX: usize = 64;
 
 /// An attachment of this node, validated.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -184,6 +186,11 @@ fn host_interface(orchestrator: Orchestrator, given: &felix::Attachment) -> Stri
 
 /// The addresses asked for.
 pub(super) fn addresses(given: &[String]) -> Result<Vec<IpAddr>, Failure> {
+    if given.len() > ADDRESSES_MAX {
+        return Err(Failure::invalid(format!(
+            "more than {ADDRESSES_MAX} addresses are requested"
+        )));
+    }
     let address = |text: &String| {
         let shown = || text.chars().take(64).collect::<String>();
         text.parse()

@@ -187,9 +187,8 @@ async fn routes(mut commands: mpsc::Receiver<dataplane::Command>, refuse: Arc<Mu
                 ));
                 let _ = answer.send(Ok(()));
             }
-            dataplane::Command::Rows(answer) => {
-                let _ = answer.send(Vec::new());
-            }
+            // What only shows is not asked for here; whoever does is told that nobody answers.
+            other => drop(other),
         }
     }
 }
@@ -330,6 +329,18 @@ impl Node {
             .collect()
     }
 
+    /// The stored record says what the answer said.
+    fn has_record(&self, name: &str, made: &felix::Result) {
+        let key = self.keys(name);
+        let stored: serde_json::Value =
+            serde_json::from_slice(&self.memory.0.lock().unwrap().entries[&key[0]].value).unwrap();
+        let spec = &stored["spec"];
+        assert_eq!(spec["containerID"], "c1");
+        assert_eq!(spec["ipNetworks"], serde_json::json!(made.ips));
+        assert_eq!(spec["interfaceName"], made.host_interface);
+        assert_eq!(spec["mac"], made.container_mac);
+    }
+
     fn nothing_is_left(&self) {
         assert_eq!(self.allocated(), 0);
         assert!(self.keys("/handle/").is_empty() && self.keys("workloadendpoints").is_empty());
@@ -398,13 +409,7 @@ fn add_check_del() {
         assert!(pod.run(&["ip", "route"]).1.contains("default via 169.254.1.1 dev eth0"));
         assert_eq!(pod.run(&["cat", "/proc/sys/net/ipv4/ip_forward"]).1.trim(), "0");
         assert!(node.keys("/handle/").iter().all(|k| k.ends_with("/net.c1")));
-        let record = node.keys("workloadendpoints/web/n1-k8s-web--0-eth0");
-        let stored = node.memory.0.lock().unwrap().entries[&record[0]].value.clone();
-        let stored: serde_json::Value = serde_json::from_slice(&stored).unwrap();
-        assert_eq!(stored["spec"]["containerID"], "c1");
-        assert_eq!(stored["spec"]["ipNetworks"][0], made.ips[0]);
-        assert_eq!(stored["spec"]["interfaceName"], made.host_interface);
-        assert_eq!(stored["spec"]["mac"], made.container_mac);
+        node.has_record("workloadendpoints/web/n1-k8s-web--0-eth0", &made);
 
         assert_eq!(node.add(&a, dual).await.unwrap(), made, "the same again");
         assert_eq!(node.allocated(), 2);
@@ -505,7 +510,13 @@ fn what_fails_is_said_and_undone() {
         );
         node.nothing_is_left();
         *node.refuse_routes.lock().unwrap() = false;
+    });
+}
 
+#[test]
+fn an_exhausted_pool_is_named_and_nothing_is_left_of_the_attempt() {
+    in_a_host_of_its_own(|| async {
+        let node = Node::new("10.77.0.0/30").await;
         let pods: Vec<Pod> = (0..5).map(|n| Pod::new(&format!("full{n}"))).collect();
         for (n, pod) in pods.iter().enumerate().take(4) {
             node.add(&attachment(&format!("c{n}"), &format!("web-{n}"), &pod.path()), |_| ())
