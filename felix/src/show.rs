@@ -64,7 +64,11 @@ impl Show {
 impl Felix for Show {
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         Hello::check(request.get_ref().hello.as_ref())?;
-        let summary = Arc::clone(&self.summary.borrow());
+        let summary = self
+            .dataplane
+            .summary()
+            .await
+            .map_err(|e| Status::unavailable(e.to_string()))?;
         let state = self.state.current();
         let routes = summary.classes.iter().map(|(class, count)| ClassCount {
             class: class.to_string(),

@@ -169,12 +169,10 @@ impl Sync {
         let now = match status {
             SyncStatus::Connecting => return,
             SyncStatus::FromSnapshot { revision, age } => {
-                tracing::warn!(revision, ?age, "typha is away, starting from the last good snapshot");
                 self.source = (Source::Snapshot, revision);
                 DatastoreStatus::FromSnapshot { revision, age }
             }
             SyncStatus::InSync { revision } => {
-                tracing::info!(revision, "in sync with typha");
                 self.source = (Source::Typha, revision);
                 DatastoreStatus::InSync { revision }
             }
@@ -183,15 +181,7 @@ impl Sync {
                 None => DatastoreStatus::Waiting(reason),
             },
         };
-        self.status.send_if_modified(|s| {
-            let changed = *s != now;
-            if let (true, DatastoreStatus::Disconnected { reason, .. } | DatastoreStatus::Waiting(reason)) =
-                (changed, &now)
-            {
-                tracing::warn!(reason, "no connection to typha");
-            }
-            *s = now;
-            changed
-        });
+        // The client logs what becomes of the connection; here it is shown.
+        self.status.send_replace(now);
     }
 }

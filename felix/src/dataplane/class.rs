@@ -15,6 +15,7 @@ pub const NORMAL_METRIC: u32 = 1024;
 ///
 /// Tunnel and same-subnet classes belong between [`RouteClass::LocalWorkload`] and [`RouteClass::OwnBlock`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum RouteClass {
     /// A workload on this node: `<ip>/32 dev cali… scope link`.
     LocalWorkload,

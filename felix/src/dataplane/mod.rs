@@ -68,6 +68,8 @@ pub(crate) enum Command {
     Down(String, oneshot::Sender<Result<(), DataplaneError>>),
     /// Show every prefix somebody wants.
     Rows(oneshot::Sender<Vec<Row>>),
+    /// Sum up as of now.
+    Summary(oneshot::Sender<Summary>),
 }
 
 /// Commands that wait for the task; each is one caller, who waits too.
@@ -167,6 +169,17 @@ impl Dataplane {
             .send(Command::Rows(answer))
             .await
             .map_err(|_| DataplaneError::Stopping)?;
+        done.await.map_err(|_| DataplaneError::Stopping)
+    }
+
+    /// The state in numbers, as of now.
+    ///
+    /// # Errors
+    /// [`DataplaneError::Stopping`].
+    pub async fn summary(&self) -> Result<Summary, DataplaneError> {
+        let (answer, done) = oneshot::channel();
+        let sent = self.commands.send(Command::Summary(answer)).await;
+        sent.map_err(|_| DataplaneError::Stopping)?;
         done.await.map_err(|_| DataplaneError::Stopping)
     }
 

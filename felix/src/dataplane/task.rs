@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tortie_netlink::monitor::Monitor;
 
+use super::class::WORKLOAD_INTERFACE_PREFIX;
 use super::kernel::{KernelThread, KernelThreadEnded};
 use super::manager::{Input, Manager, Summary};
 use super::{Command, DataplaneError, ENDPOINT_DEADLINE};
@@ -28,7 +29,7 @@ const AUDIT_INTERVAL: Duration = Duration::from_secs(300);
 /// How long a kernel that cannot be read is left alone.
 const DUMP_RETRY: Duration = Duration::from_secs(1);
 /// The state is summed up at most this often.
-const SUMMARY_INTERVAL: Duration = Duration::from_millis(500);
+const SUMMARY_INTERVAL: Duration = Duration::from_millis(250);
 /// Inputs handled between two batches at most.
 const INPUTS: usize = 64;
 
@@ -48,6 +49,7 @@ struct Waiter {
     interface: String,
     up: bool,
     since: Instant,
+    until: Instant,
     answer: oneshot::Sender<Result<(), DataplaneError>>,
 }
 
@@ -179,7 +181,7 @@ impl Loop {
     fn next_deadline(&self) -> Instant {
         let retry = self.manager.next_deadline(self.now()).map(|t| self.started + t);
         let dump = self.manager.wants_dump().then_some(self.dump_after);
-        let waiter = self.waiters.iter().map(|w| w.since + ENDPOINT_DEADLINE).min();
+        let waiter = self.waiters.iter().map(|w| w.until).min();
         let summary = self.changed.then_some(self.summary_at);
         let all = [retry, dump, waiter, summary, Some(self.audit_at)];
         all.into_iter().flatten().min().unwrap_or(self.audit_at)
@@ -206,10 +208,14 @@ impl Loop {
                 let interface = endpoint.interface.clone();
                 tracing::debug!(interface, "endpoint up");
                 self.manager.handle(Input::Up(endpoint));
+                // A name that is no workload's stays wrong: nobody need wait for it.
+                let hopeless = !interface.starts_with(WORKLOAD_INTERFACE_PREFIX);
+                let until = if hopeless { since } else { since + ENDPOINT_DEADLINE };
                 self.waiters.push(Waiter {
                     interface,
                     up: true,
                     since,
+                    until,
                     answer,
                 });
             }
@@ -220,6 +226,7 @@ impl Loop {
                     interface,
                     up: false,
                     since,
+                    until: since + ENDPOINT_DEADLINE,
                     answer,
                 });
             }
@@ -227,11 +234,14 @@ impl Loop {
                 // Whoever asked may have left.
                 let _ = answer.send(self.manager.rows().collect());
             }
+            Command::Summary(answer) => {
+                let _ = answer.send(self.manager.summary());
+            }
         }
     }
 
     fn answer_waiters(&mut self) {
-        if !self.manager.is_loaded() && self.waiters.iter().all(|w| w.since.elapsed() < ENDPOINT_DEADLINE) {
+        if !self.manager.is_loaded() && self.waiters.iter().all(|w| Instant::now() < w.until) {
             return;
         }
         for waiter in std::mem::take(&mut self.waiters) {
@@ -242,7 +252,7 @@ impl Loop {
             };
             let waited = waiter.since.elapsed();
             let result = match state {
-                Err(_) if waited < ENDPOINT_DEADLINE => {
+                Err(_) if Instant::now() < waiter.until => {
                     self.waiters.push(waiter);
                     continue;
                 }
