@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use smallvec::SmallVec;
 use tortie_net::{Community, RouterId};
 
-use super::table::{Learned, Path};
+use super::path::{Learned, Path};
 
 /// The comparison that decided between two paths, in the order in which they are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

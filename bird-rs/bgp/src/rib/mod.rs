@@ -18,6 +18,7 @@
 mod best;
 mod intern;
 mod outbox;
+mod path;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,5 @@ mod tests;
 pub use best::{Candidate, Decision, Reason, SourceKind, Traits, decide};
 pub use intern::{AttrId, Interner};
 pub use outbox::{MemberId, Outbox, PullItem};
-pub use table::{
-    Counts, Filtered, Hop, Imported, Inserted, Learned, NewPath, Path, PrefixId, SourceId, Sources, Stale, Table,
-};
+pub use path::{Filtered, Hop, Imported, Learned, Path, PrefixId, SourceId, Stale};
+pub use table::{Counts, Inserted, NewPath, Sources, Table};

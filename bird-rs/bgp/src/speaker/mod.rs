@@ -36,6 +36,7 @@ mod reconfigure;
 mod routes;
 mod session;
 mod show;
+mod slot;
 mod tables;
 #[cfg(test)]
 mod tests;

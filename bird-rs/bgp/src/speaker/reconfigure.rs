@@ -40,7 +40,7 @@ impl Speaker {
                 (_, None, None) | (Action::Add | Action::Restart | Action::InPlace | Action::Refeed, Some(_), _) => {}
             }
         }
-        self.listen(out);
+        // Listening follows with the next flush: outputs of the first configuration go nowhere.
     }
 
     /// Dynamic peers whose range is gone or has changed go; they come back by themselves.

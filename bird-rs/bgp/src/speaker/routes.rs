@@ -188,7 +188,8 @@ impl Speaker {
             );
             exceeded = exceeded.or(over.map(|over| (at, over)));
         }
-        for fault in &update.faults {
+        // One line for a message: a hostile one may have many faults.
+        if let Some(fault) = update.faults.first() {
             out.push(Output::Log(Log {
                 protocol: name.clone(),
                 event: LogEvent::BadRoute {

@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
 use tortie_net::{Family, Prefix, Prefix4, Prefix6};
 
-use super::export::{self, Held, RouteRef, View};
+use super::export::View;
 use super::import::ImportView;
-use super::io::{FibRoute, Log, LogEvent};
+use super::io::{FibRoute, Log};
+use super::slot::Slot;
 use crate::attr::Attributes;
 use crate::config::{ChannelFamily, Config};
 use crate::filter::RouteSource;
 use crate::packet::{AfiSafi, Nlri};
 use crate::rib::{
-    AttrId, Counts, Decision, Inserted, Interner, Learned, MemberId, NewPath, Outbox, Path, PrefixId, PullItem,
-    SourceId, Stale, Table, Traits,
+    AttrId, Counts, Decision, Inserted, Interner, Learned, MemberId, NewPath, Outbox, Path, PullItem, SourceId, Stale,
+    Table, Traits,
 };
 
 /// Which table.
@@ -29,20 +29,6 @@ pub(super) struct TableKey {
 pub(super) struct Membership {
     group: usize,
     member: MemberId,
-}
-
-#[derive(Debug)]
-struct Group {
-    view: View,
-    outbox: Outbox,
-}
-
-/// A table and what is announced from it.
-#[derive(Debug)]
-struct Slot<F> {
-    name: Arc<str>,
-    table: Table<F>,
-    groups: Vec<Option<Group>>,
 }
 
 /// What all tables share.
@@ -61,7 +47,7 @@ pub(super) struct Shared {
 }
 
 /// So many lines of filters are kept between two flushes: a table full of failures must not fill the memory.
-const LOG_LINES: usize = 64;
+pub(super) const LOG_LINES: usize = 64;
 
 /// One route of a table, for display.
 #[derive(Debug)]
@@ -419,159 +405,5 @@ impl Tables {
                 id.is_some_and(|id| slot.table.best(id).is_some())
             })
         })
-    }
-}
-
-impl<F: Family> Slot<F> {
-    fn lacks(&self, prefix: F, source: SourceId, path_id: u32) -> bool {
-        let Some(id) = self.table.id(prefix) else { return true };
-        let has = |p: &Path| p.source() == source && p.path_id() == path_id && p.filtered().is_none();
-        !self.table.paths(id).iter().any(has)
-    }
-
-    /// The group with this view, filled with the whole table when it is new.
-    fn group(&mut self, view: View, shared: &mut Shared) -> usize {
-        let same = |group: &Option<Group>| group.as_ref().is_some_and(|g| g.view == view);
-        if let Some(at) = self.groups.iter().position(same) {
-            return at;
-        }
-        let mut group = Group {
-            view,
-            outbox: Outbox::default(),
-        };
-        let ids: Vec<PrefixId> = self.table.ids().collect();
-        announce(&self.table, &mut group, &ids, shared);
-        match self.groups.iter().position(Option::is_none) {
-            Some(free) => {
-                self.groups[free] = Some(group);
-                free
-            }
-            None => {
-                self.groups.push(Some(group));
-                self.groups.len() - 1
-            }
-        }
-    }
-
-    /// Removes a group that its last member left.
-    fn tidy(&mut self, at: usize, shared: &mut Shared) {
-        let deserted = |group: &mut Group| group.outbox.is_deserted();
-        let Some(mut group) = self.groups[at].take_if(deserted) else {
-            return;
-        };
-        match group.view {
-            View::Bgp(_) => group.outbox.clear(&mut shared.wire),
-            View::Fib(_) => group.outbox.clear(&mut shared.fib),
-        }
-    }
-
-    fn settle(&mut self, shared: &mut Shared) {
-        let changed = self.table.settle(&shared.decision, &shared.traits, &shared.learned);
-        for group in self.groups.iter_mut().flatten() {
-            announce(&self.table, group, &changed, shared);
-        }
-        let groups = &self.groups;
-        self.table
-            .reclaim(|id| groups.iter().flatten().any(|group| group.outbox.uses(id)));
-    }
-
-    fn visit(&self, id: PrefixId, net: Prefix, shared: &Shared, each: &mut impl FnMut(TableRoute<'_>)) {
-        let candidates = self.table.candidates(id, &shared.traits, &shared.learned);
-        let best = self.table.best(id);
-        for path in self.table.paths(id) {
-            let at = candidates.iter().position(|c| std::ptr::eq(c.path, path));
-            // The best path is the first one, and so the first candidate.
-            let reason = at.map(|at| shared.decision.explain(&candidates, 0, at));
-            each(TableRoute {
-                net,
-                path,
-                learned: shared.learned.get(path.attrs()),
-                best: best.is_some_and(|best| std::ptr::eq(best, path)),
-                reason,
-            });
-        }
-    }
-}
-
-/// Works out what a group announces for these prefixes.
-fn announce<F: Family>(table: &Table<F>, group: &mut Group, ids: &[PrefixId], shared: &mut Shared) {
-    // Many prefixes share their attributes, and without a filter what is announced depends on nothing else.
-    let mut memo: FxHashMap<(AttrId, SourceId, bool), Option<AttrId>> = FxHashMap::default();
-    let by_prefix = match &group.view {
-        View::Bgp(view) => matches!(view.policy, crate::config::Policy::Filter(_)),
-        View::Fib(policy) => matches!(policy, crate::config::Policy::Filter(_)),
-    };
-    for &id in ids {
-        let Some(best) = table.best(id) else {
-            set(&mut group.outbox, &group.view, id, None, shared);
-            continue;
-        };
-        let key = (best.attrs(), best.source(), best.stale() == Stale::Restart);
-        let announced = match memo.get(&key).filter(|_| !by_prefix) {
-            Some(known) => known.map(|attrs| retain(&group.view, attrs, shared)),
-            None => {
-                let announced = evaluate(&group.view, table.prefix(id).erase(), best, shared);
-                memo.insert(key, announced);
-                announced
-            }
-        };
-        set(
-            &mut group.outbox,
-            &group.view,
-            id,
-            announced.map(|attrs| (attrs, best.source())),
-            shared,
-        );
-    }
-}
-
-fn retain(view: &View, attrs: AttrId, shared: &mut Shared) -> AttrId {
-    match view {
-        View::Bgp(_) => shared.wire.retain(attrs),
-        View::Fib(_) => shared.fib.retain(attrs),
-    }
-}
-
-fn set(outbox: &mut Outbox, view: &View, id: PrefixId, new: Option<(AttrId, SourceId)>, shared: &mut Shared) {
-    let from = new.map_or(SourceId::NONE, |(_, from)| from);
-    let attrs = new.map(|(attrs, _)| attrs);
-    match view {
-        View::Bgp(_) => outbox.set(id, attrs, from, &mut shared.wire),
-        View::Fib(_) => outbox.set(id, attrs, from, &mut shared.fib),
-    }
-}
-
-/// What a view announces for one route, as a new reference.
-fn evaluate(view: &View, net: Prefix, best: &Path, shared: &mut Shared) -> Option<AttrId> {
-    let at = usize::from(best.source().0);
-    let (protocol, source) = shared.names.get(at)?.as_ref()?;
-    let route = RouteRef {
-        net,
-        learned: shared.learned.get(best.attrs()),
-        traits: shared.traits.get(at)?.as_ref()?,
-        protocol,
-        source: *source,
-        stale: best.stale() == Stale::Restart,
-    };
-    let announced = match view {
-        View::Bgp(view) => view.announce(&route).map(|attributes| shared.wire.intern(attributes)),
-        View::Fib(policy) => export::fib(policy, &route).map(|route| shared.fib.intern(route)),
-    };
-    match announced {
-        Ok(attrs) => Some(attrs),
-        Err(Held::Failed(error)) => {
-            if shared.log.len() < LOG_LINES {
-                let event = LogEvent::FilterFailed {
-                    net,
-                    reason: error.to_string(),
-                };
-                shared.log.push(Log {
-                    protocol: protocol.clone(),
-                    event,
-                });
-            }
-            None
-        }
-        Err(Held::NotReflected | Held::Community | Held::Policy | Held::NoNextHop) => None,
     }
 }
