@@ -1,0 +1,367 @@
+//! Two routers on a wire, each in a network namespace of its own, removed whatever happens.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use tortie_proto::bird::{self, bird_client::BirdClient};
+use tortie_proto::common::Hello;
+
+/// Nothing here takes longer, even on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(40);
+
+static SERIAL: AtomicU32 = AtomicU32::new(0);
+
+/// A folder and two namespaces, `a` with 10.77.0.1 and fd77::1, `b` with 10.77.0.2 and fd77::2.
+pub struct Lab {
+    folder: tempfile::TempDir,
+    name: String,
+}
+
+/// A process that ends with its value.
+pub struct Running(pub Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Running {
+    pub fn signal(&mut self, signal: &str) {
+        run(Command::new("kill").arg(signal).arg(self.0.id().to_string()));
+    }
+
+    /// Waits for the end by itself.
+    pub fn ended(&mut self) -> std::process::ExitStatus {
+        eventually("the process ends", || self.0.try_wait().unwrap())
+    }
+}
+
+pub fn run(command: &mut Command) -> Output {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}
+
+/// Tries until there is an answer.
+pub fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = attempt() {
+            return value;
+        }
+        assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+impl Lab {
+    pub fn new() -> Self {
+        let name = format!(
+            "tt-b1-{}-{}",
+            std::process::id(),
+            SERIAL.fetch_add(1, Ordering::Relaxed)
+        );
+        let lab = Lab {
+            folder: tempfile::tempdir().unwrap(),
+            name,
+        };
+        for side in ["a", "b"] {
+            run(Command::new("ip").args(["netns", "add", &lab.netns(side)]));
+        }
+        let (a, b) = (lab.netns("a"), lab.netns("b"));
+        run(Command::new("ip").args([
+            "-n", &a, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", &b,
+        ]));
+        for (side, number) in [("a", "1"), ("b", "2")] {
+            let ip = |args: &str| {
+                run(Command::new("ip").args(["-n", &lab.netns(side)]).args(args.split(' ')));
+            };
+            ip("link set lo up");
+            ip("link set eth0 up");
+            ip(&format!("address add 10.77.0.{number}/24 dev eth0"));
+            ip(&format!("address add fd77::{number}/64 dev eth0 nodad"));
+        }
+        lab
+    }
+
+    fn netns(&self, side: &str) -> String {
+        format!("{}-{side}", self.name)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    pub fn command(&self, side: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.netns(side)]).arg(program);
+        command
+    }
+
+    /// bird-rs with this configuration, its gRPC on a socket in the folder.
+    pub fn bird_rs(&self, side: &str, config: &str) -> Running {
+        let config = self.write(&format!("{side}.conf"), config);
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.path(&format!("{side}.log")))
+            .unwrap();
+        let child = self
+            .command(side, env!("CARGO_BIN_EXE_bird-rs"))
+            .arg("-c")
+            .arg(config)
+            .args(["--log-level", "info,bird_rs=debug", "--grpc", &self.grpc(side)])
+            .arg("-P")
+            .arg(self.path(&format!("{side}.pid")))
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Running(child)
+    }
+
+    pub fn grpc(&self, side: &str) -> String {
+        format!("unix:{}", self.path(&format!("{side}.sock")).display())
+    }
+
+    pub fn log(&self, side: &str) -> String {
+        std::fs::read_to_string(self.path(&format!("{side}.log"))).unwrap_or_default()
+    }
+
+    /// Stock BIRD. With `recover` it asks its peers to have kept its routes.
+    pub fn bird(&self, side: &str, config: &str, recover: bool) -> Running {
+        let config = self.write(&format!("{side}-bird.conf"), config);
+        let mut command = self.command(side, "bird");
+        command
+            .arg("-f")
+            .arg("-c")
+            .arg(config)
+            .arg("-s")
+            .arg(self.path("bird.ctl"))
+            .arg("-P")
+            .arg(self.path("bird.pid"));
+        if recover {
+            command.arg("-R");
+        }
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.path("bird.log"))
+            .unwrap();
+        Running(command.stdout(Stdio::null()).stderr(log).spawn().unwrap())
+    }
+
+    pub fn birdc(&self, what: &str) -> String {
+        let output = Command::new("birdc")
+            .arg("-s")
+            .arg(self.path("bird.ctl"))
+            .args(what.split(' '))
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    pub fn client(&self, side: &str) -> Client {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let addr: tortie_kit::address::ServiceAddr = self.grpc(side).parse().unwrap();
+        let channel = eventually("bird-rs answers", || {
+            runtime.block_on(addr.connect(Duration::from_millis(200))).ok()
+        });
+        Client {
+            runtime,
+            bird: BirdClient::new(channel),
+        }
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for side in ["a", "b"] {
+            // It may never have been made.
+            let _ = Command::new("ip")
+                .args(["netns", "del", &self.netns(side)])
+                .stderr(Stdio::null())
+                .status();
+        }
+        if std::thread::panicking() {
+            for side in ["a", "b", "bird"] {
+                eprintln!("--- log of {side}\n{}", self.log(side));
+            }
+        }
+    }
+}
+
+/// A gRPC client that waits.
+pub struct Client {
+    runtime: tokio::runtime::Runtime,
+    bird: BirdClient<tonic::transport::Channel>,
+}
+
+fn hello() -> Option<Hello> {
+    Some(Hello::new("test", "", "1"))
+}
+
+impl Client {
+    pub fn protocols(&mut self) -> Vec<bird::Protocol> {
+        let request = bird::ShowProtocolsRequest {
+            hello: hello(),
+            name: String::new(),
+        };
+        self.runtime
+            .block_on(self.bird.show_protocols(request))
+            .unwrap()
+            .into_inner()
+            .protocols
+    }
+
+    pub fn session(&mut self, name: &str) -> bird::BgpSession {
+        let protocol = self
+            .protocols()
+            .into_iter()
+            .find(|protocol| protocol.name == name)
+            .unwrap();
+        protocol.bgp.unwrap()
+    }
+
+    pub fn established(&mut self, name: &str) {
+        eventually(&format!("session {name} is established"), || {
+            (self.session(name).state == "Established").then_some(())
+        });
+    }
+
+    pub fn routes(&mut self) -> Vec<bird::Route> {
+        let request = bird::ShowRoutesRequest {
+            hello: hello(),
+            ..Default::default()
+        };
+        let bird = &mut self.bird;
+        self.runtime.block_on(async {
+            let mut stream = bird.show_routes(request).await.unwrap().into_inner();
+            let mut routes = Vec::new();
+            while let Some(route) = stream.message().await.unwrap() {
+                routes.push(route);
+            }
+            routes
+        })
+    }
+
+    /// The routes learned from a protocol, as `prefix via next hop`, with `stale` where they are.
+    pub fn learned(&mut self, protocol: &str) -> Vec<String> {
+        let routes = self.routes().into_iter().filter(|route| route.protocol == protocol);
+        let mut shown: Vec<String> = routes
+            .map(|route| {
+                let prefix = tortie_net::Prefix::try_from(&route.prefix.unwrap()).unwrap();
+                let stale = if route.stale { " stale" } else { "" };
+                format!("{prefix} via {}{stale}", route.bgp_next_hop)
+            })
+            .collect();
+        shown.sort();
+        shown
+    }
+
+    pub fn configure(&mut self, text: &str, check_only: bool, revision: &str) -> bird::ConfigureResponse {
+        let request = bird::ConfigureRequest {
+            hello: hello(),
+            file: "given.conf".to_owned(),
+            text: Some(text.to_owned()),
+            check_only,
+            revision: revision.to_owned(),
+        };
+        self.runtime
+            .block_on(self.bird.configure(request))
+            .unwrap()
+            .into_inner()
+    }
+
+    pub fn status(&mut self) -> bird::StatusResponse {
+        self.runtime
+            .block_on(self.bird.status(bird::StatusRequest { hello: hello() }))
+            .unwrap()
+            .into_inner()
+    }
+
+    /// Follows the best routes until `enough` is satisfied with them: prefix, and next hops as text.
+    pub fn fib_until(&mut self, enough: impl Fn(&std::collections::BTreeMap<String, String>, bool) -> bool) {
+        let bird = &mut self.bird;
+        self.runtime.block_on(async {
+            let mut stream = bird
+                .fib(bird::FibRequest { hello: hello() })
+                .await
+                .unwrap()
+                .into_inner();
+            let first = stream.message().await.unwrap().unwrap();
+            assert!(
+                matches!(first.message, Some(bird::fib_message::Message::Hello(_))),
+                "{first:?}"
+            );
+            let mut routes = std::collections::BTreeMap::new();
+            let mut in_sync = false;
+            let follow = async {
+                while !enough(&routes, in_sync) {
+                    match stream.message().await.unwrap().unwrap().message.unwrap() {
+                        bird::fib_message::Message::Batch(batch) => {
+                            for route in batch.set {
+                                let prefix = tortie_net::Prefix::try_from(&route.prefix.unwrap()).unwrap();
+                                let hops = route.next_hops.iter().filter_map(|hop| tortie_proto::ip(&hop.address));
+                                let hops: Vec<String> = hops.map(|hop| hop.to_string()).collect();
+                                routes.insert(prefix.to_string(), hops.join(" "));
+                            }
+                            for prefix in batch.delete {
+                                let prefix = tortie_net::Prefix::try_from(&prefix).unwrap();
+                                routes.remove(&prefix.to_string());
+                            }
+                        }
+                        bird::fib_message::Message::InSync(_) => in_sync = true,
+                        bird::fib_message::Message::Hello(_) => panic!("a second hello"),
+                    }
+                }
+            };
+            let in_time = tokio::time::timeout(PATIENCE, follow).await;
+            assert!(
+                in_time.is_ok(),
+                "the fib never became what it should be: {routes:?}, in sync: {in_sync}"
+            );
+        });
+    }
+}
+
+/// Connects from a namespace and sends octets, keeping the connection until the other side closes.
+pub fn talk(lab: &Lab, side: &str, to: SocketAddr, octets: &[u8]) {
+    let path = lab.path(&format!("octets-{}", SERIAL.fetch_add(1, Ordering::Relaxed)));
+    std::fs::write(&path, octets).unwrap();
+    let script = format!(
+        "exec 3<>/dev/tcp/{}/{}; cat {} >&3; timeout 2 cat <&3 >/dev/null",
+        to.ip(),
+        to.port(),
+        quoted(&path)
+    );
+    // Whether the other side closes or resets makes no difference.
+    let _ = lab
+        .command(side, "bash")
+        .arg("-c")
+        .arg(script)
+        .stderr(Stdio::null())
+        .status();
+}
+
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display())
+}
