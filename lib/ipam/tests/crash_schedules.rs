@@ -601,3 +601,41 @@ fn an_address_asked_for_is_given_once() {
             .starts_with("address 10.9.0.1 is in no enabled IPPool")
     );
 }
+
+/// Every node of a cluster that starts claims its first block at the same moment, step by step beside all others.
+#[test]
+fn a_whole_cluster_claims_at_once() {
+    const NODES: usize = 300;
+    let mut world = World::new(0);
+    world.pools = vec![pool("a", "10.0.0.0/16", 26)];
+    world.config = IpamConfig::default();
+    world.reservations.clear();
+    let want = |n: usize| Want {
+        handle: format!("h.{n}"),
+        attributes: BTreeMap::new(),
+    };
+    let plan = |n: usize| auto_assign(world.setting(n), world.pools.clone(), vec![want(n)]);
+    let mut running: Vec<_> = (0..NODES).map(|n| (plan(n), None)).collect();
+    let mut given = BTreeSet::new();
+    let mut requests = 0;
+    while !running.is_empty() {
+        running.retain_mut(|(plan, answer)| match plan.step(answer.take()) {
+            Next::Ask(request) => {
+                requests += 1;
+                *answer = Some(world.store.answer(&request));
+                true
+            }
+            Next::Done(assigned) => {
+                let assigned = assigned.unwrap();
+                assert_eq!(assigned.shortage, None);
+                given.extend(assigned.addresses);
+                false
+            }
+        });
+    }
+    world.store.check();
+    assert_eq!(given.len(), NODES);
+    assert_eq!(world.store.blocks().count(), NODES, "each has a block of its own");
+    // Nine requests make a first address; what is beyond that was lost to other nodes.
+    assert!(requests < NODES * 12, "{} requests a node", requests / NODES);
+}
