@@ -18,11 +18,6 @@ pub(super) fn parsed(text: &str) -> Config {
     }
 }
 
-/// The errors of a wrong configuration.
-pub(super) fn errors(text: &str) -> Vec<Diagnostic> {
-    parse("test.conf", text, &mut NoInclude).expect_err("a wrong configuration")
-}
-
 /// What confd renders for a node: the contract of the two.
 pub(super) const NODE: &str = r#"
 router id 172.30.0.11;

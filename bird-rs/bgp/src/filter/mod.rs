@@ -23,6 +23,8 @@ mod print;
 mod route;
 mod run;
 mod set;
+#[cfg(test)]
+mod tests;
 mod value;
 
 pub use ast::{

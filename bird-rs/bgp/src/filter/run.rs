@@ -13,7 +13,7 @@ use super::value::Value;
 const MAX_STEPS: u32 = 1_000_000;
 
 /// The sum of the depths of the functions that are active: a bound on our own stack.
-const MAX_ACTIVE_DEPTH: u32 = 1_200;
+const MAX_ACTIVE_DEPTH: u32 = 400;
 
 /// Where control goes after a statement.
 enum Flow {

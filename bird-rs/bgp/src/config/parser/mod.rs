@@ -9,8 +9,10 @@ mod channel;
 mod code;
 mod cursor;
 mod expression;
+mod mask;
 mod protocol;
 mod scope;
+mod session;
 mod sets;
 mod statement;
 mod static_route;
@@ -25,8 +27,8 @@ use super::{ChannelFamily, Config, Loader};
 use crate::filter::{Filter, Function, Value};
 use protocol::Draft;
 
-pub(super) use bgp::defaults as bgp_defaults;
 use scope::Scope;
+pub(super) use session::defaults as bgp_defaults;
 
 /// More errors than this are not reported.
 const MAX_ERRORS: usize = 50;
@@ -128,6 +130,7 @@ impl Parser {
     }
 
     /// Keeps an error for the report.
+    #[allow(clippy::boxed_local)] // Complaints come boxed, as the errors that they are.
     fn complain(&mut self, complaint: Box<Complaint>) {
         self.complaints.push(*complaint);
     }

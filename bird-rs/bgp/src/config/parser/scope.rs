@@ -81,7 +81,7 @@ impl Scope {
     /// Notes what a `return` gives.
     pub(super) fn returns(&mut self, ty: Type, at: Position) -> Checked<()> {
         match self.result {
-            Some((known, _)) if known == Type::Any => self.result = Some((ty, at)),
+            Some((Type::Any, _)) => self.result = Some((ty, at)),
             Some((known, first)) if !known.takes(ty) => {
                 let message = format!("this returns {ty}, but line {} returns {known}", first.line);
                 return Err(Complaint::new(at, message));

@@ -382,7 +382,7 @@ impl Parser {
         let Some(member) = labels.of().map(|of| of.member()) else {
             return Ok(());
         };
-        if !case.subject.ty.takes(member) && !(case.subject.ty == Type::Quad && member == Type::Ip) {
+        if !case.subject.ty.takes(member) {
             let message = format!(
                 "this label is of type {member}, but the case is about {}",
                 case.subject.ty

@@ -1,0 +1,165 @@
+//! Filters from text to verdict.
+
+use std::borrow::Cow;
+
+use tortie_net::{Asn, Community};
+
+use super::*;
+use crate::attr::{AsPath, Attributes};
+use crate::config::{NoInclude, parse};
+
+/// The last filter of a configuration.
+fn filter(text: &str) -> std::sync::Arc<Filter> {
+    let config = parse("test.conf", text, &mut NoInclude).unwrap_or_else(|errors| panic!("{}", errors[0]));
+    config.filters.last().expect("a filter").clone()
+}
+
+fn route(attributes: &Attributes) -> RouteContext<'_> {
+    RouteContext {
+        net: "10.244.1.0/26".parse().unwrap(),
+        proto: "Mesh_172_30_0_12",
+        source: RouteSource::Bgp,
+        from: Some("172.30.0.12".parse().unwrap()),
+        gw: Some("172.30.0.12".parse().unwrap()),
+        ifname: Some(Cow::Borrowed("eth0")),
+        dest: RouteDestination::Unicast,
+        preference: 100,
+        igp_metric: None,
+        krt_metric: None,
+        krt_source: None,
+        attributes: Cow::Borrowed(attributes),
+    }
+}
+
+fn attributes() -> Attributes {
+    Attributes {
+        as_path: AsPath::sequence([Asn(65001), Asn(65002)]),
+        communities: [Community::new(1, 2), Community::new(3, 4)].into_iter().collect(),
+        local_pref: Some(100),
+        ..Attributes::default()
+    }
+}
+
+/// Runs `filter f { BODY }` over the route; what it prints tells its way.
+fn run(body: &str) -> Verdict {
+    let attributes = attributes();
+    filter(&format!("filter f {{ {body} }}")).run(&mut route(&attributes))
+}
+
+#[test]
+fn a_filter_without_a_word_rejects() {
+    assert!(!run("").accepted);
+    assert!(run("accept;").accepted);
+    let verdict = run("reject \"no \", net;");
+    assert_eq!(
+        (verdict.accepted, verdict.messages),
+        (false, vec!["no 10.244.1.0/26".to_owned()])
+    );
+}
+
+#[test]
+fn attributes_stay_borrowed_until_they_change() {
+    let attributes = attributes();
+    let mut same = route(&attributes);
+    let quiet = filter(
+        "filter f { if bgp_path ~ [= 65001 * =] && (1,2) ~ bgp_community then { bgp_community.add((1,2));
+         bgp_community.delete((9,9)); bgp_local_pref = 100; unset(bgp_med); bgp_path.delete(7); accept; } }",
+    );
+    assert!(quiet.run(&mut same).accepted);
+    assert!(matches!(same.attributes, Cow::Borrowed(_)), "nothing changed");
+    let mut changed = route(&attributes);
+    assert!(
+        filter("filter f { bgp_community.add((5,6)); bgp_path.prepend(7); accept; }")
+            .run(&mut changed)
+            .accepted
+    );
+    assert!(changed.attributes.communities.contains(Community::new(5, 6)));
+    assert_eq!(changed.attributes.as_path.to_string(), "7 65001 65002");
+}
+
+#[test]
+fn conditions_as_confd_writes_them() {
+    assert!(run("if net ~ [ 10.244.0.0/16{26,32} ] then accept;").accepted);
+    assert!(!run("if net ~ [ 10.244.0.0/16{27,32} ] then accept;").accepted);
+    assert!(!run("if source = RTS_STATIC then accept;").accepted);
+    assert!(run("if ifname ~ \"eth*\" && from = 172.30.0.12 && gw ~ 172.30.0.0/24 then accept;").accepted);
+    assert!(run("case source { RTS_STATIC: reject; RTS_BGP, RTS_DEVICE: accept; else: reject; }").accepted);
+}
+
+#[test]
+fn what_is_not_there_is_void() {
+    let verdict = run("if bgp_med + 1 > 5 then accept;");
+    let error = verdict.error.expect("a failure");
+    assert_eq!(
+        error.to_string(),
+        "line 1: bgp_med got no value: the route has no such attribute"
+    );
+    assert!(
+        run("if bgp_med < 5 then accept;").accepted,
+        "nothing is less than anything, as in BIRD"
+    );
+    assert!(run("if !defined(bgp_med) && bgp_med != 5 then accept;").accepted);
+}
+
+#[test]
+fn failures_reject() {
+    let zero = run("int none_left = net.len - 26; if 1 / none_left = 1 then accept;");
+    assert_eq!(zero.error.map(|e| e.problem), Some(Problem::DivisionByZero));
+    let range = run("preference = 65536; accept;");
+    assert!(!range.accepted && matches!(range.error.map(|e| e.problem), Some(Problem::Range { .. })));
+}
+
+#[test]
+fn recursion_is_bounded() {
+    let attributes = attributes();
+    let text =
+        "function f(int n) { if n = 0 then return 0; return f(n - 1) + 1; } filter g { print f(DEPTH); accept; }";
+    let shallow = filter(&text.replace("DEPTH", "20")).run(&mut route(&attributes));
+    assert_eq!(shallow.messages, ["20"]);
+    let deep = filter(&text.replace("DEPTH", "1000000")).run(&mut route(&attributes));
+    assert_eq!(deep.error.map(|e| e.problem), Some(Problem::TooDeep));
+    let wide =
+        "function f(int n) { if n = 0 then return 0; return f(n - 1) + f(n - 1); } filter g { print f(40); accept; }";
+    let wide = filter(wide).run(&mut route(&attributes));
+    assert!(matches!(wide.error.map(|e| e.problem), Some(Problem::TooLong(_))));
+}
+
+#[test]
+fn variables_live_in_their_blocks() {
+    let verdict = run(
+        "int i = 1; { int i = 2; i = i + 1; print i; } for int a in bgp_path do { int b = a - i; print b; } print i; accept;",
+    );
+    assert_eq!(verdict.messages, ["3", "65000", "65001", "1"]);
+}
+
+#[test]
+fn functions_decide_and_return() {
+    let attributes = attributes();
+    let text = "function decide(int a) { if a > 5 then accept \"big\"; return a * 2; }
+                filter f { decide(1); print decide(2); decide(9); reject; }";
+    let verdict = filter(text).run(&mut route(&attributes));
+    assert_eq!(
+        (verdict.accepted, verdict.messages),
+        (true, vec!["4".to_owned(), "big".to_owned()])
+    );
+}
+
+#[test]
+fn destinations_and_gateways() {
+    let attributes = attributes();
+    let mut changed = route(&attributes);
+    assert!(
+        filter("filter f { dest = RTD_BLACKHOLE; krt_metric = 7; accept; }")
+            .run(&mut changed)
+            .accepted
+    );
+    assert_eq!(
+        (changed.dest, changed.gw, changed.krt_metric),
+        (RouteDestination::Blackhole, None, Some(7))
+    );
+    assert!(filter("filter f { gw = 10.0.0.9; accept; }").run(&mut changed).accepted);
+    assert_eq!(
+        (changed.dest, changed.gw),
+        (RouteDestination::Unicast, Some("10.0.0.9".parse().unwrap()))
+    );
+}
