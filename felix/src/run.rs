@@ -170,7 +170,7 @@ struct Watcher {
 
 impl Watcher {
     async fn run(mut self, token: CancellationToken) {
-        let mut was_settled = false;
+        let mut caught_up = false;
         let watch = async {
             loop {
                 let summary = Arc::clone(&self.summary.borrow_and_update());
@@ -183,9 +183,9 @@ impl Watcher {
                     | DatastoreStatus::InSync { .. }
                     | DatastoreStatus::Disconnected { .. } => self.datastore_guard.ready(),
                 }
-                let known = !matches!(datastore, DatastoreStatus::Waiting(_));
-                was_settled |= summary.settled && known;
-                match (summary.loaded, was_settled) {
+                // A route that fails is shown elsewhere and makes nothing else useless.
+                caught_up |= summary.loaded && summary.datastore_known && summary.pending == 0;
+                match (summary.loaded, caught_up) {
                     (_, true) => self.dataplane_guard.ready(),
                     (false, _) => self.dataplane_guard.not_ready("the kernel was not read yet"),
                     (true, false) => self

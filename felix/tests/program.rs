@@ -45,7 +45,7 @@ impl Sync for Typha {
         let changes = self.documents.iter().enumerate().map(|(i, (key, json))| Change {
             key: (*key).to_owned(),
             revision: i as u64 + 1,
-            value: Some(json.as_bytes().to_vec().into()),
+            value: Some(json.as_bytes().to_vec()),
         });
         let revision = self.documents.len() as u64;
         let hello = Some(Hello::new("typha", "", "test"));

@@ -84,6 +84,8 @@ pub struct Summary {
     pub loaded: bool,
     /// Everything wanted is there, and nothing else of ours.
     pub settled: bool,
+    /// The datastore is known, be it from the last good snapshot.
+    pub datastore_known: bool,
     /// The datastore was in sync once.
     pub datastore_synced: bool,
     /// bird-rs was in sync once.
@@ -96,6 +98,8 @@ pub struct Summary {
     pub withheld: BTreeMap<RouteClass, u64>,
     /// Routes that fail, at most [`Summary::FAILING_SHOWN`] of them.
     pub failing: Vec<Failing>,
+    /// Routes that are about to be written.
+    pub pending: u64,
     /// How many fail in all.
     pub failing_total: u64,
     /// Somebody else's routes that the kernel prefers to ours.
@@ -230,6 +234,7 @@ impl Manager {
         let mut s = Summary {
             loaded: self.loaded,
             settled: self.loaded && !self.dump_wanted && self.tracker.is_settled(),
+            datastore_known: self.synced.datastore_known,
             datastore_synced: self.synced.datastore,
             fib_synced: self.synced.fib,
             classes: RouteClass::ALL
@@ -276,7 +281,8 @@ impl Manager {
                     });
                 }
             }
-            RowState::Pending | RowState::Withheld | RowState::Refused => {}
+            RowState::Pending => s.pending += 1,
+            RowState::Withheld | RowState::Refused => {}
         }
     }
 }
