@@ -70,9 +70,13 @@ fn bird_knows(lab: &Lab, what: &[&str]) {
 
 fn learns(client: &mut lab::Client, wanted: &[&str]) {
     let mut last = Vec::new();
-    eventually(&format!("bird-rs learns {wanted:?}"), || {
+    lab::eventually_or(|| {
         last = client.learned("Peer");
-        (last == wanted).then_some(())
+        if last == wanted {
+            Ok(())
+        } else {
+            Err(format!("learned {last:?}, wanted {wanted:?}"))
+        }
     });
 }
 

@@ -54,12 +54,17 @@ pub fn run(command: &mut Command) -> Output {
 
 /// Tries until there is an answer.
 pub fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+    eventually_or(|| attempt().ok_or(what))
+}
+
+/// Tries until there is an answer; an error says what is missing.
+pub fn eventually_or<T, E: std::fmt::Display>(mut attempt: impl FnMut() -> Result<T, E>) -> T {
     let start = Instant::now();
     loop {
-        if let Some(value) = attempt() {
-            return value;
+        match attempt() {
+            Ok(value) => return value,
+            Err(missing) => assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {missing}"),
         }
-        assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }
@@ -270,7 +275,9 @@ impl Client {
             .map(|route| {
                 let prefix = tortie_net::Prefix::try_from(&route.prefix.unwrap()).unwrap();
                 let stale = if route.stale { " stale" } else { "" };
-                format!("{prefix} via {}{stale}", route.bgp_next_hop)
+                // Behind the address to resolve there may be a link-local one.
+                let next_hop = route.bgp_next_hop.split(' ').next().unwrap_or_default();
+                format!("{prefix} via {next_hop}{stale}")
             })
             .collect();
         shown.sort();
