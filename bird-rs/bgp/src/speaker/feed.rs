@@ -20,6 +20,7 @@ impl Speaker {
     /// Decides what changed since the last flush, tells felix, and tells peers as much as they can take.
     pub fn flush(&mut self, now: std::time::Duration, out: &mut Vec<Output>) {
         self.now = self.now.max(now);
+        out.append(&mut self.early);
         self.listen(out);
         self.tables.settle();
         self.feed_felix(out);

@@ -91,11 +91,13 @@ pub struct Speaker {
     /// Of the next dynamic peer.
     next_dynamic: u32,
     stopping: bool,
+    /// What starting wanted done, for the first call that can say so.
+    early: Vec<Output>,
 }
 
 impl Speaker {
-    /// A router with this configuration. Its first outputs come from the first [`Speaker::flush`] or
-    /// [`Input::Tick`]; give it [`Input::Interfaces`] before that.
+    /// A router with this configuration. Its first outputs come with the first call of [`Speaker::handle`] or
+    /// [`Speaker::flush`]; let that be [`Input::Interfaces`].
     ///
     /// # Errors
     /// When the configuration has no router id.
@@ -115,14 +117,18 @@ impl Speaker {
             next_key: 0,
             next_dynamic: 0,
             stopping: false,
+            early: Vec::new(),
         };
-        speaker.reconfigure(config, &mut Vec::new());
+        let mut early = Vec::new();
+        speaker.reconfigure(config, &mut early);
+        speaker.early = early;
         Ok(speaker)
     }
 
     /// Takes an input and appends what is to be done about it at once. Routes are sent by [`Speaker::flush`].
     pub fn handle(&mut self, now: Duration, input: Input, out: &mut Vec<Output>) {
         self.now = self.now.max(now);
+        out.append(&mut self.early);
         match input {
             Input::Tick => {
                 self.tick(out);

@@ -11,7 +11,8 @@ use tortie_replica::Delta;
 
 use crate::config::{Config, NoInclude, parse};
 use crate::speaker::{
-    ConnId, FibRoute, Input, InterfaceAddress, Log, LogEvent, Output, ProtocolStatus, RouteQuery, RouteView, Speaker,
+    ConnId, FibRoute, Input, InterfaceAddress, ListenSpec, Log, LogEvent, Output, ProtocolStatus, RouteQuery,
+    RouteView, Speaker,
 };
 
 /// A configuration from text, which must be right.
@@ -30,6 +31,7 @@ pub(super) struct Node {
     pub(super) fib_deletes: usize,
     pub(super) in_sync: usize,
     pub(super) logs: Vec<Log>,
+    pub(super) listening: Vec<ListenSpec>,
     /// Octets are not taken from it while this is set; they wait here.
     pub(super) slow: bool,
     waiting: Vec<(ConnId, Bytes)>,
@@ -57,6 +59,7 @@ impl Network {
             fib_deletes: 0,
             in_sync: 0,
             logs: Vec::new(),
+            listening: Vec::new(),
             slow: false,
             waiting: Vec::new(),
         };
@@ -162,7 +165,7 @@ impl Network {
                     }
                 }
                 Output::Log(log) => self.node_mut(at).logs.push(log),
-                Output::Listen(_) => {}
+                Output::Listen(specs) => self.node_mut(at).listening = specs,
             }
         }
     }
@@ -193,10 +196,10 @@ impl Network {
 
     fn connect(&mut self, at: usize, conn: ConnId, remote: SocketAddr) {
         let local = SocketAddr::new(self.node(at).address, 40_000);
-        let to = self
-            .nodes
-            .iter()
-            .position(|n| n.as_ref().is_some_and(|n| n.address == remote.ip()));
+        let to = self.nodes.iter().position(|n| {
+            n.as_ref()
+                .is_some_and(|n| n.address == remote.ip() && n.listening.iter().any(|l| l.port == remote.port()))
+        });
         let Some(to) = to else {
             let reason = "connection refused".to_owned();
             self.queue.push_back((at, Input::ConnectFailed { conn, reason }));

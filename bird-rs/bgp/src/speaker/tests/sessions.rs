@@ -73,6 +73,35 @@ fn a_stranger_is_refused() {
 }
 
 #[test]
+fn it_listens_where_it_has_peers_and_nowhere_else() {
+    let text = node(
+        1,
+        64512,
+        &[(2, 64512, "password \"secret\"; strict bind on;"), (3, 64512, "")],
+    );
+    let mut net = pair(&text, &node(2, 64512, &[]));
+    net.quiesce();
+    let listening = &net.node(0).listening;
+    assert_eq!(listening.len(), 2);
+    assert_eq!((listening[0].address, listening[0].port), (None, 179));
+    assert_eq!(listening[1].address, Some("10.0.0.1".parse().unwrap()));
+    assert_eq!(
+        listening[1].keys,
+        [("10.0.0.2/32".parse().unwrap(), "secret".to_owned())]
+    );
+    assert!(net.node(1).listening.is_empty());
+    net.input(
+        0,
+        Input::Command {
+            protocol: "p2".into(),
+            command: Command::Disable,
+        },
+    );
+    net.quiesce();
+    assert_eq!(net.node(0).listening.len(), 1);
+}
+
+#[test]
 fn peers_out_of_a_range_come_and_go() {
     let range = "router id 10.0.0.1; protocol static { ipv4; route 10.1.0.0/24 blackhole; }\n\
                  protocol bgp dyn { local as 64512; neighbor range 10.0.0.0/24 internal; ipv4 { import all; export all; }; }";
