@@ -7,12 +7,15 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tortie_bgp::config::Config;
 use tortie_bgp::speaker::{Input, Output, Speaker};
+use tortie_kit::address::ServiceAddr;
 use tortie_kit::health::Health;
 
 use crate::Args;
 use crate::configure::{Configurator, Text};
+use crate::control::Control;
 use crate::engine::{self, Clock, Engine, Loop};
 use crate::grpc::Service;
 use crate::metrics::Metrics;
@@ -42,47 +45,27 @@ pub(crate) fn run(args: Args, config: Arc<Config>) -> anyhow::Result<()> {
 async fn serve(args: &Args, config: Arc<Config>) -> anyhow::Result<()> {
     let token = tortie_kit::shutdown::token()?;
     let clock = Clock::start();
-    let addresses = interfaces::addresses().context("read the host's addresses")?;
-    let file = args.config.display().to_string();
-    let config = source::with_router_id(config, &file, &addresses).map_err(|rejected| anyhow::anyhow!("{rejected}"))?;
-    let mut speaker = Speaker::new(clock.now(), config.clone()).context("start the speaker")?;
-    let mut outputs: Vec<Output> = Vec::new();
-    speaker.handle(clock.now(), Input::Interfaces(addresses), &mut outputs);
-
     let health = Health::new();
     let (metrics, registry) = Metrics::new(health.guard("initial table"));
-    let (engine_loop, engine) = Loop::new(speaker, clock, &config, metrics, outputs);
+    let (engine_loop, engine, config) = engine(args, clock, config, metrics)?;
     let configurator = Arc::new(Configurator::new(args.config.clone(), config, engine.clone()));
-    let incoming = match &args.grpc {
-        Some(addr) => Some(addr.listen().await?),
-        None => None,
-    };
+    let clients = clients(args, clock, &engine, &configurator, &token).await?;
     if let Some(path) = &args.pid_file {
         let pid = format!("{}\n", std::process::id());
         tortie_kit::file::write_atomic(path, pid.as_bytes(), 0o644)
             .with_context(|| format!("write the process id to {}", path.display()))?;
     }
     let mut engine_task = tokio::spawn(engine_loop.run());
-    let follow = tokio::spawn(interfaces::follow(engine.clone(), token.clone()));
-    let reload = tokio::spawn(reload_on_hangup(configurator.clone(), token.clone()));
-    let server = incoming.map(|incoming| {
-        let service = Service::new(engine.clone(), clock, configurator);
-        tokio::spawn(
-            tonic::transport::Server::builder()
-                .add_service(service.into_server())
-                .serve_with_incoming_shutdown(incoming, token.clone().cancelled_owned()),
-        )
-    });
+    clients.spawn(interfaces::follow(engine.clone(), token.clone()));
+    clients.spawn(reload_on_hangup(configurator, token.clone()));
     let state = state(engine.clone(), clock, token.clone());
-    let http = tortie_kit::http::serve(&args.http, health, registry, state, token.clone());
-    tracing::info!(config = file, "bird-rs runs");
-
     let http = async {
-        http.await?;
+        tortie_kit::http::serve(&args.http, health, registry, state, token.clone()).await?;
         // Not asked for: nothing to wait for but the end.
         token.cancelled().await;
         Ok::<(), tortie_kit::http::HttpError>(())
     };
+    tracing::info!(config = %args.config.display(), "bird-rs runs");
     tokio::select! {
         ended = &mut engine_task => ended.context("the engine failed")?,
         served = http => served?,
@@ -92,17 +75,60 @@ async fn serve(args: &Args, config: Arc<Config>) -> anyhow::Result<()> {
         anyhow::bail!("the engine ended before its time");
     }
     token.cancel();
-    let leave = async {
-        // Their results tell nothing any more.
-        let _ = tokio::join!(follow, reload);
-        if let Some(server) = server {
-            let _ = server.await;
-        }
-    };
-    if tokio::time::timeout(LEAVE, leave).await.is_err() {
+    clients.close();
+    if tokio::time::timeout(LEAVE, clients.wait()).await.is_err() {
         tracing::debug!("some clients did not leave in time");
     }
     Ok(())
+}
+
+/// The speaker with the host's addresses, and the engine around it. Gives the configuration with a router id.
+fn engine(
+    args: &Args,
+    clock: Clock,
+    config: Arc<Config>,
+    metrics: Metrics,
+) -> anyhow::Result<(Loop, Engine, Arc<Config>)> {
+    let addresses = interfaces::addresses().context("read the host's addresses")?;
+    let file = args.config.display().to_string();
+    let config = source::with_router_id(config, &file, &addresses).map_err(|rejected| anyhow::anyhow!("{rejected}"))?;
+    let mut speaker = Speaker::new(clock.now(), config.clone()).context("start the speaker")?;
+    let mut outputs: Vec<Output> = Vec::new();
+    speaker.handle(clock.now(), Input::Interfaces(addresses), &mut outputs);
+    let (engine_loop, engine) = Loop::new(speaker, clock, &config, metrics, outputs);
+    Ok((engine_loop, engine, config))
+}
+
+/// Opens the sockets that clients were promised, and serves on them.
+async fn clients(
+    args: &Args,
+    clock: Clock,
+    engine: &Engine,
+    configurator: &Arc<Configurator>,
+    token: &CancellationToken,
+) -> anyhow::Result<TaskTracker> {
+    let tasks = TaskTracker::new();
+    if let Some(addr) = &args.grpc {
+        let incoming = addr.listen().await?;
+        let server = tonic::transport::Server::builder()
+            .add_service(Service::new(engine.clone(), clock, configurator.clone()).into_server())
+            .serve_with_incoming_shutdown(incoming, token.clone().cancelled_owned());
+        tasks.spawn(async move {
+            if let Err(error) = server.await {
+                tracing::error!(%error, "the gRPC server failed");
+            }
+        });
+    }
+    if let Some(path) = &args.control {
+        let incoming = ServiceAddr::Unix(path.clone()).listen().await?;
+        let control = Control {
+            engine: engine.clone(),
+            clock,
+            configurator: configurator.clone(),
+        };
+        tasks.spawn(control.serve(incoming, token.clone()));
+    }
+    Ok(tasks)
 }
 
 /// SIGHUP reads the file again.

@@ -1,6 +1,7 @@
 //! bird-rs: a BGP speaker with BIRD 2's configuration language. See DESIGN.md.
 
 mod configure;
+mod control;
 mod daemon;
 mod engine;
 mod fib;
@@ -34,6 +35,9 @@ struct Args {
     /// Serve gRPC here: unix:/path or tcp:host:port
     #[arg(long, env = "TORTIE_BIRD", value_name = "ADDR")]
     grpc: Option<ServiceAddr>,
+    /// Serve BIRD's control protocol on this unix socket, for birdc
+    #[arg(short = 's', long = "control", value_name = "SOCKET")]
+    control: Option<PathBuf>,
     /// Write the process id here
     #[arg(short = 'P', long, value_name = "FILE")]
     pid_file: Option<PathBuf>,

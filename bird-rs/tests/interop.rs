@@ -1,6 +1,8 @@
 //! The real program against stock BIRD 2 and against itself, over real sockets in network namespaces. Needs root,
 //! iproute2 and bird2.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod lab;
 
 use lab::{Lab, eventually, talk};
@@ -27,7 +29,6 @@ fn birds(peer: &str) -> String {
     format!(
         "router id 10.77.0.2;
 log stderr all;
-debug protocols all;
 protocol device {{ }}
 protocol direct {{ ipv4; ipv6; }}
 protocol static s4 {{ ipv4; route 10.99.0.0/24 blackhole; route 10.99.1.0/24 blackhole; }}
@@ -118,6 +119,14 @@ fn an_internal_session_with_bird_carries_both_families_both_ways() {
             .any(|capability| capability.contains("4-octet")),
         "{session:?}"
     );
+
+    let shown = lab.birdc_of("a", "show protocols");
+    assert!(
+        shown.contains("BIRD 2.0.12 ready.") && shown.contains("Established"),
+        "{shown}"
+    );
+    assert!(lab.birdc_of("a", "show status").contains("Router ID is 10.77.0.1"));
+    assert!(lab.birdc_of("a", "configure check").contains("Configuration OK"));
 
     daemon.signal("-TERM");
     assert!(daemon.ended().success());

@@ -10,18 +10,18 @@ use tortie_proto::bird::{self, bird_client::BirdClient};
 use tortie_proto::common::Hello;
 
 /// Nothing here takes longer, even on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(40);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 
 static SERIAL: AtomicU32 = AtomicU32::new(0);
 
 /// A folder and two namespaces, `a` with 10.77.0.1 and fd77::1, `b` with 10.77.0.2 and fd77::2.
-pub struct Lab {
+pub(crate) struct Lab {
     folder: tempfile::TempDir,
     name: String,
 }
 
 /// A process that ends with its value.
-pub struct Running(pub Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -32,17 +32,17 @@ impl Drop for Running {
 }
 
 impl Running {
-    pub fn signal(&mut self, signal: &str) {
+    pub(crate) fn signal(&mut self, signal: &str) {
         run(Command::new("kill").arg(signal).arg(self.0.id().to_string()));
     }
 
     /// Waits for the end by itself.
-    pub fn ended(&mut self) -> std::process::ExitStatus {
+    pub(crate) fn ended(&mut self) -> std::process::ExitStatus {
         eventually("the process ends", || self.0.try_wait().unwrap())
     }
 }
 
-pub fn run(command: &mut Command) -> Output {
+pub(crate) fn run(command: &mut Command) -> Output {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(
         output.status.success(),
@@ -53,12 +53,12 @@ pub fn run(command: &mut Command) -> Output {
 }
 
 /// Tries until there is an answer.
-pub fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
     eventually_or(|| attempt().ok_or(what))
 }
 
 /// Tries until there is an answer; an error says what is missing.
-pub fn eventually_or<T, E: std::fmt::Display>(mut attempt: impl FnMut() -> Result<T, E>) -> T {
+pub(crate) fn eventually_or<T, E: std::fmt::Display>(mut attempt: impl FnMut() -> Result<T, E>) -> T {
     let start = Instant::now();
     loop {
         match attempt() {
@@ -70,7 +70,7 @@ pub fn eventually_or<T, E: std::fmt::Display>(mut attempt: impl FnMut() -> Resul
 }
 
 impl Lab {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let name = format!(
             "tt-b1-{}-{}",
             std::process::id(),
@@ -103,24 +103,24 @@ impl Lab {
         format!("{}-{side}", self.name)
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path(name);
         std::fs::write(&path, text).unwrap();
         path
     }
 
-    pub fn command(&self, side: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    pub(crate) fn command(&self, side: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.netns(side)]).arg(program);
         command
     }
 
     /// bird-rs with this configuration, its gRPC on a socket in the folder.
-    pub fn bird_rs(&self, side: &str, config: &str) -> Running {
+    pub(crate) fn bird_rs(&self, side: &str, config: &str) -> Running {
         let config = self.write(&format!("{side}.conf"), config);
         let log = std::fs::File::options()
             .create(true)
@@ -134,22 +134,24 @@ impl Lab {
             .args(["--log-level", "info,bird_rs=debug", "--grpc", &self.grpc(side)])
             .arg("-P")
             .arg(self.path(&format!("{side}.pid")))
+            .arg("-s")
+            .arg(self.path(&format!("{side}.ctl")))
             .stderr(log)
             .spawn()
             .unwrap();
         Running(child)
     }
 
-    pub fn grpc(&self, side: &str) -> String {
+    pub(crate) fn grpc(&self, side: &str) -> String {
         format!("unix:{}", self.path(&format!("{side}.sock")).display())
     }
 
-    pub fn log(&self, side: &str) -> String {
+    pub(crate) fn log(&self, side: &str) -> String {
         std::fs::read_to_string(self.path(&format!("{side}.log"))).unwrap_or_default()
     }
 
     /// Stock BIRD. With `recover` it asks its peers to have kept its routes.
-    pub fn bird(&self, side: &str, config: &str, recover: bool) -> Running {
+    pub(crate) fn bird(&self, side: &str, config: &str, recover: bool) -> Running {
         let config = self.write(&format!("{side}-bird.conf"), config);
         let mut command = self.command(side, "bird");
         command
@@ -171,17 +173,23 @@ impl Lab {
         Running(command.stdout(Stdio::null()).stderr(log).spawn().unwrap())
     }
 
-    pub fn birdc(&self, what: &str) -> String {
+    pub(crate) fn birdc(&self, what: &str) -> String {
+        self.birdc_of("bird", what)
+    }
+
+    /// What stock birdc says of the daemon whose socket has this name.
+    pub(crate) fn birdc_of(&self, name: &str, what: &str) -> String {
+        let socket = self.path(&format!("{name}.ctl"));
         let output = Command::new("birdc")
             .arg("-s")
-            .arg(self.path("bird.ctl"))
+            .arg(socket)
             .args(what.split(' '))
             .output()
             .unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    pub fn client(&self, side: &str) -> Client {
+    pub(crate) fn client(&self, side: &str) -> Client {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -215,7 +223,7 @@ impl Drop for Lab {
 }
 
 /// A gRPC client that waits.
-pub struct Client {
+pub(crate) struct Client {
     runtime: tokio::runtime::Runtime,
     bird: BirdClient<tonic::transport::Channel>,
 }
@@ -225,7 +233,7 @@ fn hello() -> Option<Hello> {
 }
 
 impl Client {
-    pub fn protocols(&mut self) -> Vec<bird::Protocol> {
+    pub(crate) fn protocols(&mut self) -> Vec<bird::Protocol> {
         let request = bird::ShowProtocolsRequest {
             hello: hello(),
             name: String::new(),
@@ -237,7 +245,7 @@ impl Client {
             .protocols
     }
 
-    pub fn session(&mut self, name: &str) -> bird::BgpSession {
+    pub(crate) fn session(&mut self, name: &str) -> bird::BgpSession {
         let protocol = self
             .protocols()
             .into_iter()
@@ -246,13 +254,13 @@ impl Client {
         protocol.bgp.unwrap()
     }
 
-    pub fn established(&mut self, name: &str) {
+    pub(crate) fn established(&mut self, name: &str) {
         eventually(&format!("session {name} is established"), || {
             (self.session(name).state == "Established").then_some(())
         });
     }
 
-    pub fn routes(&mut self) -> Vec<bird::Route> {
+    pub(crate) fn routes(&mut self) -> Vec<bird::Route> {
         let request = bird::ShowRoutesRequest {
             hello: hello(),
             ..Default::default()
@@ -269,7 +277,7 @@ impl Client {
     }
 
     /// The routes learned from a protocol, as `prefix via next hop`, with `stale` where they are.
-    pub fn learned(&mut self, protocol: &str) -> Vec<String> {
+    pub(crate) fn learned(&mut self, protocol: &str) -> Vec<String> {
         let routes = self.routes().into_iter().filter(|route| route.protocol == protocol);
         let mut shown: Vec<String> = routes
             .map(|route| {
@@ -284,7 +292,7 @@ impl Client {
         shown
     }
 
-    pub fn configure(&mut self, text: &str, check_only: bool, revision: &str) -> bird::ConfigureResponse {
+    pub(crate) fn configure(&mut self, text: &str, check_only: bool, revision: &str) -> bird::ConfigureResponse {
         let request = bird::ConfigureRequest {
             hello: hello(),
             file: "given.conf".to_owned(),
@@ -298,7 +306,7 @@ impl Client {
             .into_inner()
     }
 
-    pub fn status(&mut self) -> bird::StatusResponse {
+    pub(crate) fn status(&mut self) -> bird::StatusResponse {
         self.runtime
             .block_on(self.bird.status(bird::StatusRequest { hello: hello() }))
             .unwrap()
@@ -306,7 +314,7 @@ impl Client {
     }
 
     /// Follows the best routes until `enough` is satisfied with them: prefix, and next hops as text.
-    pub fn fib_until(&mut self, enough: impl Fn(&std::collections::BTreeMap<String, String>, bool) -> bool) {
+    pub(crate) fn fib_until(&mut self, enough: impl Fn(&std::collections::BTreeMap<String, String>, bool) -> bool) {
         let bird = &mut self.bird;
         self.runtime.block_on(async {
             let mut stream = bird
@@ -351,7 +359,7 @@ impl Client {
 }
 
 /// Connects from a namespace and sends octets, keeping the connection until the other side closes.
-pub fn talk(lab: &Lab, side: &str, to: SocketAddr, octets: &[u8]) {
+pub(crate) fn talk(lab: &Lab, side: &str, to: SocketAddr, octets: &[u8]) {
     let path = lab.path(&format!("octets-{}", SERIAL.fetch_add(1, Ordering::Relaxed)));
     std::fs::write(&path, octets).unwrap();
     let script = format!(
