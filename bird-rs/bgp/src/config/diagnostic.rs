@@ -104,6 +104,8 @@ impl Sources {
         let excerpt = self.files.get(usize::from(at.file)).and_then(|(_, text)| {
             let line = text.lines().nth(usize::try_from(at.line.checked_sub(1)?).ok()?)?;
             let printable = line.chars().all(|c| c == '\t' || !c.is_control());
+            // Reports travel to logs and other processes; a session's key must not.
+            let printable = printable && !line.contains("password");
             (printable && line.chars().count() <= MAX_EXCERPT).then(|| line.to_owned())
         });
         Diagnostic {

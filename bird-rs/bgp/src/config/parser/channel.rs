@@ -165,9 +165,6 @@ impl Parser {
     }
 
     fn channel_item(&mut self, channel: &mut ChannelDraft, bgp: bool) -> Checked<()> {
-        if self.is_sign(";") {
-            return Ok(());
-        }
         if bgp && self.bgp_channel_item(channel)? {
             return Ok(());
         }

@@ -99,21 +99,26 @@ impl Parser {
     /// `(TYPE NAME; TYPE NAME)`.
     fn parameters(&mut self) -> Checked<()> {
         self.sign("(")?;
-        while !self.is_sign(")") {
+        if self.eat_sign(")") {
+            return Ok(());
+        }
+        loop {
             let ty = self
                 .type_name()?
-                .ok_or_else(|| self.unexpected("the type of a parameter or ')'"))?;
+                .ok_or_else(|| self.unexpected("the type of a parameter"))?;
             let (name, at) = self.name("a parameter's name")?;
             if let Some(scope) = self.scope.as_mut() {
                 scope.declare(&name, ty, at)?;
                 scope.parameters.push((name, ty));
             }
-            if !self.is_sign(")") && !self.eat_sign(";") {
+            if self.eat_sign(")") {
+                return Ok(());
+            }
+            if !self.eat_sign(";") {
                 let complaint = self.unexpected("';' or ')'");
                 return Err(complaint.with_hint("parameters are separated by ';'"));
             }
         }
-        self.sign(")")
     }
 
     /// `[TYPE NAME; ..] { STATEMENTS }`.

@@ -375,14 +375,16 @@ impl Parser {
         };
         let mut arguments = Vec::new();
         self.sign("(")?;
-        while !self.is_sign(")") {
-            let place = self.here();
-            arguments.push((self.expression()?, place));
-            if !self.is_sign(")") {
-                self.sign(",")?;
+        if !self.eat_sign(")") {
+            loop {
+                let place = self.here();
+                arguments.push((self.expression()?, place));
+                if !self.eat_sign(",") {
+                    break;
+                }
             }
+            self.sign(")")?;
         }
-        self.sign(")")?;
         self.check_arguments(&callee, &arguments, at)?;
         if let (Callee::Function(function), Some(scope)) = (&callee, self.scope.as_mut()) {
             scope.calls.push(Arc::clone(function));
