@@ -71,6 +71,12 @@ pub(crate) struct Stopped;
 pub(crate) struct Engine(mpsc::Sender<Request>);
 
 impl Engine {
+    /// A queue, and the handle that fills it.
+    pub(crate) fn queue() -> (Self, mpsc::Receiver<Request>) {
+        let (sender, requests) = mpsc::channel(QUEUE);
+        (Engine(sender), requests)
+    }
+
     /// Queues a request, waiting for room. Lost when the engine has stopped: nobody is left to care.
     pub(crate) async fn request(&self, request: Request) {
         let _ = self.0.send(request).await;
@@ -167,8 +173,7 @@ impl Loop {
         metrics: Metrics,
         outputs: Vec<Output>,
     ) -> (Self, Engine) {
-        let (sender, requests) = mpsc::channel(QUEUE);
-        let engine = Engine(sender);
+        let (engine, requests) = Engine::queue();
         let this = Loop {
             speaker,
             clock,

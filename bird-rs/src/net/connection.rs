@@ -157,3 +157,88 @@ async fn writer(
     }
     result
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream as Blocking};
+
+    use super::*;
+
+    const CONN: ConnId = ConnId::Incoming(1);
+
+    /// A connection with its tasks, the other end of it, and what the engine is told.
+    fn connection() -> (Handle, Blocking, mpsc::Receiver<Request>, TaskTracker) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = Blocking::connect(listener.local_addr().unwrap()).unwrap();
+        peer.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let (ours, _) = listener.accept().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let (engine, requests) = Engine::queue();
+        let tasks = TaskTracker::new();
+        let handle = start(CONN, TcpStream::from_std(ours).unwrap(), &engine, &tasks);
+        (handle, peer, requests, tasks)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_last_message_arrives_although_input_was_not_read() {
+        let (handle, mut peer, _requests, _tasks) = connection();
+        // More than anybody takes: the engine's queue is not emptied.
+        peer.set_nonblocking(true).unwrap();
+        let chunk = [0; 65_536];
+        let mut sent = 0;
+        while peer.write(&chunk).is_ok_and(|count| count > 0) && sent < 10_000 {
+            sent += 1;
+        }
+        peer.set_nonblocking(false).unwrap();
+        handle.send(Bytes::from_static(b"goodbye")).unwrap();
+        drop(handle);
+        let mut got = Vec::new();
+        peer.read_to_end(&mut got).unwrap();
+        assert_eq!(got, b"goodbye");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_peer_that_reads_nothing_cannot_hold_us() {
+        let (handle, _peer, mut requests, tasks) = connection();
+        for _ in 0..512 {
+            handle.send(Bytes::from(vec![0; 65_536])).unwrap();
+        }
+        let take = tokio::spawn(async move { while requests.recv().await.is_some() {} });
+        drop(handle);
+        tasks.close();
+        tokio::time::timeout(Duration::from_secs(10), tasks.wait())
+            .await
+            .unwrap();
+        take.abort();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_queue_is_bounded() {
+        let (handle, _peer, _requests, _tasks) = connection();
+        // Nobody takes the reports of what was sent, so the writer stops after the engine's queue is full.
+        let refused = (0..10 * QUEUE).any(|_| handle.send(Bytes::from(vec![0; 65_536])).is_err());
+        assert!(refused);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn input_and_end_are_reported_in_order() {
+        let (_handle, mut peer, mut requests, _tasks) = connection();
+        peer.write_all(b"hello").unwrap();
+        drop(peer);
+        let mut got = Vec::new();
+        loop {
+            match requests.recv().await.unwrap() {
+                Request::Input(Input::Received { conn, bytes }) => {
+                    assert_eq!(conn, CONN);
+                    got.extend_from_slice(&bytes);
+                }
+                Request::Input(Input::Closed { conn, reason }) => {
+                    assert_eq!((conn, &*reason, &*got), (CONN, "", &b"hello"[..]));
+                    return;
+                }
+                _ => panic!("something else"),
+            }
+        }
+    }
+}
