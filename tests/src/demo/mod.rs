@@ -50,6 +50,12 @@ pub fn run(options: &Options) -> Result<()> {
     print::heading("Bringing it up");
     let lab = Lab::new(NAME)?;
     let mut cluster = Cluster::start(lab, &spec)?;
+    let result = show(&mut cluster, begin);
+    finish(cluster, options, begin, result.is_ok());
+    result
+}
+
+fn show(cluster: &mut Cluster, begin: Instant) -> Result<()> {
     print::step(
         begin,
         "typha, 3 x (felix, confd, bird-rs) and the ToR are started; examples/ is applied",
@@ -57,9 +63,10 @@ pub fn run(options: &Options) -> Result<()> {
     cluster.settle()?;
     print::step(begin, "every BGP session is established, every node takes pods");
 
-    let pods = make_pods(&cluster)?;
+    let cluster = &*cluster;
+    let pods = make_pods(cluster)?;
     print::step(begin, &format!("{} pods made by executing the CNI plugin", pods.len()));
-    settle_routes(&cluster, &pods)?;
+    settle_routes(cluster, &pods)?;
 
     for node in cluster.nodes() {
         print::heading(&format!("tortiectl node status, on {}", node.name()));
@@ -68,15 +75,15 @@ pub fn run(options: &Options) -> Result<()> {
     for node in cluster.nodes() {
         print::heading(&format!("ip route, on {}", node.name()));
         println!("{}", node.ns().ip(&["route"])?.trim_end());
-        check_routes(&cluster, node, pods.iter().map(|t| &t.pod))?;
+        check_routes(cluster, node, pods.iter().map(|t| &t.pod))?;
     }
     show_a_pod(&pods)?;
 
     print::heading("Every pod to every pod, pod to ToR, ToR to pod: TTL on arrival (64 where sent), round trip");
     let all: Vec<&Pod> = pods.iter().map(|t| &t.pod).collect();
-    let matrix = matrix(&cluster, &all)?;
+    let matrix = matrix(cluster, &all)?;
     print::matrix(&matrix);
-    check_matrix(&cluster, &all, &matrix)?;
+    check_matrix(cluster, &all, &matrix)?;
     println!(
         "{} echo requests answered, {} TCP connections whose receiver saw the sender's own address: no NAT.",
         matrix.pings(),
@@ -86,9 +93,7 @@ pub fn run(options: &Options) -> Result<()> {
     print::heading("From the CNI ADD to the first answer to another node");
     print::timings(&pods);
     print::heading("What it costs");
-    print::usage(&cluster)?;
-    finish(cluster, options, begin);
-    Ok(())
+    print::usage(cluster)
 }
 
 fn make_pods(cluster: &Cluster) -> Result<Vec<Timed>> {
@@ -152,13 +157,12 @@ fn show_a_pod(pods: &[Timed]) -> Result<()> {
     Ok(())
 }
 
-fn finish(mut cluster: Cluster, options: &Options, begin: Instant) {
+fn finish(mut cluster: Cluster, options: &Options, begin: Instant, proven: bool) {
     if !options.keep {
         drop(cluster);
-        println!(
-            "\nAll of it is removed again; {:.1} s in all.",
-            begin.elapsed().as_secs_f64()
-        );
+        let failed = if proven { "" } else { "It failed. " };
+        let seconds = begin.elapsed().as_secs_f64();
+        println!("\n{failed}All of it is removed again; {seconds:.1} s in all.");
         return;
     }
     print::look_around(&cluster);

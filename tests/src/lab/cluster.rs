@@ -3,15 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use super::process::{fresh_log, run};
-use super::{Add, Daemon, Lab, Netns, Node, Pod, Segment, Tor, binary, wait_for};
-
-/// How long a cluster may take to come up or to settle after a change, before a test calls it broken.
-const SETTLE: Duration = Duration::from_secs(60);
+use super::{Add, Daemon, Lab, Netns, Node, Pod, SETTLE, Segment, Tor, binary, wait_for};
 
 /// What to build.
 #[derive(Debug, Clone)]

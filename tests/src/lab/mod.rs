@@ -27,6 +27,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+/// How long a cluster may take to come up or to settle after a change, before a test calls it broken.
+const SETTLE: Duration = Duration::from_secs(60);
+
 /// Where the programs under test are: `TORTIE_BIN_DIR`, or the `release` folder beside the one this program is in.
 ///
 /// # Errors

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::process::{fresh_log, run};
-use super::{Daemon, Lab, Netns, binary};
+use super::{Daemon, Lab, Netns, SETTLE, binary, wait_for};
 
 /// A node and its three daemons.
 #[derive(Debug)]
@@ -31,9 +31,18 @@ impl Node {
             fresh_log(&log)?;
             Daemon::start(daemon, &ns, command, log)
         };
-        let bird = start("bird-rs", bird_command(&dir)?)?;
         let felix = start("felix", felix_command(&dir, name, typha)?)?;
         let confd = start("confd", confd_command(&dir, name, typha)?)?;
+        // bird-rs needs a configuration to start with, as BIRD does: the first one that confd renders.
+        wait_for(&format!("confd on {name} to render"), SETTLE, || {
+            ensure!(
+                dir.join("bird.conf").exists(),
+                "no bird.conf yet; see {}",
+                dir.join("confd.log").display()
+            );
+            Ok(())
+        })?;
+        let bird = start("bird-rs", bird_command(&dir)?)?;
         Ok(Node {
             name: name.to_owned(),
             ns,
@@ -128,10 +137,7 @@ fn path(dir: &Path, file: &str) -> String {
 fn bird_command(dir: &Path) -> Result<Vec<String>> {
     let program = binary("bird-rs")?.display().to_string();
     let (conf, grpc) = (path(dir, "bird.conf"), bird_addr(dir));
-    let ctl = path(dir, "bird.ctl");
-    Ok([&program, "-c", &conf, "--grpc", &grpc, "-s", &ctl]
-        .map(str::to_owned)
-        .to_vec())
+    Ok([&program, "-c", &conf, "--grpc", &grpc].map(str::to_owned).to_vec())
 }
 
 /// The command line of a felix whose files are in `dir`.

@@ -160,6 +160,12 @@ fn an_ippool_that_is_not_exported_stays_inside() {
         };
         tor(true)?;
         let pool = cluster.ctl(&["get", "ippool", "default-ipv4-ippool", "-o", "yaml"])?;
+        // The revision would make each apply a compare-and-swap against what was read here.
+        let pool: String = pool
+            .lines()
+            .filter(|l| !l.contains("resourceVersion"))
+            .map(|l| format!("{l}\n"))
+            .collect();
         let hidden = pool.replace("spec:\n", "spec:\n  disableBGPExport: true\n");
         cluster.apply(&hidden)?;
         tor(false)?;

@@ -229,6 +229,8 @@ impl Outbox {
         interner: &mut Interner<V>,
     ) -> Option<MemberId> {
         let mut member = self.members.get_mut(usize::from(id.0)).and_then(Option::take)?;
+        // What the other view shows it may be less than its limit.
+        member.blocked = false;
         let mut told_of = std::mem::take(&mut member.pending);
         for prefix in told_of.keys() {
             self.unpend(*prefix);
@@ -296,7 +298,7 @@ impl Outbox {
             items.push(PullItem { attrs, id: prefix });
         }
         feed(member, &mut self.entries, limit, max, &mut items);
-        member.blocked = items.is_empty();
+        member.blocked = items.is_empty() && !member.pending.is_empty();
         items.sort_unstable();
         items
     }

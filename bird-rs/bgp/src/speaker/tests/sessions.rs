@@ -454,3 +454,28 @@ fn a_slow_peer_coalesces() {
     assert_eq!(net.best(1, "fd01::1/128").unwrap().attributes.med, Some(4));
     assert_eq!(net.best(1, "fd01::4e20/128").unwrap().attributes.med, Some(4));
 }
+
+/// What confd does when a node claims its first block: a static protocol, and an export filter that lets it pass, at once.
+#[test]
+fn a_route_and_the_filter_that_lets_it_pass_come_with_one_reconfiguration() {
+    let text = |own: &str, rule: &str| {
+        format!(
+            "router id 10.0.0.1;\nprotocol device {{ }}\n\
+             function to_export() {{ {rule} if net ~ [ 10.0.0.0/8+ ] then accept; reject; }}\n\
+             filter to_peers {{ to_export(); reject; }}\n{own}\
+             protocol felix {{ ipv4 {{ export where source = RTS_BGP; }}; }}\n\
+             protocol bgp p2 {{ local as 64512; neighbor 10.0.0.2 as 64512; direct; graceful restart on;\n\
+             ipv4 {{ import all; export filter to_peers; }}; }}\n"
+        )
+    };
+    let before = text("", "");
+    let own = "protocol static own { ipv4; route 10.1.0.0/24 blackhole; }\n";
+    let after = text(own, "if net = 10.1.0.0/24 then accept;");
+    let mut net = pair(&before, &node(2, 64512, &[(1, 64512, "passive on;")]));
+    net.seconds(10);
+    assert!(net.established(0, "p2"));
+    net.input(0, Input::Reconfigure(config(&after)));
+    net.seconds(2);
+    assert!(net.best(0, "10.1.0.0/24").is_some(), "in our own table");
+    assert!(net.best(1, "10.1.0.0/24").is_some(), "and at the peer");
+}
