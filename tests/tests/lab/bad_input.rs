@@ -140,15 +140,12 @@ fn wrong_calls_of_the_plugin_change_nothing() {
 #[test]
 fn an_exhausted_pool_says_so_and_recovers() {
     let dir = tempfile::tempdir().expect("a folder");
-    let examples = Spec::demo().manifests;
-    for file in std::fs::read_dir(examples).expect("examples").flatten() {
-        let text = std::fs::read_to_string(file.path()).expect("an example");
-        // One block of four addresses for everybody.
-        let text = text
-            .replace("10.244.0.0/16", "10.244.0.0/30")
-            .replace("blockSize: 26", "blockSize: 30");
-        std::fs::write(dir.path().join(file.file_name()), text).expect("write");
-    }
+    // One block of four addresses, and one node that has nobody to peer with.
+    let manifest = "apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {name: default-ipv4-ippool}\n\
+                    spec: {cidr: 10.244.0.0/30, blockSize: 30}\n---\n\
+                    apiVersion: projectcalico.org/v3\nkind: Node\nmetadata: {name: n1}\n\
+                    spec: {bgp: {ipv4Address: 172.30.0.11/24}}\n";
+    std::fs::write(dir.path().join("small.yaml"), manifest).expect("write");
     let spec = Spec {
         manifests: dir.path().to_owned(),
         nodes: Spec::demo().nodes[..1].to_vec(),
