@@ -17,7 +17,10 @@ pub struct Incompatible {
 impl std::fmt::Display for Incompatible {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.theirs {
-            None => write!(f, "the peer sent no hello; protocol {PROTOCOL_MAJOR}.{PROTOCOL_MINOR} needs one"),
+            None => write!(
+                f,
+                "the peer sent no hello; protocol {PROTOCOL_MAJOR}.{PROTOCOL_MINOR} needs one"
+            ),
             Some(h) => write!(
                 f,
                 "{} {} speaks protocol {}.{}, this side {PROTOCOL_MAJOR}.{PROTOCOL_MINOR}: major versions must be equal",
@@ -69,7 +72,10 @@ mod tests {
     fn equal_majors_agree_and_others_are_named() {
         let mine = Hello::new("felix", "n1", "1");
         assert_eq!(Hello::check(Some(&mine)), Ok(&mine));
-        let newer = Hello { minor: 9, ..mine.clone() };
+        let newer = Hello {
+            minor: 9,
+            ..mine.clone()
+        };
         assert!(Hello::check(Some(&newer)).is_ok());
         let other = Hello { major: 2, ..mine };
         let text = Hello::check(Some(&other)).unwrap_err().to_string();

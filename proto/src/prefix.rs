@@ -27,7 +27,10 @@ impl From<tortie_net::Prefix> for common::Prefix {
             IpAddr::V4(a) => a.octets().to_vec(),
             IpAddr::V6(a) => a.octets().to_vec(),
         };
-        common::Prefix { addr, len: u32::from(p.len()) }
+        common::Prefix {
+            addr,
+            len: u32::from(p.len()),
+        }
     }
 }
 
@@ -35,7 +38,10 @@ impl TryFrom<&common::Prefix> for tortie_net::Prefix {
     type Error = BadPrefix;
 
     fn try_from(p: &common::Prefix) -> Result<Self, BadPrefix> {
-        let bad = || BadPrefix { octets: p.addr.len(), len: p.len };
+        let bad = || BadPrefix {
+            octets: p.addr.len(),
+            len: p.len,
+        };
         let addr = ip(&p.addr).ok_or_else(bad)?;
         let len = u8::try_from(p.len).map_err(|_| bad())?;
         tortie_net::Prefix::canonical(addr, len).map_err(|_| bad())

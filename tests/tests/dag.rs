@@ -68,6 +68,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "tortie-typha-client",
         ],
     ),
+    ("tortie-bench", &["tortie-tests"]),
     (
         "tortie-tests",
         &["tortie-kit", "tortie-net", "tortie-netlink", "tortie-proto"],

@@ -142,41 +142,24 @@ fn bird_command(dir: &Path) -> Result<Vec<String>> {
 
 /// The command line of a felix whose files are in `dir`.
 pub(super) fn felix_command(dir: &Path, node: &str, typha: &str) -> Result<Vec<String>> {
-    let program = binary("felix")?.display().to_string();
-    let (bird, socket, state) = (bird_addr(dir), felix_addr(dir), path(dir, "felix-state"));
-    std::fs::create_dir_all(&state)?;
-    let args = [
-        &program,
-        "--node",
-        node,
-        "--typha",
-        typha,
-        "--bird",
-        &bird,
-        "--socket",
-        &socket,
-        "--state-dir",
-        &state,
-    ];
-    Ok(args.map(str::to_owned).to_vec())
+    agent_command("felix", dir, node, typha, ["--socket", &felix_addr(dir)])
 }
 
 fn confd_command(dir: &Path, node: &str, typha: &str) -> Result<Vec<String>> {
-    let program = binary("confd")?.display().to_string();
-    let (bird, output, state) = (bird_addr(dir), path(dir, "bird.conf"), path(dir, "confd-state"));
+    agent_command("confd", dir, node, typha, ["--output", &path(dir, "bird.conf")])
+}
+
+/// What felix and confd have in common, and what each has of its own.
+fn agent_command(program: &str, dir: &Path, node: &str, typha: &str, own: [&str; 2]) -> Result<Vec<String>> {
+    let state = dir.join(format!("{program}-state"));
     std::fs::create_dir_all(&state)?;
-    let args = [
-        &program,
-        "--node",
-        node,
-        "--typha",
-        typha,
-        "--bird",
-        &bird,
-        "--output",
-        &output,
-        "--state-dir",
-        &state,
-    ];
-    Ok(args.map(str::to_owned).to_vec())
+    let (program, bird) = (binary(program)?.display().to_string(), bird_addr(dir));
+    let state = state.display().to_string();
+    let common = ["--node", node, "--typha", typha, "--bird", &bird, "--state-dir", &state];
+    Ok([program.as_str()]
+        .into_iter()
+        .chain(common)
+        .chain(own)
+        .map(str::to_owned)
+        .collect())
 }
