@@ -27,6 +27,8 @@ pub struct NodeSpec {
     pub name: String,
     /// Its address on the segment, with the prefix length.
     pub address: String,
+    /// Its IPv6 address there, if it has one.
+    pub address6: Option<String>,
 }
 
 impl Spec {
@@ -35,6 +37,7 @@ impl Spec {
         let node = |i: u8| NodeSpec {
             name: format!("n{i}"),
             address: format!("172.30.0.{}/24", 10 + i),
+            address6: None,
         };
         let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
         Spec {
@@ -116,7 +119,11 @@ impl Cluster {
     /// When anything cannot be made.
     pub fn start_node(&mut self, spec: &NodeSpec) -> Result<()> {
         let ns = self.lab.namespace(&spec.name)?;
-        self.segment.attach(&ns, "eth0", &[&spec.address])?;
+        let addresses: Vec<&str> = [spec.address.as_str()]
+            .into_iter()
+            .chain(spec.address6.as_deref())
+            .collect();
+        self.segment.attach(&ns, "eth0", &addresses)?;
         let address = spec.address.split('/').next().unwrap_or_default().parse()?;
         let node = Node::start(&self.lab, &spec.name, ns, &self.typha_addr)?;
         self.addresses.insert(spec.name.clone(), address);
@@ -205,7 +212,19 @@ impl Cluster {
     /// # Errors
     /// When the plugin refuses.
     pub fn add_pod(&self, node: &str, name: &str) -> Result<Add> {
-        Pod::add(&self.lab, self.node(node)?, name)
+        let node = self.node(node)?;
+        Pod::add(&self.lab, node, name, &node.netconf())
+    }
+
+    /// Attaches a pod with an address of each family.
+    ///
+    /// # Errors
+    /// When the plugin refuses.
+    pub fn add_dual_stack_pod(&self, node: &str, name: &str) -> Result<Add> {
+        let node = self.node(node)?;
+        let mut conf = node.netconf();
+        conf["ipam"] = serde_json::json!({"type": "calico-ipam", "assign_ipv4": "true", "assign_ipv6": "true"});
+        Pod::add(&self.lab, node, name, &conf)
     }
 
     /// Waits until a node's felix takes pods: the plugin's STATUS succeeds.

@@ -52,16 +52,16 @@ impl Pod {
             .with_context(|| format!("{} has no IPv4 address", self.name))
     }
 
-    /// Makes the namespace and executes ADD on `node`. `name` is `namespace/name`.
+    /// Makes the namespace and executes ADD on `node` with this configuration. `name` is `namespace/name`.
     ///
     /// # Errors
     /// When the plugin fails: the error it printed.
-    pub fn add(lab: &Lab, node: &Node, name: &str) -> Result<Add> {
+    pub fn add(lab: &Lab, node: &Node, name: &str, conf: &Value) -> Result<Add> {
         let (_, short) = name.split_once('/').context("a pod's name is namespace/name")?;
         let ns = lab.namespace(&format!("pod-{}-{short}", node.name()))?;
         let container_id = format!("{}-{short}-{:x}", node.name(), std::process::id());
         let started = Instant::now();
-        let output = plugin(node, "ADD", &container_id, &ns.path(), name, &node.netconf())?;
+        let output = plugin(node, "ADD", &container_id, &ns.path(), name, conf)?;
         let took = started.elapsed();
         let result = parse(&output).with_context(|| format!("CNI ADD of {name} on {}", node.name()))?;
         let ips = result["ips"]

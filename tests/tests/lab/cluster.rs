@@ -111,6 +111,7 @@ fn a_node_joins_and_leaves_at_run_time() {
         cluster.start_node(&NodeSpec {
             name: "n4".into(),
             address: "172.30.0.14/24".into(),
+            address6: None,
         })?;
         // The ToR does not know n4: its session stays down, the mesh's come up.
         wait_for("the mesh to include n4", PATIENCE, || {
@@ -174,6 +175,51 @@ fn an_ippool_that_is_not_exported_stays_inside() {
         cluster.apply(&hidden.replace("disableBGPExport: true", "disableBGPExport: false"))?;
         tor(true)?;
         first_reply(cluster.node("n2")?.ns(), pod.ipv4()?, PATIENCE)?;
+        Ok(())
+    });
+}
+
+#[test]
+fn both_families_on_one_session() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut manifest = "apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {name: v4}\nspec: {cidr: 10.244.0.0/16}\n---\n\
+                        apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {name: v6}\nspec: {cidr: \"fd00:244::/48\"}\n"
+        .to_owned();
+    let mut spec = Spec::demo();
+    for (i, node) in spec.nodes.iter_mut().enumerate() {
+        let address6 = format!("fd00:30::{}/64", 11 + i);
+        manifest += &format!(
+            "---\napiVersion: projectcalico.org/v3\nkind: Node\nmetadata: {{name: {}}}\n\
+             spec: {{bgp: {{ipv4Address: {}, ipv6Address: \"{address6}\"}}}}\n",
+            node.name, node.address
+        );
+        node.address6 = Some(address6);
+    }
+    std::fs::write(dir.path().join("dual.yaml"), manifest).expect("write");
+    spec.tor = false;
+    spec.manifests = dir.path().to_owned();
+    on_cluster("dual", &spec, |cluster| {
+        let mut pods = Vec::new();
+        for (node, name) in [("n1", "default/a"), ("n2", "default/b"), ("n3", "default/c")] {
+            pods.push(cluster.add_dual_stack_pod(node, name)?.pod);
+        }
+        for from in &pods {
+            ensure!(from.ips.len() == 2, "{} has {:?}", from.name, from.ips);
+            for to in pods.iter().filter(|to| to.name != from.name) {
+                for ip in &to.ips {
+                    first_reply(&from.ns, *ip, PATIENCE)?;
+                    let reply = ping(&from.ns, *ip)?;
+                    ensure!(reply.ttl == 62, "{} to {ip}: TTL {}", from.name, reply.ttl);
+                }
+            }
+        }
+        // Learned over the IPv4 session, with the owner's IPv6 address as the gateway.
+        let routes = cluster.node("n1")?.ns().ip(&["-6", "route", "show", "table", "main"])?;
+        ensure!(
+            routes.contains("via fd00:30::12 dev eth0 proto bird metric 1024"),
+            "{routes}"
+        );
+        ensure!(cluster.node("n1")?.sessions()? == (2, 2));
         Ok(())
     });
 }
