@@ -465,6 +465,62 @@ fn an_old_containers_del_leaves_the_newer_one() {
     });
 }
 
+/// The second interface of pod "web" and the first of pod "web.eth1" have one name on the host.
+#[test]
+fn an_endpoint_that_has_the_interface_keeps_it() {
+    in_a_host_of_its_own(|| async {
+        let node = Node::new("10.77.0.0/24").await;
+        let (first_pod, second_pod) = (Pod::new("first"), Pod::new("second"));
+        let first = Attachment {
+            ifname: "eth1".into(),
+            ..attachment("c1", "web", &first_pod.path())
+        };
+        let second = attachment("c2", "web.eth1", &second_pod.path());
+        let made = node.add(&first, |_| ()).await.unwrap();
+        // The datastore has not told of the first one yet.
+        let e = node.add(&second, |_| ()).await.unwrap_err();
+        assert!(e.message.contains("needs another name"), "{}", e.message);
+        node.check(&first, &[&made.ips[0]]).await.unwrap();
+        node.del(&second).await.unwrap();
+        node.check(&first, &[&made.ips[0]]).await.unwrap();
+        assert!(first_pod.run(&["ping", "-c1", "-W3", "10.99.0.1"]).0);
+        assert_eq!(node.allocated(), 1);
+        node.del(&first).await.unwrap();
+        node.add(&second, |_| ()).await.unwrap();
+        node.del(&first).await.unwrap();
+        node.check(&second, &[]).await.unwrap();
+        node.del(&second).await.unwrap();
+        node.nothing_is_left();
+    });
+}
+
+#[test]
+fn a_newer_containers_failure_leaves_the_older_one() {
+    in_a_host_of_its_own(|| async {
+        let node = Node::new("10.77.0.0/30").await;
+        let (old_pod, new_pod) = (Pod::new("older"), Pod::new("newer"));
+        let old = attachment("c1", "web-0", &old_pod.path());
+        let new = attachment("c2", "web-0", &new_pod.path());
+        let made = node.add(&old, |_| ()).await.unwrap();
+        let unknown = |r: &mut AddRequest| r.requested_ips = vec!["192.0.2.9".into()];
+        assert_eq!(node.add(&new, unknown).await.unwrap_err().code, 101);
+        node.check(&old, &[&made.ips[0]]).await.unwrap();
+        assert!(
+            new_pod
+                .run(&["ip", "link", "add", "eth0", "type", "veth", "peer", "name", "x"])
+                .0
+        );
+        let e = node.add(&new, |_| ()).await.unwrap_err();
+        assert!(e.message.contains("eth0 exists already"), "{}", e.message);
+        node.check(&old, &[&made.ips[0]]).await.unwrap();
+        node.del(&new).await.unwrap();
+        assert!(old_pod.run(&["ping", "-c1", "-W3", "10.99.0.1"]).0);
+        assert_eq!(node.allocated(), 1);
+        node.del(&old).await.unwrap();
+        node.nothing_is_left();
+    });
+}
+
 #[test]
 fn what_fails_is_said_and_undone() {
     in_a_host_of_its_own(|| async {

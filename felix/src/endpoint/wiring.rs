@@ -60,20 +60,32 @@ pub(super) fn open_netns(path: &Path) -> Result<Netns, Failure> {
     Ok(netns)
 }
 
+/// Is the namespace there, and the interface's name free in it (or the endpoint's own)? Changes nothing.
+pub(super) fn can_attach(plan: &Plan) -> Result<(), Failure> {
+    let netns = open_netns(&plan.netns)?;
+    has_pair(plan, &netns, &mut Connection::open()?).map(drop)
+}
+
+/// Is the veth pair there, with both ends where they belong?
+fn has_pair(plan: &Plan, netns: &Netns, host: &mut Connection) -> Result<bool, Failure> {
+    let there = host.link(&plan.interface)?;
+    let inside = netns.run(|| Connection::open()?.link(&plan.ifname))??;
+    let pair = is_pair(there.as_ref(), inside.as_ref());
+    if inside.is_some() && !pair {
+        let (ifname, netns) = (&plan.ifname, plan.netns.display());
+        return Err(Failure::invalid(format!(
+            "CNI_IFNAME: interface {ifname} exists already in {netns}"
+        )));
+    }
+    Ok(pair)
+}
+
 /// Makes the endpoint as planned.
 pub(super) fn attach(plan: &Plan) -> Result<Wired, Failure> {
     let netns = open_netns(&plan.netns)?;
     let mut host = Connection::open()?;
-    let there = host.link(&plan.interface)?;
-    let inside = netns.run(|| Connection::open()?.link(&plan.ifname))??;
-    let kept = is_pair(there.as_ref(), inside.as_ref());
+    let kept = has_pair(plan, &netns, &mut host)?;
     if !kept {
-        if inside.is_some() {
-            let (ifname, netns) = (&plan.ifname, plan.netns.display());
-            return Err(Failure::invalid(format!(
-                "CNI_IFNAME: interface {ifname} exists already in {netns}"
-            )));
-        }
         host.remove_link(&plan.interface)?;
         let mtu = if plan.mtu == 0 {
             node_mtu(&mut host, plan.node_address)?

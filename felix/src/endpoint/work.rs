@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tortie_ipam::{IpFamily, Want};
+use tortie_model::Key;
 use tortie_model::resource::WorkloadEndpoint;
 use tortie_net::Prefix;
 use tortie_proto::felix::result::Route;
@@ -29,6 +30,8 @@ const READY_WITHIN: Duration = Duration::from_secs(2);
 pub(super) struct Work {
     parts: Parts,
     lanes: Lanes,
+    /// Whose interface it is, of those made in this life: the datastore's echo of a record may be late.
+    holders: Mutex<BTreeMap<String, Key>>,
 }
 
 /// Runs what blocks.
@@ -42,6 +45,7 @@ impl Work {
         Work {
             parts,
             lanes: Lanes::default(),
+            holders: Mutex::default(),
         }
     }
 
@@ -49,17 +53,22 @@ impl Work {
     pub(super) async fn add(self: Arc<Self>, mut request: AddRequest) -> Result<Made, Failure> {
         let attachment = Attachment::new(&self.parts.node, request.attachment.take())?;
         let asked = addresses(&request.requested_ips)?;
-        let state = self.state_for_add()?;
-        let netns = attachment
-            .netns
-            .clone()
-            .ok_or_else(|| Failure::invalid("CNI_NETNS is missing".to_owned()))?;
-        blocking(move || wiring::open_netns(&netns).map(drop)).await?;
-        self.interface_is_free(&state, &attachment)?;
+        self.state_for_add()?;
         let lane = self.lanes.enter(attachment.interface.clone()).await;
+        self.interface_is_free(&attachment)?;
+        let plan = self.plan(&attachment, Vec::new(), request.mtu, request.allow_ip_forwarding)?;
+        blocking(move || wiring::can_attach(&plan)).await?;
         let existing = record::read(&self.parts.store, &attachment).await?;
         let repeated = existing.as_ref().is_some_and(|r| r.is_of(&attachment));
-        let made = self.make(&request, &asked, &attachment, existing.as_ref()).await;
+        // Until the wiring begins, what an older container of this pod has is not touched, nor is it undone.
+        let mut only_addresses = existing.is_some();
+        let made = match self.ips(&request, &asked, &attachment, existing.as_ref()).await {
+            Ok(ips) => {
+                only_addresses = false;
+                self.make(&request, &attachment, existing.as_ref(), ips).await
+            }
+            Err(e) => Err(e),
+        };
         match &made {
             Ok(made) => tracing::info!(
                 namespace = %attachment.namespace, pod = %attachment.pod, container = %attachment.container_id,
@@ -72,7 +81,7 @@ impl Work {
             Err(e) => {
                 tracing::warn!(container = %attachment.container_id, error = %e, "add failed, undoing it");
                 let undo = tokio::spawn(async move {
-                    self.undo(&attachment).await;
+                    self.undo(&attachment, only_addresses).await;
                     drop(lane);
                 });
                 let _ = tokio::time::timeout(UNDO_WITHIN, undo).await;
@@ -98,38 +107,60 @@ impl Work {
     }
 
     /// Two endpoints whose names have the same digest must not take the interface from each other.
-    fn interface_is_free(&self, state: &State, attachment: &Attachment) -> Result<(), Failure> {
-        let key = attachment.key();
-        let other = state
-            .endpoints
-            .iter()
-            .find(|(k, w)| **k != key && w.value.spec.interface_name == attachment.interface);
-        match other {
+    fn interface_is_free(&self, attachment: &Attachment) -> Result<(), Failure> {
+        match self.other_holder(attachment) {
             None => Ok(()),
-            Some((other, _)) => Err(Failure::internal(format!(
+            Some(other) => Err(Failure::internal(format!(
                 "interface {} of {} is that of {}: one of them needs another name",
                 attachment.interface,
-                key.object_name(),
+                attachment.key().object_name(),
                 other.object_name()
             ))),
+        }
+    }
+
+    /// The other endpoint that has this one's interface, if there is one.
+    fn other_holder(&self, attachment: &Attachment) -> Option<Key> {
+        let key = attachment.key();
+        let made = self.holders().get(&attachment.interface).cloned();
+        if let Some(made) = made {
+            return (made != key).then_some(made);
+        }
+        let state = self.parts.state.current();
+        let is_other = |k: &Key, w: &WorkloadEndpoint| *k != key && w.spec.interface_name == attachment.interface;
+        let mut others = state.endpoints.iter().filter(|(k, w)| is_other(k, &w.value));
+        others.next().map(|(k, _)| k.clone())
+    }
+
+    fn holders(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Key>> {
+        self.holders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The addresses a former Add of this container got, else new ones.
+    async fn ips(
+        &self,
+        request: &AddRequest,
+        asked: &[IpAddr],
+        attachment: &Attachment,
+        existing: Option<&Record>,
+    ) -> Result<Vec<IpAddr>, Failure> {
+        let kept = match existing.filter(|r| r.is_of(attachment)) {
+            Some(record) => self.kept(record, attachment).await?,
+            None => None,
+        };
+        match kept {
+            Some(ips) => Ok(ips),
+            None => self.addresses(request, asked, attachment).await,
         }
     }
 
     async fn make(
         &self,
         request: &AddRequest,
-        asked: &[IpAddr],
         attachment: &Attachment,
         existing: Option<&Record>,
+        ips: Vec<IpAddr>,
     ) -> Result<Made, Failure> {
-        let ips = match existing.filter(|r| r.is_of(attachment)) {
-            Some(record) => self.kept(record, attachment).await?,
-            None => None,
-        };
-        let ips = match ips {
-            Some(ips) => ips,
-            None => self.addresses(request, asked, attachment).await?,
-        };
         let plan = self.plan(attachment, ips.clone(), request.mtu, request.allow_ip_forwarding)?;
         let wired = blocking(move || wiring::attach(&plan)).await?;
         let local = LocalEndpoint {
@@ -140,6 +171,7 @@ impl Work {
         self.parts.dataplane.endpoint_up(local).await?;
         let (store, node) = (&self.parts.store, &self.parts.node);
         record::write(store, node, attachment, existing, (&ips, wired.container_mac)).await?;
+        self.holders().insert(attachment.interface.clone(), attachment.key());
         Ok(Made {
             host_interface: attachment.interface.clone(),
             host_mac: wiring::HOST_MAC.to_string(),
@@ -233,8 +265,13 @@ impl Work {
     }
 
     /// Removes what a failed Add may have made, as far as it can: routes, veth, record, and last the address.
-    async fn undo(&self, attachment: &Attachment) {
-        if let Err(e) = self.unmake(attachment).await {
+    async fn undo(&self, attachment: &Attachment, only_addresses: bool) {
+        let undone = if only_addresses {
+            self.release(attachment).await
+        } else {
+            self.unmake(attachment).await
+        };
+        if let Err(e) = undone {
             tracing::warn!(container = %attachment.container_id, error = %e, "undoing an add failed; the runtime's DEL does it again");
         }
     }
@@ -244,6 +281,11 @@ impl Work {
         let interface = attachment.interface.clone();
         blocking(move || wiring::detach(&interface)).await?;
         record::delete(&self.parts.store, attachment).await?;
+        self.holders().remove(&attachment.interface);
+        self.release(attachment).await
+    }
+
+    async fn release(&self, attachment: &Attachment) -> Result<(), Failure> {
         self.parts.ipam.release(&attachment.handle()).await?;
         Ok(())
     }
@@ -260,8 +302,16 @@ impl Work {
         match record::read(&self.parts.store, &attachment).await? {
             Some(record) if !record.is_of(&attachment) => {
                 // A newer container of this pod has interface and record; the address was this one's own.
-                self.parts.ipam.release(&attachment.handle()).await?;
+                self.release(&attachment).await?;
                 tracing::info!(container = %attachment.container_id, "old container's address released");
+            }
+            None if let Some(other) = self.other_holder(&attachment) => {
+                // Its Add was refused because of the interface's holder, who keeps it.
+                self.release(&attachment).await?;
+                tracing::info!(
+                    container = %attachment.container_id, interface = %attachment.interface, holder = %other,
+                    "another endpoint's interface left alone"
+                );
             }
             Some(_) | None => {
                 self.unmake(&attachment).await?;
