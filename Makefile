@@ -35,7 +35,9 @@ build: ## Build the release binaries
 	$(CARGO) build --release --locked $(addprefix --bin ,$(BINARIES))
 
 demo: ## Bring up a routed cluster on this machine, prove it, remove it (KEEP=1 leaves it up)
-	@if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory deps; fi
+	@command -v $(CARGO) >/dev/null || { echo "demo: Rust is not installed: see https://rustup.rs" >&2; exit 1; }
+	@[ "$$(id -u)" = 0 ] || { echo "demo: network namespaces need root: run it as root (for example with sudo)" >&2; exit 1; }
+	@$(MAKE) --no-print-directory deps
 	@$(CARGO) build --release --locked $(addprefix --bin ,$(BINARIES) demo)
 	@exec target/release/demo $(if $(KEEP),--keep)
 

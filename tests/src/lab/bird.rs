@@ -17,9 +17,11 @@ pub struct StockBird {
 }
 
 impl StockBird {
-    /// Is BIRD 2 installed?
+    /// Is BIRD 2 installed? `TORTIE_WITHOUT_BIRD=1` plays a machine that lacks it.
     pub fn installed() -> bool {
-        Path::new("/usr/sbin/bird").is_file() && Path::new("/usr/sbin/birdc").is_file()
+        std::env::var_os("TORTIE_WITHOUT_BIRD").is_none()
+            && Path::new("/usr/sbin/bird").is_file()
+            && Path::new("/usr/sbin/birdc").is_file()
     }
 
     /// Starts it with this configuration.
@@ -34,7 +36,7 @@ impl StockBird {
         run(&["/usr/sbin/bird", "-p", "-c", &path]).context("stock BIRD refuses its configuration")?;
         fresh_log(&log)?;
         let command = ["/usr/sbin/bird", "-f", "-c", &path, "-s", &socket.display().to_string()];
-        let daemon = Daemon::start(name, ns, command.map(str::to_owned).to_vec(), log)?;
+        let daemon = Daemon::start("bird", ns, command.map(str::to_owned).to_vec(), log)?;
         Ok(StockBird {
             daemon,
             ns: ns.clone(),
@@ -70,5 +72,5 @@ pub(super) fn start_bird_rs(lab: &Lab, ns: &Netns, name: &str, config: &str) -> 
         "--grpc".to_owned(),
         format!("unix:{}", dir.join("bird.sock").display()),
     ];
-    Daemon::start(name, ns, command, log)
+    Daemon::start("bird-rs", ns, command, log)
 }

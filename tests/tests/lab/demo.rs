@@ -99,6 +99,54 @@ fn a_killed_run_an_interrupted_run_and_a_whole_run_one_after_the_other() -> Resu
 }
 
 #[test]
+fn without_stock_bird_the_tor_runs_ours_and_a_kept_demo_can_be_stopped() -> Result<()> {
+    let output = command()?.env("TORTIE_WITHOUT_BIRD", "1").arg("--keep").output()?;
+    ensure!(output.status.success(), "{}", text(&output));
+    for want in ["bird-rs + felix", "no NAT", "It stays up", "make demo-stop"] {
+        ensure!(
+            text(&output).contains(want),
+            "the demo does not show '{want}':\n{}",
+            text(&output)
+        );
+    }
+    // What it prints to look around works.
+    let export = text(&output);
+    let typha = export
+        .lines()
+        .find_map(|l| l.trim().strip_prefix("export TORTIE_TYPHA="))
+        .context("no address")?;
+    let ctl = tortie_tests::lab::binary("tortiectl")?;
+    let nodes = Command::new(ctl)
+        .args(["get", "nodes", "-o", "wide"])
+        .env("TORTIE_TYPHA", typha)
+        .output()?;
+    ensure!(text(&nodes).contains("172.30.0.13/24"), "{}", text(&nodes));
+    run(&[
+        "ip",
+        "netns",
+        "exec",
+        "tortie-pod-n1-web-1",
+        "ping",
+        "-c",
+        "1",
+        "-W",
+        "2",
+        "172.30.0.1",
+    ])?;
+
+    let stopped = command()?.arg("--stop").output()?;
+    ensure!(text(&stopped).contains("is removed"), "{}", text(&stopped));
+    clean()?;
+    let nothing = command()?.arg("--stop").output()?;
+    ensure!(
+        nothing.status.success() && text(&nothing).contains("no demo is up"),
+        "{}",
+        text(&nothing)
+    );
+    Ok(())
+}
+
+#[test]
 fn without_root_it_says_what_is_missing_in_one_line() -> Result<()> {
     let copy = tempfile::tempdir()?;
     let program = copy.path().join("demo");
