@@ -2,6 +2,10 @@
 //!
 //! It reconnects for ever. What was received stays in force while bird-rs is away: only a new stream that came to its
 //! in-sync mark removes what it did not name ([`Replica`]).
+//!
+//! A complete table without a single route is what a bird-rs without a configuration has: one that was just started and
+//! that confd has not reached. It is believed only when it has lasted [`EMPTY_PATIENCE`]; what bird-rs withdraws or
+//! announces meanwhile counts at once.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -9,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_stream::StreamExt;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -29,6 +34,11 @@ use crate::dataplane::view::FibHop;
 const RETRY_MIN: Duration = Duration::from_millis(100);
 /// The longest: bird-rs coming back should be seen soon.
 const RETRY_MAX: Duration = Duration::from_secs(2);
+/// How long routes are kept that an empty table does not name: as long as a peer keeps those of a router that restarts.
+pub const EMPTY_PATIENCE: Duration = Duration::from_secs(120);
+
+/// Next hops of one route at most: a message of the kernel's holds no more than some thousands.
+const HOPS_MAX: usize = 256;
 
 /// How the client stands with bird-rs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +47,8 @@ pub enum FibStatus {
     Away(String),
     /// A stream whose in-sync mark is still to come.
     Receiving,
+    /// bird-rs says that its table is complete, and it is empty: not believed yet.
+    Empty,
     /// In sync.
     InSync,
 }
@@ -63,6 +75,8 @@ enum BadRoute {
     NextHop(usize),
     #[error("next hop {hop} in a route to {prefix}")]
     Family { prefix: Prefix, hop: IpAddr },
+    #[error("{0} next hops: want at most {HOPS_MAX}")]
+    NextHops(usize),
     #[error("a weight of {0}: want 1 to 256")]
     Weight(u32),
     #[error("unknown type {0}")]
@@ -80,23 +94,45 @@ pub struct FibClient {
     pub inputs: mpsc::Sender<Input>,
     /// How it stands.
     pub status: watch::Sender<FibStatus>,
+    /// [`EMPTY_PATIENCE`], but in tests.
+    pub empty_patience: Duration,
+}
+
+/// What is received, and how far.
+#[derive(Debug, Default)]
+struct Receiving {
+    routes: Replica<Prefix, Arc<FibPath>>,
+    /// Paths are shared by many routes of one stream.
+    paths: BTreeSet<Arc<FibPath>>,
+    /// This stream has named a route.
+    named: bool,
+    /// When this stream's table is believed, which was empty when it was complete.
+    believe_at: Option<Instant>,
+}
+
+impl Receiving {
+    fn begin(&mut self) {
+        self.routes.begin_snapshot();
+        self.paths.clear();
+        (self.named, self.believe_at) = (false, None);
+    }
 }
 
 impl FibClient {
     /// Runs until the token is cancelled or the dataplane is gone.
     pub async fn run(self, token: CancellationToken) {
-        let mut routes = Replica::new();
+        let mut receiving = Receiving::default();
         let mut backoff = Backoff::new(RETRY_MIN, RETRY_MAX);
         let serve = async {
             loop {
-                let error = match self.stream(&mut routes, &mut backoff).await {
+                let error = match self.stream(&mut receiving, &mut backoff).await {
                     Err(StreamError::DataplaneGone) => return,
                     Err(error) => error.to_string(),
                     Ok(()) => StreamError::Ended.to_string(),
                 };
                 let before = self.status.send_replace(FibStatus::Away(error.clone()));
                 if !matches!(before, FibStatus::Away(e) if e == error) {
-                    tracing::warn!(bird = %self.bird, error, held = routes.len(), "no routes from bird-rs, keeping what was received");
+                    tracing::warn!(bird = %self.bird, error, held = receiving.routes.len(), "no routes from bird-rs, keeping what was received");
                 }
                 tokio::time::sleep(backoff.next()).await;
             }
@@ -104,11 +140,7 @@ impl FibClient {
         token.run_until_cancelled(serve).await;
     }
 
-    async fn stream(
-        &self,
-        routes: &mut Replica<Prefix, Arc<FibPath>>,
-        backoff: &mut Backoff,
-    ) -> Result<(), StreamError> {
+    async fn stream(&self, receiving: &mut Receiving, backoff: &mut Backoff) -> Result<(), StreamError> {
         let request = FibRequest {
             hello: Some(self.hello.clone()),
         };
@@ -125,11 +157,18 @@ impl FibClient {
         tracing::info!(bird = %self.bird, "receiving routes from bird-rs");
         self.status.send_replace(FibStatus::Receiving);
         backoff.reset();
-        // Paths are shared by many routes of one stream.
-        let mut paths = BTreeSet::new();
-        routes.begin_snapshot();
-        while let Some(message) = stream.next().await {
-            let deltas = self.deltas(message?, routes, &mut paths);
+        receiving.begin();
+        loop {
+            let believe_at = receiving.believe_at;
+            let deltas = tokio::select! {
+                message = stream.next() => match message {
+                    Some(message) => self.deltas(message?, receiving),
+                    None => break,
+                },
+                () = tokio::time::sleep_until(believe_at.unwrap_or_else(Instant::now)), if believe_at.is_some() => {
+                    self.in_sync(receiving)
+                }
+            };
             if !deltas.is_empty() {
                 self.inputs
                     .send(Input::Fib(deltas))
@@ -140,21 +179,34 @@ impl FibClient {
         Ok(())
     }
 
-    fn deltas(
-        &self,
-        message: FibMessage,
-        routes: &mut Replica<Prefix, Arc<FibPath>>,
-        paths: &mut BTreeSet<Arc<FibPath>>,
-    ) -> Vec<Delta<Prefix, Arc<FibPath>>> {
+    fn in_sync(&self, receiving: &mut Receiving) -> Vec<Delta<Prefix, Arc<FibPath>>> {
+        receiving.believe_at = None;
+        let deltas = receiving.routes.in_sync();
+        tracing::info!(routes = receiving.routes.len(), "in sync with bird-rs");
+        self.status.send_replace(FibStatus::InSync);
+        deltas
+    }
+
+    fn deltas(&self, message: FibMessage, receiving: &mut Receiving) -> Vec<Delta<Prefix, Arc<FibPath>>> {
         let batch = match message.message {
             Some(fib_message::Message::Batch(batch)) => batch,
-            Some(fib_message::Message::InSync(_)) => {
-                tracing::info!(routes = routes.len(), "in sync with bird-rs");
-                self.status.send_replace(FibStatus::InSync);
-                return routes.in_sync();
+            Some(fib_message::Message::InSync(_)) if !receiving.named => {
+                tracing::warn!(
+                    held = receiving.routes.len(),
+                    seconds = self.empty_patience.as_secs(),
+                    "bird-rs has no route at all: is it configured? Keeping what was there for a while"
+                );
+                self.status.send_replace(FibStatus::Empty);
+                receiving.believe_at = Some(Instant::now() + self.empty_patience);
+                return Vec::new();
             }
+            Some(fib_message::Message::InSync(_)) => return self.in_sync(receiving),
             Some(fib_message::Message::Hello(_)) | None => return Vec::new(),
         };
+        let Receiving {
+            routes, paths, named, ..
+        } = receiving;
+        *named |= !batch.set.is_empty();
         let mut deltas = Vec::with_capacity(batch.set.len() + batch.delete.len());
         for prefix in &batch.delete {
             match Prefix::try_from(prefix) {
@@ -191,6 +243,9 @@ fn read(route: FibRoute) -> Result<(Prefix, FibPath), BadRoute> {
         Ok(RouteType::Prohibit) => Kind::Prohibit,
         Err(_) => return Err(BadRoute::Type(route.r#type)),
     };
+    if route.next_hops.len() > HOPS_MAX {
+        return Err(BadRoute::NextHops(route.next_hops.len()));
+    }
     let mut hops = route
         .next_hops
         .iter()
@@ -233,6 +288,7 @@ fn hop(prefix: Prefix, hop: &NextHop) -> Result<FibHop, BadRoute> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tortie_proto::bird::{FibBatch, FibInSync};
 
     fn route(prefix: &str, hop: &[u8], weight: u32) -> FibRoute {
         let prefix: Prefix = prefix.parse().unwrap();
@@ -246,6 +302,50 @@ mod tests {
             next_hops,
             ..FibRoute::default()
         }
+    }
+
+    fn client() -> (FibClient, watch::Receiver<FibStatus>) {
+        let (status, seen) = watch::channel(FibStatus::Receiving);
+        let client = FibClient {
+            bird: "unix:/nowhere".parse().unwrap(),
+            hello: Hello::new("felix", "n1", "test"),
+            inputs: mpsc::channel(1).0,
+            status,
+            empty_patience: EMPTY_PATIENCE,
+        };
+        (client, seen)
+    }
+
+    fn says(message: fib_message::Message) -> FibMessage {
+        FibMessage { message: Some(message) }
+    }
+
+    fn batch(routes: &[&str]) -> FibMessage {
+        let set = routes.iter().map(|r| route(r, &[172, 30, 0, 12], 1)).collect();
+        says(fib_message::Message::Batch(FibBatch { set, delete: vec![] }))
+    }
+
+    #[tokio::test]
+    async fn an_empty_table_is_not_believed_at_once() {
+        let in_sync = || says(fib_message::Message::InSync(FibInSync {}));
+        let (client, status) = client();
+        let mut receiving = Receiving::default();
+        receiving.begin();
+        client.deltas(batch(&["10.244.1.0/26", "10.244.2.0/26"]), &mut receiving);
+        assert_eq!(client.deltas(in_sync(), &mut receiving), [Delta::InSync]);
+        // It comes back without a configuration.
+        receiving.begin();
+        assert_eq!(client.deltas(in_sync(), &mut receiving), []);
+        assert_eq!((receiving.routes.len(), status.borrow().clone()), (2, FibStatus::Empty));
+        let believe_at = receiving.believe_at.unwrap();
+        assert!(believe_at > Instant::now() + EMPTY_PATIENCE / 2);
+        // The configuration arrives; what it brings is used, what it has not brought yet stays.
+        let deltas = client.deltas(batch(&["10.244.2.0/26", "10.244.3.0/26"]), &mut receiving);
+        assert_eq!((deltas.len(), receiving.routes.len()), (1, 3));
+        let deltas = client.in_sync(&mut receiving);
+        let gone: Prefix = "10.244.1.0/26".parse().unwrap();
+        assert_eq!(deltas, [Delta::Delete(gone), Delta::InSync]);
+        assert_eq!(*status.borrow(), FibStatus::InSync);
     }
 
     #[test]
@@ -270,5 +370,8 @@ mod tests {
             Err(BadRoute::Type(9))
         );
         assert!(read(route("10.0.0.0/8", &[0xfe; 16], 1)).is_ok(), "RFC 8950");
+        let mut wide = route("10.0.0.0/8", &[1, 2, 3, 4], 1);
+        wide.next_hops = vec![wide.next_hops[0].clone(); 257];
+        assert_eq!(read(wide), Err(BadRoute::NextHops(257)));
     }
 }

@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::dataplane;
 use crate::dataplane::manager::{Input, Summary};
 use crate::endpoint;
-use crate::fib::{FibClient, FibStatus};
+use crate::fib::{EMPTY_PATIENCE, FibClient, FibStatus};
 use crate::ipam::Ipam;
 use crate::metrics::Metrics;
 use crate::show::Show;
@@ -109,6 +109,7 @@ impl Sources {
             hello: hello.clone(),
             inputs,
             status,
+            empty_patience: EMPTY_PATIENCE,
         };
         tasks.spawn(client.run(token.clone()));
         Sources { state, datastore, fib }

@@ -420,6 +420,16 @@ fn everything_around_it_may_die_and_so_may_it() {
             }));
         }
         assert_eq!(touched, [], "not one route was touched, even for a moment");
+        // Then with one that is complete: it was started without its configuration.
+        bird.send_replace(vec![in_sync()]);
+        while let Ok(Some(events)) = tokio::time::timeout(Duration::from_millis(500), monitor.next()).await {
+            let ours = |e: &Event| matches!(e, Event::RouteGone(r) if r.protocol == Protocol::BIRD);
+            assert!(
+                !events.unwrap().iter().any(ours),
+                "an empty table is not believed at once"
+            );
+        }
+        assert_eq!(routes(), want);
         bird.send_replace(vec![batch(&[("10.244.2.0/26", "172.30.0.13")]), in_sync()]);
         becomes(&[
             BLOCK,

@@ -8,6 +8,9 @@ use tortie_netlink::route::{Kind, NextHop};
 use super::view::{FibHop, View};
 use super::why::Withheld;
 
+/// Next hops of one route of the kernel's at most: far below what one message holds.
+const HOPS_MAX: usize = 256;
+
 /// A route as bird-rs gives it, without its prefix: many prefixes share one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FibPath {
@@ -86,7 +89,8 @@ fn resolve(path: &FibPath, view: &View) -> Resolution {
         match view.resolve(hop) {
             Ok(hops) => {
                 for h in hops {
-                    *reached.entry(NextHop { weight: 1, ..h }).or_default() += h.weight;
+                    let weight = reached.entry(NextHop { weight: 1, ..h }).or_default();
+                    *weight = weight.saturating_add(h.weight);
                 }
             }
             Err(w) => why = w,
@@ -97,9 +101,49 @@ fn resolve(path: &FibPath, view: &View) -> Resolution {
     }
     Ok(reached
         .into_iter()
+        .take(HOPS_MAX)
         .map(|(hop, weight)| NextHop {
             weight: weight.min(256),
             ..hop
         })
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tortie_netlink::route::{IfIndex, Interface, InterfaceAddress, Protocol, Route};
+
+    #[test]
+    fn more_next_hops_than_anybody_needs_are_bounded() {
+        let interface = Interface {
+            index: IfIndex(2),
+            name: "eth0".into(),
+            up: true,
+        };
+        let subnet = "172.30.0.0/16".parse().unwrap();
+        let address = InterfaceAddress {
+            interface: IfIndex(2),
+            address: "172.30.255.1".parse().unwrap(),
+            subnet,
+        };
+        let mut link = Route::new(subnet, Kind::Unicast, Protocol::KERNEL);
+        link.next_hops = vec![NextHop::device(IfIndex(2))];
+        let (view, _) = View::load(vec![interface], vec![address], vec![link.canonical()]);
+        let hop = |n: usize| FibHop {
+            address: Some([172, 30, (n / 250) as u8, (n % 250) as u8 + 1].into()),
+            interface: None,
+            weight: 256,
+        };
+        let path = |hops| FibPath {
+            kind: Kind::Unicast,
+            hops,
+            protocol: "x".into(),
+            stale: false,
+        };
+        let equal = resolve(&path(vec![hop(0); 300]), &view).unwrap();
+        assert_eq!((equal.len(), equal[0].weight), (1, 256));
+        let different = resolve(&path((0..5000).map(hop).collect()), &view).unwrap();
+        assert_eq!(different.len(), HOPS_MAX);
+    }
 }

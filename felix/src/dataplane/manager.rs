@@ -5,8 +5,8 @@
 //! installed wins. What is wanted and what the kernel holds of ours meet in a [`Tracker`].
 //!
 //! Invariants:
-//! * a route in the kernel is removed only after its class's source was in sync once, or when the endpoint service took
-//!   its interface down; until then what was found at start is wanted as it was found;
+//! * a route in the kernel is removed only after its class's source was in sync once, or has withdrawn it, or when the
+//!   endpoint service took its interface down; until then what was found at start is wanted as it was found;
 //! * a key that somebody else's route has is never written;
 //! * one refused change delays itself alone, by a back-off of its own.
 
@@ -117,6 +117,8 @@ pub struct Manager {
     synced: Synced,
     loaded: bool,
     failures: BTreeMap<RouteKey, Failure>,
+    /// What bird-rs withdrew before it was in sync: known to be gone all the same.
+    withdrawn: BTreeSet<Prefix>,
     dirty: BTreeSet<Prefix>,
     /// Something that next hops may depend on changed.
     reroute: bool,
@@ -244,11 +246,18 @@ impl Manager {
             Delta::Delete(prefix) => (prefix, None),
             Delta::InSync => {
                 self.synced.fib = true;
+                self.withdrawn.clear();
                 self.forget_inherited();
                 return;
             }
         };
         let entry = self.entries.entry(prefix).or_default();
+        if path.is_some() {
+            self.withdrawn.remove(&prefix);
+        } else if !self.synced.fib {
+            self.withdrawn.insert(prefix);
+            entry.inherited.take_if(|(class, _)| *class == RouteClass::Bgp);
+        }
         if let Some(before) = std::mem::replace(&mut entry.bgp, path) {
             self.paths.release(&before);
         }

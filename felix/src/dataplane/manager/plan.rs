@@ -65,7 +65,12 @@ impl Manager {
             return false;
         };
         let taken_down = |i| self.view.name(i).is_some_and(|n| self.workloads.is_taken_down(n));
-        self.source_is_synced(class) || (class == RouteClass::LocalWorkload && route.interfaces().any(taken_down))
+        let said_so = match class {
+            RouteClass::LocalWorkload => route.interfaces().any(taken_down),
+            RouteClass::OwnBlock => false,
+            RouteClass::Bgp => self.synced.datastore_known && self.withdrawn.contains(&route.prefix),
+        };
+        said_so || self.source_is_synced(class)
     }
 
     /// When the next refused change may be tried again, if there is one. Those whose time has come are a plan's matter.

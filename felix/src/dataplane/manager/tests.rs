@@ -186,6 +186,24 @@ fn busy() -> Node {
 }
 
 #[test]
+fn what_bird_withdraws_goes_also_before_it_is_in_sync() {
+    let mut node = busy().restarted();
+    node.give([Input::DatastoreSynced { live: true }, own_block("10.244.0.0/26")]);
+    node.give([
+        Input::Desired(vec![endpoint("a", "cali1", "10.244.0.5")]),
+        learn("10.244.1.0/26", &["172.30.0.12"]),
+        learn("10.244.2.0/26", &["172.30.0.12"]),
+    ]);
+    assert_eq!(node.ours().len(), 4);
+    node.give([Input::Fib(vec![Delta::Delete(p("10.244.2.0/26"))])]);
+    assert_eq!(node.ours(), [BLOCK, POD, REMOTE]);
+    node.give([Input::Fib(vec![Delta::Delete(p("10.244.1.0/26"))])]);
+    assert_eq!(node.ours(), [BLOCK, POD], "the one found at start likewise");
+    node.give([learn("10.244.1.0/26", &["172.30.0.12"])]);
+    assert_eq!(node.ours(), [BLOCK, POD, REMOTE]);
+}
+
+#[test]
 fn one_of_each_class() {
     let node = busy();
     assert_eq!(node.ours(), [BLOCK, POD, REMOTE]);
