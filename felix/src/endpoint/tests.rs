@@ -634,6 +634,34 @@ fn without_typha_it_says_so_at_once() {
 }
 
 #[test]
+fn a_block_in_use_that_lost_its_claim_is_claimed_again() {
+    in_a_host_of_its_own(|| async {
+        let mut node = Node::new("10.77.0.0/24").await;
+        let pod = Pod::new("claim");
+        let a = attachment("c1", "web-0", &pod.path());
+        node.add(&a, |_| ()).await.unwrap();
+        node.synced();
+        let claim = node.keys("/host/n1/").remove(0);
+        node.memory.0.lock().unwrap().entries.remove(&claim).unwrap();
+        node.writer.apply(&claim.parse().unwrap(), None, 0);
+        node.writer.publish();
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let confirmed = |node: &Node| {
+            let memory = node.memory.0.lock().unwrap();
+            let entry = memory.entries.get(&claim);
+            entry.is_some_and(|e| String::from_utf8_lossy(&e.value).contains("\"confirmed\""))
+        };
+        while !confirmed(&node) {
+            assert!(Instant::now() < deadline, "nobody claims the block");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        node.check(&a, &[]).await.unwrap();
+        node.del(&a).await.unwrap();
+        node.nothing_is_left();
+    });
+}
+
+#[test]
 fn many_at_once_share_writes() {
     in_a_host_of_its_own(|| async {
         let node = Node::new("10.77.0.0/24").await;

@@ -3,6 +3,7 @@
 //! | task | number | in | out |
 //! |---|---|---|---|
 //! | `lane` | 1 | [`Job`]s (bounded queue) | one answer each |
+//! | `claims` | 1 | the state | [`Job::RestoreClaim`] |
 //!
 //! One plan runs at a time, so the node never competes with itself; requests that wait and draw from the same pools are
 //! put into one plan and share the write of their block. A plan that fails, or is dropped with felix, leaves nothing that
@@ -13,17 +14,19 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tortie_ipam::{
     Assigned, IpFamily, IpamError, Plan, Pool, PoolError, PoolQuery, Setting, Want, addresses_of_handle, assign_ip,
-    auto_assign, choose, is_enabled, release_handle,
+    auto_assign, choose, is_enabled, release_handle, restore_affinity,
 };
 use tortie_model::resource::AllowedUse;
-use tortie_net::NodeName;
+use tortie_net::{NodeName, Prefix};
 use tortie_typha_client::Store;
 
 use crate::state::{State, StateHandle};
 
+mod claims;
 mod drive;
 
 /// Requests that may wait; more are told to come again.
@@ -85,6 +88,7 @@ enum Job {
     AssignIp(IpAddr, Want, Answer<()>),
     Release(String, Answer<Vec<IpAddr>>),
     Addresses(String, Answer<Vec<IpAddr>>),
+    RestoreClaim(Prefix, Answer<bool>),
 }
 
 /// A handle on this node's address management. Cheap to clone; the task ends with the last one.
@@ -105,6 +109,7 @@ impl Ipam {
             state: state.clone(),
         };
         tokio::spawn(lane.run(queue));
+        tokio::spawn(claims::keep(state.clone(), jobs.downgrade()));
         Ipam { node, state, jobs }
     }
 
@@ -167,7 +172,10 @@ impl Ipam {
     async fn ask<T>(&self, job: impl FnOnce(Answer<T>) -> Job) -> Result<T, Failure> {
         let stopping = || Failure::TryLater("felix is stopping".to_owned());
         let (answer, done) = oneshot::channel();
-        self.jobs.send(job(answer)).await.map_err(|_| stopping())?;
+        self.jobs.try_send(job(answer)).map_err(|e| match e {
+            TrySendError::Full(_) => Failure::TryLater(format!("{QUEUE} requests wait for addresses already")),
+            TrySendError::Closed(_) => stopping(),
+        })?;
         done.await.unwrap_or_else(|_| Err(stopping()))
     }
 }
@@ -221,6 +229,10 @@ impl Lane {
                     }
                     Job::Addresses(handle, answer) => {
                         let _ = answer.send(self.finish(addresses_of_handle(handle)).await);
+                    }
+                    Job::RestoreClaim(block, answer) => {
+                        let plan = restore_affinity(self.setting(), block);
+                        let _ = answer.send(self.finish(plan).await);
                     }
                 }
             }

@@ -119,6 +119,20 @@ async fn complete(
         .map(|_| Stored { value: block, revision }))
 }
 
+/// Claims this node's own block again when it has addresses in use and its claim is gone or was left unconfirmed: without
+/// a claim nobody announces the block, and its workloads cannot be reached.
+///
+/// The plan's result says whether the block is claimed now; one that is empty, gone or another's is not.
+pub fn restore_affinity(setting: Setting, cidr: Prefix) -> Plan<Result<bool, IpamError>> {
+    Plan::new(move |ops| async move {
+        let its = |b: &Block| b.affinity == Some(setting.owner()) && !block::is_empty(b);
+        match ops.block(cidr).await? {
+            Some(stored) if its(&stored.value) => Ok(claim(&ops, &setting, cidr).await?.is_some()),
+            Some(_) | None => Ok(false),
+        }
+    })
+}
+
 /// Gives up the claim of `owner` on a block that has no address in use: the block goes, then the claim.
 ///
 /// The plan's result says whether the claim is gone. It stays when the block is in use, and, unless `owner` is the node

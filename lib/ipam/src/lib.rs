@@ -34,7 +34,7 @@ use tortie_model::ipam::IpamConfig;
 use tortie_model::{Key, Owner};
 use tortie_net::{NodeName, Prefix};
 
-pub use affinity::release_affinity;
+pub use affinity::{release_affinity, restore_affinity};
 pub use assign::{Assigned, assign_ip, auto_assign};
 pub use block::Want;
 pub use error::{Full, IpamError, PoolUsage};

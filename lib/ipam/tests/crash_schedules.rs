@@ -13,9 +13,9 @@ use std::net::IpAddr;
 use jiff::{SignedDuration, Timestamp};
 use tortie_ipam::{
     Assigned, Change, Collection, Document, IpamError, Next, Plan, Pool, Request, Response, Setting, StoreFailure,
-    Stored, Want, assign_ip, auto_assign, release_address, release_affinity, release_handle,
+    Stored, Want, assign_ip, auto_assign, release_address, release_affinity, release_handle, restore_affinity,
 };
-use tortie_model::ipam::{AffinityState, Block, IpamConfig};
+use tortie_model::ipam::{Affinity, AffinityState, Block, IpamConfig};
 use tortie_model::{Key, Owner};
 use tortie_net::{NodeName, Prefix};
 
@@ -549,6 +549,49 @@ fn an_idle_block_is_reclaimed_only_after_a_minute() {
     world.clock = 61;
     assert!(full(&mut world).is_none());
     world.store.check();
+}
+
+#[test]
+fn a_lost_claim_on_a_block_in_use_is_restored() {
+    let mut world = World::new(0);
+    world.pools = vec![pool("a", "10.0.0.0/28", 30)];
+    world.config = IpamConfig::default();
+    world.reservations.clear();
+    // The block is full: nothing else would ever look at it again.
+    let want = |n: usize| Want {
+        handle: format!("h.{n}"),
+        attributes: BTreeMap::new(),
+    };
+    let mut plan = auto_assign(world.setting(0), world.pools.clone(), (0..4).map(want).collect());
+    assert!(world.drive(|a| plan.step(a)).unwrap().shortage.is_none());
+    let cidr = world.store.blocks().next().unwrap().cidr;
+    let owner = Owner::Host(World::name(0));
+    let key = Key::Affinity { owner, cidr };
+    let restore = |world: &mut World, node: usize| {
+        let mut plan = restore_affinity(world.setting(node), cidr);
+        world.drive(|a| plan.step(a)).unwrap()
+    };
+    world.store.documents.remove(&key).unwrap();
+    assert!(!restore(&mut world, 1), "another's");
+    assert!(restore(&mut world, 0));
+    world.store.check();
+    let confirmed = |world: &World| match world.store.documents.get(&key).map(|d| &d.value) {
+        Some(Document::Affinity(a)) => a.state == AffinityState::Confirmed,
+        _ => false,
+    };
+    assert!(confirmed(&world));
+    assert_eq!(world.store.allocations().len(), 4);
+    // Left half given up by a node that crashed.
+    let giving_up = Document::Affinity(Affinity::new(AffinityState::PendingDeletion));
+    world.store.documents.get_mut(&key).unwrap().value = giving_up;
+    assert!(restore(&mut world, 0) && confirmed(&world));
+    for n in 0..4 {
+        let mut plan = release_handle(world.setting(0), format!("h.{n}"));
+        world.drive(|a| plan.step(a)).unwrap();
+    }
+    world.store.documents.remove(&key).unwrap();
+    assert!(!restore(&mut world, 0), "empty");
+    assert!(!world.store.documents.contains_key(&key));
 }
 
 /// A burst of one node is one write of its block, and one for each handle.
