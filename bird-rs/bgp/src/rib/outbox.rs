@@ -161,6 +161,29 @@ impl Outbox {
         self.member(id).is_some_and(|m| m.blocked && !m.pending.is_empty())
     }
 
+    /// Tries anew what the limit kept from a member.
+    pub fn unblock(&mut self, id: MemberId) {
+        if let Some(member) = self.member_mut(id) {
+            member.blocked = false;
+        }
+    }
+
+    /// What a member was told and has not been taken back, by number.
+    pub fn told(&self, id: MemberId) -> Vec<(PrefixId, AttrId)> {
+        let Some(member) = self.member(id) else {
+            return Vec::new();
+        };
+        let entries = (0u32..).map(PrefixId).zip(&self.entries);
+        let told = entries.filter_map(|(prefix, entry)| {
+            let told = match member.pending.get(&prefix) {
+                Some(told) => *told,
+                None => member.sees(entry).filter(|_| member.reached(prefix)),
+            };
+            Some((prefix, told?))
+        });
+        told.collect()
+    }
+
     /// Tells a member everything again.
     pub fn feed_again(&mut self, id: MemberId) {
         if let Some(member) = self.member_mut(id)

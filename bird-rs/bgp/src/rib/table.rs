@@ -317,19 +317,20 @@ impl<F: Family> Table<F> {
         marked
     }
 
-    /// Imports all paths of a source anew, from what was received. `import` gets the number of received attributes and
+    /// Imports the `wanted` paths of a source anew, from what was received. `import` gets the number of received attributes and
     /// returns a new reference to the accepted ones.
     pub fn reimport(
         &mut self,
         source: SourceId,
         interner: &mut Interner<Learned>,
+        wanted: impl Fn(&Path) -> bool,
         mut import: impl FnMut(F, AttrId, &mut Interner<Learned>) -> Imported,
     ) {
         for i in 0..self.nets.len() {
             let prefix = self.nets[i].prefix;
             for at in 0..self.nets[i].paths.as_slice().len() {
                 let path = &self.nets[i].paths.as_slice()[at];
-                if path.source != source {
+                if path.source != source || !wanted(path) {
                     continue;
                 }
                 let old = path.clone();

@@ -2,7 +2,11 @@
 //!
 //! After a start, peers that keep our old routes and felix, which keeps its old ones, must not sweep before we have
 //! heard from everybody. So End-of-RIB and the fib's in-sync mark wait until every configured peer is up and has said
-//! End-of-RIB, but no longer than [`AFTER_LAST_UP`] after the last one came up, and never longer than [`IN_ALL`].
+//! End-of-RIB. Peers that are not there, or may be waiting for us, or have not promised an End-of-RIB, are waited for no
+//! longer than [`AFTER_LAST_UP`] after the last one came up, and nobody longer than [`IN_ALL`].
+//!
+//! Waiting begins with the first configuration that names a peer or felix: one without them says nothing about the
+//! routes that others keep for us, and so can never complete them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,27 +20,30 @@ pub(super) const AFTER_LAST_UP: Duration = Duration::from_secs(5);
 pub(super) const IN_ALL: Duration = Duration::from_secs(30);
 
 /// Waiting for the initial table.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Convergence {
     done: bool,
-    give_up_at: Duration,
+    /// `None` until waiting begins.
+    give_up_at: Option<Duration>,
     last_up: Option<Duration>,
     /// Peers that have not been up yet.
     expected: BTreeSet<SourceId>,
-    /// Families whose End-of-RIB is still to come, of peers that are up.
-    awaited: BTreeMap<SourceId, FamilySet>,
+    /// Peers that are up.
+    awaited: BTreeMap<SourceId, Awaited>,
+}
+
+#[derive(Debug)]
+struct Awaited {
+    /// Whose End-of-RIB is still to come.
+    families: FamilySet,
+    /// It has promised to say it, and is not waiting for ours.
+    certain: bool,
 }
 
 impl Convergence {
-    /// Waiting begins. `longest` is the configured limit.
-    pub(super) fn new(now: Duration, longest: Duration) -> Self {
-        Convergence {
-            done: false,
-            give_up_at: now + IN_ALL.min(longest),
-            last_up: None,
-            expected: BTreeSet::new(),
-            awaited: BTreeMap::new(),
-        }
+    /// Waiting begins, unless it has. `longest` is the configured limit.
+    pub(super) fn begin(&mut self, now: Duration, longest: Duration) {
+        self.give_up_at.get_or_insert(now + IN_ALL.min(longest));
     }
 
     /// Is the initial table complete?
@@ -55,10 +62,10 @@ impl Convergence {
         self.awaited.remove(&peer);
     }
 
-    /// A peer is up with these families.
-    pub(super) fn up(&mut self, now: Duration, peer: SourceId, families: FamilySet) {
+    /// A peer is up with these families. `certain`: it has promised an End-of-RIB for each and waits for nobody with it.
+    pub(super) fn up(&mut self, now: Duration, peer: SourceId, families: FamilySet, certain: bool) {
         self.expected.remove(&peer);
-        self.awaited.insert(peer, families);
+        self.awaited.insert(peer, Awaited { families, certain });
         self.last_up = Some(now);
     }
 
@@ -71,20 +78,22 @@ impl Convergence {
 
     /// A peer has said End-of-RIB.
     pub(super) fn end_of_rib(&mut self, peer: SourceId, family: crate::packet::AfiSafi) {
-        if let Some(families) = self.awaited.get_mut(&peer) {
-            families.remove(family);
+        if let Some(awaited) = self.awaited.get_mut(&peer) {
+            awaited.families.remove(family);
         }
     }
 
-    /// When waiting ends at the latest; `None` when it has.
+    /// When waiting ends at the latest; `None` when it has, or has not begun.
     pub(super) fn deadline(&self) -> Option<Duration> {
-        let stragglers = self.last_up.map_or(self.give_up_at, |up| up + AFTER_LAST_UP);
-        (!self.done).then(|| stragglers.min(self.give_up_at))
+        let give_up_at = self.give_up_at.filter(|_| !self.done)?;
+        let talking = self.awaited.values().any(|a| a.certain && !a.families.is_empty());
+        let last_up = self.last_up.filter(|_| !talking);
+        Some(last_up.map_or(give_up_at, |up| give_up_at.min(up + AFTER_LAST_UP)))
     }
 
     /// Decides; `true` when waiting ends now.
     pub(super) fn check(&mut self, now: Duration) -> bool {
-        let heard_all = self.expected.is_empty() && self.awaited.values().all(|families| families.is_empty());
+        let heard_all = self.expected.is_empty() && self.awaited.values().all(|a| a.families.is_empty());
         let over = self.deadline().is_some_and(|deadline| heard_all || deadline <= now);
         self.done |= over;
         over

@@ -20,6 +20,7 @@ impl Speaker {
     /// Decides what changed since the last flush, tells felix, and tells peers as much as they can take.
     pub fn flush(&mut self, now: std::time::Duration, out: &mut Vec<Output>) {
         self.now = self.now.max(now);
+        self.unflushed = false;
         out.append(&mut self.early);
         self.listen(out);
         self.tables.settle();
@@ -27,6 +28,7 @@ impl Speaker {
         if self.convergence.check(self.now) {
             self.converged(out);
         }
+        self.mark_fib(out);
         for at in 0..self.instances.len() {
             if let Some(source) = self.established(at) {
                 self.feed_peer(source, out);
@@ -42,7 +44,6 @@ impl Speaker {
     }
 
     fn converged(&mut self, out: &mut Vec<Output>) {
-        out.push(Output::Fib(Delta::InSync));
         out.push(Output::Log(Log {
             protocol: "bird-rs".into(),
             event: LogEvent::Converged,
@@ -56,6 +57,16 @@ impl Speaker {
         for source in sources {
             self.peer_event(source, Event::Converged, out);
         }
+    }
+
+    /// Tells felix that it has everything, when that becomes so. What no protocol felix exports is not complete.
+    fn mark_fib(&mut self, out: &mut Vec<Output>) {
+        let is_felix = |instance: &Instance| instance.enabled && matches!(instance.kind, Kind::Felix(_));
+        let in_sync = self.convergence.is_done() && self.instances.iter().flatten().any(is_felix);
+        if in_sync && !self.fib_in_sync {
+            out.push(Output::Fib(Delta::InSync));
+        }
+        self.fib_in_sync = in_sync;
     }
 
     /// Is there something that a flush would do?
@@ -101,13 +112,20 @@ impl Speaker {
         for (key, member) in members {
             while self.tables.has_work(key, member) {
                 for (net, route) in self.tables.pull(key, member, BATCH, None) {
+                    let route = route.map(|route| self.tables.shared.fib.get(route));
+                    let had = self.left_by_felix.remove(&net);
+                    if had.is_some() && had.as_ref() == route {
+                        continue;
+                    }
                     out.push(Output::Fib(match route {
-                        Some(route) => Delta::Set(net, self.tables.shared.fib.get(route).clone()),
+                        Some(route) => Delta::Set(net, route.clone()),
                         None => Delta::Delete(net),
                     }));
                 }
             }
         }
+        let gone = std::mem::take(&mut self.left_by_felix);
+        out.extend(gone.into_keys().map(|net| Output::Fib(Delta::Delete(net))));
     }
 
     /// What felix was told, sorted by prefix: for a subscriber that comes later. To be read after a flush.
@@ -134,9 +152,9 @@ impl Speaker {
         fib
     }
 
-    /// Has the initial table been completed?
+    /// Is what felix was told all there is? Not before the initial table is complete and a `protocol felix` exports it.
     pub fn fib_in_sync(&self) -> bool {
-        self.convergence.is_done()
+        self.fib_in_sync
     }
 
     fn feed_peer(&mut self, source: SourceId, out: &mut Vec<Output>) {

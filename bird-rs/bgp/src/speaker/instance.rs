@@ -10,7 +10,7 @@ use super::io::{Command, Log, LogEvent, Output};
 use super::origin;
 use super::session::{Session, SessionChannel, neighbour};
 use super::tables::{Membership, TableKey, afi};
-use crate::config::{BgpConfig, Channel, Policy, Protocol, ProtocolKind};
+use crate::config::{BgpConfig, Channel, LimitAction, Policy, Protocol, ProtocolKind};
 use crate::filter::RouteSource;
 use crate::fsm::{Event, StopReason};
 use crate::rib::{SourceId, SourceKind, Stale, Traits};
@@ -155,9 +155,14 @@ impl Speaker {
     /// Brings a protocol up.
     pub(super) fn enable(&mut self, source: SourceId, out: &mut Vec<Output>) {
         let (now, waiting) = (self.now, !self.convergence.is_done());
-        let Some(instance) = self.instance_mut(source).filter(|i| !i.enabled) else {
+        self.unflushed = true;
+        let Some(instance) = self.instance_mut(source) else {
             return;
         };
+        if instance.enabled {
+            // Its session may have given up by itself, after an error.
+            return self.peer_event(source, Event::Start, out);
+        }
         instance.enabled = true;
         instance.since = now;
         match &instance.kind {
@@ -176,6 +181,7 @@ impl Speaker {
     /// Takes a protocol down; its routes go.
     pub(super) fn disable(&mut self, source: SourceId, reason: StopReason, out: &mut Vec<Output>) {
         let now = self.now;
+        self.unflushed = true;
         let Some(instance) = self.instance_mut(source) else {
             return;
         };
@@ -202,7 +208,12 @@ impl Speaker {
                     .iter_mut()
                     .filter_map(|(key, at)| Some((*key, at.take()?)))
                     .collect();
-                left.into_iter().for_each(|(key, at)| self.tables.leave(key, at));
+                for (key, at) in left {
+                    let told = self.tables.told(key, at).into_iter();
+                    let told = told.map(|(net, route)| (net, self.tables.shared.fib.get(route).clone()));
+                    self.left_by_felix.extend(told);
+                    self.tables.leave(key, at);
+                }
             }
             Kind::Range(_) | Kind::Quiet => {}
         }
@@ -403,11 +414,16 @@ impl Speaker {
             let key = channel.key;
             if import {
                 let view = session.import_view(&name, &channel.config, &own);
-                self.tables.reimport(key, source, &view);
+                let limit = channel.config.channel.import_limit;
+                let block = limit.filter(|limit| limit.action == LimitAction::Block);
+                self.tables
+                    .reimport(key, source, &view, block.map(|limit| limit.routes));
             }
             if let (true, Some(up), Some(member)) = (export, &session.up, channel.membership) {
                 let view = session.export_view(&channel.config, up, &addresses);
                 let moved = self.tables.change_view(key, member, view);
+                // The limit may be another one.
+                moved.inspect(|moved| self.tables.unblock(key, *moved));
                 session.channels[at].membership = moved;
             }
         }

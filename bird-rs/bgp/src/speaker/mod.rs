@@ -41,12 +41,13 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
-use tortie_net::RouterId;
+use tortie_net::{Prefix, RouterId};
 
 pub use self::io::{
     Command, ConnectSpec, FibNextHop, FibRoute, Input, InterfaceAddress, ListenSpec, Log, LogEvent, Output,
@@ -91,6 +92,12 @@ pub struct Speaker {
     /// Of the next dynamic peer.
     next_dynamic: u32,
     stopping: bool,
+    /// Something happened since the last flush that one may have to follow.
+    unflushed: bool,
+    /// Felix was told that what it has is complete.
+    fib_in_sync: bool,
+    /// What felix was told by a protocol that is gone, until the next flush has told it what there is instead.
+    left_by_felix: BTreeMap<Prefix, FibRoute>,
     /// What starting wanted done, for the first call that can say so.
     early: Vec<Output>,
 }
@@ -106,7 +113,7 @@ impl Speaker {
             now,
             configured_at: now,
             router_id: config.router_id.ok_or(NoRouterId)?,
-            convergence: Convergence::new(now, config.graceful_restart_wait),
+            convergence: Convergence::default(),
             config: Arc::new(Config::default()),
             addresses: Arc::from([]),
             own: Arc::from([]),
@@ -117,6 +124,9 @@ impl Speaker {
             next_key: 0,
             next_dynamic: 0,
             stopping: false,
+            unflushed: true,
+            fib_in_sync: false,
+            left_by_felix: BTreeMap::new(),
             early: Vec::new(),
         };
         let mut early = Vec::new();
@@ -129,6 +139,7 @@ impl Speaker {
     pub fn handle(&mut self, now: Duration, input: Input, out: &mut Vec<Output>) {
         self.now = self.now.max(now);
         out.append(&mut self.early);
+        self.unflushed |= !matches!(input, Input::Tick);
         match input {
             Input::Tick => {
                 self.tick(out);
@@ -157,7 +168,7 @@ impl Speaker {
 
     /// When to call with [`Input::Tick`] if nothing happens before; now, when there is something to flush.
     pub fn next_deadline(&self) -> Option<Duration> {
-        if self.has_work() {
+        if self.unflushed || self.has_work() {
             return Some(self.now);
         }
         let sessions = self.sessions().filter_map(|session| session.peer.next_deadline());

@@ -25,7 +25,7 @@ impl Speaker {
         let (prefixes, paths) = sizes.fold((0, 0), |sum, size| (sum.0 + size.0, sum.1 + size.1));
         Status {
             router_id: self.router_id,
-            fib_in_sync: self.convergence.is_done(),
+            fib_in_sync: self.fib_in_sync,
             configured_at: self.configured_at,
             attribute_sets: self.tables.shared.learned.len() + self.tables.shared.wire.len(),
             prefixes,

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::Speaker;
-use super::instance::{Instance, Kind};
+use super::instance::{Instance, Kind, channels};
 use super::io::Output;
 use super::session::peer_config;
-use crate::config::{Action, BgpConfig, Change, Config, Protocol, ProtocolKind, diff};
+use crate::config::{Action, BgpConfig, Change, Channel, Config, Protocol, ProtocolKind, diff};
 use crate::filter::RouteSource;
 use crate::fsm::StopReason;
 use crate::rib::{Decision, SourceId};
@@ -19,6 +19,10 @@ impl Speaker {
         self.config = config.clone();
         self.configured_at = self.now;
         self.tables.provide(&config);
+        let matters = |p: &Protocol| !p.disabled && matches!(p.kind, ProtocolKind::Bgp(_) | ProtocolKind::Felix(_));
+        if config.protocols.iter().any(matters) {
+            self.convergence.begin(self.now, config.graceful_restart_wait);
+        }
         let decision = decision(&config);
         if std::mem::replace(&mut self.tables.shared.decision, decision) != decision {
             self.tables.touch_all();
@@ -69,8 +73,8 @@ impl Speaker {
         let Some(instance) = self.instance_mut(source) else {
             return;
         };
-        instance.config = Arc::new(new.clone());
-        match (&mut instance.kind, &new.kind) {
+        instance.config = Arc::new(in_order_of(&instance.config, new));
+        match (&mut instance.kind, &instance.config.kind) {
             (Kind::Bgp(session), ProtocolKind::Bgp(bgp)) => {
                 session.config = BgpConfig::clone(bgp);
                 session.peer.set_config(peer_config(bgp, router_id));
@@ -88,6 +92,20 @@ impl Speaker {
         }
         self.refeed(usize::from(source.0), true, true);
     }
+}
+
+/// A configuration with its channels in the order in which the protocol has them: what they are written in means nothing.
+fn in_order_of(old: &Protocol, new: &Protocol) -> Protocol {
+    let order: Vec<_> = channels(old).iter().map(|channel| channel.family).collect();
+    let at = |channel: &Channel| order.iter().position(|family| *family == channel.family);
+    let mut new = new.clone();
+    match &mut new.kind {
+        ProtocolKind::Bgp(bgp) => bgp.channels.sort_by_key(|c| at(&c.channel)),
+        ProtocolKind::Felix(felix) => felix.channels.sort_by_key(at),
+        ProtocolKind::Direct(direct) => direct.channels.sort_by_key(at),
+        ProtocolKind::Static(_) | ProtocolKind::Device(_) | ProtocolKind::Kernel(_) => {}
+    }
+    new
 }
 
 /// Knobs of the decision process: each a protocol's in the language, the tables' here, so that paths stay comparable.

@@ -29,6 +29,10 @@ impl Speaker {
         let name = instance.config.name.clone();
         let Kind::Bgp(session) = &mut instance.kind else { return };
         let families = negotiated.context.families;
+        // One that preserves families says so when it has restarted itself, and may then be waiting for us.
+        let graceful = negotiated.graceful_restart;
+        let certain = graceful.is_some_and(|gr| !gr.restarting && !gr.families.is_empty());
+        session.last_as = Some(negotiated.peer_as);
         session.up = Some(negotiated);
         self.tables
             .set_source(source, &name, RouteSource::Bgp, session.traits());
@@ -47,7 +51,7 @@ impl Speaker {
             channel.limit_logged = false;
         }
         if !self.convergence.is_done() && !session.dynamic {
-            self.convergence.up(now, source, families);
+            self.convergence.up(now, source, families, certain);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tortie_net::{Prefix, RouterId};
+use tortie_net::{Asn, Prefix, RouterId};
 
 use super::export::{BgpView, View};
 use super::import::{Checks, ImportView};
@@ -25,6 +25,8 @@ pub(super) struct Session {
     pub(super) peer: Peer,
     /// What was agreed on, while established.
     pub(super) up: Option<Box<Negotiated>>,
+    /// The peer's AS on the last session: what is kept of that is still its.
+    pub(super) last_as: Option<Asn>,
     pub(super) channels: Vec<SessionChannel>,
     pub(super) updates_received: u64,
     pub(super) updates_sent: u64,
@@ -56,6 +58,7 @@ impl Session {
             remote,
             router_id,
             up: None,
+            last_as: None,
             channels: Vec::new(),
             updates_received: 0,
             updates_sent: 0,
@@ -97,7 +100,7 @@ impl Session {
         let checks = Checks {
             internal: self.is_internal(),
             local_as: self.config.local_as,
-            peer_as: self.up.as_ref().map_or(self.config.local_as, |up| up.peer_as),
+            peer_as: self.last_as.unwrap_or(self.config.local_as),
             allow_local_as: self.config.allow_local_as,
             allow_local_pref: self.config.allow_local_pref,
             allow_as_sets: self.config.allow_as_sets,

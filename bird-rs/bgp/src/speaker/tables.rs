@@ -13,8 +13,8 @@ use crate::config::{ChannelFamily, Config};
 use crate::filter::RouteSource;
 use crate::packet::{AfiSafi, Nlri};
 use crate::rib::{
-    AttrId, Counts, Decision, Inserted, Interner, Learned, MemberId, NewPath, Outbox, Path, PullItem, SourceId, Stale,
-    Table, Traits,
+    AttrId, Counts, Decision, Filtered, Inserted, Interner, Learned, MemberId, NewPath, Outbox, Path, PullItem,
+    SourceId, Stale, Table, Traits,
 };
 
 /// Which table.
@@ -180,7 +180,7 @@ impl Tables {
             let prefix = Family::of(net)?;
             if full && slot.lacks(prefix, source, path_id) && imported.is_ok() {
                 imported.into_iter().for_each(|id| shared.learned.release(id));
-                imported = Err(crate::rib::Filtered::ImportLimit);
+                imported = Err(Filtered::ImportLimit);
             }
             let new = NewPath {
                 source,
@@ -223,15 +223,29 @@ impl Tables {
         with_slot!(self, key, |slot, _shared| slot.table.mark(source, stale))
     }
 
-    /// Imports a source's paths anew.
-    pub(super) fn reimport(&mut self, key: TableKey, source: SourceId, view: &ImportView) {
+    /// Imports a source's paths anew. Of those that the policy accepts no more than `max` are used: what was used
+    /// before goes first.
+    pub(super) fn reimport(&mut self, key: TableKey, source: SourceId, view: &ImportView, max: Option<u32>) {
+        let max = max.unwrap_or(u32::MAX);
+        let mut used = 0;
         with_slot!(self, key, |slot, shared| {
             let Shared { learned, log, .. } = shared;
-            slot.table.reimport(source, learned, |prefix, received, interner| {
-                let imported = view.import(prefix.erase(), received, interner, log);
-                log.truncate(LOG_LINES);
-                imported
-            });
+            for last in [false, true] {
+                // Without a limit the order makes no difference, and once is enough.
+                let wanted = |path: &Path| last == (max < u32::MAX && path.filtered().is_some());
+                slot.table
+                    .reimport(source, learned, wanted, |prefix, received, interner| {
+                        let imported = view.import(prefix.erase(), received, interner, log);
+                        log.truncate(LOG_LINES);
+                        let imported = imported?;
+                        if used >= max {
+                            interner.release(imported);
+                            return Err(Filtered::ImportLimit);
+                        }
+                        used += 1;
+                        Ok(imported)
+                    });
+            }
         });
     }
 
@@ -314,6 +328,24 @@ impl Tables {
     /// Is something kept from a member by its limit?
     pub(super) fn is_blocked(&self, key: TableKey, at: Membership) -> bool {
         self.outbox(key, at).is_some_and(|outbox| outbox.is_blocked(at.member))
+    }
+
+    /// Tries anew what a limit kept from a member.
+    pub(super) fn unblock(&mut self, key: TableKey, at: Membership) {
+        with_slot!(self, key, |slot, _shared| {
+            if let Some(group) = slot.groups.get_mut(at.group).and_then(Option::as_mut) {
+                group.outbox.unblock(at.member);
+            }
+        });
+    }
+
+    /// What a member was told and has not been taken back.
+    pub(super) fn told(&self, key: TableKey, at: Membership) -> Vec<(Prefix, AttrId)> {
+        with_slot!(ref self, key, |slot, _shared| {
+            let Some(group) = slot.groups.get(at.group).and_then(Option::as_ref) else { return Vec::new() };
+            let told = group.outbox.told(at.member).into_iter();
+            told.map(|(id, attrs)| (slot.table.prefix(id).erase(), attrs)).collect()
+        })
     }
 
     /// Tells a member everything again.

@@ -1,8 +1,10 @@
 //! Speakers wired to each other in memory, under virtual time.
 
+mod in_sync;
 mod network;
 mod propagation;
 mod random;
+mod reconfigure;
 mod restart;
 mod sessions;
 

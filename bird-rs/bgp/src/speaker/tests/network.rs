@@ -34,6 +34,8 @@ pub(super) struct Node {
     pub(super) listening: Vec<ListenSpec>,
     /// Octets are not taken from it while this is set; they wait here.
     pub(super) slow: bool,
+    /// Or only its UPDATEs are not.
+    pub(super) holds_updates: bool,
     waiting: Vec<(ConnId, Bytes)>,
 }
 
@@ -61,6 +63,7 @@ impl Network {
             logs: Vec::new(),
             listening: Vec::new(),
             slow: false,
+            holds_updates: false,
             waiting: Vec::new(),
         };
         if self.nodes.len() <= at {
@@ -128,14 +131,13 @@ impl Network {
         self.deliver(at, out);
     }
 
-    fn flush(&mut self, at: usize) {
+    /// What a shell does when its queue is empty: nothing, unless the speaker has said that something is due.
+    fn settle(&mut self, at: usize) {
         let now = self.now;
-        let Some(Some(node)) = self.nodes.get_mut(at) else {
-            return;
-        };
-        let mut out = Vec::new();
-        node.speaker.flush(now, &mut out);
-        self.deliver(at, out);
+        let due = |node: &Node| node.speaker.next_deadline().is_some_and(|deadline| deadline <= now);
+        if self.nodes[at].as_ref().is_some_and(due) {
+            self.input(at, Input::Tick);
+        }
     }
 
     fn deliver(&mut self, at: usize, out: Vec<Output>) {
@@ -144,7 +146,8 @@ impl Network {
                 Output::Connect { conn, spec } => self.connect(at, conn, spec.remote),
                 Output::Close { conn } => self.cut((at, conn), ""),
                 Output::Send { conn, bytes } => {
-                    if self.node(at).slow {
+                    let is_update = bytes.get(18) == Some(&2);
+                    if self.node(at).slow || (self.node(at).holds_updates && is_update) {
                         self.node_mut(at).waiting.push((conn, bytes));
                     } else {
                         self.transmit(at, conn, bytes);
@@ -189,6 +192,7 @@ impl Network {
     /// A slow node's octets go out after all.
     pub(super) fn hurry(&mut self, at: usize) {
         self.node_mut(at).slow = false;
+        self.node_mut(at).holds_updates = false;
         for (conn, bytes) in std::mem::take(&mut self.node_mut(at).waiting) {
             self.transmit(at, conn, bytes);
         }
@@ -227,7 +231,7 @@ impl Network {
                 self.input(at, input);
             }
             for at in 0..self.nodes.len() {
-                self.flush(at);
+                self.settle(at);
             }
             if self.queue.is_empty() {
                 return;

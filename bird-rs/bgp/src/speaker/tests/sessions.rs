@@ -26,7 +26,7 @@ pub(super) fn node(n: u8, asn: u32, peers: &[(u8, u32, &str)]) -> String {
     text
 }
 
-fn pair(a: &str, b: &str) -> Network {
+pub(super) fn pair(a: &str, b: &str) -> Network {
     let mut net = Network::default();
     net.start(0, "10.0.0.1", a);
     net.start(1, "10.0.0.2", b);
