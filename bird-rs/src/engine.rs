@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tortie_bgp::config::{Config, Neighbor, ProtocolKind};
 use tortie_bgp::fsm::ConnId;
-use tortie_bgp::speaker::{ConnectSpec, Input, Output, Speaker};
+use tortie_bgp::speaker::{ConnectSpec, Input, LogEvent, Output, Speaker};
 
 use crate::fib::{Fanout, Subscription};
 use crate::log;
@@ -272,6 +272,8 @@ impl Loop {
             self.metrics.panics.inc();
             tracing::error!(%conn, "handling a peer's input failed, closing its connection");
             self.outputs.clear();
+            // Subscribers may have missed a change: they must begin anew.
+            self.fanout = Fanout::default();
             if !closed && self.connections.remove(&conn).is_some() {
                 self.input(Input::Closed {
                     conn,
@@ -317,9 +319,15 @@ impl Loop {
                 }
                 Output::Listen(specs) => self.listeners.apply(&specs, &self.engine),
                 Output::Fib(delta) => deltas.push(delta),
-                Output::Log(entry) => log::write(&entry),
+                Output::Log(entry) => {
+                    if entry.event == LogEvent::Converged {
+                        self.metrics.converged();
+                    }
+                    log::write(&entry);
+                }
             }
         }
+        self.metrics.in_sync.set(i64::from(self.speaker.fib_in_sync()));
         if !deltas.is_empty() {
             self.metrics.fib(&deltas);
             self.fanout.publish(deltas);

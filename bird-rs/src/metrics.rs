@@ -49,10 +49,15 @@ impl Metrics {
         );
         ours.register(
             "fib_in_sync",
-            "1 once the initial table is complete",
+            "1 while the initial table is complete and exported to felix",
             metrics.in_sync.clone(),
         );
         (metrics, Arc::new(Mutex::new(registry)))
+    }
+
+    /// The initial table is complete.
+    pub(crate) fn converged(&self) {
+        self.ready.ready();
     }
 
     /// Counts changes of the best routes.
@@ -61,10 +66,7 @@ impl Metrics {
             match delta {
                 Delta::Set(..) => drop(self.fib_sets.inc()),
                 Delta::Delete(_) => drop(self.fib_deletes.inc()),
-                Delta::InSync => {
-                    self.in_sync.set(1);
-                    self.ready.ready();
-                }
+                Delta::InSync => {}
             }
         }
     }
