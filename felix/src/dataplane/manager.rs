@@ -165,6 +165,7 @@ impl Manager {
             }
         }
         self.reroute = true;
+        self.forget_taken_down();
         self.dirty.extend(self.entries.keys().copied());
         self.settle();
     }
@@ -190,6 +191,7 @@ impl Manager {
             Input::Down(interface) => {
                 let ips = self.workloads.down(&interface);
                 self.touch(&ips);
+                self.forget_taken_down();
                 self.disinherit(|view, class, route| {
                     class == RouteClass::LocalWorkload
                         && route.interfaces().any(|i| view.name(i) == Some(interface.as_str()))
@@ -198,6 +200,13 @@ impl Manager {
             Input::Kernel(events) => events.into_iter().for_each(|e| self.kernel(e)),
         }
         self.settle();
+    }
+
+    fn forget_taken_down(&mut self) {
+        // Before the first look at the kernel nothing is known to be gone.
+        if self.loaded {
+            self.workloads.forget_gone(|name| self.view.has(name));
+        }
     }
 
     fn touch(&mut self, ips: &[IpAddr]) {

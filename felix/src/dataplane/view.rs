@@ -87,6 +87,11 @@ impl View {
         }
     }
 
+    /// Is there an interface of this name, up or down?
+    pub fn has(&self, name: &str) -> bool {
+        self.by_name.contains_key(name)
+    }
+
     /// Is it there and up?
     pub fn is_up(&self, index: IfIndex) -> bool {
         self.interfaces.get(&index).is_some_and(|i| i.up)

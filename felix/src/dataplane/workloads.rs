@@ -1,7 +1,7 @@
 //! Which workload of this node has which address, from the two who tell: the endpoint service and the datastore.
 //!
 //! The endpoint service is believed first: what it told counts until it takes it back, and an interface it took down
-//! stays down until the datastore has forgotten it too. Two claims on one address: the service's, else the lowest key.
+//! stays down until both the kernel and the datastore have forgotten it. Two claims on one address: the service's, else the lowest key.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -73,6 +73,13 @@ impl Workloads {
             self.taken_down.remove(forgotten);
         }
         interfaces.iter().flat_map(|i| self.settle(i)).collect()
+    }
+
+    /// Forgets what was taken down and is neither in the kernel nor in the datastore any more: runtimes delete what is
+    /// deleted already, and each of their pods has a name of its own.
+    pub(super) fn forget_gone(&mut self, exists: impl Fn(&str) -> bool) {
+        let stored_on = &self.stored_on;
+        self.taken_down.retain(|i| exists(i) || stored_on.contains_key(i));
     }
 
     fn settle(&mut self, interface: &str) -> Vec<IpAddr> {

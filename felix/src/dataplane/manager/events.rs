@@ -24,6 +24,7 @@ impl Manager {
             Event::InterfaceGone(index) => {
                 self.interface_lost(index);
                 self.view.interface_gone(index);
+                self.forget_taken_down();
                 self.reroute = true;
             }
             Event::Address(address) => {

@@ -204,6 +204,33 @@ fn what_bird_withdraws_goes_also_before_it_is_in_sync() {
 }
 
 #[test]
+fn interfaces_taken_down_are_not_remembered_for_ever() {
+    let mut node = busy();
+    let down = |n: usize| Input::Down(format!("cali{n}"));
+    node.give((1..500).map(down));
+    assert_eq!(node.ours(), [BLOCK, REMOTE]);
+    assert!(node.manager.workloads.is_taken_down("cali1"), "it is still there");
+    assert!((2..500).all(|n| !node.manager.workloads.is_taken_down(&format!("cali{n}"))));
+    node.kernel.remove_interface(3);
+    node.work();
+    assert!(
+        node.manager.workloads.is_taken_down("cali1"),
+        "the datastore names it still"
+    );
+    let key = Key::resource(tortie_model::Kind::WorkloadEndpoint, Some("d"), "a");
+    node.give([Input::Desired(vec![Update::Endpoint(key, None)])]);
+    assert!(!node.manager.workloads.is_taken_down("cali1"));
+    // One that felix made and removed before the datastore told of it.
+    node.kernel.set_interface(7, "cali7", true);
+    node.work();
+    node.give([told("cali7", "10.244.0.7"), down(7)]);
+    assert!(node.manager.workloads.is_taken_down("cali7"));
+    node.kernel.remove_interface(7);
+    node.work();
+    assert!(!node.manager.workloads.is_taken_down("cali7"));
+}
+
+#[test]
 fn one_of_each_class() {
     let node = busy();
     assert_eq!(node.ours(), [BLOCK, POD, REMOTE]);
