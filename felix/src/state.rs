@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tortie_model::ipam::{Affinity, Block, IpamConfig};
 use tortie_model::resource::{ClusterInformation, IpPool, IpReservation, Node, WorkloadEndpoint};
-use tortie_model::{Key, Object, Owner};
+use tortie_model::{Key, Object, Owner, WorkloadName};
 use tortie_net::{NodeName, Prefix};
 
 /// A document and the datastore revision of its last change: what a compare-and-swap names.
@@ -216,6 +216,23 @@ impl StateWriter {
     /// The document under this key cannot be read.
     pub fn unreadable(&mut self, key: &str, reason: String) {
         Arc::make_mut(&mut self.next.unreadable).insert(key.to_owned(), reason);
+    }
+
+    /// Is there an endpoint of this node whose document was never readable? What it wants is unknown, not nothing.
+    pub fn has_unknown_endpoint(&self) -> bool {
+        let is_ours = |key: &Key| match key {
+            Key::Resource {
+                kind: tortie_model::Kind::WorkloadEndpoint,
+                name,
+                ..
+            } => name
+                .parse::<WorkloadName>()
+                .map_or(true, |name| name.node() == self.node.as_str()),
+            _ => false,
+        };
+        let keys = self.next.unreadable.keys().filter_map(|k| k.parse::<Key>().ok());
+        keys.into_iter()
+            .any(|k| is_ours(&k) && !self.next.endpoints.contains_key(&k))
     }
 
     /// Everything before this was true at `revision`, and comes from `source`.

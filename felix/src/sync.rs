@@ -70,6 +70,8 @@ pub struct Sync {
     /// What the next `Delta::InSync` ends: where the documents came from.
     source: (Source, u64),
     known: bool,
+    /// What the dataplane was told of it last.
+    unknown_endpoint: bool,
     updates: Vec<Update>,
 }
 
@@ -89,6 +91,7 @@ impl Sync {
             status,
             source,
             known: false,
+            unknown_endpoint: false,
             updates: Vec::new(),
         }
     }
@@ -118,6 +121,10 @@ impl Sync {
             self.inputs
                 .send(Input::Desired(std::mem::take(&mut self.updates)))
                 .await?;
+        }
+        let unknown = self.state.has_unknown_endpoint();
+        if std::mem::replace(&mut self.unknown_endpoint, unknown) != unknown {
+            self.inputs.send(Input::UnknownEndpoint(unknown)).await?;
         }
         for input in synced {
             self.inputs.send(input).await?;

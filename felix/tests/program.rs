@@ -441,6 +441,41 @@ fn everything_around_it_may_die_and_so_may_it() {
 }
 
 #[test]
+fn a_document_that_cannot_be_read_cuts_nobody_off() {
+    in_namespace(|mut node| async move {
+        let typha = node.serve_typha(documents()).await;
+        let _bird = node
+            .serve_bird(vec![batch(&[("10.244.1.0/26", "172.30.0.12")]), in_sync()])
+            .await;
+        node.start_felix();
+        becomes(&[BLOCK, POD, REMOTE]).await;
+        typha.cancel();
+        node.kill();
+        // Somebody breaks the pod's document while felix is away, and its memory is lost.
+        std::fs::remove_dir_all(node.dir.path().join("state")).unwrap();
+        let mut broken = documents();
+        broken[2].1 = r#"{"kind":"WorkloadEndpoint","spec":{"ipNetworks":"none"}}"#;
+        let typha = node.serve_typha(broken).await;
+        node.start_felix();
+        let status = node
+            .status(|s| s.datastore_in_sync && s.fib_in_sync && s.failing.len() == 2)
+            .await;
+        assert!(status.failing.iter().any(|f| f.object.ends_with("n1-k8s-a-eth0")));
+        assert_eq!(routes(), [BLOCK, POD, REMOTE]);
+        // It is deleted: now it is known that nobody has the route.
+        typha.cancel();
+        let mut fewer = documents();
+        fewer.remove(2);
+        fewer.push((
+            "/calico/resources/v3/projectcalico.org/ippools/other",
+            r#"{"kind":"IPPool","spec":{"cidr":"x"}}"#,
+        ));
+        let _typha = node.serve_typha(fewer).await;
+        becomes(&[BLOCK, REMOTE]).await;
+    });
+}
+
+#[test]
 fn a_bad_command_line_is_said_and_nothing_is_done() {
     let run = |args: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_felix"))

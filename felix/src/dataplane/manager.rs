@@ -45,6 +45,9 @@ pub enum Input {
         /// From typha, so that absence means something.
         live: bool,
     },
+    /// Is there an endpoint of this node in the datastore whose document cannot be read? Comes before the word that the
+    /// datastore is known, where it matters.
+    UnknownEndpoint(bool),
     /// bird-rs's best routes.
     Fib(Vec<Delta<Prefix, Arc<FibPath>>>),
     /// The endpoint service made an endpoint.
@@ -94,6 +97,7 @@ impl Entry {
 struct Synced {
     datastore_known: bool,
     datastore: bool,
+    unknown_endpoint: bool,
     fib: bool,
 }
 
@@ -183,6 +187,10 @@ impl Manager {
         match input {
             Input::Desired(updates) => updates.iter().for_each(|u| self.desired(u)),
             Input::DatastoreSynced { live } => self.datastore_synced(live),
+            Input::UnknownEndpoint(there) => {
+                self.synced.unknown_endpoint = there;
+                self.forget_inherited();
+            }
             Input::Fib(deltas) => deltas.into_iter().for_each(|d| self.fib(d)),
             Input::Up(endpoint) => {
                 let ips = self.workloads.up(endpoint);
@@ -276,7 +284,9 @@ impl Manager {
     /// Has the source of this class told everything it has? Only then is absence a reason to remove.
     fn source_is_synced(&self, class: RouteClass) -> bool {
         match class {
-            RouteClass::LocalWorkload | RouteClass::OwnBlock => self.synced.datastore,
+            // A workload whose document cannot be read may be the very one whose route was found.
+            RouteClass::LocalWorkload => self.synced.datastore && !self.synced.unknown_endpoint,
+            RouteClass::OwnBlock => self.synced.datastore,
             // Before the datastore is known no route of a peer is let in, so its absence says nothing either.
             RouteClass::Bgp => self.synced.fib && self.synced.datastore_known,
         }

@@ -662,6 +662,34 @@ fn a_block_in_use_that_lost_its_claim_is_claimed_again() {
 }
 
 #[test]
+fn calls_for_one_container_do_not_meet() {
+    in_a_host_of_its_own(|| async {
+        let node = Node::new("10.77.0.0/24").await;
+        let pod = Pod::new("race");
+        let a = attachment("c1", "web-0", &pod.path());
+        let made = futures::future::join_all((0..4).map(|_| node.add(&a, |_| ()))).await;
+        let ips: std::collections::BTreeSet<_> = made.into_iter().map(|m| m.unwrap().ips).collect();
+        assert_eq!(
+            (ips.len(), node.allocated()),
+            (1, 1),
+            "one endpoint, whoever asked first"
+        );
+        for wait in [0, 1, 3, 10, 30] {
+            // The caller hangs up in the middle of an ADD; its DEL comes at once.
+            let limit = Duration::from_millis(wait);
+            let _ = tokio::time::timeout(limit, node.add(&a, |_| ())).await;
+            let (deleted, checked) = tokio::join!(node.del(&a), node.check(&a, &[]));
+            deleted.unwrap();
+            // Before or after the DEL, never in the middle of it.
+            if let Err(e) = checked {
+                assert!(e.message.contains("does not exist"), "{}", e.message);
+            }
+            node.nothing_is_left();
+        }
+    });
+}
+
+#[test]
 fn many_at_once_share_writes() {
     in_a_host_of_its_own(|| async {
         let node = Node::new("10.77.0.0/24").await;

@@ -231,6 +231,28 @@ fn interfaces_taken_down_are_not_remembered_for_ever() {
 }
 
 #[test]
+fn an_endpoint_that_cannot_be_read_loses_no_route_by_a_restart() {
+    let mut node = busy().restarted();
+    node.give([
+        own_block("10.244.0.0/26"),
+        Input::UnknownEndpoint(true),
+        Input::DatastoreSynced { live: true },
+    ]);
+    assert_eq!(node.ours(), [BLOCK, POD, REMOTE]);
+    // The others are served as ever.
+    node.give([told("cali1", "10.244.0.6"), Input::Down("cali1".into())]);
+    assert_eq!(
+        node.ours(),
+        [BLOCK, REMOTE],
+        "the endpoint service knows what it removes"
+    );
+    let mut node = busy().restarted();
+    node.give([Input::UnknownEndpoint(true), Input::DatastoreSynced { live: true }]);
+    node.give([Input::UnknownEndpoint(false)]);
+    assert_eq!(node.ours(), [REMOTE], "read or deleted");
+}
+
+#[test]
 fn one_of_each_class() {
     let node = busy();
     assert_eq!(node.ours(), [BLOCK, POD, REMOTE]);
