@@ -10,11 +10,11 @@ use std::fmt;
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Map, Value};
 use tortie_kit::address::ServiceAddr;
-use tortie_model::{Key, Kind, Manifest, Place, Problem, What, admit, admit_delete, key};
+use tortie_model::{Key, Kind, Manifest, Object, Place, Problem, What, admit, admit_delete, decode, decode_value, key};
 use tortie_typha_client::{Store, StoreError};
 
 use crate::cli::{DeleteArgs, Usage, WriteArgs};
-use crate::output::say;
+use crate::output::{say, warn};
 use crate::source;
 use crate::store::{Snapshot, Stored, connect, named, short_name};
 
@@ -55,14 +55,19 @@ pub(crate) async fn write(typha: Option<ServiceAddr>, verb: Verb, args: &WriteAr
     let store = connect(typha)?;
     let mut state = Snapshot::load(&store, prefixes(&manifests)).await?;
     let mut problems = Vec::new();
+    let mut warnings = Vec::new();
     let mut planned = Vec::new();
     for manifest in &manifests {
         match plan(verb, manifest, &mut state)? {
-            Ok(outcome) => planned.push(outcome),
+            Ok((outcome, inert)) => {
+                planned.push(outcome);
+                warnings.extend(inert);
+            }
             Err(found) => problems.extend(found),
         }
     }
     source::report(&problems)?;
+    warnings.iter().for_each(|w| warn(&w.to_string()));
     if args.dry_run {
         return manifests
             .iter()
@@ -101,8 +106,11 @@ fn prefixes(manifests: &[Manifest]) -> BTreeSet<String> {
     prefixes
 }
 
-/// What writing this document would do. Lays it over the state, so that later documents see it.
-fn plan(verb: Verb, manifest: &Manifest, state: &mut Snapshot) -> Result<Result<Outcome, Vec<Problem>>> {
+/// What writing a document would do, with what of it has no effect yet; or why it is refused.
+type Plan = Result<(Outcome, Vec<Problem>), Vec<Problem>>;
+
+/// Plans a document. Lays it over the state, so that later documents see it.
+fn plan(verb: Verb, manifest: &Manifest, state: &mut Snapshot) -> Result<Plan> {
     let problem = |text: &str| {
         Ok(Err(vec![Problem {
             place: Place::clone(&manifest.place),
@@ -128,7 +136,7 @@ fn plan(verb: Verb, manifest: &Manifest, state: &mut Snapshot) -> Result<Result<
             Ok(value) => {
                 let outcome = outcome(verb, &value, old.as_ref());
                 state.set(&manifest.key, &value);
-                Ok(outcome)
+                Ok((outcome, manifest.without_effect(&value)))
             }
             Err(refused) => Err(manifest.locate(&refused)),
         },
@@ -255,6 +263,9 @@ async fn read(store: &Store, key: &str) -> Result<Option<Stored>> {
 /// `tortiectl delete`.
 pub(crate) async fn delete(typha: Option<ServiceAddr>, args: &DeleteArgs) -> Result<()> {
     let keys = if args.what.is_empty() {
+        if args.source.files.is_empty() {
+            return Err(Usage::error("nothing named: say KIND NAME, KIND/NAME or -f FILE"));
+        }
         let mut manifests = source::read(&args.source)?;
         // The other way round than they are written: what is referred to goes last.
         manifests.reverse();
@@ -276,9 +287,15 @@ pub(crate) async fn delete(typha: Option<ServiceAddr>, args: &DeleteArgs) -> Res
     let store = connect(typha)?;
     let mut found = Vec::new();
     let mut missing = Vec::new();
+    let mut warnings = Vec::new();
     for key in keys {
         match read(&store, &key.to_string()).await? {
-            Some(_) => found.push(key),
+            Some(stored) => {
+                if let Some(left) = left_behind(&store, &key, &stored).await? {
+                    warnings.push(format!("{}: {left}", short_name(&key)));
+                }
+                found.push(key);
+            }
             None if args.ignore_not_found => {}
             None => missing.push(format!("{} not found", short_name(&key))),
         }
@@ -286,6 +303,7 @@ pub(crate) async fn delete(typha: Option<ServiceAddr>, args: &DeleteArgs) -> Res
     if !missing.is_empty() {
         bail!("nothing was deleted\n{}", missing.join("\n"));
     }
+    warnings.iter().for_each(|w| warn(w));
     for (done, key) in found.iter().enumerate() {
         let name = short_name(key);
         if args.dry_run {
@@ -306,4 +324,33 @@ pub(crate) async fn delete(typha: Option<ServiceAddr>, args: &DeleteArgs) -> Res
         }
     }
     Ok(())
+}
+
+/// What deleting this object leaves allocated: nothing releases it yet.
+async fn left_behind(store: &Store, key: &Key, stored: &Stored) -> Result<Option<String>> {
+    let decoded = |key: &str, json: &[u8]| key.parse().ok().and_then(|key| decode(&key, json).ok());
+    match decode_value(key, stored.value.clone()) {
+        Ok(Object::IpPool(pool)) => {
+            let mut addresses = 0;
+            for entry in store.list(key::BLOCKS).await?.entries {
+                if let Some(Object::Block(block)) = decoded(&entry.key, &entry.value)
+                    && pool.spec.cidr.covers(block.cidr)
+                {
+                    addresses += block.allocations.iter().flatten().count();
+                }
+            }
+            Ok((addresses > 0).then(|| {
+                format!(
+                    "addresses of {} are in use: {addresses}; they stay with their workloads",
+                    pool.spec.cidr
+                )
+            }))
+        }
+        Ok(Object::Node(node)) => {
+            let Ok(name) = node.name().parse() else { return Ok(None) };
+            let blocks = store.list(&Key::affinities_of(&name)).await?.entries.len();
+            Ok((blocks > 0).then(|| format!("address blocks of this node: {blocks}; they stay claimed in its name")))
+        }
+        _ => Ok(None),
+    }
 }

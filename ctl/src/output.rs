@@ -1,4 +1,4 @@
-//! Writing to standard output, whose reader may go away (`tortiectl get nodes | head -1`).
+//! Writing to standard error, and to standard output, whose reader may go away (`tortiectl get nodes | head -1`).
 
 use std::io::{ErrorKind, Write as _};
 
@@ -8,6 +8,11 @@ use anyhow::{Context, Result};
 #[derive(Debug, thiserror::Error)]
 #[error("standard output is closed")]
 pub(crate) struct Closed;
+
+/// Tells the person what does not keep the command from being done.
+pub(crate) fn warn(text: &str) {
+    eprintln!("warning: {text}");
+}
 
 /// Writes a text and a line's end.
 pub(crate) fn say(text: &str) -> Result<()> {

@@ -28,7 +28,8 @@ pub(crate) fn read(args: &FileArgs) -> Result<Vec<Manifest>> {
     problems.extend(repeated(&manifests));
     report(&problems)?;
     if manifests.is_empty() {
-        bail!("no resource in {}", args.files.join(", "));
+        let names = args.files.iter().map(|f| if f == "-" { "standard input" } else { f });
+        bail!("no resource in {}", names.collect::<Vec<_>>().join(", "));
     }
     // A peer names filters, which must be there first.
     manifests.sort_by_key(|m| m.kind == Kind::BgpPeer);

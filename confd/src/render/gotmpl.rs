@@ -25,12 +25,12 @@ const MAX_OUTPUT: usize = 256 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// A file of the override directory.
-    #[error("read template {}: {source}", path.display())]
+    #[error("read template {}: {reason}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// A template is not in the language.
     #[error(transparent)]
@@ -54,7 +54,7 @@ impl GoTemplates {
                 Some(path) => match std::fs::read_to_string(&path) {
                     Ok(text) => text,
                     Err(e) if e.kind() == std::io::ErrorKind::NotFound => (*shipped).to_owned(),
-                    Err(source) => return Err(LoadError::Read { path, source }),
+                    Err(reason) => return Err(LoadError::Read { path, reason }),
                 },
                 None => (*shipped).to_owned(),
             };

@@ -79,7 +79,7 @@ fn one_bad_document_keeps_all_from_being_written() {
     typha
         .apply(&format!("{POOL}---\nkind: ["))
         .failed(1, &["<stdin>:7: document 2: not YAML"]);
-    typha.apply("").failed(1, &["no resource in -"]);
+    typha.apply("").failed(1, &["no resource in standard input"]);
     typha
         .run(&["apply", "-f", "/nonexistent.yaml"])
         .failed(1, &["cannot read /nonexistent.yaml"]);
@@ -246,5 +246,58 @@ fn applies_at_the_same_time_all_succeed() {
     assert!(
         (0..4).any(|n| last.contains(&format!("\"writer\": \"w{n}\""))),
         "{last}"
+    );
+}
+
+#[test]
+fn what_has_no_effect_yet_is_stored_and_said() {
+    let typha = Typha::start();
+    let said = typha.apply(&POOL.replace("/16}", "/16,\n  vxlanMode: Always,\n  natOutgoing: true}"));
+    said.is("ippool/default-pool created");
+    let warnings: Vec<&str> = said.err.lines().collect();
+    assert_eq!(warnings.len(), 2, "{}", said.err);
+    let place = "warning: <stdin>:";
+    assert!(
+        warnings[0].starts_with(&format!(
+            "{place}6: document 1: IPPool(default-pool): has no effect yet: spec.vxlanMode = 'Always' ("
+        )),
+        "{}",
+        said.err
+    );
+    assert!(
+        warnings[1].starts_with(&format!("{place}7:")) && warnings[1].contains("spec.natOutgoing = 'true'"),
+        "{}",
+        said.err
+    );
+    let felix = "{apiVersion: projectcalico.org/v3, kind: FelixConfiguration, metadata: {name: default}, spec: {vxlanMTU: 1400}}";
+    let said = typha.apply(felix);
+    said.is("felixconfiguration/default created");
+    assert!(said.err.contains("felix reads no FelixConfiguration"), "{}", said.err);
+}
+
+#[test]
+fn a_delete_says_what_it_leaves_allocated() {
+    let typha = Typha::start();
+    let node = "{apiVersion: projectcalico.org/v3, kind: Node, metadata: {name: n1}, spec: {}}";
+    typha
+        .apply(&format!("{POOL}---\n{node}"))
+        .is("ippool/default-pool created\nnode/n1 created");
+    let nothing = typha.run(&["delete", "node/n1", "pool/default-pool", "--dry-run"]);
+    assert_eq!(nothing.err, "");
+    let block = r#"{"cidr": "10.244.0.0/30", "affinity": "host:n1", "strictAffinity": false, "deleted": false,
+        "allocations": [0, null, null, 0], "unallocated": [1, 2], "attributes": [{"handle_id": "h", "secondary": {}}]}"#;
+    let affinity = r#"{"state": "confirmed", "deleted": false}"#;
+    typha.store("/calico/ipam/v2/assignment/ipv4/block/10.244.0.0-30", block);
+    typha.store("/calico/ipam/v2/host/n1/ipv4/block/10.244.0.0-30", affinity);
+
+    let said = typha.run(&["delete", "node/n1", "pool/default-pool", "--dry-run"]);
+    said.is("node/n1 deleted (dry run)\nippool/default-pool deleted (dry run)");
+    let warnings: Vec<&str> = said.err.lines().collect();
+    assert_eq!(
+        warnings,
+        [
+            "warning: node/n1: address blocks of this node: 1; they stay claimed in its name",
+            "warning: ippool/default-pool: addresses of 10.244.0.0/16 are in use: 2; they stay with their workloads",
+        ]
     );
 }

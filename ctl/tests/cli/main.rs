@@ -104,6 +104,19 @@ impl Typha {
     fn apply(&self, manifest: &str) -> Said {
         self.run_with(&["apply", "-f", "-"], manifest)
     }
+
+    /// Stores a document that is no resource, as felix does.
+    fn store(&self, key: &str, json: &str) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let hello = tortie_proto::common::Hello::new("test", "", "1");
+            let store = tortie_typha_client::Store::new(self.addr().parse().unwrap(), hello);
+            store.put(key, json).await.unwrap();
+        });
+    }
 }
 
 impl Drop for Typha {
@@ -131,6 +144,8 @@ fn wrong_command_lines_exit_64_and_help_exits_0() {
     tortiectl(&["get", "gizmos"], "").failed(64, &["no kind 'gizmos'", "ippool"]);
     tortiectl(&["get", "nodes"], "").failed(64, &["no typha", "TORTIE_TYPHA"]);
     tortiectl(&["apply"], "").failed(64, &["no files"]);
+    tortiectl(&["delete"], "").failed(64, &["nothing named", "KIND NAME", "-f FILE"]);
+    tortiectl(&["--log-level", "debig", "get", "nodes"], "").failed(64, &["'debig' is no level"]);
     tortiectl(&["frobnicate"], "").failed(64, &["unrecognized subcommand"]);
     tortiectl(&["--typha", "nowhere", "get", "nodes"], "").failed(64, &["nowhere"]);
     tortiectl(&["node", "status"], "").failed(64, &["--bird"]);

@@ -161,6 +161,9 @@ impl ServiceAddr {
 
 /// Removes a socket file nobody answers on.
 async fn clear_stale(path: &Path) -> Result<(), String> {
+    if let Some(directory) = path.parent().filter(|d| !d.is_dir()) {
+        return Err(format!("there is no directory {}", directory.display()));
+    }
     let Ok(meta) = std::fs::symlink_metadata(path) else {
         return Ok(());
     };
@@ -306,6 +309,15 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(plain.contains("no socket"), "{plain}");
+        let nowhere = ServiceAddr::Unix(dir.join("none/s.sock"))
+            .listen()
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            nowhere.ends_with(&format!("there is no directory {}/none", dir.display())),
+            "{nowhere}"
+        );
         std::fs::remove_dir_all(dir).unwrap();
     }
 

@@ -26,10 +26,11 @@ pub struct HttpArgs {
 
 /// The port could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("serve http on {addr}: {source}")]
+#[error("serve http on {addr}: {reason}")]
 pub struct HttpError {
     addr: SocketAddr,
-    source: std::io::Error,
+    // Not `source`: it is in the text already, and who prints the whole chain would say it twice.
+    reason: std::io::Error,
 }
 
 /// What `/debug/state` shows: sorted JSON, so that two of them can be compared line by line.
@@ -56,12 +57,18 @@ pub async fn serve(
     let Some(addr) = args.http else { return Ok(()) };
     let listener = tokio::net::TcpListener::bind(addr)
         .await
-        .map_err(|source| HttpError { addr, source })?;
+        .map_err(|reason| HttpError { addr, reason })?;
     let app = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/debug/state", get(debug_state))
+        .fallback(|| async {
+            (
+                StatusCode::NOT_FOUND,
+                "here are /livez, /readyz, /metrics and /debug/state\n",
+            )
+        })
         .with_state(Shared {
             health,
             registry,
@@ -174,11 +181,16 @@ mod tests {
             token.clone(),
         )
         .await;
+        let taken = taken.unwrap_err();
+        assert!(taken.to_string().starts_with(&format!("serve http on {addr}: ")));
         assert!(
-            taken
-                .unwrap_err()
-                .to_string()
-                .starts_with(&format!("serve http on {addr}: "))
+            std::error::Error::source(&taken).is_none(),
+            "the reason would be told twice"
+        );
+        let lost = fetch(addr, "/").await;
+        assert!(
+            lost.starts_with("HTTP/1.1 404") && lost.contains("/debug/state"),
+            "{lost}"
         );
         token.cancel();
     }

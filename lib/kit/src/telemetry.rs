@@ -2,6 +2,7 @@
 
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// How to log.
 #[derive(Debug, Clone, Args)]
@@ -48,10 +49,7 @@ pub struct BadFilter {
 /// # Errors
 /// [`BadFilter`] when the filter does not parse.
 pub fn init(args: &LogArgs) -> Result<(), BadFilter> {
-    let filter = EnvFilter::try_new(&args.log_level).map_err(|e| BadFilter {
-        filter: args.log_level.clone(),
-        reason: e.to_string(),
-    })?;
+    let filter = filter(&args.log_level)?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
@@ -62,4 +60,51 @@ pub fn init(args: &LogArgs) -> Result<(), BadFilter> {
         LogFormat::Json => builder.json().try_init(),
     };
     Ok(())
+}
+
+/// To the library a lone word that is no level is a module, logged at every level, and all others are silent: who
+/// misspells `debug` would see nothing at all. So a module has to be written with its level.
+fn filter(text: &str) -> Result<EnvFilter, BadFilter> {
+    let bad = |reason: String| BadFilter {
+        filter: text.to_owned(),
+        reason,
+    };
+    let words = text.split(',');
+    for word in words.filter(|w| !w.is_empty() && !w.contains(['=', '['])) {
+        if word.parse::<LevelFilter>().is_err() {
+            return Err(bad(format!(
+                "'{word}' is no level: want off, error, warn, info, debug or trace, or MODULE=LEVEL"
+            )));
+        }
+    }
+    EnvFilter::try_new(text).map_err(|e| bad(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_level_is_not_taken_for_a_module() {
+        for good in [
+            "info",
+            "WARN",
+            "off",
+            "info,bird_rs=debug",
+            "warn,typha::sync=trace",
+            "error,[peer]=debug",
+            "",
+        ] {
+            assert!(filter(good).is_ok(), "{good}");
+        }
+        for bad in ["debig", "verbose", "info,bird_rs", "info,bird_rs=loud"] {
+            let said = filter(bad).unwrap_err().to_string();
+            assert!(said.starts_with(&format!("--log-level '{bad}': ")), "{said}");
+        }
+        let said = filter("info,bird_rs").unwrap_err().to_string();
+        assert!(
+            said.contains("'bird_rs' is no level") && said.contains("MODULE=LEVEL"),
+            "{said}"
+        );
+    }
 }

@@ -4,12 +4,14 @@
 //! * [`resource`] has the specifications, [`ipam`] the IPAM documents, [`selector`] the selector language.
 //! * [`read_manifests`] reads what people write, strictly, with lines in its messages.
 //! * [`admit`] decides what may be stored: defaults, every rule of a kind, rules between objects, what cannot change.
+//! * [`without_effect`] says what of a document no program acts on yet.
 //!
 //! Pure: no IO, no clock. What is stored by a newer program survives: unknown fields are kept through a read and a write.
 
 #![warn(missing_docs)]
 
 mod admit;
+mod inert;
 mod invalid;
 pub mod ipam;
 pub mod key;
@@ -24,6 +26,7 @@ pub mod selector;
 mod workload_name;
 
 pub use admit::{View, admit, admit_delete};
+pub use inert::without_effect;
 pub use invalid::{Invalid, Refused};
 pub use key::{Key, Owner};
 pub use kind::Kind;

@@ -53,5 +53,14 @@ fn wrong_command_lines_and_files_are_named() {
     std::fs::remove_file(&store).unwrap();
     let (status, said) = run(&mut typha("unix:/nonexistent/s.sock"));
     assert_eq!(status, 1);
-    assert!(said.contains("listen on unix:/nonexistent/s.sock"), "{said}");
+    assert!(
+        said.contains("listen on unix:/nonexistent/s.sock: there is no directory /nonexistent"),
+        "{said}"
+    );
+
+    let mut missing = Command::new(env!("CARGO_BIN_EXE_typha"));
+    missing.args(["--datastore", "/nonexistent/store", "--listen", "unix:/x.sock"]);
+    let (status, said) = run(&mut missing);
+    assert_eq!(status, 1);
+    assert_eq!(said.matches("No such file").count(), 1, "the reason once: {said}");
 }

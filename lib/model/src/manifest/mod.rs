@@ -5,7 +5,7 @@
 //! line, document, object and field. All problems of a file are found in one reading.
 //!
 //! `List` and `<Kind>List` documents are taken apart. Empty documents are skipped. Rules on values are `admit`'s;
-//! [`Manifest::locate`] finds the lines of what it refuses.
+//! [`Manifest::locate`] finds the lines of what it refuses, [`Manifest::without_effect`] those of what nobody acts on yet.
 
 mod convert;
 mod tree;
@@ -15,6 +15,7 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::inert::without_effect;
 use crate::invalid::{Invalid, Refused};
 use crate::key::Key;
 use crate::kind::Kind;
@@ -66,6 +67,8 @@ pub enum What {
     Document(String),
     /// A field is wrong.
     Field(Invalid),
+    /// A field is right, but nobody acts on it yet.
+    Inert(Invalid),
 }
 
 impl fmt::Display for Problem {
@@ -78,6 +81,7 @@ impl fmt::Display for Problem {
         match &self.what {
             What::Document(text) => f.write_str(text),
             What::Field(invalid) => write!(f, "error with field {invalid}"),
+            What::Inert(invalid) => write!(f, "has no effect yet: {invalid}"),
         }
     }
 }
@@ -85,15 +89,29 @@ impl fmt::Display for Problem {
 impl Manifest {
     /// Gives each refused field its line.
     pub fn locate(&self, refused: &Refused) -> Vec<Problem> {
-        let problem = |invalid: &Invalid| Problem {
+        let refused = refused.invalid.iter().cloned();
+        refused
+            .map(|invalid| self.problem(&invalid.field.clone(), What::Field(invalid)))
+            .collect()
+    }
+
+    /// What of `admitted`, which was made from this manifest, has no effect yet.
+    pub fn without_effect(&self, admitted: &Value) -> Vec<Problem> {
+        without_effect(&self.key, admitted)
+            .into_iter()
+            .map(|invalid| self.problem(&invalid.field.clone(), What::Inert(invalid)))
+            .collect()
+    }
+
+    fn problem(&self, field: &str, what: What) -> Problem {
+        Problem {
             place: Place {
-                line: line_of(&self.lines, &invalid.field).unwrap_or(self.place.line),
+                line: line_of(&self.lines, field).unwrap_or(self.place.line),
                 ..self.place.clone()
             },
-            object: Some(refused.object.clone()),
-            what: What::Field(invalid.clone()),
-        };
-        refused.invalid.iter().map(problem).collect()
+            object: Some(self.key.object_name()),
+            what,
+        }
     }
 }
 

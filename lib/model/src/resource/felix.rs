@@ -13,7 +13,8 @@ use crate::selector::Selector;
 /// Settings of felix.
 pub type FelixConfiguration = Resource<FelixConfigurationSpec>;
 
-/// The settings felix acts on today. Calico has about 190; the others are kept untyped in `extra`.
+/// The settings felix is to act on; today it reads none of them ([`crate::without_effect`]). Calico has about 190; the
+/// others are kept untyped in `extra`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FelixConfigurationSpec {

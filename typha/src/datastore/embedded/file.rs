@@ -37,11 +37,12 @@ const CACHE: usize = 64 << 20;
 /// The file cannot be used. Nothing in it was changed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
-    #[error("datastore {path}: {act}: {source}")]
+    #[error("datastore {path}: {act}: {reason}")]
     Io {
         path: PathBuf,
         act: &'static str,
-        source: io::Error,
+        // Not `source`: it is in the text already, and who prints the whole chain would say it twice.
+        reason: io::Error,
     },
     #[error("datastore {path}: another process has it open; one typha per file")]
     Locked { path: PathBuf },
@@ -60,10 +61,10 @@ pub(crate) enum OpenError {
 /// A new file is made under another name and appears whole: a crash leaves either no datastore or a complete one.
 pub(crate) fn open_or_create(path: &Path) -> Result<Database, OpenError> {
     let io = |act| {
-        move |source| OpenError::Io {
+        move |reason| OpenError::Io {
             path: path.to_owned(),
             act,
-            source,
+            reason,
         }
     };
     if !path.try_exists().map_err(io("look for"))? {
@@ -103,10 +104,10 @@ fn create(temporary: &Path, path: &Path) -> Result<(), OpenError> {
         .create_new(true)
         .mode(0o600)
         .open(temporary);
-    let file = file.map_err(|source| OpenError::Io {
+    let file = file.map_err(|reason| OpenError::Io {
         path: path.to_owned(),
         act: "create",
-        source,
+        reason,
     })?;
     let database = Database::builder().create_file(file).map_err(|e| open_error(path, e))?;
     initialize(&database).map_err(|e| read_error(path, &e))
@@ -156,10 +157,10 @@ pub(crate) fn open(path: &Path) -> Result<Database, OpenError> {
 fn open_error(path: &Path, error: DatabaseError) -> OpenError {
     match error {
         DatabaseError::DatabaseAlreadyOpen => OpenError::Locked { path: path.to_owned() },
-        DatabaseError::Storage(redb::StorageError::Io(source)) if !is_content(source.kind()) => OpenError::Io {
+        DatabaseError::Storage(redb::StorageError::Io(reason)) if !is_content(reason.kind()) => OpenError::Io {
             path: path.to_owned(),
             act: "open",
-            source,
+            reason,
         },
         other => OpenError::Damaged {
             path: path.to_owned(),

@@ -1,0 +1,165 @@
+//! What Calico's documents may say and no program of Tortie acts on yet.
+//!
+//! It is stored all the same: manifests carry over, and the setting counts from the version on that knows it. But who
+//! writes it is told. A line goes when the program that reads the field comes.
+
+use serde_json::Value;
+
+use crate::invalid::Invalid;
+use crate::key::Key;
+use crate::kind::Kind;
+
+/// A field of a specification that is not acted on.
+struct Inert {
+    kind: Kind,
+    field: &'static str,
+    /// Values that ask for nothing, as they stand in JSON.
+    idle: &'static [&'static str],
+    reason: &'static str,
+}
+
+const fn inert(kind: Kind, field: &'static str, idle: &'static [&'static str], reason: &'static str) -> Inert {
+    Inert {
+        kind,
+        field,
+        idle,
+        reason,
+    }
+}
+
+const NEVER: &[&str] = &["\"Never\""];
+const PRIORITY: &str = "routes have metric 1024";
+
+const FIELDS: &[Inert] = &[
+    inert(
+        Kind::IpPool,
+        "ipipMode",
+        NEVER,
+        "there are no IPIP tunnels: packets travel plain, as with Never",
+    ),
+    inert(
+        Kind::IpPool,
+        "vxlanMode",
+        NEVER,
+        "there are no VXLAN tunnels, and BGP's routes to such a pool are not used: nodes do not reach each other's workloads",
+    ),
+    inert(
+        Kind::IpPool,
+        "natOutgoing",
+        &["false"],
+        "there is no NAT: routers outside must know the way back to the pool",
+    ),
+    inert(
+        Kind::BgpConfiguration,
+        "ignoredInterfaces",
+        &["[]"],
+        "bird-rs does not look at interfaces",
+    ),
+    inert(
+        Kind::BgpConfiguration,
+        "logSeverityScreen",
+        &[],
+        "bird-rs logs what its --log-level says",
+    ),
+    inert(
+        Kind::BgpConfiguration,
+        "localWorkloadPeeringIPV4",
+        &[],
+        "there are no sessions with workloads",
+    ),
+    inert(
+        Kind::BgpConfiguration,
+        "localWorkloadPeeringIPV6",
+        &[],
+        "there are no sessions with workloads",
+    ),
+    inert(
+        Kind::BgpConfiguration,
+        "programClusterRoutes",
+        &[],
+        "felix writes every route",
+    ),
+    inert(Kind::BgpConfiguration, "ipv4NormalRoutePriority", &["1024"], PRIORITY),
+    inert(Kind::BgpConfiguration, "ipv6NormalRoutePriority", &["1024"], PRIORITY),
+    inert(
+        Kind::BgpPeer,
+        "localWorkloadSelector",
+        &[],
+        "there are no sessions with workloads",
+    ),
+];
+
+/// Kinds nobody reads, and why.
+const KINDS: &[(Kind, &str)] = &[
+    (Kind::FelixConfiguration, "felix reads no FelixConfiguration"),
+    (
+        Kind::IpamConfiguration,
+        "address management reads /calico/ipam/v2/config, as Calico's does in etcd",
+    ),
+];
+
+/// What of an admitted document has no effect yet, and what happens instead.
+pub fn without_effect(key: &Key, document: &Value) -> Vec<Invalid> {
+    let Some(kind) = key.kind() else {
+        return Vec::new();
+    };
+    if let Some((_, reason)) = KINDS.iter().find(|(k, _)| *k == kind) {
+        return vec![Invalid::new("kind", kind, reason)];
+    }
+    let asked = FIELDS.iter().filter(|f| f.kind == kind).filter_map(|f| {
+        let value = document.get("spec")?.get(f.field)?;
+        let text = value.to_string();
+        let asks = !value.is_null() && text != "\"\"" && !f.idle.contains(&text.as_str());
+        asks.then(|| Invalid::json(&format!("spec.{}", f.field), value, f.reason))
+    });
+    asked.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::{self, Ty};
+    use serde_json::json;
+
+    fn told(kind: Kind, spec: Value) -> Vec<String> {
+        let key = Key::resource(kind, None, "default");
+        let told = without_effect(&key, &json!({ "spec": spec }));
+        told.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn who_asks_for_what_is_not_there_is_told_and_nobody_else() {
+        let pool = told(
+            Kind::IpPool,
+            json!({"cidr": "10.0.0.0/16", "ipipMode": "Always", "vxlanMode": "Never", "natOutgoing": true}),
+        );
+        assert_eq!(pool.len(), 2, "{pool:?}");
+        assert!(pool[0].starts_with("spec.ipipMode = 'Always' (there are no IPIP tunnels"));
+        assert!(pool[1].starts_with("spec.natOutgoing = 'true' (there is no NAT"));
+        let plain = json!({"ipipMode": "Never", "vxlanMode": "", "natOutgoing": false, "nodeSelector": "all()"});
+        assert_eq!(told(Kind::IpPool, plain), [""; 0]);
+        assert_eq!(told(Kind::BgpConfiguration, json!({"ignoredInterfaces": []})), [""; 0]);
+        assert_eq!(told(Kind::Node, json!({"ipipMode": "Always"})), [""; 0]);
+        assert_eq!(
+            told(Kind::FelixConfiguration, json!({})),
+            ["kind = 'FelixConfiguration' (felix reads no FelixConfiguration)"]
+        );
+        assert!(without_effect(&Key::IpamConfig, &json!({})).is_empty());
+    }
+
+    #[test]
+    fn every_line_is_about_a_field_that_can_be_written() {
+        for inert in FIELDS {
+            let fields = schema::of(inert.kind).unwrap();
+            let Some(Ty::Object(spec)) = fields.iter().find(|f| f.name == "spec").map(|f| f.ty) else {
+                panic!("{}: no specification", inert.kind);
+            };
+            assert!(
+                spec.iter().any(|f| f.name == inert.field),
+                "{}: {}",
+                inert.kind,
+                inert.field
+            );
+        }
+    }
+}
