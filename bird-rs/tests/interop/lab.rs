@@ -52,6 +52,20 @@ pub(crate) fn run(command: &mut Command) -> Output {
     output
 }
 
+/// The path of a program that must be there.
+pub(crate) fn tool(path: &str) -> &str {
+    assert!(
+        Path::new(path).is_file(),
+        "{path} is not installed; `make deps` installs it"
+    );
+    path
+}
+
+fn open_to_all(folder: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
 /// Tries until there is an answer.
 pub(crate) fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
     eventually_or(|| attempt().ok_or(what))
@@ -72,7 +86,7 @@ pub(crate) fn eventually_or<T, E: std::fmt::Display>(mut attempt: impl FnMut() -
 impl Lab {
     pub(crate) fn new() -> Self {
         let name = format!(
-            "tt-b1-{}-{}",
+            "tt-i1-{}-{}",
             std::process::id(),
             SERIAL.fetch_add(1, Ordering::Relaxed)
         );
@@ -80,6 +94,8 @@ impl Lab {
             folder: tempfile::tempdir().unwrap(),
             name,
         };
+        // Some daemons give up root before they open their files.
+        open_to_all(lab.folder.path());
         for side in ["a", "b"] {
             run(Command::new("ip").args(["netns", "add", &lab.netns(side)]));
         }
@@ -119,31 +135,64 @@ impl Lab {
         command
     }
 
+    /// A folder that anybody may pass through.
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::create_dir_all(&path).unwrap();
+        open_to_all(&path);
+        path
+    }
+
+    /// Another address for a side.
+    pub(crate) fn address(&self, side: &str, interface: &str, address: &str) {
+        run(Command::new("ip").args(["-n", &self.netns(side), "address", "add", address, "dev", interface]));
+    }
+
+    /// A counter of the kernel's TCP in a namespace.
+    pub(crate) fn tcp_counter(&self, side: &str, name: &str) -> u64 {
+        let output = run(self.command(side, "cat").arg("/proc/net/netstat"));
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let mut rows = text.lines().filter(|line| line.starts_with("TcpExt:"));
+        let (names, values) = (rows.next().unwrap(), rows.next().unwrap());
+        let at = names.split(' ').position(|known| known == name);
+        let at = at.unwrap_or_else(|| panic!("this kernel does not count {name}"));
+        values.split(' ').nth(at).unwrap().parse().unwrap()
+    }
+
     /// bird-rs with this configuration, its gRPC on a socket in the folder.
     pub(crate) fn bird_rs(&self, side: &str, config: &str) -> Running {
-        let config = self.write(&format!("{side}.conf"), config);
+        self.bird_rs_named(side, side, config)
+    }
+
+    /// A bird-rs that is not the only one on its side.
+    pub(crate) fn bird_rs_named(&self, side: &str, name: &str, config: &str) -> Running {
+        let config = self.write(&format!("{name}.conf"), config);
+        let mut command = self.command(side, env!("CARGO_BIN_EXE_bird-rs"));
+        command
+            .arg("-c")
+            .arg(config)
+            .args(["--log-level", "info,bird_rs=debug", "--grpc", &self.grpc(name)])
+            .arg("-P")
+            .arg(self.path(&format!("{name}.pid")))
+            .arg("-s")
+            .arg(self.path(&format!("{name}.ctl")));
+        self.spawn(command, name)
+    }
+
+    /// Starts a daemon whose output becomes the log of this name.
+    pub(crate) fn spawn(&self, mut command: Command, name: &str) -> Running {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
-            .open(self.path(&format!("{side}.log")))
+            .open(self.path(&format!("{name}.log")))
             .unwrap();
-        let child = self
-            .command(side, env!("CARGO_BIN_EXE_bird-rs"))
-            .arg("-c")
-            .arg(config)
-            .args(["--log-level", "info,bird_rs=debug", "--grpc", &self.grpc(side)])
-            .arg("-P")
-            .arg(self.path(&format!("{side}.pid")))
-            .arg("-s")
-            .arg(self.path(&format!("{side}.ctl")))
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        Running(child)
+        let both = log.try_clone().unwrap();
+        Running(command.stdin(Stdio::null()).stdout(both).stderr(log).spawn().unwrap())
     }
 
-    pub(crate) fn grpc(&self, side: &str) -> String {
-        format!("unix:{}", self.path(&format!("{side}.sock")).display())
+    /// Where the gRPC of a bird-rs answers.
+    pub(crate) fn grpc(&self, name: &str) -> String {
+        format!("unix:{}", self.path(&format!("{name}.sock")).display())
     }
 
     pub(crate) fn log(&self, side: &str) -> String {
@@ -153,7 +202,7 @@ impl Lab {
     /// Stock BIRD. With `recover` it asks its peers to have kept its routes.
     pub(crate) fn bird(&self, side: &str, config: &str, recover: bool) -> Running {
         let config = self.write(&format!("{side}-bird.conf"), config);
-        let mut command = self.command(side, "bird");
+        let mut command = self.command(side, tool("/usr/sbin/bird"));
         command
             .arg("-f")
             .arg("-c")
@@ -165,12 +214,7 @@ impl Lab {
         if recover {
             command.arg("-R");
         }
-        let log = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(self.path("bird.log"))
-            .unwrap();
-        Running(command.stdout(Stdio::null()).stderr(log).spawn().unwrap())
+        self.spawn(command, "bird")
     }
 
     pub(crate) fn birdc(&self, what: &str) -> String {
@@ -208,15 +252,23 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         for side in ["a", "b"] {
-            // It may never have been made.
+            // Also the processes of a daemon that started some itself. It may never have been made.
+            let _ = Command::new("sh")
+                .arg("-c")
+                .arg(format!("kill -KILL $(ip netns pids {}) 2>/dev/null", self.netns(side)))
+                .stderr(Stdio::null())
+                .status();
             let _ = Command::new("ip")
                 .args(["netns", "del", &self.netns(side)])
                 .stderr(Stdio::null())
                 .status();
         }
         if std::thread::panicking() {
-            for side in ["a", "b", "bird"] {
-                eprintln!("--- log of {side}\n{}", self.log(side));
+            for file in std::fs::read_dir(self.folder.path()).into_iter().flatten().flatten() {
+                if file.path().extension().is_some_and(|kind| kind == "log") {
+                    let text = std::fs::read_to_string(file.path()).unwrap_or_default();
+                    eprintln!("--- {}\n{text}", file.path().display());
+                }
             }
         }
     }
@@ -290,6 +342,26 @@ impl Client {
             .collect();
         shown.sort();
         shown
+    }
+
+    /// Waits until exactly this is learned from a protocol.
+    pub(crate) fn learns(&mut self, protocol: &str, wanted: &[&str]) {
+        eventually_or(|| {
+            let last = self.learned(protocol);
+            if last == wanted {
+                Ok(())
+            } else {
+                Err(format!("learned {last:?}, wanted {wanted:?}"))
+            }
+        });
+    }
+
+    /// The route to a prefix that a protocol learned.
+    pub(crate) fn route(&mut self, protocol: &str, prefix: &str) -> Option<bird::Route> {
+        self.routes().into_iter().find(|route| {
+            let known = tortie_net::Prefix::try_from(route.prefix.as_ref().unwrap()).unwrap();
+            route.protocol == protocol && known.to_string() == prefix
+        })
     }
 
     pub(crate) fn configure(&mut self, text: &str, check_only: bool, revision: &str) -> bird::ConfigureResponse {

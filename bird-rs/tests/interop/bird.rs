@@ -1,11 +1,6 @@
-//! The real program against stock BIRD 2 and against itself, over real sockets in network namespaces. Needs root,
-//! iproute2 and bird2.
+//! Stock BIRD 2, and bird-rs itself.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod lab;
-
-use lab::{Lab, eventually, talk};
+use crate::lab::{self, Lab, eventually, talk};
 
 /// Ours, in namespace a. `peer` is the body of the protocol named Peer.
 fn ours(peer: &str) -> String {
@@ -69,18 +64,6 @@ fn bird_knows(lab: &Lab, what: &[&str]) {
     });
 }
 
-fn learns(client: &mut lab::Client, wanted: &[&str]) {
-    let mut last = Vec::new();
-    lab::eventually_or(|| {
-        last = client.learned("Peer");
-        if last == wanted {
-            Ok(())
-        } else {
-            Err(format!("learned {last:?}, wanted {wanted:?}"))
-        }
-    });
-}
-
 #[test]
 fn an_internal_session_with_bird_carries_both_families_both_ways() {
     let lab = Lab::new();
@@ -89,7 +72,7 @@ fn an_internal_session_with_bird_carries_both_families_both_ways() {
     let mut daemon = lab.bird_rs("a", &ours);
     let mut client = lab.client("a");
     client.established("Peer");
-    learns(&mut client, &LEARNED);
+    client.learns("Peer", &LEARNED);
     bird_knows(
         &lab,
         &[
@@ -152,7 +135,7 @@ fn an_external_session_with_a_password_and_ttl_security() {
     let _daemon = lab.bird_rs("a", &ours);
     let mut client = lab.client("a");
     client.established("Peer");
-    learns(&mut client, &LEARNED);
+    client.learns("Peer", &LEARNED);
     bird_knows(
         &lab,
         &["10.244.0.0/26", "BGP.as_path: 64512", "BGP.next_hop: 10.77.0.1"],
@@ -188,7 +171,7 @@ fn whoever_is_killed_finds_its_routes_kept() {
     let bird = lab.bird("b", &birds, false);
     let daemon = lab.bird_rs("a", &ours);
     let mut client = lab.client("a");
-    learns(&mut client, &LEARNED);
+    client.learns("Peer", &LEARNED);
     bird_knows(&lab, &["10.244.0.0/26"]);
 
     drop(daemon);
@@ -197,17 +180,17 @@ fn whoever_is_killed_finds_its_routes_kept() {
     let _daemon = lab.bird_rs("a", &ours);
     let mut client = lab.client("a");
     client.established("Peer");
-    learns(&mut client, &LEARNED);
+    client.learns("Peer", &LEARNED);
     bird_knows(&lab, &["10.244.0.0/26"]);
     eventually("the new in-sync", || client.status().fib_in_sync.then_some(()));
 
     drop(bird);
     let stale: Vec<String> = LEARNED.iter().map(|route| format!("{route} stale")).collect();
-    learns(&mut client, &stale.iter().map(String::as_str).collect::<Vec<_>>());
+    client.learns("Peer", &stale.iter().map(String::as_str).collect::<Vec<_>>());
     client.fib_until(|routes, in_sync| in_sync && routes.len() == 3);
     let _bird = lab.bird("b", &birds, true);
     client.established("Peer");
-    learns(&mut client, &LEARNED);
+    client.learns("Peer", &LEARNED);
 }
 
 #[test]
@@ -229,9 +212,9 @@ protocol bgp Peer { connect delay time 1; connect retry time 2; graceful restart
     let (mut left, mut right) = (lab.client("a"), lab.client("b"));
     left.established("Peer");
     right.established("Peer");
-    learns(&mut left, &LEARNED);
-    learns(
-        &mut right,
+    left.learns("Peer", &LEARNED);
+    right.learns(
+        "Peer",
         &[
             "10.244.0.0/26 via 10.77.0.1",
             "10.244.0.64/26 via 10.77.0.1",
@@ -253,7 +236,7 @@ protocol bgp Peer { connect delay time 1; connect retry time 2; graceful restart
             .collect::<Vec<_>>(),
         ["s4"]
     );
-    learns(&mut left, &["10.99.0.0/24 via 10.77.0.2", "fd99::/64 via fd77::2"]);
+    left.learns("Peer", &["10.99.0.0/24 via 10.77.0.2", "fd99::/64 via fd77::2"]);
     left.established("Peer");
 }
 
@@ -272,7 +255,7 @@ fn a_peer_that_speaks_nonsense_does_no_harm() {
     let _bird = lab.bird("b", &birds, false);
     let mut daemon = lab.bird_rs("a", &ours);
     let mut client = lab.client("a");
-    learns(&mut client, &LEARNED);
+    client.learns("Peer", &LEARNED);
     lab::run(
         lab.command("b", "ip")
             .args(["route", "replace", "10.77.0.1/32", "dev", "eth0", "src", "10.77.0.3"]),

@@ -1,0 +1,11 @@
+//! The real program against other BGP speakers and against itself, over real sockets in network namespaces. Needs root,
+//! iproute2, and what it talks to: BIRD 2, FRR, GoBGP and OpenBGPD, all installed by `make deps`.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod bird;
+mod foreign;
+mod frr;
+mod gobgp;
+mod lab;
+mod openbgpd;
