@@ -149,12 +149,29 @@ impl Reader {
                     events.extend(read(datagram, self.table, self.own_port));
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-                Err(e) if e.raw_os_error() == Some(Errno::ENOBUFS as i32) => events.push(Event::Resync),
+                Err(e) if e.raw_os_error() == Some(Errno::ENOBUFS as i32) => {
+                    // What is still queued is older than what was lost. Told after the reader's dump, the last word on a
+                    // route could be an old one.
+                    self.discard();
+                    return Ok(vec![Event::Resync]);
+                }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
         }
         Ok(events)
+    }
+}
+
+impl Reader {
+    /// Empties the socket, up to more than its buffer holds.
+    fn discard(&mut self) {
+        for _ in 0..RECEIVE_BUFFER / 256 {
+            match self.socket.recv(&mut self.buffer.as_mut_slice(), 0) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                Ok(_) | Err(_) => {}
+            }
+        }
     }
 }
 
@@ -170,4 +187,45 @@ fn read(datagram: &[u8], table: u32, own_port: u32) -> impl Iterator<Item = Even
         Message::Overrun => Some(Event::Resync),
         Message::Answer { .. } | Message::Done { .. } | Message::Ignored => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::{Change, Kernel, Kind, Netlink, Protocol, TABLE_MAIN};
+
+    #[test]
+    fn after_an_overrun_nothing_old_is_told() {
+        let thread = std::thread::spawn(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("needs root");
+            let mut socket = Socket::new(NETLINK_ROUTE).unwrap();
+            set_buffers(&socket, 4096, 4096).unwrap();
+            socket.bind(&SocketAddr::new(0, GROUPS)).unwrap();
+            socket.set_non_blocking(true).unwrap();
+            let (_stop, stopped) = UnixStream::pair().unwrap();
+            let mut reader = Reader {
+                socket,
+                stopped,
+                table: TABLE_MAIN,
+                own_port: 0,
+                events: mpsc::channel(1).0,
+                buffer: vec![0; DATAGRAM],
+            };
+            let mut kernel = Netlink::open().unwrap();
+            let route = Route::new("10.9.0.0/24".parse().unwrap(), Kind::Blackhole, Protocol::STATIC);
+            let toggle = [Change::Create(route.clone()), Change::Delete(route.clone())];
+            for _ in 0..100 {
+                assert_eq!(kernel.apply(&toggle).unwrap(), []);
+            }
+            assert_eq!(reader.read_all().unwrap(), [Event::Resync]);
+            assert_eq!(reader.read_all().unwrap(), []);
+            assert_eq!(kernel.apply(&toggle[..1]).unwrap(), []);
+            assert_eq!(
+                reader.read_all().unwrap(),
+                [Event::Route(route)],
+                "what comes after is told"
+            );
+        });
+        thread.join().unwrap();
+    }
 }
