@@ -21,6 +21,8 @@ use crate::engine::{Clock, Engine, Stopped};
 
 /// Clients at once; the next ones wait.
 const CLIENTS: usize = 32;
+/// After an accept that failed.
+const PAUSE: Duration = Duration::from_millis(100);
 /// The longest command.
 const LINE: u64 = 4096;
 /// Exporters look at the greeting for BIRD's version: the one whose language and output this follows.
@@ -46,7 +48,16 @@ impl Control {
                 () = token.cancelled() => return,
                 accepted = incoming.next() => accepted,
             };
-            let Some(Ok(client)) = accepted else { return };
+            let client = match accepted {
+                None => return,
+                Some(Ok(client)) => client,
+                Some(Err(error)) => {
+                    // Out of descriptors, most likely: without the pause this would be a busy loop.
+                    tracing::warn!(%error, "cannot accept a control client");
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+            };
             let (control, token) = (self.clone(), token.clone());
             tokio::spawn(async move {
                 let talked = tokio::select! {

@@ -374,6 +374,11 @@ impl Loop {
             tracing::error!(%remote, %error, "cannot guard the TTL of a connection, refusing it");
             return;
         }
+        if !self.speaker.expects(local.ip(), remote.ip()) {
+            // Closed at once: strangers must not be able to use up our descriptors by connecting often.
+            tracing::debug!(%remote, "refusing a connection of nobody's peer");
+            return;
+        }
         let conn = ConnId::Incoming(self.incoming);
         self.incoming = self.incoming.wrapping_add(1);
         let handle = connection::start(conn, stream, &self.engine, &self.tasks);

@@ -45,6 +45,8 @@ impl Peer {
             until: now + restart_time,
         });
         self.reason = reason.to_string();
+        // Whoever comes back may be another program.
+        self.without_capabilities = false;
         if self.started {
             self.connect_at = Some(now + self.damping.jitter(self.config.connect_delay));
         }

@@ -293,8 +293,7 @@ impl<'c> Validation<'c> {
         }
         match self.decoded.attributes.next_hop {
             Some(next_hop) => {
-                // A family stands in the message's own field or in MP_REACH_NLRI, not in both: the last one counts.
-                self.announced.retain(|reach| reach.family != family);
+                // Senders must not, but receivers must expect it (RFC 7606 section 5.1): MP_REACH_NLRI may have IPv4 too.
                 self.announced.push(Reach {
                     family,
                     next_hop,

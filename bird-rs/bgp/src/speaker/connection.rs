@@ -1,6 +1,6 @@
 //! Connections: frames out of octets, events to state machines, and what these want done.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -165,6 +165,17 @@ impl Speaker {
         }
     }
 
+    /// Is a connection between these addresses one that a configured peer may open? A stranger's is not worth a task.
+    pub fn expects(&self, local: IpAddr, remote: IpAddr) -> bool {
+        let (local, remote) = (local.to_canonical(), remote.to_canonical());
+        let mut enabled = self.instances.iter().flatten().filter(|i| i.enabled && !self.stopping);
+        enabled.any(|instance| match &instance.kind {
+            Kind::Bgp(session) => session.answers_to(remote, local),
+            Kind::Range(bgp) => super::session::neighbour(bgp).is_err_and(|range| range.contains(remote)),
+            Kind::Origin(_) | Kind::Felix(_) | Kind::Quiet => false,
+        })
+    }
+
     /// Somebody connected to us.
     pub(super) fn incoming(&mut self, conn: ConnId, local: SocketAddr, remote: SocketAddr, out: &mut Vec<Output>) {
         let (to, from) = (local.ip().to_canonical(), remote.ip().to_canonical());
@@ -186,7 +197,7 @@ impl Speaker {
     }
 
     /// Makes a protocol for a peer out of a configured range.
-    fn dynamic_peer(&mut self, from: std::net::IpAddr, out: &mut Vec<Output>) -> Option<SourceId> {
+    fn dynamic_peer(&mut self, from: IpAddr, out: &mut Vec<Output>) -> Option<SourceId> {
         if self.stopping {
             return None;
         }

@@ -118,8 +118,18 @@ impl ImportView {
         {
             return Err(why);
         }
+        // What a peer told may have come while the channel had another preference.
+        let now = (self.checks.is_some() && learned.preference != self.preference).then(|| Learned {
+            preference: self.preference,
+            ..learned.clone()
+        });
+        let learned = now.as_ref().unwrap_or(learned);
+        let unchanged = |interner: &mut Interner<Learned>, now: Option<Learned>| match now {
+            Some(now) => interner.intern(now),
+            None => interner.retain(received),
+        };
         match &self.policy {
-            Policy::All => return Ok(interner.retain(received)),
+            Policy::All => return Ok(unchanged(interner, now)),
             Policy::None => return Err(Filtered::ImportPolicy),
             Policy::Filter(_) => {}
         }
@@ -132,7 +142,7 @@ impl ImportView {
             stale: false,
         };
         match self.filtered(&route) {
-            Ok(None) => Ok(interner.retain(received)),
+            Ok(None) => Ok(unchanged(interner, now)),
             Ok(Some(changed)) => Ok(interner.intern(changed)),
             Err(Held::Failed(error)) => {
                 let reason = error.to_string();

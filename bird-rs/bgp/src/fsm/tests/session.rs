@@ -305,3 +305,35 @@ fn a_peer_that_knows_no_capabilities_gets_an_open_without() {
     });
     assert_eq!(sent.unwrap().capabilities, []);
 }
+
+#[test]
+fn capabilities_are_tried_again_after_a_session_without_them() {
+    let mut solo = Solo::new(config(1, 2, 1));
+    let offered = |actions: &[Action]| {
+        actions.iter().find_map(|action| match action {
+            Action::Send {
+                message: ControlMessage::Open(open),
+                ..
+            } => Some(!open.capabilities.is_empty()),
+            _ => None,
+        })
+    };
+    let (conn, actions) = solo.accept(0);
+    assert_eq!(offered(&actions), Some(true));
+    solo.message(conn, Message::Notification(Notification::new(ErrorCode::Open, 4)));
+    solo.now = secs(1_000);
+    solo.event(Event::Tick);
+    let (conn, actions) = solo.accept(1);
+    assert_eq!(offered(&actions), Some(false), "RFC 5492 section 3");
+    let mut theirs = open_of(&config(2, 1, 2));
+    theirs.capabilities.clear();
+    solo.message(conn, Message::Open(theirs));
+    solo.message(conn, Message::Keepalive);
+    assert_eq!(solo.peer.state(), State::Established);
+    solo.event(Event::Closed {
+        conn,
+        error: String::new(),
+    });
+    let (_, actions) = solo.accept(2);
+    assert_eq!(offered(&actions), Some(true));
+}

@@ -407,3 +407,22 @@ fn one_message_may_announce_both_families() {
     assert_eq!(families, [AfiSafi::Ipv6Unicast, AfiSafi::Ipv4Unicast]);
     assert_eq!(update.attributes.origin, Origin::Igp);
 }
+
+#[test]
+fn one_family_may_be_in_both_places() {
+    let list = format!("80 0e 0d 0001 01 04 c0000202 00 18 0a0102 {GOOD}");
+    let update = decode_update(&update_frame(&[], &hex(&list), &hex("08 0b")), &session()).unwrap();
+    let next_hops: Vec<_> = update
+        .reach
+        .iter()
+        .map(|reach| reach.next_hop.addr().to_string())
+        .collect();
+    assert_eq!(next_hops, ["192.0.2.2", "192.0.2.1"]);
+    let nets: Vec<_> = update
+        .reach
+        .iter()
+        .flat_map(|reach| &reach.nlri)
+        .map(|nlri| nlri.prefix.to_string())
+        .collect();
+    assert_eq!(nets, ["10.1.2.0/24", "11.0.0.0/8"]);
+}

@@ -178,3 +178,18 @@ fn a_peer_that_gave_up_by_itself_can_be_enabled() {
     net.seconds(60);
     assert!(net.established(0, "p2"));
 }
+
+#[test]
+fn another_preference_holds_for_what_was_received_before() {
+    let text = |channel: &str| node(1, 64512, &[(2, 64512, &format!("{channel} export all;|"))]);
+    let mut net = pair(&text("import all;"), &node(2, 64512, &[(1, 64512, "")]));
+    net.seconds(20);
+    for (channel, preference) in [
+        ("preference 90; import all;", 90),
+        ("preference 110; import where net.len > 0;", 110),
+        ("import all;", 100),
+    ] {
+        reconfigure(&mut net, 0, &text(channel));
+        assert_eq!(net.best(0, "10.2.0.0/24").unwrap().preference, preference);
+    }
+}

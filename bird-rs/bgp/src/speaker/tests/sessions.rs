@@ -70,6 +70,10 @@ fn a_stranger_is_refused() {
         &mut out,
     );
     assert_eq!(out, [crate::speaker::Output::Close { conn }]);
+    let speaker = &net.node(1).speaker;
+    assert!(speaker.expects("10.0.0.2".parse().unwrap(), "10.0.0.1".parse().unwrap()));
+    assert!(speaker.expects("::ffff:10.0.0.2".parse().unwrap(), "::ffff:10.0.0.1".parse().unwrap()));
+    assert!(!speaker.expects("10.0.0.2".parse().unwrap(), "10.9.9.9".parse().unwrap()));
 }
 
 #[test]
