@@ -9,12 +9,15 @@ use tortie_model::{Key, Owner};
 use tortie_net::Prefix;
 
 use crate::error::{Full, IpamError, Limit, PoolUsage};
-use crate::plan::{Change, Collection, Document, Ops, Plan, Stored};
+use crate::plan::{Change, Collection, Document, Ops, Plan, StoreFailure, Stored};
 use crate::pools::{Pool, seed};
 use crate::{IpFamily, RETRIES, Setting, Want, affinity, block, handle};
 
 /// A claim on an empty block younger than this is not taken away: its owner is about to use it.
 const RECLAIM_AFTER: SignedDuration = SignedDuration::from_mins(1);
+
+/// Broken blocks that a search passes over.
+const BROKEN_MAX: usize = 16;
 
 /// What was given.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,8 +43,14 @@ pub fn auto_assign(setting: Setting, pools: Vec<Pool>, wants: Vec<Want>) -> Plan
             wants,
             given: Vec::new(),
             owned: 0,
+            broken: BTreeMap::new(),
         };
         let limit = search.run().await?;
+        if search.given.is_empty()
+            && let Some((_, failure)) = search.broken.pop_first()
+        {
+            return Err(failure.into());
+        }
         let shortage = if search.is_done() {
             None
         } else {
@@ -133,6 +142,8 @@ struct Search {
     given: Vec<IpAddr>,
     /// This node's blocks in the pools.
     owned: usize,
+    /// Blocks that cannot be used because a document of theirs cannot be read or written: the others can.
+    broken: BTreeMap<Prefix, StoreFailure>,
 }
 
 impl Search {
@@ -151,9 +162,11 @@ impl Search {
             if self.is_done() {
                 return Ok(None);
             }
-            if !self.setting.is_wholly_reserved(cidr)
-                && let Some(block) = affinity::block_of(&self.ops, &self.setting, cidr, Some(claim)).await?
-            {
+            if self.setting.is_wholly_reserved(cidr) {
+                continue;
+            }
+            let block = affinity::block_of(&self.ops, &self.setting, cidr, Some(claim)).await;
+            if let Some(block) = self.passed_over(cidr, block)? {
                 self.fill(block, true).await?;
             }
         }
@@ -169,7 +182,8 @@ impl Search {
                 return Ok(Some(Limit::AutoAllocateBlocks));
             }
             let Some(cidr) = self.usable_block().await? else { break };
-            if let Some(block) = affinity::claim(&self.ops, &self.setting, cidr).await? {
+            let block = affinity::claim(&self.ops, &self.setting, cidr).await;
+            if let Some(block) = self.passed_over(cidr, block)? {
                 self.owned += 1;
                 self.fill(block, true).await?;
             }
@@ -182,6 +196,17 @@ impl Search {
         }
         self.borrow().await?;
         Ok(None)
+    }
+
+    /// Notes a block that is broken instead of failing with it; a few, for when everything fails it is no block's fault.
+    fn passed_over<T>(&mut self, cidr: Prefix, found: Result<Option<T>, IpamError>) -> Result<Option<T>, IpamError> {
+        match found {
+            Err(IpamError::Store(failure)) if !failure.retryable && self.broken.len() < BROKEN_MAX => {
+                self.broken.insert(cidr, failure);
+                Ok(None)
+            }
+            other => other,
+        }
     }
 
     /// This node's claims in the pools, in address order.
@@ -265,7 +290,7 @@ impl Search {
         for pool in &self.pools {
             for cidr in pool.walk(self.seed(pool), &self.setting.reservations) {
                 let usable = match existing.get(&cidr) {
-                    None => !existing.keys().any(|b| b.overlaps(cidr)),
+                    None => !existing.keys().chain(self.broken.keys()).any(|b| b.overlaps(cidr)),
                     Some(b) => {
                         b.value.affinity.as_ref() == Some(&owner)
                             && block::has_room(&b.value, |ip| self.setting.is_reserved(ip))

@@ -551,6 +551,57 @@ fn an_idle_block_is_reclaimed_only_after_a_minute() {
     world.store.check();
 }
 
+/// A document that nobody can read takes its own block out of use, and no other.
+#[test]
+fn a_block_that_cannot_be_read_is_passed_over() {
+    let mut world = World::new(0);
+    world.pools = vec![pool("a", "10.0.0.0/29", 30)];
+    world.config = IpamConfig::default();
+    world.reservations.clear();
+    let want = |id: &str| {
+        vec![Want {
+            handle: id.into(),
+            attributes: BTreeMap::new(),
+        }]
+    };
+    let mut plan = auto_assign(world.setting(0), world.pools.clone(), want("a"));
+    world.drive(|a| plan.step(a)).unwrap();
+    let mut broken = vec![world.store.blocks().next().unwrap().cidr];
+    let mut assign = |broken: &[Prefix], node: usize, id: &str| {
+        let mut plan = auto_assign(world.setting(node), world.pools.clone(), want(id));
+        let mut answer = None;
+        for _ in 0..10_000 {
+            let request = match plan.step(answer.take()) {
+                Next::Done(result) => return result,
+                Next::Ask(request) => request,
+            };
+            answer = Some(match &request {
+                Request::Get(Key::Block(b)) if broken.contains(b) => Response::Failed(StoreFailure {
+                    retryable: false,
+                    message: format!("block {b} cannot be read"),
+                }),
+                _ => match world.store.answer(&request) {
+                    Response::Listed(mut all) => {
+                        all.retain(|(k, _)| !broken.iter().any(|b| *k == Key::Block(*b)));
+                        Response::Listed(all)
+                    }
+                    other => other,
+                },
+            });
+        }
+        panic!("a plan does not end");
+    };
+    // Its owner's own, and what every other node would claim first: it looks as if it were not there.
+    for (node, id) in [(0, "b"), (1, "c")] {
+        let assigned = assign(&broken, node, id).unwrap();
+        assert_eq!(assigned.shortage, None);
+        assert!(!broken[0].contains(assigned.addresses[0]));
+    }
+    broken = vec!["10.0.0.0/30".parse().unwrap(), "10.0.0.4/30".parse().unwrap()];
+    let e = assign(&broken, 0, "d").unwrap_err().to_string();
+    assert_eq!(e, "block 10.0.0.0/30 cannot be read", "what is broken is named");
+}
+
 #[test]
 fn a_lost_claim_on_a_block_in_use_is_restored() {
     let mut world = World::new(0);
