@@ -192,8 +192,10 @@ impl Speaker {
             );
             exceeded = exceeded.or(over.map(|over| (at, over)));
         }
-        // One line for a message: a hostile one may have many faults.
-        if let Some(fault) = update.faults.first() {
+        // One line for a message, and one in a second: a hostile peer may have many faults to tell.
+        if let Some(fault) = update.faults.first()
+            && session.fault_logged.replace(since) != Some(since)
+        {
             out.push(Output::Log(Log {
                 protocol: name.clone(),
                 event: LogEvent::BadRoute {

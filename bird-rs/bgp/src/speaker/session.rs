@@ -28,6 +28,8 @@ pub(super) struct Session {
     /// The peer's AS on the last session: what is kept of that is still its.
     pub(super) last_as: Option<Asn>,
     pub(super) channels: Vec<SessionChannel>,
+    /// The second in which the log last heard of a fault in an UPDATE.
+    pub(super) fault_logged: Option<u32>,
     pub(super) updates_received: u64,
     pub(super) updates_sent: u64,
     /// Made for a peer out of a range; goes with its session.
@@ -60,6 +62,7 @@ impl Session {
             up: None,
             last_as: None,
             channels: Vec::new(),
+            fault_logged: None,
             updates_received: 0,
             updates_sent: 0,
             dynamic: false,

@@ -483,3 +483,25 @@ fn a_route_and_the_filter_that_lets_it_pass_come_with_one_reconfiguration() {
     assert!(net.best(0, "10.1.0.0/24").is_some(), "in our own table");
     assert!(net.best(1, "10.1.0.0/24").is_some(), "and at the peer");
 }
+
+#[test]
+fn a_peer_that_sends_faults_does_not_fill_the_log() {
+    let mut net = pair(&node(1, 64512, &[(2, 64512, "")]), &node(2, 64512, &[(1, 64512, "")]));
+    net.seconds(20);
+    let conn = net.connection(0, 1);
+    // ORIGIN 9 and nothing else, for 10.66.0.0/16.
+    let mut bytes = vec![0xff; 16];
+    bytes.extend([0, 30, 2, 0, 0, 0, 4, 0x40, 1, 1, 9]);
+    bytes.extend([16, 10, 66]);
+    for _ in 0..100 {
+        let bytes = bytes.clone().into();
+        net.input(0, Input::Received { conn, bytes });
+    }
+    let logged = |net: &Network| net.logged(0, |event| matches!(event, LogEvent::BadRoute { .. }));
+    assert_eq!(logged(&net), 1);
+    net.seconds(1);
+    let bytes = bytes.into();
+    net.input(0, Input::Received { conn, bytes });
+    assert_eq!(logged(&net), 2);
+    assert!(net.established(0, "p2") && net.best(0, "10.66.0.0/16").is_none());
+}
