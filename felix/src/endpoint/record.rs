@@ -50,7 +50,9 @@ pub(super) async fn read(store: &Store, attachment: &Attachment) -> Result<Optio
             "{} is stored as something else",
             key.object_name()
         ))),
-        Err(e) => Err(Failure::internal(format!("the stored record cannot be read: {e}"))),
+        Err(e) => Err(Failure::internal(format!(
+            "the stored record cannot be read: {e}; correct or delete it, then try again"
+        ))),
     }
 }
 

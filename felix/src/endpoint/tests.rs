@@ -181,6 +181,16 @@ async fn routes(mut commands: mpsc::Receiver<dataplane::Command>, refuse: Arc<Mu
                 };
                 let _ = answer.send(done);
             }
+            dataplane::Command::Down(interface, answer)
+                if *refuse.lock().unwrap() && sh(&format!("ip link show {interface} >/dev/null 2>&1")) =>
+            {
+                let (waited, reason) = (Duration::ZERO, "refused by the test".into());
+                let _ = answer.send(Err(DataplaneError::NotProgrammed {
+                    interface,
+                    waited,
+                    reason,
+                }));
+            }
             dataplane::Command::Down(interface, answer) => {
                 sh(&format!(
                     "ip route flush dev {interface} 2>/dev/null; ip -6 route flush dev {interface} 2>/dev/null"

@@ -277,9 +277,14 @@ impl Work {
     }
 
     async fn unmake(&self, attachment: &Attachment) -> Result<(), Failure> {
-        self.parts.dataplane.endpoint_down(&attachment.interface).await?;
+        let down = self.parts.dataplane.endpoint_down(&attachment.interface).await;
         let interface = attachment.interface.clone();
         blocking(move || wiring::detach(&interface)).await?;
+        if let Err(e) = down {
+            // A route that would not go goes with its interface. The address is free only when nothing leads to it.
+            tracing::warn!(interface = %attachment.interface, error = %e, "routes not removed before their interface");
+            self.parts.dataplane.endpoint_down(&attachment.interface).await?;
+        }
         record::delete(&self.parts.store, attachment).await?;
         self.holders().remove(&attachment.interface);
         self.release(attachment).await
