@@ -114,6 +114,22 @@ impl Notification {
         Notification::new(ErrorCode::Cease, Cease::HardReset as u8).with_data(data)
     }
 
+    /// What a Hard Reset carries: why the session really ends (RFC 8538 section 3). A Hard Reset within one is not
+    /// opened; its sender made no sense.
+    #[must_use]
+    pub fn enclosed(&self) -> Option<Notification> {
+        if !self.is_cease(Cease::HardReset) {
+            return None;
+        }
+        let [code, subcode, ..] = *self.data else { return None };
+        let inner = Notification {
+            code,
+            subcode,
+            data: self.data.slice(2..),
+        };
+        (!inner.is_cease(Cease::HardReset)).then_some(inner)
+    }
+
     /// The shutdown communication (RFC 9003), with control characters escaped; `None` when there is none or it is
     /// malformed.
     pub fn communication(&self) -> Option<String> {
@@ -142,6 +158,9 @@ impl Notification {
 impl fmt::Display for Notification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.reason())?;
+        if let Some(inner) = self.enclosed() {
+            return write!(f, ": {inner}");
+        }
         match self.communication() {
             Some(text) => write!(f, ": \"{text}\""),
             None => Ok(()),

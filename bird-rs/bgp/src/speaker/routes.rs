@@ -150,9 +150,9 @@ impl Speaker {
             return;
         };
         self.tables.feed_again(channel.key, member);
-        // During the first feed there is nothing to be told again: it goes on.
-        if demarcated && !channel.owes_end_of_rib {
-            channel.owes_end_of_refresh = true;
+        // During the first feed there is nothing to be told again: it goes on. A refresh that is under way begins anew
+        // under the mark it has: who asks often and reads nothing is not owed an answer for each.
+        if demarcated && !channel.owes_end_of_rib && !std::mem::replace(&mut channel.owes_end_of_refresh, true) {
             let begin = ControlMessage::RouteRefresh(RouteRefresh {
                 family,
                 kind: RefreshKind::Begin,

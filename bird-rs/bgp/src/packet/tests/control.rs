@@ -277,6 +277,21 @@ fn notifications_keep_their_data_and_print_safely() {
 }
 
 #[test]
+fn a_hard_reset_says_what_it_carries() {
+    let shutdown = Notification::cease(Cease::AdministrativeShutdown, "cat nap");
+    let hard = shutdown.clone().hard_reset();
+    assert_eq!(hard.enclosed(), Some(shutdown));
+    assert_eq!(hard.to_string(), "Hard reset: Administrative shutdown: \"cat nap\"");
+    let twice = hard.hard_reset();
+    assert_eq!((twice.enclosed(), &*twice.to_string()), (None, "Hard reset"));
+    let bare = Notification::cease(Cease::HardReset, "");
+    for data in [&[][..], &[6]] {
+        let short = bare.clone().with_data(data.to_vec());
+        assert_eq!((short.enclosed(), &*short.to_string()), (None, "Hard reset"));
+    }
+}
+
+#[test]
 fn refreshes_are_read_or_ignored() {
     let refresh = |body: &str| decode(&message(5, &hex(body)), &session());
     let family = AfiSafi::Ipv6Unicast;

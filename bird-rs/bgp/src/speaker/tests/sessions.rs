@@ -505,3 +505,23 @@ fn a_peer_that_sends_faults_does_not_fill_the_log() {
     assert_eq!(logged(&net), 2);
     assert!(net.established(0, "p2") && net.best(0, "10.66.0.0/16").is_none());
 }
+
+#[test]
+fn a_peer_that_asks_for_refreshes_and_reads_nothing_is_not_answered_each_time() {
+    let mut net = pair(&node(1, 64512, &[(2, 64512, "")]), &node(2, 64512, &[(1, 64512, "")]));
+    net.seconds(20);
+    let conn = net.connection(0, 1);
+    let mut bytes = vec![0xff; 16];
+    bytes.extend([0, 23, 5, 0, 1, 0, 1]);
+    let (now, mut out) = (net.now, Vec::new());
+    let speaker = &mut net.node_mut(0).speaker;
+    for _ in 0..1000 {
+        let bytes = bytes.clone().into();
+        speaker.handle(now, Input::Received { conn, bytes }, &mut out);
+    }
+    speaker.handle(now, Input::Tick, &mut out);
+    let sent = out
+        .iter()
+        .filter(|output| matches!(output, crate::speaker::Output::Send { .. }));
+    assert_eq!(sent.count(), 3, "begin, the route, end");
+}
