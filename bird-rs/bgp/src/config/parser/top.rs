@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::diagnostic::{Checked, Complaint, Position};
 use super::super::lexer::Lexeme;
-use super::super::{ChannelFamily, LogTarget, Table, TimeFormat};
+use super::super::{ChannelFamily, LogTarget, ProtocolKind, Table, TimeFormat};
 use super::expression::closest;
 use super::{Parser, Symbol};
 use crate::filter::Value;
@@ -46,17 +46,26 @@ impl Parser {
         }
     }
 
-    /// What can be said only of the whole file.
+    /// What can be said only of the whole file: each of the tables that we export to has one protocol that does.
     pub(super) fn finish(&mut self) {
-        let mut seen: Vec<(u32, ChannelFamily)> = Vec::new();
+        let mut seen: Vec<(String, ChannelFamily)> = Vec::new();
         for protocol in &self.config.protocols {
-            if let super::super::ProtocolKind::Kernel(kernel) = &protocol.kind {
-                let key = (kernel.kernel_table, kernel.channel.family);
+            let written = match &protocol.kind {
+                ProtocolKind::Kernel(kernel) => {
+                    let table = format!("writes kernel table {}", kernel.kernel_table);
+                    vec![(table, kernel.channel.family)]
+                }
+                ProtocolKind::Felix(felix) => {
+                    let families = felix.channels.iter().map(|channel| channel.family);
+                    families
+                        .map(|family| (format!("exports {} to felix", family.as_str()), family))
+                        .collect()
+                }
+                _ => Vec::new(),
+            };
+            for key in written {
                 if seen.contains(&key) {
-                    let message = format!(
-                        "{}: another protocol already writes kernel table {}",
-                        protocol.name, key.0
-                    );
+                    let message = format!("{}: another protocol already {}", protocol.name, key.0);
                     self.complaints.push(*Complaint::new(self.here(), message));
                     return;
                 }

@@ -118,3 +118,11 @@ fn static_routes() {
     assert_eq!(hops[1].interface.as_deref(), Some("eth0"));
     assert!(fixed.routes[1].attributes.is_some());
 }
+
+#[test]
+fn felix_is_told_of_each_family_by_one_protocol() {
+    let text = |family: &str| format!("protocol felix a {{ ipv4; }}\nprotocol felix b {{ {family}; }}\n");
+    assert_eq!(parsed(&text("ipv6")).protocols.len(), 2);
+    let errors = parse("x.conf", &text("ipv4"), &mut NoInclude).expect_err("two of one family");
+    assert_eq!(errors[0].message, "b: another protocol already exports ipv4 to felix");
+}
