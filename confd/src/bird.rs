@@ -177,18 +177,7 @@ async fn bounded<T>(
 ) -> Result<T, Away> {
     match tokio::time::timeout(limit, call).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) => Err(Away(reason(&status))),
+        Ok(Err(status)) => Err(Away(tortie_kit::status::reason(&status))),
         Err(_) => Err(Away(format!("no answer within {} s", limit.as_secs()))),
     }
-}
-
-/// The innermost cause says what happened ("connection refused"); what is around it only that something did.
-fn reason(status: &tonic::Status) -> String {
-    let mut cause = std::error::Error::source(status);
-    let mut text = status.message().to_owned();
-    while let Some(e) = cause {
-        text = e.to_string();
-        cause = e.source();
-    }
-    format!("{}: {text}", status.code())
 }

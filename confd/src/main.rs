@@ -27,6 +27,10 @@ fn main() -> ExitCode {
             };
         }
     };
+    if let Err(e) = telemetry::init(&config.log) {
+        eprintln!("confd: {e}");
+        return ExitCode::from(EX_USAGE);
+    }
     match start(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
@@ -38,7 +42,6 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn start(config: Config) -> Result<()> {
-    telemetry::init(&config.log)?;
     let token = shutdown::token()?;
     if config.once {
         return once::write(&config, token).await;

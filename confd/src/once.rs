@@ -43,7 +43,11 @@ async fn current(config: &Config, token: CancellationToken) -> Result<(ClusterSt
             }
         }
     });
-    if !filled.await.unwrap_or(false) {
+    let filled = filled.await;
+    if filled == Ok(false) {
+        bail!("stopped before typha at {} gave cluster state: {last}", config.typha);
+    }
+    if filled.is_err() {
         bail!(
             "no cluster state from typha at {} within {} s: {last}",
             config.typha,

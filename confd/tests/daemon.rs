@@ -359,4 +359,11 @@ fn wrong_flags_and_templates_are_refused_before_anything_happens() {
     assert_eq!(out.status.code(), Some(1));
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
     assert!(said.contains("template bird-rs.conf.tmpl, line 2"), "{said}");
+
+    let out = bench.command().args(["--templates", "/nonexistent"]).output().unwrap();
+    assert_eq!(out.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(said.contains("read template /nonexistent: No such file"), "{said}");
+    let out = bench.command().args(["--log-level", "debig"]).output().unwrap();
+    assert_eq!(out.status.code(), Some(64));
 }

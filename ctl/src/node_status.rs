@@ -64,14 +64,18 @@ async fn ask(args: &NodeStatusArgs) -> Result<Status> {
     let mut bird = BirdClient::new(channel);
     let mut request = tonic::Request::new(StatusRequest { hello: Some(hello()) });
     request.set_timeout(PATIENCE);
-    let status = bird.status(request).await.map_err(said)?.into_inner();
+    let status = bird.status(request).await.map_err(|s| said(args, &s))?.into_inner();
     Hello::check(status.hello.as_ref())?;
     let mut request = tonic::Request::new(ShowProtocolsRequest {
         hello: Some(hello()),
         name: String::new(),
     });
     request.set_timeout(PATIENCE);
-    let shown = bird.show_protocols(request).await.map_err(said)?.into_inner();
+    let shown = bird
+        .show_protocols(request)
+        .await
+        .map_err(|s| said(args, &s))?
+        .into_inner();
     let now = Timestamp::now();
     let mut peers: Vec<Peer> = shown.protocols.iter().filter_map(|p| peer(p, now)).collect();
     peers.sort();
@@ -85,8 +89,8 @@ async fn ask(args: &NodeStatusArgs) -> Result<Status> {
     })
 }
 
-fn said(status: tonic::Status) -> anyhow::Error {
-    anyhow::anyhow!("bird-rs: {}", status.message())
+fn said(args: &NodeStatusArgs, status: &tonic::Status) -> anyhow::Error {
+    anyhow::anyhow!("bird-rs at {}: {}", args.bird, tortie_kit::status::reason(status))
 }
 
 fn time(unix_ms: i64) -> Timestamp {

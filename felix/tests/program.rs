@@ -489,9 +489,9 @@ fn a_bad_command_line_is_said_and_nothing_is_done() {
         )
     };
     let (code, text) = run(&["--node", "N 1", "--typha", "unix:/x", "--bird", "unix:/y"]);
-    assert_eq!(code, Some(2));
+    assert_eq!(code, Some(64));
     assert!(text.contains("'N 1' is no node name"), "{text}");
     let (code, text) = run(&["--node", "n1", "--typha", "nowhere", "--bird", "unix:/y"]);
-    assert_eq!(code, Some(2));
+    assert_eq!(code, Some(64));
     assert!(text.contains("nowhere"), "{text}");
 }

@@ -48,6 +48,13 @@ impl GoTemplates {
     /// # Errors
     /// [`LoadError`] when a file cannot be read or a template does not parse.
     pub fn load(overrides: Option<&Path>) -> Result<Self, LoadError> {
+        if let Some(dir) = overrides {
+            // A missing file means the shipped template; a missing directory means a misspelt one.
+            std::fs::read_dir(dir).map_err(|reason| LoadError::Read {
+                path: dir.to_owned(),
+                reason,
+            })?;
+        }
         let mut templates = BTreeMap::new();
         for (name, shipped) in SHIPPED {
             let text = match overrides.map(|dir| dir.join(name)) {

@@ -99,6 +99,14 @@ impl Bird for Played {
 
 /// Runs `node status` against a bird-rs of this protocol version.
 fn status(major: u32, args: &[&str]) -> crate::Said {
+    let mut all = vec!["node", "status"];
+    all.extend(args);
+    all.push("--bird");
+    against(major, &all)
+}
+
+/// Runs a command whose last word, added here, is the address of a bird-rs of this protocol version.
+fn against(major: u32, args: &[&str]) -> crate::Said {
     let dir = tempfile::tempdir().unwrap();
     let addr: ServiceAddr = format!("unix:{}", dir.path().join("bird.sock").display())
         .parse()
@@ -112,8 +120,8 @@ fn status(major: u32, args: &[&str]) -> crate::Said {
     let server = tonic::transport::Server::builder().add_service(BirdServer::new(Played { major }));
     runtime.spawn(server.serve_with_incoming(incoming));
     let addr = addr.to_string();
-    let mut all = vec!["node", "status", "--bird", &addr];
-    all.extend(args);
+    let mut all = args.to_vec();
+    all.push(&addr);
     tortiectl(&all, "")
 }
 
@@ -143,6 +151,13 @@ fn the_same_for_programs() {
     assert_eq!(json["peers"][1]["type"], "node-to-node mesh");
     assert_eq!(json["peers"][1]["info"], "Established");
     assert_eq!(json["router_id"], "172.30.0.11");
+}
+
+#[test]
+fn a_typha_address_that_is_bird_rss_is_said() {
+    status(1, &["--typha", "unix:/x"]).is(&status(1, &[]).out);
+    let said = against(1, &["get", "nodes", "--typha"]);
+    said.failed(1, &["typha at unix:", "another program"]);
 }
 
 #[test]

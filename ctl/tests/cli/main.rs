@@ -158,6 +158,13 @@ fn wrong_command_lines_exit_64_and_help_exits_0() {
 }
 
 #[test]
+fn a_bird_rs_address_that_is_typhas_is_said() {
+    let typha = Typha::start();
+    let said = tortiectl(&["node", "status", "--bird", &typha.addr()], "");
+    said.failed(1, &[&format!("bird-rs at {}: another program", typha.addr())]);
+}
+
+#[test]
 fn nobody_there_is_said_with_the_address() {
     let nowhere = "unix:/nonexistent/typha.sock";
     tortiectl(&["--typha", nowhere, "get", "nodes"], "").failed(1, &["typha at unix:/nonexistent/typha.sock"]);

@@ -10,6 +10,7 @@
 //! | [`shutdown`] | one token, cancelled by SIGTERM or SIGINT |
 //! | [`health`] | readiness by named guards |
 //! | [`http`] | `/livez /readyz /metrics /debug/state` |
+//! | [`status`] | why a gRPC call failed, in words |
 //! | [`file`] | files replaced atomically |
 //! | [`backoff`] | delays between attempts |
 
@@ -21,6 +22,7 @@ pub mod file;
 pub mod health;
 pub mod http;
 pub mod shutdown;
+pub mod status;
 pub mod telemetry;
 
 /// A name for this process start: two starts, even on different machines, differ. Peers use it to tell a restart from a

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tortie_kit::address::ServiceAddr;
+use tortie_kit::status::reason;
 use tortie_proto::common::Hello;
 use tortie_proto::store::store_client::StoreClient;
 use tortie_proto::store::write_request::{Operation, Precondition};
@@ -234,6 +235,10 @@ impl Store {
         StoreError::Unavailable(format!("typha at {} answered {what}", self.typha))
     }
 
+    fn told(&self, status: &Status) -> String {
+        format!("typha at {}: {}", self.typha, reason(status))
+    }
+
     fn error(&self, status: Status) -> StoreError {
         let said = status.message().to_owned();
         match status.code() {
@@ -243,7 +248,8 @@ impl Store {
             // Out of range: the message is larger than the server takes.
             Code::InvalidArgument | Code::OutOfRange => StoreError::Invalid(said),
             Code::PermissionDenied | Code::Unauthenticated => StoreError::Denied(said),
-            Code::FailedPrecondition | Code::Unimplemented => StoreError::Incompatible(said),
+            Code::FailedPrecondition => StoreError::Incompatible(said),
+            Code::Unimplemented => StoreError::Incompatible(self.told(&status)),
             // tonic cancels the call by itself when the time set on the request is over.
             Code::Cancelled | Code::DeadlineExceeded => StoreError::Unavailable(format!(
                 "typha at {}: no answer within {} ms",
@@ -255,7 +261,7 @@ impl Store {
             | Code::Internal
             | Code::ResourceExhausted
             | Code::DataLoss
-            | Code::Ok => StoreError::Unavailable(format!("typha at {}: {}", self.typha, innermost(&status))),
+            | Code::Ok => StoreError::Unavailable(self.told(&status)),
         }
     }
 }
@@ -269,15 +275,4 @@ impl From<store::Entry> for Entry {
             create_revision: e.create_revision,
         }
     }
-}
-
-/// What went wrong in the end: a transport error wraps the reason ("Connection refused") several times.
-pub(crate) fn innermost(status: &Status) -> String {
-    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(status);
-    let mut said = status.message().to_owned();
-    while let Some(e) = cause {
-        said = e.to_string();
-        cause = e.source();
-    }
-    said
 }

@@ -10,11 +10,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 use tortie_kit::backoff::Backoff;
+use tortie_kit::status::reason;
 use tortie_proto::sync::sync_client::SyncClient;
 use tortie_proto::sync::{ClientMessage, ServerMessage};
 
 use crate::engine::{Engine, Progress};
-use crate::{SyncEvent, SyncOptions, SyncStatus, snapshot, store};
+use crate::{SyncEvent, SyncOptions, SyncStatus, snapshot};
 
 /// How long an attempt to connect may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -99,7 +100,7 @@ impl Task {
             let message = match self.pump(timeout(SILENCE, stream.message())).await? {
                 Ok(Ok(Some(message))) => message,
                 Ok(Ok(None)) => return Ok(Lost("typha ended the stream".to_owned())),
-                Ok(Err(status)) => return Ok(Lost(store::innermost(&status))),
+                Ok(Err(status)) => return Ok(Lost(reason(&status))),
                 Err(_) => return Ok(Lost(format!("typha was silent for {} s", SILENCE.as_secs()))),
             };
             match self.engine.handle(message) {
@@ -126,7 +127,8 @@ impl Task {
             let patience = self.held.as_ref().map(|(until, _)| *until);
             tokio::select! {
                 () = self.token.cancelled() => return Err(Stop),
-                done = &mut work => return Ok(done),
+                // Whoever stops tears the connection down too: that is no loss to be told.
+                done = &mut work => return if self.token.is_cancelled() { Err(Stop) } else { Ok(done) },
                 permit = events.reserve(), if self.engine.has_event() => match (permit, self.engine.next_event()) {
                     (Ok(permit), Some(event)) => permit.send(event),
                     (Ok(_), None) => {}
@@ -231,7 +233,7 @@ async fn dial(
     let answer = timeout(CONNECT, client.watch(ReceiverStream::new(outgoing))).await;
     match answer {
         Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) => Err(store::innermost(&status)),
+        Ok(Err(status)) => Err(reason(&status)),
         Err(_) => Err(format!("typha did not answer within {} s", CONNECT.as_secs())),
     }
 }

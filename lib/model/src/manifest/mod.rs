@@ -5,7 +5,8 @@
 //! line, document, object and field. All problems of a file are found in one reading.
 //!
 //! `List` and `<Kind>List` documents are taken apart. Empty documents are skipped. Rules on values are `admit`'s;
-//! [`Manifest::locate`] finds the lines of what it refuses, [`Manifest::without_effect`] those of what nobody acts on yet.
+//! [`Manifest::locate`] finds the lines of what it refuses,
+//! [`Manifest::without_effect`] those of what nobody acts on yet.
 
 mod convert;
 mod tree;
