@@ -66,15 +66,17 @@ impl Peer {
     fn notified(&mut self, now: Duration, conn: ConnId, notification: Notification, out: &mut Vec<Action>) {
         let Some(connection) = self.forget(conn) else { return };
         out.push(Action::Close { conn });
+        // What a Hard Reset carries decides what to do about it; that it is one, about the routes.
+        let enclosed = notification.enclosed();
+        let meant = enclosed.as_ref().unwrap_or(&notification);
         let open_refused = notification.code == ErrorCode::Open as u8;
         if open_refused && notification.subcode == UNSUPPORTED_OPTIONAL_PARAMETER {
             self.without_capabilities = true;
         }
-        let cease = notification.code == ErrorCode::Cease as u8;
-        let disable = cease
-            && self.config.disable_after_cease & (1_u16.checked_shl(notification.subcode.into()).unwrap_or(1)) != 0;
-        let harmless =
-            cease && !notification.is_cease(Cease::MaximumPrefixes) && !notification.is_cease(Cease::OutOfResources);
+        let cease = meant.code == ErrorCode::Cease as u8;
+        let disable =
+            cease && self.config.disable_after_cease & (1_u16.checked_shl(meant.subcode.into()).unwrap_or(1)) != 0;
+        let harmless = cease && !meant.is_cease(Cease::MaximumPrefixes) && !meant.is_cease(Cease::OutOfResources);
         self.damage(now, &connection, DownReason::Received(notification), !harmless, out);
         if disable {
             self.handle(

@@ -19,6 +19,7 @@ mod best;
 mod intern;
 mod outbox;
 mod path;
+mod pending;
 mod table;
 #[cfg(test)]
 mod tests;

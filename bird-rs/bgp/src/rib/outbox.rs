@@ -10,10 +10,9 @@
 
 use std::hash::Hash;
 
-use rustc_hash::FxHashMap;
-
 use super::intern::{AttrId, Interner};
 use super::path::{PrefixId, SourceId};
+use super::pending::Pending;
 
 /// A member's number in its outbox. Dense and reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,7 +50,7 @@ struct Member {
     source: SourceId,
     feed: Feed,
     /// What it was told of the prefixes for which it sees something else now. Holds references.
-    pending: FxHashMap<PrefixId, Option<AttrId>>,
+    pending: Pending,
     /// How many prefixes it has from us.
     announced: u32,
     /// All that is pending would exceed its limit, until something changes.
@@ -115,7 +114,7 @@ impl Outbox {
         self.add(Member {
             source,
             feed: Feed::First(0),
-            pending: FxHashMap::default(),
+            pending: Pending::default(),
             announced: 0,
             blocked: false,
         })
@@ -175,8 +174,8 @@ impl Outbox {
         };
         let entries = (0u32..).map(PrefixId).zip(&self.entries);
         let told = entries.filter_map(|(prefix, entry)| {
-            let told = match member.pending.get(&prefix) {
-                Some(told) => *told,
+            let told = match member.pending.get(prefix) {
+                Some(told) => told,
                 None => member.sees(entry).filter(|_| member.reached(prefix)),
             };
             Some((prefix, told?))
@@ -221,7 +220,7 @@ impl Outbox {
         let Some(member) = self.members.get_mut(usize::from(id.0)).and_then(Option::take) else {
             return;
         };
-        for (prefix, told) in member.pending {
+        for (prefix, told) in member.pending.into_told() {
             self.unpend(prefix);
             if let Some(told) = told {
                 interner.release(told);
@@ -254,7 +253,7 @@ impl Outbox {
         let mut member = self.members.get_mut(usize::from(id.0)).and_then(Option::take)?;
         // What the other view shows it may be less than its limit.
         member.blocked = false;
-        let mut told_of = std::mem::take(&mut member.pending);
+        let mut told_of = std::mem::take(&mut member.pending).into_told();
         for prefix in told_of.keys() {
             self.unpend(*prefix);
         }
@@ -296,7 +295,8 @@ impl Outbox {
         let max = max.unwrap_or(u32::MAX);
         // With a limit, all is looked at: what may not go must not hide what may.
         let looked_at = if max == u32::MAX { limit } else { usize::MAX };
-        let mut pending: Vec<PrefixId> = member.pending.keys().take(looked_at).copied().collect();
+        let mut pending = member.pending.take_first(looked_at);
+        let mut kept = Vec::new();
         if max != u32::MAX {
             // Withdrawals first: they make room.
             pending.sort_unstable_by_key(|id| (member.sees(&self.entries[id.0 as usize]).is_some(), *id));
@@ -304,11 +304,12 @@ impl Outbox {
         for prefix in pending {
             let entry = &mut self.entries[prefix.0 as usize];
             let attrs = member.sees(entry);
-            let told = member.pending.get(&prefix).copied().flatten();
+            let told = member.pending.get(prefix).flatten();
             if items.len() >= limit || (told.is_none() && attrs.is_some() && member.announced >= max) {
+                kept.push(prefix);
                 continue;
             }
-            member.pending.remove(&prefix);
+            member.pending.remove(prefix);
             entry.pending -= 1;
             match (told.is_some(), attrs.is_some()) {
                 (false, true) => member.announced += 1,
@@ -320,6 +321,7 @@ impl Outbox {
             }
             items.push(PullItem { attrs, id: prefix });
         }
+        member.pending.give_back(&kept);
         feed(member, &mut self.entries, limit, max, &mut items);
         member.blocked = items.is_empty() && !member.pending.is_empty();
         items.sort_unstable();
@@ -334,13 +336,13 @@ fn note<V: Eq + Hash>(member: &mut Member, id: PrefixId, old: &Entry, entry: &mu
         return;
     }
     member.blocked = false;
-    match member.pending.get(&id) {
+    match member.pending.get(id) {
         None => {
             member.pending.insert(id, before.map(|before| interner.retain(before)));
             entry.pending += 1;
         }
-        Some(&told) if told == now => {
-            member.pending.remove(&id);
+        Some(told) if told == now => {
+            member.pending.remove(id);
             entry.pending -= 1;
             if let Some(told) = told {
                 interner.release(told);
@@ -365,7 +367,7 @@ fn feed(member: &mut Member, entries: &mut [Entry], limit: usize, max: u32, item
         let id = PrefixId(next);
         next += 1;
         let attrs = member.sees(entry);
-        if attrs.is_none() || member.pending.contains_key(&id) {
+        if attrs.is_none() || member.pending.contains(id) {
             continue;
         }
         if first && member.announced >= max {

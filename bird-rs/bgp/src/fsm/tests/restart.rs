@@ -122,6 +122,23 @@ fn notifications_keep_routes_only_with_the_n_bit_and_unless_hard() {
 }
 
 #[test]
+fn what_a_hard_reset_carries_decides_whether_to_come_back() {
+    let stays_down = |notification: Notification| {
+        let mut ours = config(1, 2, 1);
+        ours.disable_after_cease = 1 << Cease::MaximumPrefixes as u16;
+        let mut solo = Solo::new(ours);
+        let conn = solo.establish(0, &config(2, 1, 2));
+        solo.message(conn, Message::Notification(notification));
+        solo.peer.state() == State::Idle && solo.peer.next_deadline().is_none()
+    };
+    let limit = Notification::cease(Cease::MaximumPrefixes, "");
+    assert!(stays_down(limit.clone()));
+    assert!(stays_down(limit.hard_reset()));
+    let reset = Notification::cease(Cease::AdministrativeReset, "");
+    assert!(!stays_down(reset.hard_reset()));
+}
+
+#[test]
 fn without_the_n_bit_a_notification_ends_it_all() {
     let mut solo = Solo::new(config(1, 2, 1));
     let (conn, _) = solo.accept(0);
