@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tortie_kit::address::ServiceAddr;
+use tortie_kit::address::{ServiceAddr, local_only};
 use tortie_kit::http::HttpArgs;
 use tortie_kit::telemetry::{self, LogArgs};
 
@@ -32,8 +32,8 @@ struct Args {
     /// Parse the configuration and exit: 0 when it is good, 1 with the errors on standard error
     #[arg(short, long)]
     parse_only: bool,
-    /// Serve gRPC here: unix:/path or tcp:host:port
-    #[arg(long, env = "TORTIE_BIRD", value_name = "ADDR")]
+    /// Serve gRPC here: unix:/path
+    #[arg(long, env = "TORTIE_BIRD", value_name = "ADDR", value_parser = local_only)]
     grpc: Option<ServiceAddr>,
     /// Serve BIRD's control protocol on this unix socket, for birdc
     #[arg(short = 's', long = "control", value_name = "SOCKET")]

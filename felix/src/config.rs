@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use tortie_kit::address::ServiceAddr;
+use tortie_kit::address::{ServiceAddr, local_only};
 use tortie_kit::http::HttpArgs;
 use tortie_kit::telemetry::LogArgs;
 use tortie_net::NodeName;
@@ -26,7 +26,8 @@ pub struct Config {
         long,
         env = "TORTIE_FELIX",
         value_name = "ADDR",
-        default_value = "unix:/run/tortie/felix.sock"
+        default_value = "unix:/run/tortie/felix.sock",
+        value_parser = local_only
     )]
     pub socket: ServiceAddr,
     /// Where the last good state is kept; made when missing

@@ -33,6 +33,23 @@ pub enum ServiceAddr {
 #[error("'{0}' is no service address: want unix:/path or tcp:host:port")]
 pub struct BadAddr(String);
 
+/// Reads an address to serve on without TLS: only this machine may come, so only a unix socket will do. For command
+/// lines.
+///
+/// # Errors
+/// [`BadAddr`], or [`NotLocal`] for a TCP address.
+pub fn local_only(s: &str) -> Result<ServiceAddr, Box<dyn std::error::Error + Send + Sync>> {
+    match s.parse()? {
+        ServiceAddr::Tcp(tcp) => Err(Box::new(NotLocal(tcp))),
+        addr @ ServiceAddr::Unix(_) => Ok(addr),
+    }
+}
+
+/// A TCP address where whoever connects may do everything.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("tcp:{0} would let anybody who reaches it in: without TLS only unix:/path is served")]
+pub struct NotLocal(String);
+
 /// A service could not be reached.
 #[derive(Debug, thiserror::Error)]
 #[error("connect to {addr}: {reason}")]
@@ -290,6 +307,17 @@ mod tests {
             let e = bad.parse::<ServiceAddr>().unwrap_err();
             assert!(e.to_string().contains("unix:/path"), "{e}");
         }
+    }
+
+    #[test]
+    fn without_tls_only_this_machine_is_served() {
+        assert!(local_only("unix:/run/x.sock").is_ok());
+        let refused = local_only("tcp:127.0.0.1:1").unwrap_err().to_string();
+        assert!(
+            refused.contains("tcp:127.0.0.1:1") && refused.contains("unix:/path"),
+            "{refused}"
+        );
+        assert!(local_only("x").unwrap_err().to_string().contains("no service address"));
     }
 
     #[tokio::test]
