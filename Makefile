@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 # What the laboratory and the interop tests run against, from Debian's packages.
-PACKAGES := iproute2 iputils-ping bird2 util-linux
+PACKAGES := iproute2 iputils-ping bird2 util-linux frr gobgpd openbgpd
 CARGO_DENY_VERSION := 0.20.2
 BINARIES := felix bird-rs confd typha tortie tortiectl
 
@@ -14,7 +14,8 @@ help: ## Show this list
 
 deps: ## Install the tools that the demo and the tests use (needs root)
 	@missing=""; \
-	for pair in ip:iproute2 ping:iputils-ping bird:bird2 setpriv:util-linux; do \
+	for pair in ip:iproute2 ping:iputils-ping bird:bird2 setpriv:util-linux \
+	    vtysh:frr gobgpd:gobgpd bgpctl:openbgpd; do \
 	  PATH="$$PATH:/usr/sbin:/sbin" command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; \
 	done; \
 	if [ -n "$$missing" ]; then \
@@ -25,6 +26,9 @@ deps: ## Install the tools that the demo and the tests use (needs root)
 	  apt-get update -qq && \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null || exit 1; \
 	  if [ -z "$$had_bird" ] && pgrep -x bird >/dev/null; then service bird stop >/dev/null 2>&1 || true; fi; \
+	  for service in frr gobgpd openbgpd; do \
+	    case " $$missing " in *" $$service "*) service $$service stop >/dev/null 2>&1 || true;; esac; \
+	  done; \
 	fi
 
 deps-lint: ## Install cargo-deny
@@ -44,16 +48,7 @@ demo: ## Bring up a routed cluster on this machine, prove it, remove it (KEEP=1 
 demo-stop: ## Remove a demo that was left up
 	@exec target/release/demo --stop
 
-deps-bench: deps ## Install the daemons that the benchmark compares with (needs root)
-	@missing=""; \
-	for pair in /usr/lib/frr/bgpd:frr /usr/bin/gobgpd:gobgpd /usr/sbin/bgpd:openbgpd; do \
-	  [ -x $${pair%%:*} ] || missing="$$missing $${pair##*:}"; \
-	done; \
-	if [ -n "$$missing" ]; then \
-	  apt-get update -qq && \
-	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null || exit 1; \
-	  for service in $$missing; do service $$service stop >/dev/null 2>&1 || true; done; \
-	fi
+deps-bench: deps ## Install what the benchmark compares with: the daemons of the interop tests
 
 bench: deps-bench build ## Compare bird-rs with other BGP daemons under the same load (needs root)
 	$(CARGO) build --release --locked -p tortie-bench

@@ -86,8 +86,10 @@ impl Foreign for GoBgp {
         false
     }
 
-    fn shut_down(&self, lab: &Lab, _asn: u32, message: &str) {
-        run(gobgp(lab).args(["neighbor", "10.77.0.1", "disable", message]));
+    /// It accepts a `--reason` and sends none.
+    fn shut_down(&self, lab: &Lab, _asn: u32, message: &str) -> bool {
+        run(gobgp(lab).args(["neighbor", "10.77.0.1", "disable", "--reason", message]));
+        false
     }
 }
 

@@ -143,6 +143,23 @@ impl Lab {
         path
     }
 
+    /// A third side, `c` with 10.77.0.3, on the same wire: it ends at a bridge in b.
+    pub(crate) fn third(&self) {
+        let (b, c) = (self.netns("b"), self.netns("c"));
+        let ip = |args: &str| run(Command::new("ip").args(args.split(' ')));
+        ip(&format!("netns add {c}"));
+        ip(&format!("-n {b} link add br0 type bridge"));
+        ip(&format!("-n {b} link add c type veth peer name eth0 netns {c}"));
+        ip(&format!("-n {b} address flush dev eth0"));
+        for change in ["set eth0 master br0", "set c master br0", "set c up", "set br0 up"] {
+            ip(&format!("-n {b} link {change}"));
+        }
+        ip(&format!("-n {b} address add 10.77.0.2/24 dev br0"));
+        ip(&format!("-n {b} address add fd77::2/64 dev br0 nodad"));
+        ip(&format!("-n {c} link set eth0 up"));
+        ip(&format!("-n {c} address add 10.77.0.3/24 dev eth0"));
+    }
+
     /// Another address for a side.
     pub(crate) fn address(&self, side: &str, interface: &str, address: &str) {
         run(Command::new("ip").args(["-n", &self.netns(side), "address", "add", address, "dev", interface]));
@@ -161,22 +178,17 @@ impl Lab {
 
     /// bird-rs with this configuration, its gRPC on a socket in the folder.
     pub(crate) fn bird_rs(&self, side: &str, config: &str) -> Running {
-        self.bird_rs_named(side, side, config)
-    }
-
-    /// A bird-rs that is not the only one on its side.
-    pub(crate) fn bird_rs_named(&self, side: &str, name: &str, config: &str) -> Running {
-        let config = self.write(&format!("{name}.conf"), config);
+        let config = self.write(&format!("{side}.conf"), config);
         let mut command = self.command(side, env!("CARGO_BIN_EXE_bird-rs"));
         command
             .arg("-c")
             .arg(config)
-            .args(["--log-level", "info,bird_rs=debug", "--grpc", &self.grpc(name)])
+            .args(["--log-level", "info,bird_rs=debug", "--grpc", &self.grpc(side)])
             .arg("-P")
-            .arg(self.path(&format!("{name}.pid")))
+            .arg(self.path(&format!("{side}.pid")))
             .arg("-s")
-            .arg(self.path(&format!("{name}.ctl")));
-        self.spawn(command, name)
+            .arg(self.path(&format!("{side}.ctl")));
+        self.spawn(command, side)
     }
 
     /// Starts a daemon whose output becomes the log of this name.
@@ -251,7 +263,7 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        for side in ["a", "b"] {
+        for side in ["a", "b", "c"] {
             // Also the processes of a daemon that started some itself. It may never have been made.
             let _ = Command::new("sh")
                 .arg("-c")

@@ -64,8 +64,9 @@ allow from any\nallow to any\n",
         true
     }
 
-    fn shut_down(&self, lab: &Lab, _asn: u32, message: &str) {
+    fn shut_down(&self, lab: &Lab, _asn: u32, message: &str) -> bool {
         run(bgpctl(lab).args(["neighbor", "10.77.0.1", "down", message]));
+        true
     }
 }
 
