@@ -2,34 +2,18 @@
 
 SHELL := /bin/bash
 CARGO ?= cargo
-# What the laboratory and the interop tests run against, from Debian's packages.
-PACKAGES := iproute2 iputils-ping bird2 util-linux frr gobgpd openbgpd
+# Tools and Debian's packages that they come with.
+LAB_TOOLS := ip:iproute2 ping:iputils-ping
 CARGO_DENY_VERSION := 0.20.2
 BINARIES := felix bird-rs confd typha tortie tortiectl
 
-.PHONY: help deps deps-lint deps-bench bench build demo demo-stop test test-unit test-lab lint ci clean-lab
+.PHONY: help deps deps-lint bench build demo demo-stop test test-unit test-lab lint ci
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
 
 deps: ## Install the tools that the demo and the tests use (needs root)
-	@missing=""; \
-	for pair in ip:iproute2 ping:iputils-ping bird:bird2 setpriv:util-linux \
-	    vtysh:frr gobgpd:gobgpd bgpctl:openbgpd; do \
-	  PATH="$$PATH:/usr/sbin:/sbin" command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; \
-	done; \
-	if [ -n "$$missing" ]; then \
-	  if ! command -v apt-get >/dev/null; then \
-	    echo "make deps: please install:$$missing (only Debian's apt-get is known here)" >&2; exit 1; fi; \
-	  if [ "$$(id -u)" != 0 ]; then echo "make deps: installing$$missing needs root" >&2; exit 1; fi; \
-	  had_bird=$$(pgrep -x bird >/dev/null && echo yes || true); \
-	  apt-get update -qq && \
-	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null || exit 1; \
-	  if [ -z "$$had_bird" ] && pgrep -x bird >/dev/null; then service bird stop >/dev/null 2>&1 || true; fi; \
-	  for service in frr gobgpd openbgpd; do \
-	    case " $$missing " in *" $$service "*) service $$service stop >/dev/null 2>&1 || true;; esac; \
-	  done; \
-	fi
+	@tests/deps.sh $(LAB_TOOLS) bird:bird2 setpriv:util-linux zebra:frr gobgpd:gobgpd bgpctl:openbgpd
 
 deps-lint: ## Install cargo-deny
 	@$(CARGO) deny --version 2>/dev/null | grep -q $(CARGO_DENY_VERSION) || \
@@ -41,16 +25,15 @@ build: ## Build the release binaries
 demo: ## Bring up a routed cluster on this machine, prove it, remove it (KEEP=1 leaves it up)
 	@command -v $(CARGO) >/dev/null || { echo "demo: Rust is not installed: see https://rustup.rs" >&2; exit 1; }
 	@[ "$$(id -u)" = 0 ] || { echo "demo: network namespaces need root: run it as root (for example with sudo)" >&2; exit 1; }
-	@$(MAKE) --no-print-directory deps
+	@tests/deps.sh $(LAB_TOOLS)
+	@tests/deps.sh bird:bird2 || echo "demo: without stock BIRD the ToR runs bird-rs"
 	@$(CARGO) build --release --locked $(addprefix --bin ,$(BINARIES) demo)
 	@exec target/release/demo $(if $(KEEP),--keep)
 
 demo-stop: ## Remove a demo that was left up
 	@exec target/release/demo --stop
 
-deps-bench: deps ## Install what the benchmark compares with: the daemons of the interop tests
-
-bench: deps-bench build ## Compare bird-rs with other BGP daemons under the same load (needs root)
+bench: deps build ## Compare bird-rs with other BGP daemons under the same load (needs root)
 	$(CARGO) build --release --locked -p tortie-bench
 	target/release/bench --svg docs/bench.svg $(BENCH)
 

@@ -72,10 +72,7 @@ fn bench(args: &Args) -> Result<()> {
         let mut of_workload = Vec::new();
         for program in &programs {
             if !program.installed() {
-                bail!(
-                    "{} is not installed: run `make deps-bench` (and `make build`)",
-                    program.name()
-                );
+                bail!("{} is not installed: run `make deps build`", program.name());
             }
             eprintln!("{} on {}", program.name(), workload.title);
             of_workload.extend(measure(*program, workload)?);
