@@ -17,10 +17,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use tortie_kit::address::{ServiceAddr, local_only};
 use tortie_kit::http::HttpArgs;
-use tortie_kit::telemetry::{self, LogArgs};
-
-/// `EX_USAGE`: the command line cannot be used.
-const USAGE: u8 = 64;
+use tortie_kit::start::start;
+use tortie_kit::telemetry::LogArgs;
 
 /// A BGP speaker with BIRD 2's configuration language.
 #[derive(Debug, Parser)]
@@ -48,22 +46,10 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let args = match Args::try_parse() {
+    let args = match start("bird-rs", |args: &Args| &args.log) {
         Ok(args) => args,
-        Err(error) => {
-            // Nothing is left to say when even standard error is closed.
-            let _ = error.print();
-            return if error.use_stderr() {
-                ExitCode::from(USAGE)
-            } else {
-                ExitCode::SUCCESS
-            };
-        }
+        Err(status) => return status,
     };
-    if let Err(error) = telemetry::init(&args.log) {
-        eprintln!("bird-rs: {error}");
-        return ExitCode::from(USAGE);
-    }
     // Before anything is opened or written: a wrong configuration leaves no trace.
     let config = match source::load(&args.config) {
         Ok(config) => config,

@@ -4,34 +4,20 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
-use clap::Parser;
 use confd::config::Config;
 use confd::daemon::{Daemon, Reporting};
 use confd::once;
 use prometheus_client::registry::Registry;
 use tortie_kit::health::Health;
-use tortie_kit::{http, shutdown, telemetry};
-
-/// sysexits.h: the command was used wrongly.
-const EX_USAGE: u8 = 64;
+use tortie_kit::start::start;
+use tortie_kit::{http, shutdown};
 
 fn main() -> ExitCode {
-    let config = match Config::try_parse() {
+    let config = match start("confd", |config: &Config| &config.log) {
         Ok(config) => config,
-        Err(e) => {
-            let _ = e.print();
-            return if e.use_stderr() {
-                ExitCode::from(EX_USAGE)
-            } else {
-                ExitCode::SUCCESS
-            };
-        }
+        Err(status) => return status,
     };
-    if let Err(e) = telemetry::init(&config.log) {
-        eprintln!("confd: {e}");
-        return ExitCode::from(EX_USAGE);
-    }
-    match start(config) {
+    match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("confd: {e:#}");
@@ -41,7 +27,7 @@ fn main() -> ExitCode {
 }
 
 #[tokio::main]
-async fn start(config: Config) -> Result<()> {
+async fn run(config: Config) -> Result<()> {
     let token = shutdown::token()?;
     if config.once {
         return once::write(&config, token).await;

@@ -21,7 +21,7 @@ use tortie_net::{NodeName, Prefix};
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Input {
     /// What the case is about.
-    #[allow(dead_code)]
+    #[expect(dead_code, reason = "for readers of the file")]
     about: String,
     node: NodeName,
     #[serde(default = "auto")]

@@ -2,29 +2,14 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use felix::config::Config;
-
-/// `EX_USAGE`: the command line cannot be used.
-const USAGE: u8 = 64;
+use tortie_kit::start::start;
 
 fn main() -> ExitCode {
-    let config = match Config::try_parse() {
+    let config = match start("felix", |config: &Config| &config.log) {
         Ok(config) => config,
-        Err(e) => {
-            // Nothing is left to say when even standard error is closed.
-            let _ = e.print();
-            return if e.use_stderr() {
-                ExitCode::from(USAGE)
-            } else {
-                ExitCode::SUCCESS
-            };
-        }
+        Err(status) => return status,
     };
-    if let Err(e) = tortie_kit::telemetry::init(&config.log) {
-        eprintln!("felix: {e}");
-        return ExitCode::from(USAGE);
-    }
     match serve(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {

@@ -10,30 +10,15 @@ mod sync;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use tortie_kit::start::{USAGE, start};
 
 use crate::config::Config;
 
-/// `EX_USAGE`: the command line cannot be used.
-const USAGE: u8 = 64;
-
 fn main() -> ExitCode {
-    let config = match Config::try_parse() {
+    let config = match start("typha", |config: &Config| &config.log) {
         Ok(config) => config,
-        Err(e) => {
-            // Nothing is left to say when even standard error is closed.
-            let _ = e.print();
-            return if e.use_stderr() {
-                ExitCode::from(USAGE)
-            } else {
-                ExitCode::SUCCESS
-            };
-        }
+        Err(status) => return status,
     };
-    if let Err(e) = tortie_kit::telemetry::init(&config.log) {
-        eprintln!("typha: {e}");
-        return ExitCode::from(USAGE);
-    }
     let errors = config.errors();
     if !errors.is_empty() {
         errors.iter().for_each(|e| eprintln!("typha: {e}"));

@@ -6,6 +6,7 @@
 //! | part | what for |
 //! |---|---|
 //! | [`address`] | `unix:/path` and `tcp:host:port`, to connect to and to listen on |
+//! | [`start`] | the command line read, logging begun |
 //! | [`telemetry`] | `tracing` to standard error, as text or JSON |
 //! | [`shutdown`] | one token, cancelled by SIGTERM or SIGINT |
 //! | [`health`] | readiness by named guards |
@@ -22,6 +23,7 @@ pub mod file;
 pub mod health;
 pub mod http;
 pub mod shutdown;
+pub mod start;
 pub mod status;
 pub mod telemetry;
 

@@ -223,3 +223,40 @@ fn both_families_on_one_session() {
         Ok(())
     });
 }
+
+#[test]
+fn a_peer_of_one_node_only() {
+    on_cluster("nodepeer", &Spec::demo(), |cluster| {
+        let (tor, behind) = match &cluster.tor {
+            Some(tor) => (tor.address, tor.behind()),
+            None => bail!("no ToR"),
+        };
+        cluster.ctl(&["delete", "bgppeer", "tor"])?;
+        cluster.apply(&format!(
+            "apiVersion: projectcalico.org/v3\nkind: BGPPeer\nmetadata: {{name: tor-n1}}\n\
+             spec: {{node: n1, peerIP: {tor}, asNumber: 65001}}\n"
+        ))?;
+        wait_for("only n1 to peer with the ToR", PATIENCE, || {
+            for (name, want) in [("n1", (3, 3)), ("n2", (2, 2)), ("n3", (2, 2))] {
+                let sessions = cluster.node(name)?.sessions()?;
+                ensure!(sessions == want, "{name} has {sessions:?}, want {want:?}");
+            }
+            let status = cluster.node("n1")?.status()?;
+            ensure!(
+                status.contains("node specific") && !status.contains("global"),
+                "{status}"
+            );
+            Ok(())
+        })?;
+        // As in Calico, nodes pass on to each other what lies in pools and nothing else: only n1 has the ToR's network.
+        for (name, has) in [("n1", true), ("n2", false), ("n3", false)] {
+            let want = format!("{behind} via {tor} dev eth0 proto bird");
+            wait_for("the ToR's network on n1 alone", PATIENCE, || {
+                let routes = cluster.node(name)?.ns().routes()?;
+                ensure!(routes.iter().any(|r| r.starts_with(&want)) == has, "{name}: {routes:?}");
+                Ok(())
+            })?;
+        }
+        Ok(())
+    });
+}
