@@ -47,6 +47,17 @@ pub enum ProtocolError {
         /// What the server has.
         offered: u64,
     },
+    /// The server has the state of another cluster, or of a datastore that was made anew.
+    #[error(
+        "typha serves cluster {offered}, the state held is of cluster {held}: nothing is changed until an operator says so, \
+         by removing this program's saved state and restarting it"
+    )]
+    OtherCluster {
+        /// Whose state this client holds.
+        held: String,
+        /// Whose the server has.
+        offered: String,
+    },
 }
 
 /// What a message led to.
@@ -169,6 +180,12 @@ impl Engine {
             return Err(ProtocolError::OutOfTurn("a welcome"));
         }
         Hello::check(welcome.hello.as_ref()).map_err(|e| ProtocolError::Incompatible(Box::new(e)))?;
+        if let Some(held) = self.position.as_ref().filter(|p| p.cluster_id != welcome.cluster_id) {
+            return Err(ProtocolError::OtherCluster {
+                held: held.cluster_id.clone(),
+                offered: welcome.cluster_id,
+            });
+        }
         self.phase = Phase::Welcomed(welcome.cluster_id);
         Ok(Progress::Going)
     }

@@ -9,7 +9,8 @@
 //! What a consumer of [`sync`] can rely on:
 //! * deltas are true differences to what it was told before, across reconnects, restarts of typha and snapshots;
 //! * nothing is deleted because a connection or a snapshot broke off;
-//! * time never runs backwards: an older state of the same cluster is refused and reported;
+//! * time never runs backwards: an older state of the same cluster is refused and reported, and so is another cluster's
+//!   (a datastore that was made anew): an operator accepts it by removing the saved state and restarting the program;
 //! * fail static: with typha away at start, the last good snapshot on disk is delivered, marked as such;
 //! * a slow consumer gets the newest value of each key, not every value; memory is bounded by the size of the map.
 //!

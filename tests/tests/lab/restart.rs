@@ -179,6 +179,42 @@ fn with_the_control_plane_away_nothing_changes() {
     });
 }
 
+#[test]
+fn a_datastore_that_was_lost_takes_no_route_along() {
+    on_cluster("lost", &Spec::demo(), |cluster| {
+        let pods = pods(cluster)?;
+        let routes =
+            |cluster: &Cluster| -> Result<Vec<Vec<String>>> { cluster.nodes().map(|n| n.ns().routes()).collect() };
+        let before = routes(cluster)?;
+        cluster.typha.kill()?;
+        std::fs::remove_file(cluster.lab.dir().join("typha/datastore"))?;
+        cluster.typha.start_again()?;
+        // An agent that starts now is offered the new, empty state as well.
+        let felix = cluster.node_mut("n2")?.daemon("felix")?;
+        felix.kill()?;
+        felix.start_again()?;
+        for node in ["n1", "n2"] {
+            let log = cluster.node_mut(node)?.felix.log().to_owned();
+            wait_for("felix to refuse the new datastore", PATIENCE, || {
+                let said = std::fs::read_to_string(&log)?;
+                ensure!(
+                    said.contains("until an operator says so"),
+                    "{node} has not refused it yet"
+                );
+                Ok(())
+            })?;
+        }
+        without_loss_unsettled(&pods, Duration::from_secs(3))?;
+        ensure!(
+            routes(cluster)? == before,
+            "routes changed: {:?} to {:?}",
+            before,
+            routes(cluster)?
+        );
+        Ok(())
+    });
+}
+
 fn without_loss_unsettled(pods: &[Pod], time: Duration) -> Result<()> {
     let mut runs = Vec::new();
     for from in pods {

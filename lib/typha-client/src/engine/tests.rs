@@ -105,10 +105,7 @@ fn a_broken_snapshot_leaves_no_trace() {
     let mut engine = at_five();
     engine.closed();
     open(&mut engine);
-    feed(
-        &mut engine,
-        [welcome("other"), begin(1), batch(1, &[("x", 1, Some("1"))])],
-    );
+    feed(&mut engine, [welcome("c"), begin(6), batch(6, &[("x", 6, Some("1"))])]);
     assert_eq!(events(&mut engine), []);
     engine.closed();
     assert_eq!(open(&mut engine).unwrap().revision, 5);
@@ -118,18 +115,22 @@ fn a_broken_snapshot_leaves_no_trace() {
 }
 
 #[test]
-fn a_new_cluster_replaces_the_old_one_when_its_snapshot_is_whole() {
+fn another_cluster_is_refused_until_what_is_held_is_given_up() {
     let mut engine = at_five();
     engine.closed();
     open(&mut engine);
-    feed(
-        &mut engine,
-        [welcome("new"), begin(1), batch(1, &[("b", 1, Some("1"))]), in_sync(1)],
-    );
-    let mut expected = vec![set("b", 1, "1"), delete("a")];
-    expected.extend(synced(1));
-    assert_eq!(events(&mut engine), expected);
-    assert_eq!(engine.position().unwrap().cluster_id, "new");
+    let refused = engine.handle(welcome("new")).unwrap_err();
+    let (held, offered) = ("c".to_owned(), "new".to_owned());
+    assert_eq!(refused, ProtocolError::OtherCluster { held, offered });
+    assert!(refused.to_string().contains("until an operator says so"), "{refused}");
+    assert!(engine.handle(begin(1)).is_err(), "nothing of it is taken");
+    assert_eq!(events(&mut engine), []);
+    assert_eq!(engine.entries().count(), 2);
+    // The old cluster may come back.
+    engine.closed();
+    open(&mut engine);
+    feed(&mut engine, [welcome("c"), in_sync(5)]);
+    assert_eq!(events(&mut engine), synced(5));
 }
 
 #[test]
@@ -147,19 +148,6 @@ fn an_older_state_of_the_same_cluster_is_refused() {
     );
     assert_eq!(engine.handle(batch(4, &[])), Err(ProtocolError::OutOfTurn("a batch")));
     assert_eq!(events(&mut engine), []);
-    assert_eq!(engine.entries().count(), 2);
-}
-
-#[test]
-fn changes_of_another_cluster_are_never_applied_to_what_is_held() {
-    let mut engine = at_five();
-    engine.closed();
-    open(&mut engine);
-    engine.handle(welcome("other")).unwrap();
-    assert_eq!(
-        engine.handle(batch(6, &[("a", 6, None)])),
-        Err(ProtocolError::OutOfTurn("a batch"))
-    );
     assert_eq!(engine.entries().count(), 2);
 }
 
