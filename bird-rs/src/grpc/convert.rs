@@ -181,6 +181,7 @@ pub(crate) fn route(route: RouteView, clock: Clock) -> bird::Route {
             .filtered
             .map(|filtered| filtered.as_str().to_owned())
             .unwrap_or_default(),
+        only_to_customer: attributes.only_to_customer.map(|asn| asn.0),
     }
 }
 

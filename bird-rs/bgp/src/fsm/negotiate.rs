@@ -156,13 +156,18 @@ pub(super) fn negotiate(
 /// RFC 9234 section 4.2: two roles must match, several different ones are an error, none is allowed unless required.
 fn check_role(config: &PeerConfig, theirs: &Open) -> Result<(), Notification> {
     let Some(role) = config.role else { return Ok(()) };
+    // A role that is none of the five matches none (section 4.2). One of another length is not understood (RFC 5492).
     let mut roles = theirs.capabilities.iter().filter_map(|capability| match capability {
-        Capability::Role(role) => Some(*role),
+        Capability::Role(role) => Some(Some(*role)),
+        Capability::Unknown {
+            code: Capability::ROLE,
+            value,
+        } if value.len() == 1 => Some(None),
         _ => None,
     });
     let matches = match roles.next() {
         None => !config.require_role,
-        Some(first) => first == role.counterpart() && roles.all(|other| other == first),
+        Some(first) => first == Some(role.counterpart()) && roles.all(|other| other == first),
     };
     if matches {
         Ok(())

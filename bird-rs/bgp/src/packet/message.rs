@@ -84,6 +84,11 @@ pub enum Capability {
     },
 }
 
+impl Capability {
+    /// The code of [`Capability::Role`].
+    pub const ROLE: u8 = 9;
+}
+
 /// What a sender of the ADD-PATH capability can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AddPathMode {

@@ -82,6 +82,8 @@ pub enum Filtered {
     AsSet,
     /// Its next hop is one of our own addresses (RFC 4271 section 5.1.3).
     OwnNextHop,
+    /// It has gone to a provider or peer before and comes from a customer or peer (RFC 9234 section 5).
+    RouteLeak,
     /// Beyond the import limit, whose action is to block.
     ImportLimit,
 }
@@ -97,6 +99,7 @@ impl Filtered {
             Filtered::FirstAs => "path does not begin with the peer's AS",
             Filtered::AsSet => "AS_SET in the path",
             Filtered::OwnNextHop => "next hop is an own address",
+            Filtered::RouteLeak => "route leak",
             Filtered::ImportLimit => "beyond the import limit",
         }
     }

@@ -1,6 +1,6 @@
 //! From a best route to what a peer or felix is told: propagation rules, policy, attribute rules, next hop.
 //!
-//! RFC 4271 (section 5.1, 9.1.3, 9.2), 4456 (section 8), 1997, 2545. A pure function of a view and a route; peers with
+//! RFC 4271 (section 5.1, 9.1.3, 9.2), 4456 (section 8), 1997, 2545, 9234 (section 5). A pure function of a view and a route; peers with
 //! equal views are told the same and share an outbox.
 
 use std::borrow::Cow;
@@ -10,10 +10,11 @@ use std::sync::Arc;
 use tortie_net::{Asn, Community, Prefix, RouterId};
 
 use super::io::{FibNextHop, FibRoute};
+use super::roles;
 use crate::attr::{Attributes, NextHop};
 use crate::config::{NextHopRewrite, Policy};
 use crate::filter::{RouteContext, RouteDestination, RouteSource, RunError};
-use crate::packet::AfiSafi;
+use crate::packet::{AfiSafi, Role};
 use crate::rib::{Hop, Learned, SourceKind, Traits};
 
 /// A route in a table, with what is known of its source.
@@ -34,6 +35,8 @@ pub(super) enum Held {
     NotReflected,
     /// NO_ADVERTISE, or NO_EXPORT towards another AS (RFC 1997).
     Community,
+    /// It may only go to customers (RFC 9234).
+    RouteLeak,
     /// The export policy rejected it.
     Policy,
     /// The export policy failed on it.
@@ -54,6 +57,8 @@ pub(super) struct BgpView {
     /// Do we serve them as a route server (RFC 7947)?
     pub(super) route_server: bool,
     pub(super) local_as: Asn,
+    /// Ours towards external peers.
+    pub(super) role: Option<Role>,
     pub(super) cluster_id: RouterId,
     pub(super) obey_communities: bool,
     pub(super) default_local_pref: u32,
@@ -128,6 +133,10 @@ impl BgpView {
         let before = &route.learned.attributes;
         let gw = context.gw;
         let mut attributes = context.attributes.into_owned();
+        // What goes up must not have been marked, and a filter must not mark what goes up.
+        if self.leaks(before) || self.leaks(&attributes) {
+            return Err(Held::RouteLeak);
+        }
         let next_hop = self.next_hop(route, before.next_hop, attributes.next_hop, gw);
         attributes.next_hop = Some(next_hop.ok_or(Held::NoNextHop)?);
         if self.internal {
@@ -137,6 +146,10 @@ impl BgpView {
             self.outside(&mut attributes, med_is_ours);
         }
         Ok(attributes)
+    }
+
+    fn leaks(&self, attributes: &Attributes) -> bool {
+        self.role.is_some_and(|role| roles::would_leak(role, attributes))
     }
 
     fn may_propagate(&self, route: &RouteRef<'_>) -> Result<(), Held> {
@@ -174,6 +187,9 @@ impl BgpView {
         attributes.local_pref = None;
         attributes.originator_id = None;
         attributes.cluster_list = Box::default();
+        if let Some(role) = self.role {
+            roles::mark_announced(role, self.local_as, attributes);
+        }
         if self.route_server {
             return;
         }

@@ -1,6 +1,6 @@
 //! From what a peer said to what is used: loop checks, policy.
 //!
-//! RFC 4271 (section 5.1.3, 6.3, 9.1.2), 4456 (section 8), 9774. What was received is kept beside what the policy made
+//! RFC 4271 (section 5.1.3, 6.3, 9.1.2), 4456 (section 8), 9234 (section 5), 9774. What was received is kept beside what the policy made
 //! of it, so that a new policy needs no help of the peer.
 
 use std::borrow::Cow;
@@ -11,9 +11,11 @@ use tortie_net::{Asn, Prefix, RouterId};
 
 use super::export::{self, Held, RouteRef};
 use super::io::{Log, LogEvent};
+use super::roles;
 use crate::attr::{Attributes, NextHop, SegmentKind};
 use crate::config::{LocalAsAllowed, Policy};
 use crate::filter::{RouteDestination, RouteSource};
+use crate::packet::Role;
 use crate::rib::{AttrId, Filtered, Hop, Imported, Interner, Learned, Traits};
 
 /// What an import depends on, for one channel.
@@ -34,6 +36,8 @@ pub(super) struct Checks {
     pub(super) internal: bool,
     pub(super) local_as: Asn,
     pub(super) peer_as: Asn,
+    /// Ours towards an external peer.
+    pub(super) role: Option<Role>,
     pub(super) allow_local_as: LocalAsAllowed,
     pub(super) allow_local_pref: bool,
     pub(super) allow_as_sets: bool,
@@ -55,6 +59,9 @@ impl Checks {
             }
             attributes.originator_id = None;
             attributes.cluster_list = Box::default();
+        }
+        if let Some(role) = self.role {
+            roles::mark_received(role, self.peer_as, &mut attributes);
         }
         attributes.local_pref.get_or_insert(self.default_local_pref);
         attributes
@@ -81,6 +88,11 @@ impl Checks {
             Some(Filtered::FirstAs)
         } else if !self.allow_as_sets && has_set() {
             Some(Filtered::AsSet)
+        } else if self
+            .role
+            .is_some_and(|role| roles::is_leak(role, self.peer_as, attributes))
+        {
+            Some(Filtered::RouteLeak)
         } else if attributes.next_hop.is_some_and(|n| self.own.contains(&n.addr())) {
             Some(Filtered::OwnNextHop)
         } else {
@@ -152,7 +164,9 @@ impl ImportView {
                 });
                 Err(Filtered::ImportPolicy)
             }
-            Err(Held::Policy | Held::NotReflected | Held::Community | Held::NoNextHop) => Err(Filtered::ImportPolicy),
+            Err(Held::Policy | Held::NotReflected | Held::Community | Held::RouteLeak | Held::NoNextHop) => {
+                Err(Filtered::ImportPolicy)
+            }
         }
     }
 

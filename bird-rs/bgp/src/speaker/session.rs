@@ -76,6 +76,11 @@ impl Session {
         }
     }
 
+    /// Our role, on a session on which roles mean something.
+    fn external_role(&self) -> Option<Role> {
+        self.config.local_role.map(role).filter(|_| !self.is_internal())
+    }
+
     fn cluster_id(&self) -> RouterId {
         self.config.rr_cluster_id.unwrap_or(self.router_id)
     }
@@ -104,6 +109,7 @@ impl Session {
             internal: self.is_internal(),
             local_as: self.config.local_as,
             peer_as: self.last_as.unwrap_or(self.config.local_as),
+            role: self.external_role(),
             allow_local_as: self.config.allow_local_as,
             allow_local_pref: self.config.allow_local_pref,
             allow_as_sets: self.config.allow_as_sets,
@@ -143,6 +149,7 @@ impl Session {
             client: self.config.rr_client,
             route_server: self.config.rs_client,
             local_as: self.config.local_as,
+            role: self.external_role(),
             cluster_id: self.cluster_id(),
             obey_communities: self.config.interpret_communities,
             default_local_pref: self.config.default_local_pref,

@@ -175,6 +175,6 @@ fn evaluate(view: &View, net: Prefix, best: &Path, shared: &mut Shared) -> Optio
             }
             None
         }
-        Err(Held::NotReflected | Held::Community | Held::Policy | Held::NoNextHop) => None,
+        Err(Held::NotReflected | Held::Community | Held::RouteLeak | Held::Policy | Held::NoNextHop) => None,
     }
 }

@@ -1,7 +1,7 @@
 //! Sessions come up, stay up, and end for the right reason.
 
 use super::*;
-use crate::packet::{Cease, ErrorCode, RefreshKind, Role, RouteRefresh, Update};
+use crate::packet::{Capability, Cease, ErrorCode, RefreshKind, Role, RouteRefresh, Update};
 
 #[test]
 fn a_session_comes_up_and_stays() {
@@ -336,4 +336,24 @@ fn capabilities_are_tried_again_after_a_session_without_them() {
     });
     let (_, actions) = solo.accept(2);
     assert_eq!(offered(&actions), Some(true));
+}
+
+#[test]
+fn a_role_that_nobody_has_is_a_mismatch_and_one_of_another_shape_is_none() {
+    for (value, established) in [(&[5][..], false), (&[255], false), (&[0], true), (&[0, 0], true)] {
+        let mut ours = config(1, 2, 1);
+        ours.role = Some(Role::Customer);
+        let mut open = open_of(&config(2, 1, 2));
+        let role = Role::from_code(value[0])
+            .filter(|_| value.len() == 1)
+            .map(Capability::Role);
+        open.capabilities.push(role.unwrap_or(Capability::Unknown {
+            code: Capability::ROLE,
+            value: value.to_vec(),
+        }));
+        let mut solo = Solo::new(ours);
+        let (conn, _) = solo.accept(0);
+        let actions = solo.message(conn, Message::Open(open));
+        assert_eq!(notifications(&actions).is_empty(), established, "{value:?}");
+    }
 }

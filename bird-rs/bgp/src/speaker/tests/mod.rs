@@ -6,6 +6,7 @@ mod propagation;
 mod random;
 mod reconfigure;
 mod restart;
+mod roles;
 mod sessions;
 
 use self::network::Network;
