@@ -16,7 +16,7 @@ const LEARNED: [&str; 3] = [
 ];
 
 /// Its configuration. `session` are lines of `router bgp`, `activated` of both address families.
-fn config(asn: u32, session: &str, activated: &str) -> String {
+pub(crate) fn config(asn: u32, session: &str, activated: &str) -> String {
     format!(
         "hostname frr
 route-map tag permit 10
@@ -57,7 +57,7 @@ router bgp {asn}
     )
 }
 
-fn start(lab: &Lab, config: &str) -> Running {
+pub(crate) fn start(lab: &Lab, config: &str) -> Running {
     let folder = lab.folder("frr");
     lab.write("frr/conf", config);
     // It gives up root before it reads the file and opens its sockets.
@@ -90,7 +90,7 @@ fn json(lab: &Lab, show: &str) -> Option<Value> {
 }
 
 /// The path to a prefix that it has from one neighbour.
-fn path(lab: &Lab, prefix: &str, from: &str) -> Option<Value> {
+pub(crate) fn path(lab: &Lab, prefix: &str, from: &str) -> Option<Value> {
     let family = if prefix.contains(':') { "ipv6" } else { "ipv4" };
     let shown = json(lab, &format!("{family} unicast {prefix}"))?;
     let mut paths = shown["paths"].as_array()?.iter();

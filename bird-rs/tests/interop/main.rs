@@ -9,3 +9,4 @@ mod frr;
 mod gobgp;
 mod lab;
 mod openbgpd;
+mod roles;
