@@ -177,6 +177,7 @@ pub(crate) fn route(route: RouteView, clock: Clock) -> bird::Route {
         originator_id: attributes.originator_id.map(|id| id.to_string()).unwrap_or_default(),
         cluster_list: attributes.cluster_list.iter().map(ToString::to_string).collect(),
         filtered: route.filtered.is_some(),
+        path_id: route.path_id,
         filtered_reason: route
             .filtered
             .map(|filtered| filtered.as_str().to_owned())

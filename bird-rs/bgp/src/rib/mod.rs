@@ -4,8 +4,9 @@
 //! |---|---|---|
 //! | [`Interner`] | two for a speaker: learned routes, announced attributes | one copy of each distinct value, counted |
 //! | [`Table`] | one for each family and table name | for each prefix a dense id and its paths, the best one first |
-//! | [`Outbox`] | one for each export view (an update group) | what that view announces for each prefix, shared by its members |
-//! | `Member` (of an outbox) | one for each peer in the view | how far its first feed is, and what it was told of prefixes that changed since |
+//! | `Lanes` | one for each table that peers want several paths from | for each path a number by which it is announced (add-path) |
+//! | [`Outbox`] | one for each export view (an update group) | what that view announces for each prefix or path, shared by its members |
+//! | `Member` (of an outbox) | one for each peer in the view | how far its first feed is, and what it was told of what changed since |
 //!
 //! Paths, prefixes, sources and attribute sets are small integers; a peer costs an outbox nothing for a prefix unless
 //! it has still to be told. All of it is a pure function of its inputs.
@@ -13,10 +14,11 @@
 //! Invariants:
 //! * the best path depends on the set of paths, never on the order of their arrival;
 //! * what a member was told and what its pending set says always add up to what its view announces;
-//! * a prefix id is reused only when no path, no announcement and no pending withdrawal refers to it.
+//! * a prefix id is reused only when no path, no announcement and no pending withdrawal refers to it, and so is a path's.
 
 mod best;
 mod intern;
+mod lanes;
 mod outbox;
 mod path;
 mod pending;
@@ -26,6 +28,7 @@ mod tests;
 
 pub use best::{Candidate, Decision, Reason, SourceKind, Traits, decide};
 pub use intern::{AttrId, Interner};
+pub use lanes::{Lane, Lanes, Place};
 pub use outbox::{MemberId, Outbox, PullItem};
 pub use path::{Filtered, Hop, Imported, Learned, Path, PrefixId, SourceId, Stale};
 pub use table::{Counts, Inserted, NewPath, Sources, Table};

@@ -1,30 +1,31 @@
 //! What one export view announces, and how far each of its members is: the Adj-RIB-Out without a copy for each peer.
 //!
-//! Peers whose announcements would be equal share an outbox (an update group). It holds for each prefix what the view
-//! announces and from whom that was learned; a member sees the same, but nothing that it told us itself. A member was
-//! told exactly what it sees now, except for the prefixes in its pending set, which remembers what it was told of those,
-//! and, during its first feed, for the prefixes the feed has not come to.
+//! Peers whose announcements would be equal share an outbox (an update group). It holds for each place (a prefix, or with
+//! add-path one of its paths) what the view announces and from whom that was learned; a member sees the same, but nothing
+//! that it told us itself. A member was told exactly what it sees now, except for the places in its pending set, which
+//! remembers what it was told of those, and, during its first feed, for the places the feed has not come to.
 //!
-//! Members pull. A slow one costs memory for the prefixes that changed and nothing for the changes: what went to and fro
+//! Members pull. A slow one costs memory for the places that changed and nothing for the changes: what went to and fro
 //! meanwhile is never sent, and nothing is ever sent that the member was told already.
 
 use std::hash::Hash;
 
 use super::intern::{AttrId, Interner};
-use super::path::{PrefixId, SourceId};
+use super::lanes::Place;
+use super::path::SourceId;
 use super::pending::Pending;
 
 /// A member's number in its outbox. Dense and reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MemberId(pub u16);
 
-/// What is announced for one prefix.
+/// What is announced for one place.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     announced: Option<AttrId>,
     /// From whom the announced route was learned.
     from: SourceId,
-    /// In how many members' pending sets the prefix is.
+    /// In how many members' pending sets the place is.
     pending: u16,
 }
 
@@ -39,7 +40,7 @@ const NOTHING: Entry = Entry {
 enum Feed {
     /// It has been through it.
     Done,
-    /// It was told nothing of prefixes from this one on.
+    /// It was told nothing of places from this one on.
     First(u32),
     /// It is told everything again, and has still to be from this one on.
     Again(u32),
@@ -49,9 +50,9 @@ enum Feed {
 struct Member {
     source: SourceId,
     feed: Feed,
-    /// What it was told of the prefixes for which it sees something else now. Holds references.
+    /// What it was told of the places for which it sees something else now. Holds references.
     pending: Pending,
-    /// How many prefixes it has from us.
+    /// How many routes it has from us.
     announced: u32,
     /// All that is pending would exceed its limit, until something changes.
     blocked: bool,
@@ -66,7 +67,7 @@ impl Member {
         }
     }
 
-    fn reached(&self, id: PrefixId) -> bool {
+    fn reached(&self, id: Place) -> bool {
         match self.feed {
             Feed::Done | Feed::Again(_) => true,
             Feed::First(next) => id.0 < next,
@@ -79,8 +80,8 @@ impl Member {
 pub struct PullItem {
     /// The attributes, or `None` to withdraw. Valid until the outbox changes.
     pub attrs: Option<AttrId>,
-    /// Of which prefix.
-    pub id: PrefixId,
+    /// Of what.
+    pub place: Place,
 }
 
 /// What one export view announces, and how far each of its members is.
@@ -96,15 +97,15 @@ impl Outbox {
         self.members.iter().all(Option::is_none)
     }
 
-    /// Must the number of this prefix be kept?
-    pub fn uses(&self, id: PrefixId) -> bool {
+    /// Does anybody still need this place?
+    pub fn uses(&self, id: Place) -> bool {
         self.entries
             .get(id.0 as usize)
             .is_some_and(|e| e.announced.is_some() || e.pending > 0)
     }
 
-    /// What the view announces for a prefix, and from whom it was learned.
-    pub fn announced(&self, id: PrefixId) -> Option<(AttrId, SourceId)> {
+    /// What the view announces for a place, and from whom it was learned.
+    pub fn announced(&self, id: Place) -> Option<(AttrId, SourceId)> {
         let entry = self.entries.get(id.0 as usize)?;
         Some((entry.announced?, entry.from))
     }
@@ -139,7 +140,7 @@ impl Outbox {
         self.members.get(usize::from(id.0)).and_then(Option::as_ref)
     }
 
-    /// How many prefixes a member has from us.
+    /// How many routes a member has from us.
     pub fn announced_to(&self, id: MemberId) -> u32 {
         self.member(id).map_or(0, |m| m.announced)
     }
@@ -168,17 +169,17 @@ impl Outbox {
     }
 
     /// What a member was told and has not been taken back, by number.
-    pub fn told(&self, id: MemberId) -> Vec<(PrefixId, AttrId)> {
+    pub fn told(&self, id: MemberId) -> Vec<(Place, AttrId)> {
         let Some(member) = self.member(id) else {
             return Vec::new();
         };
-        let entries = (0u32..).map(PrefixId).zip(&self.entries);
-        let told = entries.filter_map(|(prefix, entry)| {
-            let told = match member.pending.get(prefix) {
+        let entries = (0u32..).map(Place).zip(&self.entries);
+        let told = entries.filter_map(|(place, entry)| {
+            let told = match member.pending.get(place) {
                 Some(told) => told,
-                None => member.sees(entry).filter(|_| member.reached(prefix)),
+                None => member.sees(entry).filter(|_| member.reached(place)),
             };
-            Some((prefix, told?))
+            Some((place, told?))
         });
         told.collect()
     }
@@ -192,8 +193,8 @@ impl Outbox {
         }
     }
 
-    /// Sets what the view announces for a prefix. Takes over the reference to `new`.
-    pub fn set<V: Eq + Hash>(&mut self, id: PrefixId, new: Option<AttrId>, from: SourceId, interner: &mut Interner<V>) {
+    /// Sets what the view announces for a place. Takes over the reference to `new`.
+    pub fn set<V: Eq + Hash>(&mut self, id: Place, new: Option<AttrId>, from: SourceId, interner: &mut Interner<V>) {
         let at = id.0 as usize;
         if self.entries.len() <= at {
             if new.is_none() {
@@ -220,8 +221,8 @@ impl Outbox {
         let Some(member) = self.members.get_mut(usize::from(id.0)).and_then(Option::take) else {
             return;
         };
-        for (prefix, told) in member.pending.into_told() {
-            self.unpend(prefix);
+        for (place, told) in member.pending.into_told() {
+            self.unpend(place);
             if let Some(told) = told {
                 interner.release(told);
             }
@@ -237,8 +238,8 @@ impl Outbox {
         }
     }
 
-    fn unpend(&mut self, prefix: PrefixId) {
-        if let Some(entry) = self.entries.get_mut(prefix.0 as usize) {
+    fn unpend(&mut self, place: Place) {
+        if let Some(entry) = self.entries.get_mut(place.0 as usize) {
             entry.pending = entry.pending.saturating_sub(1);
         }
     }
@@ -254,23 +255,23 @@ impl Outbox {
         // What the other view shows it may be less than its limit.
         member.blocked = false;
         let mut told_of = std::mem::take(&mut member.pending).into_told();
-        for prefix in told_of.keys() {
-            self.unpend(*prefix);
+        for place in told_of.keys() {
+            self.unpend(*place);
         }
-        let prefixes = self.entries.len().max(other.entries.len());
-        other.entries.resize(prefixes, NOTHING);
+        let places = self.entries.len().max(other.entries.len());
+        other.entries.resize(places, NOTHING);
         for (i, entry) in (0u32..).zip(&mut other.entries) {
-            let prefix = PrefixId(i);
-            let told = match told_of.remove(&prefix) {
+            let place = Place(i);
+            let told = match told_of.remove(&place) {
                 Some(told) => told,
-                None if !member.reached(prefix) => None,
+                None if !member.reached(place) => None,
                 None => {
                     let told = self.entries.get(i as usize).and_then(|e| member.sees(e));
                     told.map(|told| interner.retain(told))
                 }
             };
-            if member.reached(prefix) && told != member.sees(entry) {
-                member.pending.insert(prefix, told);
+            if member.reached(place) && told != member.sees(entry) {
+                member.pending.insert(place, told);
                 entry.pending += 1;
             } else if let Some(told) = told {
                 interner.release(told);
@@ -280,7 +281,7 @@ impl Outbox {
     }
 
     /// Takes up to `limit` things to tell a member: withdrawals first, then announcements, equal attributes together.
-    /// Whatever is returned counts as told. What would give the member more than `max` prefixes stays pending.
+    /// Whatever is returned counts as told. What would give the member more than `max` routes stays pending.
     pub fn pull<V: Eq + Hash>(
         &mut self,
         id: MemberId,
@@ -301,15 +302,15 @@ impl Outbox {
             // Withdrawals first: they make room.
             pending.sort_unstable_by_key(|id| (member.sees(&self.entries[id.0 as usize]).is_some(), *id));
         }
-        for prefix in pending {
-            let entry = &mut self.entries[prefix.0 as usize];
+        for place in pending {
+            let entry = &mut self.entries[place.0 as usize];
             let attrs = member.sees(entry);
-            let told = member.pending.get(prefix).flatten();
+            let told = member.pending.get(place).flatten();
             if items.len() >= limit || (told.is_none() && attrs.is_some() && member.announced >= max) {
-                kept.push(prefix);
+                kept.push(place);
                 continue;
             }
-            member.pending.remove(prefix);
+            member.pending.remove(place);
             entry.pending -= 1;
             match (told.is_some(), attrs.is_some()) {
                 (false, true) => member.announced += 1,
@@ -319,7 +320,7 @@ impl Outbox {
             if let Some(told) = told {
                 interner.release(told);
             }
-            items.push(PullItem { attrs, id: prefix });
+            items.push(PullItem { attrs, place });
         }
         member.pending.give_back(&kept);
         feed(member, &mut self.entries, limit, max, &mut items);
@@ -329,8 +330,8 @@ impl Outbox {
     }
 }
 
-/// Notes for a member that a prefix's announcement has changed.
-fn note<V: Eq + Hash>(member: &mut Member, id: PrefixId, old: &Entry, entry: &mut Entry, interner: &mut Interner<V>) {
+/// Notes for a member that a place's announcement has changed.
+fn note<V: Eq + Hash>(member: &mut Member, id: Place, old: &Entry, entry: &mut Entry, interner: &mut Interner<V>) {
     let (before, now) = (member.sees(old), member.sees(entry));
     if before == now || !member.reached(id) {
         return;
@@ -364,7 +365,7 @@ fn feed(member: &mut Member, entries: &mut [Entry], limit: usize, max: u32, item
         if items.len() >= limit {
             break;
         }
-        let id = PrefixId(next);
+        let id = Place(next);
         next += 1;
         let attrs = member.sees(entry);
         if attrs.is_none() || member.pending.contains(id) {
@@ -374,7 +375,7 @@ fn feed(member: &mut Member, entries: &mut [Entry], limit: usize, max: u32, item
             member.pending.insert(id, None);
             entry.pending += 1;
         } else {
-            items.push(PullItem { attrs, id });
+            items.push(PullItem { attrs, place: id });
             member.announced += u32::from(first);
         }
     }

@@ -70,6 +70,8 @@ pub(super) struct BgpView {
     pub(super) extended_next_hop: bool,
     /// Subnets that we and a directly connected peer share: next hops in them are kept (RFC 4271 section 5.1.3).
     pub(super) shared: Vec<Prefix>,
+    /// The peers are told every path and not the best one alone (RFC 7911).
+    pub(super) add_paths: bool,
 }
 
 /// What a group of members of one table is told.
@@ -77,6 +79,16 @@ pub(super) struct BgpView {
 pub(super) enum View {
     Bgp(Box<BgpView>),
     Fib(Policy),
+}
+
+impl View {
+    /// Are the members told every path and not the best one alone?
+    pub(super) fn adds_paths(&self) -> bool {
+        match self {
+            View::Bgp(view) => view.add_paths,
+            View::Fib(_) => false,
+        }
+    }
 }
 
 /// A route as filters see it.

@@ -111,7 +111,8 @@ impl Speaker {
         let members: Vec<(TableKey, Membership)> = felix.flatten().collect();
         for (key, member) in members {
             while self.tables.has_work(key, member) {
-                for (net, route) in self.tables.pull(key, member, BATCH, None) {
+                for (nlri, route) in self.tables.pull(key, member, BATCH, None) {
+                    let net = nlri.prefix;
                     let route = route.map(|route| self.tables.shared.fib.get(route));
                     let had = self.left_by_felix.remove(&net);
                     if had.is_some() && had.as_ref() == route {
@@ -146,7 +147,7 @@ impl Speaker {
             .flatten()
             .flat_map(|(key, member, source)| self.tables.announced(key, member, source));
         let mut fib: Vec<_> = routes
-            .map(|(net, route, _)| (net, self.tables.shared.fib.get(route).clone()))
+            .map(|told| (told.net, self.tables.shared.fib.get(told.attrs).clone()))
             .collect();
         fib.sort_by_key(|(net, _)| *net);
         fib
@@ -299,12 +300,12 @@ fn encode(
     tables: &Tables,
     family: AfiSafi,
     context: &SessionContext,
-    items: &[(Prefix, Option<AttrId>)],
+    items: &[(Nlri, Option<AttrId>)],
 ) -> (Vec<Bytes>, Vec<packet::EncodeError>) {
     let mut messages = Vec::new();
     let mut failures = Vec::new();
     for run in items.chunk_by(|a, b| a.1 == b.1) {
-        let nlri = run.iter().map(|(net, _)| Nlri::from(*net));
+        let nlri = run.iter().map(|(nlri, _)| *nlri);
         let announced = match run.first().and_then(|(_, attrs)| *attrs) {
             None => Ok(packet::withdraw(context, family, nlri)),
             Some(attrs) => packet::announce(context, family, tables.shared.wire.get(attrs), nlri),
@@ -312,11 +313,7 @@ fn encode(
         match announced {
             Ok(more) => messages.extend(more),
             Err(error) => {
-                messages.extend(packet::withdraw(
-                    context,
-                    family,
-                    run.iter().map(|(net, _)| Nlri::from(*net)),
-                ));
+                messages.extend(packet::withdraw(context, family, run.iter().map(|(nlri, _)| *nlri)));
                 failures.push(error);
             }
         }

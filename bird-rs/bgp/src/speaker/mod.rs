@@ -20,8 +20,8 @@
 //! * a peer is never sent what it has already, unless it asks for everything again;
 //! * nothing that one peer sends ends another's session.
 //!
-//! RFC 4271, 4456, 4724, 4760, 2918, 7313, 1997, 2545, 9234. Not here: sockets, the state machine's rules ([`crate::fsm`]),
-//! encoding ([`crate::packet`]), add-path towards peers, routes of the kernel.
+//! RFC 4271, 4456, 4724, 4760, 2918, 7313, 7911, 1997, 2545, 9234. Not here: sockets, the state machine's rules
+//! ([`crate::fsm`]), encoding ([`crate::packet`]), routes of the kernel.
 
 mod connection;
 mod converge;

@@ -168,6 +168,7 @@ impl Speaker {
             attributes: route.learned.attributes.clone(),
             since: Duration::from_secs(u64::from(route.path.since())),
             stale: route.path.stale() == Stale::Restart,
+            path_id: route.path.path_id(),
         })
     }
 
@@ -189,12 +190,14 @@ impl Speaker {
         for (key, member) in members {
             let wanted = self.wanted(key, query);
             let announced = self.tables.announced(key, member, instance.source);
-            for (net, told, from) in announced.into_iter().filter(|(net, ..)| wanted(*net)) {
-                self.tables.visit_one(key, net, |route| {
-                    if route.best && route.path.source() == from {
+            for told in announced.into_iter().filter(|told| wanted(told.net)) {
+                self.tables.visit_one(key, told.net, |route| {
+                    let is_it = told.lane.map_or(route.best, |lane| lane.is_of(route.path));
+                    if is_it && route.path.source() == told.from {
                         let mut view = self.view(key, &route);
                         if let (Some(view), Kind::Bgp(_)) = (&mut view, &instance.kind) {
-                            view.attributes = self.tables.shared.wire.get(told).clone();
+                            view.attributes = self.tables.shared.wire.get(told.attrs).clone();
+                            view.path_id = told.lane.map_or(0, |lane| lane.announced_id());
                         }
                         views.extend(view);
                     }

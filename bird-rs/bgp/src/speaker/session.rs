@@ -158,6 +158,7 @@ impl Session {
             own,
             extended_next_hop: up.context.ext_next_hop,
             shared,
+            add_paths: up.context.add_path_tx.contains(family),
         }))
     }
 
@@ -283,7 +284,7 @@ pub(super) fn peer_config(config: &BgpConfig, router_id: RouterId) -> PeerConfig
         extended_messages: config.enable_extended_messages,
         ext_next_hop: config.channels.iter().any(|c| c.extended_next_hop),
         add_path_rx: families(|c| matches!(c.add_paths, AddPaths::Rx | AddPaths::Both)),
-        add_path_tx: FamilySet::EMPTY,
+        add_path_tx: families(|c| matches!(c.add_paths, AddPaths::Tx | AddPaths::Both)),
         role: config.local_role.map(role),
         require_role: config.require_roles,
         graceful_restart: match config.graceful_restart {

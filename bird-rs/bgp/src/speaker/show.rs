@@ -175,4 +175,6 @@ pub struct RouteView {
     pub since: Duration,
     /// Kept over the restart of the peer that told it.
     pub stale: bool,
+    /// The path identifier (RFC 7911): as it came, or as it is told; zero without.
+    pub path_id: u32,
 }

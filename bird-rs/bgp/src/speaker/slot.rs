@@ -7,9 +7,10 @@ use tortie_net::{Family, Prefix};
 
 use super::export::{self, Held, RouteRef, View};
 use super::io::{Log, LogEvent};
-use super::tables::{LOG_LINES, Shared, TableRoute};
+use super::tables::{Announced, LOG_LINES, Shared, TableRoute};
 use crate::config::Policy;
-use crate::rib::{AttrId, Outbox, Path, PrefixId, SourceId, Stale, Table};
+use crate::packet::Nlri;
+use crate::rib::{AttrId, Lanes, Outbox, Path, Place, PrefixId, SourceId, Stale, Table};
 
 #[derive(Debug)]
 pub(super) struct Group {
@@ -23,6 +24,8 @@ pub(super) struct Slot<F> {
     pub(super) name: Arc<str>,
     pub(super) table: Table<F>,
     pub(super) groups: Vec<Option<Group>>,
+    /// Of the groups that announce every path. Without such a group there are none.
+    pub(super) lanes: Lanes,
 }
 
 impl<F: Family> Slot<F> {
@@ -43,7 +46,8 @@ impl<F: Family> Slot<F> {
             outbox: Outbox::default(),
         };
         let ids: Vec<PrefixId> = self.table.ids().collect();
-        announce(&self.table, &mut group, &ids, shared);
+        self.assign(&ids, group.view.adds_paths());
+        announce(&self.table, &self.lanes, &mut group, &ids, shared);
         match self.groups.iter().position(Option::is_none) {
             Some(free) => {
                 self.groups[free] = Some(group);
@@ -66,16 +70,63 @@ impl<F: Family> Slot<F> {
             View::Bgp(_) => group.outbox.clear(&mut shared.wire),
             View::Fib(_) => group.outbox.clear(&mut shared.fib),
         }
+        if !self.adds_paths() {
+            self.lanes = Lanes::default();
+        }
+    }
+
+    /// Does a group announce every path?
+    fn adds_paths(&self) -> bool {
+        self.groups.iter().flatten().any(|group| group.view.adds_paths())
+    }
+
+    /// Numbers the paths of these prefixes, if that is wanted.
+    fn assign(&mut self, ids: &[PrefixId], wanted: bool) {
+        for &id in ids.iter().filter(|_| wanted) {
+            self.lanes.assign(id, self.table.paths(id));
+        }
+    }
+
+    /// What a place in a group's outbox is called on the wire.
+    pub(super) fn nlri(&self, group: &Group, place: Place) -> Nlri {
+        if group.view.adds_paths() {
+            let lane = self.lanes.lane(place);
+            Nlri {
+                path_id: lane.announced_id(),
+                prefix: self.table.prefix(lane.prefix).erase(),
+            }
+        } else {
+            Nlri::from(self.table.prefix(PrefixId(place.0)).erase())
+        }
+    }
+
+    /// What a group announces, in no order.
+    pub(super) fn announced<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = Announced> + 'a {
+        self.table.ids().flat_map(move |id| {
+            let lanes = self.lanes.of(id).filter(|_| group.view.adds_paths());
+            let places = lanes.map(|lane| (lane.place, Some(lane)));
+            let whole = (!group.view.adds_paths()).then(|| (Place::from(id), None));
+            places.chain(whole).filter_map(move |(place, lane)| {
+                let (attrs, from) = group.outbox.announced(place)?;
+                let net = self.table.prefix(id).erase();
+                Some(Announced { net, attrs, from, lane })
+            })
+        })
     }
 
     pub(super) fn settle(&mut self, shared: &mut Shared) {
         let changed = self.table.settle(&shared.decision, &shared.traits, &shared.learned);
+        self.assign(&changed, self.adds_paths());
         for group in self.groups.iter_mut().flatten() {
-            announce(&self.table, group, &changed, shared);
+            announce(&self.table, &self.lanes, group, &changed, shared);
         }
-        let groups = &self.groups;
-        self.table
-            .reclaim(|id| groups.iter().flatten().any(|group| group.outbox.uses(id)));
+        let (groups, lanes) = (&self.groups, &mut self.lanes);
+        let used = |place: Place, adds_paths: bool| {
+            let mut groups = groups.iter().flatten().filter(|g| g.view.adds_paths() == adds_paths);
+            groups.any(|group| group.outbox.uses(place))
+        };
+        lanes.reclaim(|place| used(place, true));
+        self.table.reclaim(|id| lanes.uses(id) || used(id.into(), false));
     }
 
     pub(super) fn visit(&self, id: PrefixId, net: Prefix, shared: &Shared, each: &mut impl FnMut(TableRoute<'_>)) {
@@ -97,34 +148,63 @@ impl<F: Family> Slot<F> {
 }
 
 /// Works out what a group announces for these prefixes.
-fn announce<F: Family>(table: &Table<F>, group: &mut Group, ids: &[PrefixId], shared: &mut Shared) {
-    // Many prefixes share their attributes, and without a filter what is announced depends on nothing else.
-    let mut memo: FxHashMap<(AttrId, SourceId, bool), Option<AttrId>> = FxHashMap::default();
-    let by_prefix = match &group.view {
-        View::Bgp(view) => matches!(view.policy, Policy::Filter(_)),
-        View::Fib(policy) => matches!(policy, Policy::Filter(_)),
-    };
+fn announce<F: Family>(table: &Table<F>, lanes: &Lanes, group: &mut Group, ids: &[PrefixId], shared: &mut Shared) {
+    let all = group.view.adds_paths();
+    let mut announcer = Announcer::new(group, shared);
     for &id in ids {
-        let Some(best) = table.best(id) else {
-            set(&mut group.outbox, &group.view, id, None, shared);
+        let net = table.prefix(id).erase();
+        if !all {
+            announcer.tell(id.into(), net, table.best(id));
             continue;
+        }
+        for lane in lanes.of(id) {
+            let mut usable = table.paths(id).iter().filter(|path| path.filtered().is_none());
+            announcer.tell(lane.place, net, usable.find(|path| lane.is_of(path)));
+        }
+    }
+}
+
+/// Puts what a group announces into its outbox.
+struct Announcer<'a> {
+    group: &'a mut Group,
+    shared: &'a mut Shared,
+    /// What is announced depends on the prefix, not on the attributes alone.
+    by_prefix: bool,
+    /// Many prefixes share their attributes, and without a filter what is announced depends on nothing else.
+    memo: FxHashMap<(AttrId, SourceId, bool), Option<AttrId>>,
+}
+
+impl<'a> Announcer<'a> {
+    fn new(group: &'a mut Group, shared: &'a mut Shared) -> Self {
+        let policy = match &group.view {
+            View::Bgp(view) => &view.policy,
+            View::Fib(policy) => policy,
         };
-        let key = (best.attrs(), best.source(), best.stale() == Stale::Restart);
-        let announced = match memo.get(&key).filter(|_| !by_prefix) {
-            Some(known) => known.map(|attrs| retain(&group.view, attrs, shared)),
+        Announcer {
+            by_prefix: matches!(policy, Policy::Filter(_)),
+            memo: FxHashMap::default(),
+            group,
+            shared,
+        }
+    }
+
+    fn tell(&mut self, place: Place, net: Prefix, path: Option<&Path>) {
+        let Group { view, outbox } = &mut *self.group;
+        let Some(path) = path else {
+            set(outbox, view, place, None, self.shared);
+            return;
+        };
+        let key = (path.attrs(), path.source(), path.stale() == Stale::Restart);
+        let announced = match self.memo.get(&key).filter(|_| !self.by_prefix) {
+            Some(known) => known.map(|attrs| retain(view, attrs, self.shared)),
             None => {
-                let announced = evaluate(&group.view, table.prefix(id).erase(), best, shared);
-                memo.insert(key, announced);
+                let announced = evaluate(view, net, path, self.shared);
+                self.memo.insert(key, announced);
                 announced
             }
         };
-        set(
-            &mut group.outbox,
-            &group.view,
-            id,
-            announced.map(|attrs| (attrs, best.source())),
-            shared,
-        );
+        let announced = announced.map(|attrs| (attrs, path.source()));
+        set(outbox, view, place, announced, self.shared);
     }
 }
 
@@ -135,12 +215,12 @@ fn retain(view: &View, attrs: AttrId, shared: &mut Shared) -> AttrId {
     }
 }
 
-fn set(outbox: &mut Outbox, view: &View, id: PrefixId, new: Option<(AttrId, SourceId)>, shared: &mut Shared) {
+fn set(outbox: &mut Outbox, view: &View, place: Place, new: Option<(AttrId, SourceId)>, shared: &mut Shared) {
     let from = new.map_or(SourceId::NONE, |(_, from)| from);
     let attrs = new.map(|(attrs, _)| attrs);
     match view {
-        View::Bgp(_) => outbox.set(id, attrs, from, &mut shared.wire),
-        View::Fib(_) => outbox.set(id, attrs, from, &mut shared.fib),
+        View::Bgp(_) => outbox.set(place, attrs, from, &mut shared.wire),
+        View::Fib(_) => outbox.set(place, attrs, from, &mut shared.fib),
     }
 }
 

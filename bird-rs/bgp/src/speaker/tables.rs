@@ -13,8 +13,8 @@ use crate::config::{ChannelFamily, Config};
 use crate::filter::RouteSource;
 use crate::packet::{AfiSafi, Nlri};
 use crate::rib::{
-    AttrId, Counts, Decision, Filtered, Inserted, Interner, Learned, MemberId, NewPath, Outbox, Path, PullItem,
-    SourceId, Stale, Table, Traits,
+    AttrId, Counts, Decision, Filtered, Inserted, Interner, Lane, Lanes, Learned, MemberId, NewPath, Outbox, Path,
+    PullItem, SourceId, Stale, Table, Traits,
 };
 
 /// Which table.
@@ -57,6 +57,17 @@ pub(super) struct TableRoute<'a> {
     pub(super) learned: &'a Learned,
     pub(super) best: bool,
     pub(super) reason: Option<crate::rib::Reason>,
+}
+
+/// A route as a group announces it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Announced {
+    pub(super) net: Prefix,
+    pub(super) attrs: AttrId,
+    /// From whom it was learned.
+    pub(super) from: SourceId,
+    /// With add-path, whose path it is; otherwise it is the best path.
+    pub(super) lane: Option<Lane>,
 }
 
 /// All tables.
@@ -126,6 +137,7 @@ impl Tables {
                 name: name.clone(),
                 table: Table::default(),
                 groups: Vec::new(),
+                lanes: Lanes::default(),
             });
             slots.len() - 1
         })
@@ -344,7 +356,7 @@ impl Tables {
         with_slot!(ref self, key, |slot, _shared| {
             let Some(group) = slot.groups.get(at.group).and_then(Option::as_ref) else { return Vec::new() };
             let told = group.outbox.told(at.member).into_iter();
-            told.map(|(id, attrs)| (slot.table.prefix(id).erase(), attrs)).collect()
+            told.map(|(place, attrs)| (slot.nlri(group, place).prefix, attrs)).collect()
         })
     }
 
@@ -357,14 +369,14 @@ impl Tables {
         });
     }
 
-    /// Takes up to `limit` things to tell a member, with their prefixes: withdrawals first, equal attributes together.
+    /// Takes up to `limit` things to tell a member, as they are called on the wire: withdrawals first, equal attributes together.
     pub(super) fn pull(
         &mut self,
         key: TableKey,
         at: Membership,
         limit: usize,
         max: Option<u32>,
-    ) -> Vec<(Prefix, Option<AttrId>)> {
+    ) -> Vec<(Nlri, Option<AttrId>)> {
         with_slot!(self, key, |slot, shared| {
             let Some(group) = slot.groups.get_mut(at.group).and_then(Option::as_mut) else {
                 return Vec::new();
@@ -373,24 +385,22 @@ impl Tables {
                 View::Bgp(_) => group.outbox.pull(at.member, limit, max, &mut shared.wire),
                 View::Fib(_) => group.outbox.pull(at.member, limit, max, &mut shared.fib),
             };
-            let table = &slot.table;
+            let Some(group) = slot.groups.get(at.group).and_then(Option::as_ref) else {
+                return Vec::new();
+            };
             items
                 .into_iter()
-                .map(|item| (table.prefix(item.id).erase(), item.attrs))
+                .map(|item| (slot.nlri(group, item.place), item.attrs))
                 .collect()
         })
     }
 
     /// What a member's group announces, sorted by prefix. What the member told itself is left out.
-    pub(super) fn announced(&self, key: TableKey, at: Membership, member: SourceId) -> Vec<(Prefix, AttrId, SourceId)> {
+    pub(super) fn announced(&self, key: TableKey, at: Membership, member: SourceId) -> Vec<Announced> {
         with_slot!(ref self, key, |slot, _shared| {
             let Some(group) = slot.groups.get(at.group).and_then(Option::as_ref) else { return Vec::new() };
-            let all = slot.table.ids().filter_map(|id| {
-                let (attrs, from) = group.outbox.announced(id)?;
-                (from != member).then(|| (slot.table.prefix(id).erase(), attrs, from))
-            });
-            let mut all: Vec<_> = all.collect();
-            all.sort_unstable_by_key(|(net, ..)| *net);
+            let mut all: Vec<_> = slot.announced(group).filter(|a| a.from != member).collect();
+            all.sort_unstable_by_key(|a| a.net);
             all
         })
     }

@@ -46,11 +46,11 @@ fn listen(
     for item in outbox.pull(id, limit, max, interner) {
         let value = item.attrs.map(|attrs| *interner.get(attrs));
         if !ear.again {
-            prop_assert_ne!(ear.told.get(&item.id.0).copied(), value, "told what it has");
+            prop_assert_ne!(ear.told.get(&item.place.0).copied(), value, "told what it has");
         }
         match value {
-            Some(value) => ear.told.insert(item.id.0, value),
-            None => ear.told.remove(&item.id.0),
+            Some(value) => ear.told.insert(item.place.0, value),
+            None => ear.told.remove(&item.place.0),
         };
     }
     ear.again &= !outbox.fed(id);
@@ -77,7 +77,7 @@ proptest! {
                 Step::Set { prefix, value, from } => {
                     for (offset, view) in (0u8..).zip(&mut views) {
                         let attrs = value.map(|value| interner.intern(value + offset));
-                        view.set(PrefixId(prefix), attrs, SourceId(from), &mut interner);
+                        view.set(Place(prefix), attrs, SourceId(from), &mut interner);
                     }
                     match value {
                         Some(value) => model.insert(prefix, (value, from)),
@@ -127,7 +127,7 @@ proptest! {
         }
         // Nothing is held by anybody but the announcements themselves.
         for view in &mut views {
-            prop_assert!((0..12).all(|p| view.uses(PrefixId(p)) == model.contains_key(&p)));
+            prop_assert!((0..12).all(|p| view.uses(Place(p)) == model.contains_key(&p)));
             view.clear(&mut interner);
         }
         prop_assert!(interner.is_empty());

@@ -1,5 +1,6 @@
 //! Speakers wired to each other in memory, under virtual time.
 
+mod add_path;
 mod in_sync;
 mod network;
 mod propagation;
