@@ -71,6 +71,11 @@ impl Configurator {
         self.applied.lock().await.clone()
     }
 
+    /// The configuration in force.
+    pub(crate) async fn config(&self) -> Arc<Config> {
+        self.applied.lock().await.config.clone()
+    }
+
     /// What applying would do.
     pub(crate) async fn check(&self, text: Text) -> Result<Outcome, Stopped> {
         let parsed = self.parse(text).await;

@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tortie_bgp::config::{Config, Neighbor, ProtocolKind};
 use tortie_bgp::fsm::ConnId;
-use tortie_bgp::speaker::{ConnectSpec, Input, LogEvent, Output, Speaker};
+use tortie_bgp::speaker::{Command, ConnectSpec, Input, LogEvent, Operated, Output, Speaker};
 
 use crate::fib::{Fanout, Subscription};
 use crate::log;
@@ -52,6 +52,14 @@ pub(crate) enum Request {
     Apply {
         config: Arc<Config>,
         done: oneshot::Sender<()>,
+    },
+    /// Do what an operator wants with these protocols, in this order; answered with what became of each.
+    Operate {
+        protocols: Vec<Arc<str>>,
+        command: Command,
+        /// For the peers whose sessions end by this.
+        reason: String,
+        done: oneshot::Sender<Vec<(Arc<str>, Operated)>>,
     },
     /// Look at the speaker.
     Query(Box<dyn FnOnce(&Speaker) + Send>),
@@ -241,6 +249,20 @@ impl Loop {
                 // A caller that has gone away still had its configuration applied.
                 let _ = done.send(());
             }
+            Request::Operate {
+                protocols,
+                command,
+                reason,
+                done,
+            } => {
+                let operate = |this: &mut Self, name: Arc<str>| {
+                    let operated = this.act(|speaker, now, out| speaker.operate(now, (&name, command), &reason, out));
+                    (name, operated)
+                };
+                let operated = protocols.into_iter().map(|name| operate(self, name)).collect();
+                // A caller that has gone away was still obeyed.
+                let _ = done.send(operated);
+            }
             Request::Query(look) => look(&self.speaker),
             Request::Subscribe(answer) => {
                 self.input(Input::Tick);
@@ -284,9 +306,14 @@ impl Loop {
     }
 
     fn input(&mut self, input: Input) {
+        self.act(|speaker, now, outputs| speaker.handle(now, input, outputs));
+    }
+
+    /// Lets the speaker act, and executes what it says.
+    fn act<R>(&mut self, act: impl FnOnce(&mut Speaker, Duration, &mut Vec<Output>) -> R) -> R {
         let now = self.clock.now();
         let mut outputs = std::mem::take(&mut self.outputs);
-        self.speaker.handle(now, input, &mut outputs);
+        let result = act(&mut self.speaker, now, &mut outputs);
         // Executing may find that a connection is gone, which is an input with outputs of its own.
         for _ in 0..self.connections.len().saturating_add(2) {
             let failed = self.execute(&mut outputs);
@@ -299,6 +326,7 @@ impl Loop {
             }
         }
         self.outputs = outputs;
+        result
     }
 
     /// Executes outputs in order; gives the connections that could not take what they were sent.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Speaker;
 use super::export::View;
 use super::import::ImportView;
-use super::io::{Command, Log, LogEvent, Output};
+use super::io::{Log, LogEvent, Output};
 use super::origin;
 use super::session::{Session, SessionChannel, neighbour};
 use super::tables::{Membership, TableKey, afi};
@@ -22,6 +22,8 @@ pub(super) struct Instance {
     pub(super) source: SourceId,
     /// Not taken down by hand or by a limit.
     pub(super) enabled: bool,
+    /// An operator took it down, for this reason, which may be empty.
+    pub(super) taken_down: Option<Arc<str>>,
     /// When it last went up or down.
     pub(super) since: Duration,
     pub(super) kind: Kind,
@@ -136,6 +138,7 @@ impl Speaker {
         };
         let instance = Instance {
             enabled: false,
+            taken_down: None,
             source,
             since: self.now,
             kind,
@@ -350,30 +353,6 @@ impl Speaker {
         u32::try_from(self.now.as_secs()).unwrap_or(u32::MAX)
     }
 
-    /// An operator's command. An unknown protocol is the shell's to report: it knows the names.
-    pub(super) fn command(&mut self, protocol: &str, command: Command, out: &mut Vec<Output>) {
-        let Some(source) = self.find(protocol) else { return };
-        let at = usize::from(source.0);
-        let shutdown = || StopReason::AdministrativeShutdown(String::new());
-        match command {
-            Command::Enable => self.enable(source, out),
-            Command::Disable => self.disable(source, shutdown(), out),
-            Command::Restart => {
-                self.disable(source, StopReason::ConfigurationChange, out);
-                self.enable(source, out);
-            }
-            Command::Reload => {
-                self.refeed(at, true, true);
-                self.announce_again(source);
-            }
-            Command::ReloadIn => self.refeed(at, true, false),
-            Command::ReloadOut => {
-                self.refeed(at, false, true);
-                self.announce_again(source);
-            }
-        }
-    }
-
     /// Applies the filters of a protocol anew.
     pub(super) fn refeed(&mut self, at: usize, import: bool, export: bool) {
         let Some(Some(instance)) = self.instances.get(at) else {
@@ -429,7 +408,7 @@ impl Speaker {
         }
     }
 
-    fn announce_again(&mut self, source: SourceId) {
+    pub(super) fn announce_again(&mut self, source: SourceId) {
         let Some(session) = self.instance(source).and_then(Instance::session) else {
             return;
         };

@@ -30,6 +30,7 @@ mod feed;
 mod import;
 mod instance;
 mod io;
+mod operate;
 mod origin;
 mod query;
 mod reconfigure;
@@ -53,6 +54,7 @@ use tortie_net::{Prefix, RouterId};
 pub use self::io::{
     Command, ConnectSpec, FibNextHop, FibRoute, Input, InterfaceAddress, ListenSpec, Log, LogEvent, Output,
 };
+pub use self::operate::{MAX_REASON, Operated};
 pub use self::show::{BgpStatus, ChannelStatus, ProtocolState, ProtocolStatus, RouteQuery, RouteView, Status};
 pub use crate::fsm::ConnId;
 pub use crate::rib::Filtered;
@@ -162,7 +164,9 @@ impl Speaker {
             }
             Input::Sent { conn, bytes } => self.sent(conn, bytes, out),
             Input::Reconfigure(config) => self.reconfigure(config, out),
-            Input::Command { protocol, command } => self.command(&protocol, command, out),
+            Input::Command { protocol, command } => {
+                self.operate(now, (&protocol, command), "", out);
+            }
             Input::Stop => self.stop(out),
         }
     }

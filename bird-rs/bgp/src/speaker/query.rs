@@ -35,6 +35,17 @@ impl Speaker {
 
     /// All protocols, in the order of the configuration, dynamic peers last.
     pub fn protocols(&self) -> Vec<ProtocolStatus> {
+        let in_order = self.in_order().into_iter();
+        in_order.map(|instance| self.protocol(instance)).collect()
+    }
+
+    /// Their names, in the same order.
+    pub fn protocol_names(&self) -> Vec<Arc<str>> {
+        let in_order = self.in_order().into_iter();
+        in_order.map(|instance| instance.name().clone()).collect()
+    }
+
+    fn in_order(&self) -> Vec<&Instance> {
         let order = |instance: &&Instance| {
             self.config
                 .protocols
@@ -44,7 +55,7 @@ impl Speaker {
         };
         let mut instances: Vec<&Instance> = self.instances.iter().flatten().collect();
         instances.sort_by_cached_key(|instance| (order(instance), instance.name().clone()));
-        instances.into_iter().map(|instance| self.protocol(instance)).collect()
+        instances
     }
 
     fn protocol(&self, instance: &Instance) -> ProtocolStatus {

@@ -16,7 +16,7 @@ impl Speaker {
     pub(super) fn reconfigure(&mut self, config: Arc<Config>, out: &mut Vec<Output>) {
         let changes = diff(&self.config, &config);
         self.router_id = config.router_id.unwrap_or(self.router_id);
-        self.config = config.clone();
+        let old = std::mem::replace(&mut self.config, config.clone());
         self.configured_at = self.now;
         self.tables.provide(&config);
         let matters = |p: &Protocol| !p.disabled && matches!(p.kind, ProtocolKind::Bgp(_) | ProtocolKind::Felix(_));
@@ -34,8 +34,9 @@ impl Speaker {
             match (change.action, source, new) {
                 (Action::Remove, Some(source), _) => self.delete(source, StopReason::Deconfigured, out),
                 (Action::Restart, Some(source), Some(new)) => {
+                    let taken_down = self.instance(source).and_then(|instance| instance.taken_down.clone());
                     self.delete(source, StopReason::ConfigurationChange, out);
-                    self.add(new.clone(), out);
+                    self.replace(old.protocol(&change.protocol), new, taken_down, out);
                 }
                 (Action::InPlace | Action::Refeed, Some(source), Some(new)) => self.take_over(source, new),
                 (_, None, Some(new)) => {
@@ -45,6 +46,18 @@ impl Speaker {
             }
         }
         // Listening follows with the next flush: outputs of the first configuration go nowhere.
+    }
+
+    /// Makes a protocol anew. One that an operator took down stays down, unless `disabled` itself was changed.
+    fn replace(&mut self, old: Option<&Protocol>, new: &Protocol, taken_down: Option<Arc<str>>, out: &mut Vec<Output>) {
+        let stays = taken_down.filter(|_| old.is_some_and(|old| old.disabled == new.disabled));
+        let mut protocol = new.clone();
+        protocol.disabled |= stays.is_some();
+        if let Some(source) = self.add(protocol, out)
+            && let Some(instance) = self.instance_mut(source)
+        {
+            instance.taken_down = stays;
+        }
     }
 
     /// Dynamic peers whose range is gone or has changed go; they come back by themselves.

@@ -3,6 +3,7 @@
 mod add_path;
 mod in_sync;
 mod network;
+mod operate;
 mod propagation;
 mod random;
 mod reconfigure;

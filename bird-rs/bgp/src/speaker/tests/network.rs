@@ -11,8 +11,8 @@ use tortie_replica::Delta;
 
 use crate::config::{Config, NoInclude, parse};
 use crate::speaker::{
-    ConnId, FibRoute, Input, InterfaceAddress, ListenSpec, Log, LogEvent, Output, ProtocolStatus, RouteQuery,
-    RouteView, Speaker,
+    Command, ConnId, FibRoute, Input, InterfaceAddress, ListenSpec, Log, LogEvent, Operated, Output, ProtocolStatus,
+    RouteQuery, RouteView, Speaker,
 };
 
 /// A configuration from text, which must be right.
@@ -129,6 +129,15 @@ impl Network {
         let mut out = Vec::new();
         node.speaker.handle(now, input, &mut out);
         self.deliver(at, out);
+    }
+
+    /// An operator's command at a node.
+    pub(super) fn operate(&mut self, at: usize, name: &str, command: Command, reason: &str) -> Operated {
+        let (now, mut out) = (self.now, Vec::new());
+        let what = (name, command);
+        let operated = self.node_mut(at).speaker.operate(now, what, reason, &mut out);
+        self.deliver(at, out);
+        operated
     }
 
     /// What a shell does when its queue is empty: nothing, unless the speaker has said that something is due.

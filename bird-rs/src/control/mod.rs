@@ -1,0 +1,172 @@
+//! BIRD's control protocol, for `birdc` and whatever parses its output: Calico's status probes, exporters.
+//!
+//! A client sends lines, each a command; a reply is lines with codes (see [`reply`]). Codes and layout are BIRD 2.0.12's,
+//! so that what parses BIRD's replies parses these. `birdc` completes and explains commands by itself; what arrives here
+//! is written out.
+//!
+//! A client that does not take its reply is dropped: nobody waits for it, and it costs one page.
+
+mod configure;
+pub(crate) mod operate;
+mod protocols;
+mod reply;
+mod status;
+mod time;
+pub(crate) mod words;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, WriteHalf};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tortie_kit::address::{Conn, Incoming};
+
+use self::operate::Order;
+use self::reply::Reply;
+use self::words::Word;
+use crate::configure::Configurator;
+use crate::engine::{Clock, Engine, Stopped};
+
+/// Clients at once; the next ones wait.
+const CLIENTS: usize = 32;
+/// After an accept that failed.
+const PAUSE: Duration = Duration::from_millis(100);
+/// The longest command.
+const LINE: u64 = 4096;
+/// How long a client may take to make room for a page of its reply.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Exporters look at the greeting for BIRD's version: the one whose language and output this follows.
+const VERSION: &str = "BIRD 2.0.12";
+
+/// What commands work on.
+#[derive(Debug, Clone)]
+pub(crate) struct Control {
+    pub(crate) engine: Engine,
+    pub(crate) clock: Clock,
+    pub(crate) configurator: Arc<Configurator>,
+}
+
+/// A client's end of the connection.
+struct Client {
+    write: WriteHalf<Conn>,
+    /// It may only look from now on.
+    restricted: bool,
+}
+
+impl Client {
+    /// Sends what there is of a reply.
+    async fn send(&mut self, text: &str) -> io::Result<()> {
+        let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the client does not read");
+        tokio::time::timeout(PATIENCE, self.write.write_all(text.as_bytes()))
+            .await
+            .map_err(late)?
+    }
+}
+
+/// Commands that change something.
+const WRITES: [&str; 6] = ["configure", "enable", "disable", "restart", "reload", "down"];
+
+impl Control {
+    /// Serves until cancelled.
+    pub(crate) async fn serve(self, mut incoming: Incoming, token: CancellationToken) {
+        let clients = Arc::new(Semaphore::new(CLIENTS));
+        loop {
+            let Ok(permit) = clients.clone().acquire_owned().await else {
+                return;
+            };
+            let accepted = tokio::select! {
+                () = token.cancelled() => return,
+                accepted = incoming.next() => accepted,
+            };
+            let client = match accepted {
+                None => return,
+                Some(Ok(client)) => client,
+                Some(Err(error)) => {
+                    // Out of descriptors, most likely: without the pause this would be a busy loop.
+                    tracing::warn!(%error, "cannot accept a control client");
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+            };
+            let (control, token) = (self.clone(), token.clone());
+            tokio::spawn(async move {
+                let talked = tokio::select! {
+                    () = token.cancelled() => Ok(()),
+                    talked = control.talk(client) => talked,
+                };
+                if let Err(error) = talked {
+                    tracing::debug!(%error, "control client left");
+                }
+                drop(permit);
+            });
+        }
+    }
+
+    async fn talk(&self, client: Conn) -> io::Result<()> {
+        let (read, write) = tokio::io::split(client);
+        let mut read = BufReader::new(read);
+        let restricted = false;
+        let mut client = Client { write, restricted };
+        client.send(&format!("0001 {VERSION} ready.\n")).await?;
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let length = (&mut read).take(LINE).read_until(b'\n', &mut line).await?;
+            if length == 0 {
+                return Ok(());
+            }
+            if !line.ends_with(b"\n") {
+                return client.send("9001 command too long\n").await;
+            }
+            self.answer(&String::from_utf8_lossy(&line), &mut client).await?;
+        }
+    }
+
+    async fn answer(&self, line: &str, client: &mut Client) -> io::Result<()> {
+        let reply = match words::split(line) {
+            Ok(words) => self.command(&words, client).await,
+            Err(wrong) => Ok(Reply::of(9001, wrong)),
+        };
+        let mut reply = reply.unwrap_or_else(|stopped| Reply::of(8003, &stopped.to_string()));
+        client.send(&reply.take()).await
+    }
+
+    async fn command(&self, words: &[Word], client: &mut Client) -> Result<Reply, Stopped> {
+        let verb = words.first().and_then(Word::plain).unwrap_or_default();
+        let words = words.get(1..).unwrap_or_default();
+        if client.restricted && WRITES.contains(&verb) {
+            return Ok(Reply::of(8007, "Access denied"));
+        }
+        match verb {
+            "restrict" if words.is_empty() => {
+                client.restricted = true;
+                Ok(Reply::of(16, "Access restricted"))
+            }
+            "enable" | "disable" | "restart" | "reload" => match Order::parse(verb, words) {
+                Ok(order) => operate::answer(&self.engine, order).await,
+                Err(wrong) => Ok(Reply::of(9001, &wrong)),
+            },
+            "configure" => self.configure(words).await,
+            "show" => self.show(words).await,
+            _ => Ok(unknown(verb)),
+        }
+    }
+
+    async fn show(&self, words: &[Word]) -> Result<Reply, Stopped> {
+        let what = words.first().and_then(Word::plain).unwrap_or_default();
+        let words = words.get(1..).unwrap_or_default();
+        match what {
+            "status" if words.is_empty() => self.status().await,
+            "protocols" => self.protocols(words).await,
+            _ => Ok(unknown(&format!("show {what}"))),
+        }
+    }
+}
+
+/// BIRD's answer to what it does not know.
+fn unknown(command: &str) -> Reply {
+    Reply::of(9001, &format!("syntax error, unknown command '{command}'"))
+}
