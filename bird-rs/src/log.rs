@@ -20,6 +20,7 @@ pub(crate) fn write(entry: &Log) {
             tracing::warn!(protocol, %net, reason, "filter failed, route rejected")
         }
         LogEvent::Stale { routes, reason } => tracing::info!(protocol, routes, reason, "session lost, routes kept"),
+        LogEvent::LongLivedStale { routes } => tracing::info!(protocol, routes, "stale routes kept as a last resort"),
         LogEvent::Swept { routes } => tracing::info!(protocol, routes, "stale routes removed"),
         LogEvent::Converged => tracing::info!(protocol, "initial table complete"),
     }

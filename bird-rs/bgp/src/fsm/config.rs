@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tortie_net::{Asn, RouterId};
 
-use crate::packet::{FamilySet, Role};
+use crate::packet::{AfiSafi, FamilySet, Role};
 
 /// Which AS the peer may be in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,6 +80,10 @@ pub struct PeerConfig {
     pub graceful_families: FamilySet,
     /// How long the peer should keep our routes, at most 4095 s.
     pub restart_time: Duration,
+    /// Long-lived graceful restart (RFC 9494); nothing without graceful restart.
+    pub long_lived: GracefulRestartMode,
+    /// How long the peer should keep our routes of a family beyond the restart time, at most 2^24 - 1 s.
+    pub long_lived_times: Vec<(AfiSafi, Duration)>,
     /// How long stale routes may live after the session is back, should the peer never say that its table is complete.
     pub stale_time: Duration,
     /// Hold time we offer: 0 or at least 3 s, whole seconds.
@@ -132,6 +136,8 @@ impl PeerConfig {
             graceful_restart: GracefulRestartMode::Aware,
             graceful_families: families,
             restart_time: Duration::from_secs(120),
+            long_lived: GracefulRestartMode::Aware,
+            long_lived_times: Vec::new(),
             stale_time: Duration::from_secs(360),
             hold_time: Duration::from_secs(240),
             min_hold_time: Duration::ZERO,

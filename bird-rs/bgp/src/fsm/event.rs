@@ -201,6 +201,11 @@ pub enum Action {
         /// Which family.
         family: AfiSafi,
     },
+    /// The restart time of this family's stale routes is over, and they are kept on as long-lived stale ones (RFC 9494).
+    LongLived {
+        /// Which family.
+        family: AfiSafi,
+    },
     /// Apply an UPDATE.
     Update(Box<Update>),
     /// Send the family again ([`crate::packet::RefreshKind::Request`]), or what follows is everything.
@@ -275,10 +280,23 @@ pub struct Negotiated {
     pub enhanced_route_refresh: bool,
     /// The peer's graceful restart capability, if both sides have it.
     pub graceful_restart: Option<PeerGracefulRestart>,
+    /// Which of its routes the peer asked us to keep beyond that, if both sides have long-lived graceful restart.
+    pub long_lived: Option<Vec<LongLivedRoutes>>,
     /// What we offered.
     pub local_capabilities: Vec<Capability>,
     /// What the peer offered.
     pub peer_capabilities: Vec<Capability>,
+}
+
+/// What the peer said about a family of its routes in the long-lived graceful restart capability.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LongLivedRoutes {
+    /// Which family.
+    pub family: AfiSafi,
+    /// How long we keep them beyond the restart time; not zero.
+    pub stale_time: Duration,
+    /// It kept its forwarding state over its restart.
+    pub forwarding: bool,
 }
 
 /// What the peer said about graceful restart.

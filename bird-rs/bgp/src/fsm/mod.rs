@@ -13,11 +13,12 @@
 //! and events for it are ignored; a deadline in the past is acted upon by the next `Tick`; a started peer without a
 //! connection always has a deadline, unless it is passive.
 //!
-//! RFC 4271 (section 6.8, 8), 4486, 4724, 6286, 6608, 8538, 9687. Not here: routes, policy, encoding.
+//! RFC 4271 (section 6.8, 8), 4486, 4724, 6286, 6608, 8538, 9494, 9687. Not here: routes, policy, encoding.
 
 mod config;
 mod connection;
 mod event;
+mod long_lived;
 mod message;
 mod negotiate;
 mod peer;
@@ -27,5 +28,7 @@ mod tests;
 mod timer;
 
 pub use config::{GracefulRestartMode, PeerAs, PeerConfig};
-pub use event::{Action, ConnId, DownReason, Event, Negotiated, PeerGracefulRestart, State, StopReason};
+pub use event::{
+    Action, ConnId, DownReason, Event, LongLivedRoutes, Negotiated, PeerGracefulRestart, State, StopReason,
+};
 pub use peer::Peer;

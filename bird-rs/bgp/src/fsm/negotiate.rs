@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::config::{GracefulRestartMode, PeerConfig};
 use super::event::{ConnId, Negotiated, PeerGracefulRestart};
+use super::long_lived;
 use crate::packet::{
     AddPathMode, AfiSafi, Capability, ErrorCode, FamilySet, GracefulRestart, GracefulRestartFamily, Notification, Open,
     SessionContext,
@@ -74,6 +75,7 @@ fn our_capabilities(config: &PeerConfig, restarting: bool) -> Vec<Capability> {
     if config.enhanced_route_refresh && config.route_refresh {
         out.push(Capability::EnhancedRouteRefresh);
     }
+    out.extend(long_lived::offered(config).map(Capability::LongLivedGracefulRestart));
     out
 }
 
@@ -135,6 +137,8 @@ pub(super) fn negotiate(
     if context.families.is_empty() || !config.mandatory_families.difference(context.families).is_empty() {
         return Err(refuse(CAPABILITY_MISSING));
     }
+    let graceful_restart = graceful_restart(&ours.capabilities, &theirs.capabilities, context.families);
+    let long_lived = long_lived::agreed(&ours.capabilities, &theirs.capabilities, context.families);
     let both = |wanted: &Capability| ours.capabilities.contains(wanted) && theirs.capabilities.contains(wanted);
     Ok(Negotiated {
         conn: ends.conn,
@@ -147,7 +151,8 @@ pub(super) fn negotiate(
         keepalive_time: keepalive_time(config, hold_time),
         route_refresh: both(&Capability::RouteRefresh),
         enhanced_route_refresh: both(&Capability::EnhancedRouteRefresh),
-        graceful_restart: graceful_restart(&ours.capabilities, &theirs.capabilities, context.families),
+        graceful_restart,
+        long_lived: long_lived.filter(|_| graceful_restart.is_some()),
         local_capabilities: ours.capabilities.clone(),
         peer_capabilities: theirs.capabilities,
     })

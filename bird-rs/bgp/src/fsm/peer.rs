@@ -30,7 +30,8 @@ pub struct Peer {
     /// Nothing happens before then: the pause after an error.
     pub(super) idle_until: Option<Duration>,
     pub(super) damping: Damping,
-    pub(super) retained: Option<Retained>,
+    /// At most one for each family.
+    pub(super) retained: Vec<Retained>,
     state: State,
     /// Why the state will be another at the end of this event.
     pub(super) reason: String,
@@ -52,7 +53,7 @@ impl Peer {
             serial: 0,
             connect_at: None,
             idle_until: None,
-            retained: None,
+            retained: Vec::new(),
             state: State::Idle,
             reason: String::new(),
             last_error: None,

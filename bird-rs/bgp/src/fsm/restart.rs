@@ -1,32 +1,57 @@
-//! Sessions that come and go: which of the peer's routes are kept meanwhile (RFC 4724, RFC 8538).
+//! Sessions that come and go: which of the peer's routes are kept meanwhile (RFC 4724, RFC 8538, RFC 9494).
+//!
+//! Each family has a time of its own. It begins with the peer's restart time. When that is over the routes go, or become
+//! long-lived stale for the time the peer asked for. Once they are, nothing but the End-of-RIB, the end of that time, or
+//! a peer that comes back without them ends it: another loss of the session does not begin it anew.
 
 use std::time::Duration;
 
-use super::event::{Action, DownReason, Negotiated, StopReason};
+use super::event::{Action, DownReason, LongLivedRoutes, Negotiated, StopReason};
 use super::peer::Peer;
 use crate::packet::{AfiSafi, Cease, FamilySet};
 
 /// Routes of a lost session that are kept.
 #[derive(Debug, Clone)]
 pub(super) struct Retained {
-    pub(super) families: FamilySet,
-    /// First the peer's restart time; once the session is back, [`super::PeerConfig::stale_time`].
+    pub(super) family: AfiSafi,
+    /// First the end of the peer's restart time; once the session is back, of [`super::PeerConfig::stale_time`]. Or the
+    /// end of the long-lived stale time.
     pub(super) until: Duration,
+    phase: Phase,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// As RFC 4724 has it; after that so long as RFC 9494 has it, if at all.
+    Restart {
+        then: Option<Duration>,
+    },
+    LongLived,
 }
 
 impl Peer {
     /// The session is established. Stale routes of families that the peer did not preserve go at once (RFC 4724
-    /// section 4.2); the others wait for its End-of-RIB.
+    /// section 4.2, RFC 9494 section 4.2); the others wait for its End-of-RIB.
     pub(super) fn up(&mut self, now: Duration, negotiated: &Negotiated, out: &mut Vec<Action>) {
         let stale_until = now + self.config.stale_time;
         out.push(Action::Up(Box::new(negotiated.clone())));
-        let Some(retained) = &mut self.retained else { return };
-        retained.until = stale_until;
-        let preserved = negotiated
-            .graceful_restart
-            .map_or(FamilySet::EMPTY, |graceful| graceful.forwarding);
-        let lost = retained.families.difference(preserved);
-        for family in lost.iter() {
+        let graceful = negotiated.graceful_restart;
+        let preserved = graceful.map_or(FamilySet::EMPTY, |graceful| graceful.forwarding);
+        let mut lost = Vec::new();
+        for retained in &mut self.retained {
+            let kept = match retained.phase {
+                Phase::Restart { .. } => {
+                    retained.until = stale_until;
+                    retained.phase = Phase::Restart { then: None };
+                    preserved.contains(retained.family)
+                }
+                Phase::LongLived => long_lived(negotiated, retained.family).is_some_and(|routes| routes.forwarding),
+            };
+            if !kept {
+                lost.push(retained.family);
+            }
+        }
+        for family in lost {
             self.sweep(family, out);
         }
     }
@@ -34,16 +59,18 @@ impl Peer {
     /// The session is over; `connections` holds its connection no more.
     pub(super) fn down(&mut self, now: Duration, negotiated: &Negotiated, reason: DownReason, out: &mut Vec<Action>) {
         let retain = retain(negotiated, &reason);
-        let restart_time = negotiated
-            .graceful_restart
-            .map_or(Duration::ZERO, |graceful| graceful.restart_time);
         // What was still stale from before and is not kept again is gone with the session's other routes. Nobody counts
         // the time when the process is about to end.
-        let timed = !retain.is_empty() && reason != DownReason::Stopped(StopReason::ProcessExit);
-        self.retained = timed.then_some(Retained {
-            families: retain,
-            until: now + restart_time,
-        });
+        let before = std::mem::take(&mut self.retained);
+        if reason != DownReason::Stopped(StopReason::ProcessExit) {
+            let again = |family| {
+                let aged = before
+                    .iter()
+                    .find(|r| r.family == family && r.phase == Phase::LongLived);
+                aged.cloned().unwrap_or_else(|| Retained::new(now, negotiated, family))
+            };
+            self.retained = retain.iter().map(again).collect();
+        }
         self.reason = reason.to_string();
         // Whoever comes back may be another program.
         self.without_capabilities = false;
@@ -51,17 +78,41 @@ impl Peer {
             self.connect_at = Some(now + self.damping.jitter(self.config.connect_delay));
         }
         out.push(Action::Down { reason, retain });
+        let aged = self.retained.iter().filter(|r| r.phase == Phase::LongLived);
+        out.extend(aged.map(|r| Action::LongLived { family: r.family }));
+    }
+
+    /// The time of some stale routes may be over.
+    pub(super) fn age(&mut self, now: Duration, out: &mut Vec<Action>) {
+        let mut over = Vec::new();
+        for retained in self.retained.iter_mut().filter(|retained| retained.until <= now) {
+            match retained.phase {
+                Phase::Restart { then: Some(time) } => {
+                    retained.phase = Phase::LongLived;
+                    retained.until = now + time;
+                    out.push(Action::LongLived {
+                        family: retained.family,
+                    });
+                }
+                Phase::Restart { then: None } | Phase::LongLived => over.push(retained.family),
+            }
+        }
+        for family in over {
+            self.sweep(family, out);
+        }
+    }
+
+    /// When to call `age`.
+    pub(super) fn next_age(&self) -> Option<Duration> {
+        self.retained.iter().map(|retained| retained.until).min()
     }
 
     /// Stale routes of this family, if there are any, have had their time.
     pub(super) fn sweep(&mut self, family: AfiSafi, out: &mut Vec<Action>) {
-        let Some(retained) = &mut self.retained else { return };
-        if retained.families.contains(family) {
-            retained.families.remove(family);
+        let before = self.retained.len();
+        self.retained.retain(|retained| retained.family != family);
+        if self.retained.len() < before {
             out.push(Action::SweepStale { family });
-        }
-        if retained.families.is_empty() {
-            self.retained = None;
         }
     }
 
@@ -70,6 +121,34 @@ impl Peer {
             self.sweep(family, out);
         }
     }
+}
+
+impl Retained {
+    /// A family of a session that was just lost.
+    fn new(now: Duration, negotiated: &Negotiated, family: AfiSafi) -> Self {
+        let stale_time = long_lived(negotiated, family).map(|routes| routes.stale_time);
+        let graceful = negotiated
+            .graceful_restart
+            .filter(|graceful| graceful.families.contains(family));
+        match (graceful, stale_time) {
+            (None, Some(time)) => Retained {
+                family,
+                until: now + time,
+                phase: Phase::LongLived,
+            },
+            (graceful, then) => Retained {
+                family,
+                until: now + graceful.map_or(Duration::ZERO, |graceful| graceful.restart_time),
+                phase: Phase::Restart { then },
+            },
+        }
+    }
+}
+
+/// What the peer asked for a family.
+fn long_lived(negotiated: &Negotiated, family: AfiSafi) -> Option<&LongLivedRoutes> {
+    let all = negotiated.long_lived.as_ref()?;
+    all.iter().find(|routes| routes.family == family)
 }
 
 /// The families whose routes outlive the session.
@@ -88,5 +167,9 @@ fn retain(negotiated: &Negotiated, reason: &DownReason) -> FamilySet {
         DownReason::Sent(_) => graceful.notification,
         DownReason::Received(notification) => graceful.notification && !notification.is_cease(Cease::HardReset),
     };
-    if kept { graceful.families } else { FamilySet::EMPTY }
+    if !kept {
+        return FamilySet::EMPTY;
+    }
+    let long_lived = negotiated.long_lived.iter().flatten().map(|routes| routes.family);
+    graceful.families.iter().chain(long_lived).collect()
 }

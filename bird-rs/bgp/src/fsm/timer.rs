@@ -59,19 +59,13 @@ impl Peer {
     /// When to call with `Tick`.
     pub fn next_deadline(&self) -> Option<Duration> {
         let connections = self.connections.iter().filter_map(Connection::next_deadline);
-        let own = [
-            self.connect_at,
-            self.idle_until,
-            self.retained.as_ref().map(|retained| retained.until),
-        ];
+        let own = [self.connect_at, self.idle_until, self.next_age()];
         connections.chain(own.into_iter().flatten()).min()
     }
 
     pub(super) fn tick(&mut self, now: Duration, out: &mut Vec<Action>) {
         let due = |deadline: Option<Duration>| deadline.is_some_and(|deadline| deadline <= now);
-        if due(self.retained.as_ref().map(|retained| retained.until)) {
-            self.sweep_all(out);
-        }
+        self.age(now, out);
         if due(self.idle_until) {
             self.idle_until = None;
             self.connect_at = Some(now);

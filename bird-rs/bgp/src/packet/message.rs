@@ -73,6 +73,8 @@ pub enum Capability {
     FourOctetAs(Asn),
     /// Several paths for one prefix (RFC 7911): (afi, safi, what the sender can do).
     AddPath(Vec<(u16, u8, AddPathMode)>),
+    /// Long-lived graceful restart (RFC 9494): the families whose routes the sender asks to keep. None: it only helps.
+    LongLivedGracefulRestart(Vec<LongLivedFamily>),
     /// Demarcated route refresh (RFC 7313).
     EnhancedRouteRefresh,
     /// Any other, or a known one of an unexpected shape.
@@ -189,6 +191,19 @@ pub struct GracefulRestartFamily {
     pub forwarding: bool,
 }
 
+/// A family in the long-lived graceful restart capability (RFC 9494 section 3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LongLivedFamily {
+    /// Address family identifier.
+    pub afi: u16,
+    /// Subsequent address family identifier.
+    pub safi: u8,
+    /// F: the sender kept forwarding over its restart.
+    pub forwarding: bool,
+    /// Seconds (0 to 2^24 - 1) for which to keep the routes beyond the restart time.
+    pub stale_time: u32,
+}
+
 impl GracefulRestart {
     /// The families we know of it.
     pub fn known_families(&self) -> FamilySet {
@@ -225,6 +240,10 @@ impl fmt::Display for Capability {
             Capability::FourOctetAs(_) => f.write_str("4-octet AS numbers"),
             Capability::AddPath(_) => f.write_str("ADD-PATH"),
             Capability::EnhancedRouteRefresh => f.write_str("Enhanced refresh"),
+            Capability::LongLivedGracefulRestart(families) if families.is_empty() => {
+                f.write_str("Long-lived graceful restart (aware)")
+            }
+            Capability::LongLivedGracefulRestart(_) => f.write_str("Long-lived graceful restart"),
             Capability::Unknown { code, .. } => write!(f, "Unknown {code}"),
         }
     }

@@ -29,7 +29,7 @@ pub use encode::{EncodeError, announce, end_of_rib, withdraw};
 pub use family::{AfiSafi, FamilySet, SessionContext};
 pub use header::{decode, frame_length};
 pub use message::{
-    AddPathMode, Capability, ControlMessage, Fault, FaultReason, GracefulRestart, GracefulRestartFamily, Message, Nlri,
-    Open, Reach, RefreshKind, Role, RouteRefresh, Update, Verdict,
+    AddPathMode, Capability, ControlMessage, Fault, FaultReason, GracefulRestart, GracefulRestartFamily,
+    LongLivedFamily, Message, Nlri, Open, Reach, RefreshKind, Role, RouteRefresh, Update, Verdict,
 };
 pub use notification::{Cease, ErrorCode, Notification};

@@ -1,10 +1,10 @@
-//! OPEN and its capabilities (RFC 4271 section 4.2, 5492, 9072).
+//! OPEN and its capabilities (RFC 4271 section 4.2, 5492, 9072, and those of each capability).
 
 use tortie_net::{Asn, RouterId};
 
 use super::notification::{ErrorCode, Notification};
 use super::wire::Reader;
-use super::{AddPathMode, Capability, GracefulRestart, GracefulRestartFamily, Open, Role};
+use super::{AddPathMode, Capability, GracefulRestart, GracefulRestartFamily, LongLivedFamily, Open, Role};
 
 const UNSUPPORTED_VERSION: u8 = 1;
 const BAD_PEER_AS: u8 = 2;
@@ -25,11 +25,14 @@ const GRACEFUL_RESTART: u8 = 64;
 const FOUR_OCTET_AS: u8 = 65;
 const ADD_PATH: u8 = 69;
 const ENHANCED_ROUTE_REFRESH: u8 = 70;
+const LONG_LIVED_GRACEFUL_RESTART: u8 = 71;
 
 const GR_RESTARTING: u16 = 0x8000;
 const GR_NOTIFICATION: u16 = 0x4000;
 const GR_TIME: u16 = 0x0fff;
 const GR_FORWARDING: u8 = 0x80;
+/// Seconds, in 24 bits (RFC 9494 section 3).
+const MAX_STALE_TIME: u32 = 0xff_ffff;
 
 fn error(subcode: u8) -> Notification {
     Notification::new(ErrorCode::Open, subcode)
@@ -170,6 +173,20 @@ fn decode_capability(code: u8, value: &[u8]) -> Option<Capability> {
                 families,
             })
         }
+        LONG_LIVED_GRACEFUL_RESTART => {
+            let mut families = Vec::new();
+            while !reader.is_empty() {
+                let (afi, safi, flags) = (reader.u16()?, reader.u8()?, reader.u8()?);
+                let time = [reader.u8()?, reader.u8()?, reader.u8()?];
+                families.push(LongLivedFamily {
+                    afi,
+                    safi,
+                    forwarding: flags & GR_FORWARDING != 0,
+                    stale_time: time.iter().fold(0, |time, octet| (time << 8) | u32::from(*octet)),
+                });
+            }
+            Capability::LongLivedGracefulRestart(families)
+        }
         _ => return None,
     };
     reader.is_empty().then_some(capability)
@@ -246,6 +263,16 @@ fn encode_capability(capability: &Capability) -> (u8, Vec<u8>) {
             (ADD_PATH, value)
         }
         Capability::EnhancedRouteRefresh => (ENHANCED_ROUTE_REFRESH, Vec::new()),
+        Capability::LongLivedGracefulRestart(families) => {
+            let mut value = Vec::new();
+            for family in families {
+                value.extend(family.afi.to_be_bytes());
+                let [_, time @ ..] = family.stale_time.min(MAX_STALE_TIME).to_be_bytes();
+                value.extend([family.safi, if family.forwarding { GR_FORWARDING } else { 0 }]);
+                value.extend(time);
+            }
+            (LONG_LIVED_GRACEFUL_RESTART, value)
+        }
         Capability::Unknown { code, value } => (*code, value.clone()),
     }
 }

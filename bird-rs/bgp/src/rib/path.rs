@@ -61,8 +61,17 @@ pub enum Stale {
     Fresh,
     /// The session was lost and the peer may come back (RFC 4724).
     Restart,
+    /// And has not come back in its restart time (RFC 9494). The path carries LLGR_STALE.
+    LongLived,
     /// The peer is announcing everything again (RFC 7313); used as if it were fresh.
     Refresh,
+}
+
+impl Stale {
+    /// Is it from a session that was lost?
+    pub fn is_left_over(self) -> bool {
+        matches!(self, Stale::Restart | Stale::LongLived)
+    }
 }
 
 /// Why a route that was received is not used.

@@ -3,6 +3,8 @@
 //! A table stores; it decides only when [`Table::settle`] is called, so that many changes of one prefix cost one
 //! decision. Until then the best path of a changed prefix is not meaningful.
 
+mod long_lived;
+
 use std::hash::BuildHasher;
 
 use hashbrown::HashTable;
@@ -238,7 +240,7 @@ impl<F: Family> Table<F> {
         if same {
             slot.since = old.since;
         }
-        let was_stale = std::mem::replace(&mut old.stale, Stale::Fresh) == Stale::Restart;
+        let was_stale = std::mem::replace(&mut old.stale, Stale::Fresh).is_left_over();
         self.forget(&old, interner);
         self.count(new.source, new.imported.err(), true);
         if same && !was_stale {
@@ -295,7 +297,7 @@ impl<F: Family> Table<F> {
         removed
     }
 
-    /// Marks all paths of a source; returns how many.
+    /// Marks all paths of a source; returns how many. Long-lived stale ones stay that.
     pub fn mark(&mut self, source: SourceId, stale: Stale) -> usize {
         let mut marked = 0;
         for i in 0..self.nets.len() {
@@ -304,10 +306,10 @@ impl<F: Family> Table<F> {
                 .paths
                 .as_mut_slice()
                 .iter_mut()
-                .filter(|p| p.source == source)
+                .filter(|p| p.source == source && p.stale != Stale::LongLived)
             {
                 marked += 1;
-                changed |= (path.stale == Stale::Restart) != (stale == Stale::Restart);
+                changed |= path.stale.is_left_over() != stale.is_left_over();
                 path.stale = stale;
             }
             if changed {

@@ -77,6 +77,7 @@ impl Speaker {
                 Action::Up(negotiated) => self.session_up(source, negotiated),
                 Action::Down { reason, retain } => self.session_down(source, &reason, retain, out),
                 Action::SweepStale { family } => self.sweep(source, family, out),
+                Action::LongLived { family } => self.long_live(source, family, out),
                 Action::Update(update) => self.apply(source, &update, out),
                 Action::Refresh(refresh) => self.refresh(source, refresh, out),
                 Action::StateChange { from, to, reason } => self.state_changed(source, from, to, reason, out),

@@ -1,6 +1,7 @@
 //! From a best route to what a peer or felix is told: propagation rules, policy, attribute rules, next hop.
 //!
-//! RFC 4271 (section 5.1, 9.1.3, 9.2), 4456 (section 8), 1997, 2545, 9234 (section 5). A pure function of a view and a route; peers with
+//! RFC 4271 (section 5.1, 9.1.3, 9.2), 4456 (section 8), 1997, 2545, 9234 (section 5), 9494 (section 4.3,
+//! 4.6). A pure function of a view and a route; peers with
 //! equal views are told the same and share an outbox.
 
 use std::borrow::Cow;
@@ -35,6 +36,8 @@ pub(super) enum Held {
     NotReflected,
     /// NO_ADVERTISE, or NO_EXPORT towards another AS (RFC 1997).
     Community,
+    /// It is long-lived stale, and the peer would not know (RFC 9494).
+    LongLivedStale,
     /// It may only go to customers (RFC 9234).
     RouteLeak,
     /// The export policy rejected it.
@@ -62,6 +65,8 @@ pub(super) struct BgpView {
     pub(super) cluster_id: RouterId,
     pub(super) obey_communities: bool,
     pub(super) default_local_pref: u32,
+    /// Do they know what long-lived stale routes are?
+    pub(super) long_lived: bool,
     pub(super) next_hop_self: NextHopRewrite,
     pub(super) next_hop_keep: NextHopRewrite,
     /// What "self" is; none when we have no address that the session can carry.
@@ -157,7 +162,21 @@ impl BgpView {
             let med_is_ours = attributes.med != before.med;
             self.outside(&mut attributes, med_is_ours);
         }
+        if !self.long_lived && attributes.communities.contains(Community::LLGR_STALE) {
+            self.depreference(&mut attributes)?;
+        }
         Ok(attributes)
+    }
+
+    /// A long-lived stale route for a peer that would take it for a good one (RFC 9494 section 4.6): only inside the AS,
+    /// as the least preferred there, and no further.
+    fn depreference(&self, attributes: &mut Attributes) -> Result<(), Held> {
+        if !self.internal {
+            return Err(Held::LongLivedStale);
+        }
+        attributes.local_pref = Some(0);
+        attributes.communities.insert(Community::NO_EXPORT);
+        Ok(())
     }
 
     fn leaks(&self, attributes: &Attributes) -> bool {

@@ -164,9 +164,14 @@ impl ImportView {
                 });
                 Err(Filtered::ImportPolicy)
             }
-            Err(Held::Policy | Held::NotReflected | Held::Community | Held::RouteLeak | Held::NoNextHop) => {
-                Err(Filtered::ImportPolicy)
-            }
+            Err(
+                Held::Policy
+                | Held::NotReflected
+                | Held::Community
+                | Held::LongLivedStale
+                | Held::RouteLeak
+                | Held::NoNextHop,
+            ) => Err(Filtered::ImportPolicy),
         }
     }
 

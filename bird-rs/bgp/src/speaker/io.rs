@@ -251,6 +251,11 @@ pub enum LogEvent {
         /// Why the session was lost.
         reason: String,
     },
+    /// Stale routes of a peer that did not come back in time are kept on, as a last resort (RFC 9494).
+    LongLivedStale {
+        /// How many.
+        routes: usize,
+    },
     /// Stale routes that were not announced again are gone.
     Swept {
         /// How many.

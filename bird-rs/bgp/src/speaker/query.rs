@@ -16,7 +16,7 @@ use crate::config::{BgpConfig, PeerType, ProtocolKind};
 use crate::filter::RouteSource;
 use crate::fsm::State;
 use crate::packet::AfiSafi;
-use crate::rib::{SourceId, Stale};
+use crate::rib::SourceId;
 
 impl Speaker {
     /// The speaker as a whole.
@@ -178,7 +178,7 @@ impl Speaker {
             next_hops: next_hops(route.learned),
             attributes: route.learned.attributes.clone(),
             since: Duration::from_secs(u64::from(route.path.since())),
-            stale: route.path.stale() == Stale::Restart,
+            stale: route.path.stale().is_left_over(),
             path_id: route.path.path_id(),
         })
     }

@@ -1,4 +1,4 @@
-//! What sessions do to the tables: UPDATEs, limits, graceful restart, refresh.
+//! What sessions do to the tables: UPDATEs, limits, graceful restart (RFC 4724, 9494), refresh.
 
 use super::Speaker;
 use super::import::ImportView;
@@ -76,9 +76,11 @@ impl Speaker {
             channel.owes_end_of_rib = false;
             channel.owes_end_of_refresh = false;
             if retain.contains(channel.key.family) {
-                // What was stale before this session and was not told again on it is too old to be kept twice.
-                self.tables
-                    .remove_where(channel.key, source, |path| path.stale() != Stale::Fresh);
+                // What was stale before this session and was not told again on it is too old to be kept twice. What is
+                // long-lived stale has a time of its own.
+                self.tables.remove_where(channel.key, source, |path| {
+                    !matches!(path.stale(), Stale::Fresh | Stale::LongLived)
+                });
                 kept += self.tables.mark(channel.key, source, Stale::Restart);
             } else {
                 self.tables.remove_where(channel.key, source, |_| true);
@@ -101,8 +103,23 @@ impl Speaker {
         };
         let routes = self
             .tables
-            .remove_where(key, source, |path| path.stale() == Stale::Restart);
+            .remove_where(key, source, |path| path.stale().is_left_over());
         self.log_swept(source, routes, out);
+    }
+
+    /// The restart time of a family's stale routes is over; they are kept on, but for those that must not be.
+    pub(super) fn long_live(&mut self, source: SourceId, family: AfiSafi, out: &mut Vec<Output>) {
+        let Some(key) = self.channel_key(source, family) else {
+            return;
+        };
+        let (routes, swept) = self.tables.long_live(key, source);
+        if let (Some(instance), 1..) = (self.instance(source), routes) {
+            out.push(Output::Log(Log {
+                protocol: instance.config.name.clone(),
+                event: LogEvent::LongLivedStale { routes },
+            }));
+        }
+        self.log_swept(source, swept, out);
     }
 
     fn log_swept(&self, source: SourceId, routes: usize, out: &mut Vec<Output>) {

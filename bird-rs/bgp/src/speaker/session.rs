@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tortie_net::{Asn, Prefix, RouterId};
 
@@ -153,6 +154,7 @@ impl Session {
             cluster_id: self.cluster_id(),
             obey_communities: self.config.interpret_communities,
             default_local_pref: self.config.default_local_pref,
+            long_lived: up.long_lived.is_some(),
             next_hop_self: channel.next_hop_self,
             next_hop_keep: channel.next_hop_keep,
             own,
@@ -287,13 +289,11 @@ pub(super) fn peer_config(config: &BgpConfig, router_id: RouterId) -> PeerConfig
         add_path_tx: families(|c| matches!(c.add_paths, AddPaths::Tx | AddPaths::Both)),
         role: config.local_role.map(role),
         require_role: config.require_roles,
-        graceful_restart: match config.graceful_restart {
-            GracefulRestart::Off => GracefulRestartMode::Off,
-            GracefulRestart::Aware => GracefulRestartMode::Aware,
-            GracefulRestart::On => GracefulRestartMode::On,
-        },
+        graceful_restart: graceful(config.graceful_restart),
         graceful_families: families(|c| c.graceful_restart != Some(false)),
         restart_time: config.graceful_restart_time,
+        long_lived: graceful(config.long_lived_graceful_restart),
+        long_lived_times: long_lived_times(config),
         hold_time: timers.hold,
         min_hold_time: timers.min_hold,
         startup_hold_time: timers.startup_hold,
@@ -307,6 +307,27 @@ pub(super) fn peer_config(config: &BgpConfig, router_id: RouterId) -> PeerConfig
         disable_after_cease: config.disable_after_cease.0,
         ..PeerConfig::new(config.local_as, peer_as, router_id, families(|_| true))
     }
+}
+
+fn graceful(mode: GracefulRestart) -> GracefulRestartMode {
+    match mode {
+        GracefulRestart::Off => GracefulRestartMode::Off,
+        GracefulRestart::Aware => GracefulRestartMode::Aware,
+        GracefulRestart::On => GracefulRestartMode::On,
+    }
+}
+
+/// How long the peer should keep the routes of each family for which it should at all.
+fn long_lived_times(config: &BgpConfig) -> Vec<(AfiSafi, Duration)> {
+    let wanted = config
+        .channels
+        .iter()
+        .filter(|c| c.long_lived_graceful_restart != Some(false));
+    let times = wanted.map(|c| {
+        let time = c.long_lived_stale_time.unwrap_or(config.long_lived_stale_time);
+        (afi(c.channel.family), time)
+    });
+    times.filter(|(_, time)| !time.is_zero()).collect()
 }
 
 fn role(role: config::Role) -> Role {

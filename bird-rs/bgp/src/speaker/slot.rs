@@ -10,7 +10,7 @@ use super::io::{Log, LogEvent};
 use super::tables::{Announced, LOG_LINES, Shared, TableRoute};
 use crate::config::Policy;
 use crate::packet::Nlri;
-use crate::rib::{AttrId, Lanes, Outbox, Path, Place, PrefixId, SourceId, Stale, Table};
+use crate::rib::{AttrId, Lanes, Outbox, Path, Place, PrefixId, SourceId, Table};
 
 #[derive(Debug)]
 pub(super) struct Group {
@@ -194,7 +194,7 @@ impl<'a> Announcer<'a> {
             set(outbox, view, place, None, self.shared);
             return;
         };
-        let key = (path.attrs(), path.source(), path.stale() == Stale::Restart);
+        let key = (path.attrs(), path.source(), path.stale().is_left_over());
         let announced = match self.memo.get(&key).filter(|_| !self.by_prefix) {
             Some(known) => known.map(|attrs| retain(view, attrs, self.shared)),
             None => {
@@ -234,7 +234,7 @@ fn evaluate(view: &View, net: Prefix, best: &Path, shared: &mut Shared) -> Optio
         traits: shared.traits.get(at)?.as_ref()?,
         protocol,
         source: *source,
-        stale: best.stale() == Stale::Restart,
+        stale: best.stale().is_left_over(),
     };
     let announced = match view {
         View::Bgp(view) => view.announce(&route).map(|attributes| shared.wire.intern(attributes)),
@@ -255,6 +255,13 @@ fn evaluate(view: &View, net: Prefix, best: &Path, shared: &mut Shared) -> Optio
             }
             None
         }
-        Err(Held::NotReflected | Held::Community | Held::RouteLeak | Held::Policy | Held::NoNextHop) => None,
+        Err(
+            Held::NotReflected
+            | Held::Community
+            | Held::LongLivedStale
+            | Held::RouteLeak
+            | Held::Policy
+            | Held::NoNextHop,
+        ) => None,
     }
 }

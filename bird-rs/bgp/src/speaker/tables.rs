@@ -235,6 +235,13 @@ impl Tables {
         with_slot!(self, key, |slot, _shared| slot.table.mark(source, stale))
     }
 
+    /// Makes long-lived stale ones of a source's stale paths; returns how many stay and how many went.
+    pub(super) fn long_live(&mut self, key: TableKey, source: SourceId) -> (usize, usize) {
+        with_slot!(self, key, |slot, shared| slot
+            .table
+            .long_live(source, &mut shared.learned))
+    }
+
     /// Imports a source's paths anew. Of those that the policy accepts no more than `max` are used: what was used
     /// before goes first.
     pub(super) fn reimport(&mut self, key: TableKey, source: SourceId, view: &ImportView, max: Option<u32>) {

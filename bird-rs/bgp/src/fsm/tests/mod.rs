@@ -1,6 +1,7 @@
 //! Two peers wired back to back, and single peers driven by hand.
 
 mod collision;
+mod long_lived;
 mod property;
 mod restart;
 mod session;
@@ -36,6 +37,13 @@ fn config(local: u32, peer: u32, id: u32) -> PeerConfig {
     config
 }
 
+/// Asks to keep IPv4 for ten minutes beyond the restart time, and IPv6 for twenty.
+fn long_lived(mut config: PeerConfig) -> PeerConfig {
+    config.long_lived = GracefulRestartMode::On;
+    config.long_lived_times = vec![(AfiSafi::Ipv4Unicast, secs(600)), (AfiSafi::Ipv6Unicast, secs(1200))];
+    config
+}
+
 fn open_of(config: &PeerConfig) -> Open {
     super::negotiate::our_open(config, false, true)
 }
@@ -46,6 +54,7 @@ struct Seen {
     ups: Vec<Negotiated>,
     downs: Vec<(DownReason, FamilySet)>,
     swept: Vec<AfiSafi>,
+    aged: Vec<AfiSafi>,
     sent: Vec<ControlMessage>,
     states: Vec<(State, State)>,
 }
@@ -108,6 +117,7 @@ impl Pair {
                 Action::Up(negotiated) => self.seen[side].ups.push(*negotiated),
                 Action::Down { reason, retain } => self.seen[side].downs.push((reason, retain)),
                 Action::SweepStale { family } => self.seen[side].swept.push(family),
+                Action::LongLived { family } => self.seen[side].aged.push(family),
                 Action::StateChange { from, to, reason } => {
                     assert!(!reason.is_empty(), "{from} to {to} without a reason");
                     self.seen[side].states.push((from, to));

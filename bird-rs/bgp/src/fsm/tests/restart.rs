@@ -43,7 +43,7 @@ fn routes_of_a_peer_that_does_not_come_back_go_after_its_restart_time() {
     assert_eq!(pair.seen[0].swept, []);
     pair.run_until(secs(131));
     assert_eq!(pair.seen[0].swept, AfiSafi::ALL);
-    assert!(pair.peers[0].retained.is_none());
+    assert!(pair.peers[0].retained.is_empty());
 }
 
 #[test]

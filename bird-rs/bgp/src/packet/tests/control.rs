@@ -3,6 +3,7 @@
 use tortie_net::{Asn, RouterId};
 
 use super::*;
+use crate::packet::LongLivedFamily;
 
 fn open_body(parameters: &str) -> Vec<u8> {
     let mut body = hex("04 fde8 00b4 0a000001");
@@ -40,10 +41,7 @@ fn an_open_of_bird_is_understood() {
             Capability::GracefulRestart(gr),
             Capability::FourOctetAs(Asn(65537)),
             Capability::EnhancedRouteRefresh,
-            Capability::Unknown {
-                code: 71,
-                value: Vec::new()
-            },
+            Capability::LongLivedGracefulRestart(Vec::new()),
         ]
     );
 }
@@ -69,9 +67,15 @@ fn an_open_is_written_as_the_rfcs_have_it() {
             Capability::AddPath(vec![(2, 1, AddPathMode::Both)]),
             Capability::ExtendedNextHop(vec![(1, 1, 2)]),
             Capability::Role(Role::Peer),
+            Capability::LongLivedGracefulRestart(vec![LongLivedFamily {
+                afi: 2,
+                safi: 1,
+                forwarding: true,
+                stale_time: 0x1_5180,
+            }]),
         ],
     };
-    let body = "04 5ba0 005a 0a000002 21 02 1f 40 06 c078 0001 01 80 41 04 00010001 45 04 0002 01 03 05 06 000100010002 09 01 04";
+    let body = "04 5ba0 005a 0a000002 2a 02 28 40 06 c078 0001 01 80 41 04 00010001 45 04 0002 01 03 05 06 000100010002 09 01 04 47 07 0002 01 80 015180";
     assert_eq!(ControlMessage::Open(open).encode(), message(1, &hex(body)));
 }
 

@@ -2,6 +2,7 @@
 
 mod add_path;
 mod in_sync;
+mod long_lived;
 mod network;
 mod operate;
 mod propagation;
