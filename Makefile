@@ -5,9 +5,10 @@ CARGO ?= cargo
 # Tools and Debian's packages that they come with.
 LAB_TOOLS := ip:iproute2 ping:iputils-ping
 CARGO_DENY_VERSION := 0.20.2
+CARGO_FUZZ_VERSION := 0.13.2
 BINARIES := felix bird-rs confd typha tortie tortiectl
 
-.PHONY: help deps deps-lint bench build demo demo-stop test test-unit test-lab lint ci
+.PHONY: help deps deps-lint deps-fuzz fuzz fuzz-smoke bench build demo demo-stop test test-unit test-lab lint ci
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -18,6 +19,10 @@ deps: ## Install the tools that the demo and the tests use (needs root)
 deps-lint: ## Install cargo-deny
 	@$(CARGO) deny --version 2>/dev/null | grep -q $(CARGO_DENY_VERSION) || \
 	  $(CARGO) install cargo-deny --version $(CARGO_DENY_VERSION) --locked
+
+deps-fuzz: ## Install cargo-fuzz
+	@$(CARGO) fuzz --version 2>/dev/null | grep -q $(CARGO_FUZZ_VERSION) || \
+	  $(CARGO) install cargo-fuzz --version $(CARGO_FUZZ_VERSION) --locked
 
 build: ## Build the release binaries
 	$(CARGO) build --release --locked $(addprefix --bin ,$(BINARIES))
@@ -47,10 +52,17 @@ test-lab: build ## Tests on clusters in network namespaces (needs root)
 	$(CARGO) build --release --locked -p tortie-tests --bin demo
 	TORTIE_BIN_DIR=$(CURDIR)/target/release $(CARGO) test --locked -p tortie-tests --lib --bins --test lab -- --test-threads 1
 
+fuzz: deps-fuzz ## Fuzz every decoder, FUZZ_SECONDS (default 600) for each target
+	fuzz/run.sh $(or $(FUZZ_SECONDS),600)
+
+fuzz-smoke: deps-fuzz
+	fuzz/run.sh 6
+
 lint: deps-lint ## Formatting, clippy, licences and duplicates, size of files
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) deny --locked --log-level error check licenses bans sources
 	tests/lint/sizes.sh
 
-ci: deps lint test ## Everything that must pass before a change lands
+ci: deps lint test fuzz-smoke ## Everything that must pass before a change lands
