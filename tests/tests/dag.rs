@@ -16,6 +16,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tortie-kit", &[]),
     ("tortie-typha-client", &["tortie-kit", "tortie-proto", "tortie-replica"]),
     ("tortie-bgp", &["tortie-net", "tortie-replica"]),
+    ("tortie-bfd", &[]),
     ("tortie-calc", &["tortie-net", "tortie-model", "tortie-replica"]),
     (
         "bird-rs",
@@ -82,6 +83,7 @@ const CORES: &[&str] = &[
     "tortie-model",
     "tortie-ipam",
     "tortie-bgp",
+    "tortie-bfd",
     "tortie-calc",
 ];
 const NOT_IN_CORES: &[&str] = &[
