@@ -172,6 +172,7 @@ fn state(engine: Engine, clock: Clock, token: CancellationToken) -> tortie_kit::
                         "state": protocol.state.as_str(),
                         "info": protocol.info,
                         "last_error": protocol.bgp.as_ref().and_then(|bgp| bgp.last_error.clone()),
+                        "last_connect_failure": protocol.bgp.as_ref().and_then(|bgp| bgp.last_connect_failure.clone()),
                         "imported": protocol.channels.iter().map(|channel| channel.imported).sum::<u64>(),
                         "exported": protocol.channels.iter().map(|channel| channel.exported).sum::<u64>(),
                     })

@@ -63,7 +63,8 @@ fn render(protocols: &[&ProtocolStatus], all: bool, since: impl Fn(&ProtocolStat
 /// BIRD's last column.
 fn info(protocol: &ProtocolStatus) -> String {
     let Some(bgp) = &protocol.bgp else { return String::new() };
-    let error = bgp.last_error.as_deref().filter(|_| bgp.state != "Established");
+    let error = bgp.last_error.as_deref().or(bgp.last_connect_failure.as_deref());
+    let error = error.filter(|_| bgp.state != "Established");
     let error = error.unwrap_or_default();
     match protocol.state {
         ProtocolState::Down => error.to_owned(),
@@ -103,6 +104,9 @@ fn session(protocol: &ProtocolStatus, bgp: &BgpStatus) -> Vec<String> {
     lines.push(format!("    Local AS:         {}", bgp.local_as));
     if let Some(error) = &bgp.last_error {
         lines.push(format!("    Last error:       {error}"));
+    }
+    if let Some(failure) = &bgp.last_connect_failure {
+        lines.push(format!("    Last connect failure: {failure}"));
     }
     lines
 }

@@ -117,6 +117,7 @@ fn session(bgp: BgpStatus) -> bird::BgpSession {
         local_capabilities: bgp.local_capabilities,
         neighbor_capabilities: bgp.neighbor_capabilities,
         last_error: bgp.last_error.unwrap_or_default(),
+        last_connect_failure: bgp.last_connect_failure.unwrap_or_default(),
         source_address: bgp
             .source_address
             .map(|address| address.to_string())

@@ -8,5 +8,6 @@ mod foreign;
 mod frr;
 mod gobgp;
 mod lab;
+mod long_lived;
 mod openbgpd;
 mod roles;

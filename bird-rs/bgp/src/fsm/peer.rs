@@ -35,7 +35,10 @@ pub struct Peer {
     state: State,
     /// Why the state will be another at the end of this event.
     pub(super) reason: String,
+    /// Of a connection that stood.
     last_error: Option<String>,
+    /// Of an attempt to make one.
+    pub(super) last_connect_failure: Option<String>,
 }
 
 impl Peer {
@@ -57,6 +60,7 @@ impl Peer {
             state: State::Idle,
             reason: String::new(),
             last_error: None,
+            last_connect_failure: None,
         }
     }
 
@@ -81,9 +85,14 @@ impl Peer {
         self.state
     }
 
-    /// Why the session last failed, or could not be made.
+    /// Why the session last failed, or was refused by either side. Attempts to connect that fail later do not change it.
     pub fn last_error(&self) -> Option<&str> {
         self.last_error.as_deref()
+    }
+
+    /// Why the peer could last not be connected to.
+    pub fn last_connect_failure(&self) -> Option<&str> {
+        self.last_connect_failure.as_deref()
     }
 
     /// What was agreed on, from the peer's OPEN on.
@@ -257,11 +266,15 @@ impl Peer {
     fn closed(&mut self, now: Duration, conn: ConnId, error: String, out: &mut Vec<Action>) {
         let Some(connection) = self.forget(conn) else { return };
         match connection.phase {
-            Phase::Established(live) => self.down(now, &live.negotiated, DownReason::ConnectionLost(error), out),
+            Phase::Established(live) => {
+                let reason = DownReason::ConnectionLost(error);
+                self.last_error = Some(reason.to_string());
+                self.down(now, &live.negotiated, reason, out);
+            }
             Phase::Connecting { .. } => {
                 self.connect_at = Some(self.retry_at(now));
                 self.reason.clone_from(&error);
-                self.last_error = Some(error);
+                self.last_connect_failure = Some(error);
             }
             Phase::OpenSent { .. } | Phase::OpenConfirm(_) => {
                 self.reason = DownReason::ConnectionLost(error).to_string();

@@ -93,6 +93,7 @@ impl Peer {
                 out.push(Action::Close { conn });
                 self.connect_at = Some(now);
                 self.reason = "connection timed out".to_owned();
+                self.last_connect_failure = Some(self.reason.clone());
                 return;
             }
             Phase::Connecting { .. } => return,

@@ -341,10 +341,14 @@ impl<'c> Validation<'c> {
     }
 }
 
-/// Can a router have this address?
+/// Can a router have this address? An IPv4-mapped one is an IPv4 address in a program's memory and must not be on the
+/// wire (RFC 4291 section 2.5.5.2; it names a next hop only with labels, RFC 4798): no packet can be sent to it.
 fn is_router(next_hop: NextHop) -> bool {
     match next_hop {
         NextHop::V4(addr) => attributes::is_router_v4(addr),
-        NextHop::V6 { global, .. } => !global.is_unspecified() && !global.is_loopback() && !global.is_multicast(),
+        NextHop::V6 { global, .. } => {
+            let no_host = global.is_unspecified() || global.is_loopback() || global.is_multicast();
+            !no_host && global.to_ipv4_mapped().is_none()
+        }
     }
 }

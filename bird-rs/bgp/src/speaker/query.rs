@@ -224,7 +224,7 @@ fn info(session: &Session, enabled: bool) -> String {
         return State::Established.as_str().to_owned();
     }
     let state = if enabled { session.peer.state().as_str() } else { "" };
-    match session.peer.last_error() {
+    match session.peer.last_error().or(session.peer.last_connect_failure()) {
         Some(error) => format!("{state} {error}").trim_start().to_owned(),
         None => state.to_owned(),
     }
@@ -249,6 +249,7 @@ fn bgp_status(session: &Session, bgp: &BgpConfig) -> BgpStatus {
         local_capabilities: told.map_or_else(Vec::new, |n| names(&n.local_capabilities)),
         neighbor_capabilities: told.map_or_else(Vec::new, |n| names(&n.peer_capabilities)),
         last_error: session.peer.last_error().map(str::to_owned),
+        last_connect_failure: session.peer.last_connect_failure().map(str::to_owned),
         source_address: told.map(|n| n.local.ip()).or(bgp.local_address),
         updates_received: session.updates_received,
         updates_sent: session.updates_sent,

@@ -115,8 +115,10 @@ pub struct BgpStatus {
     pub local_capabilities: Vec<String>,
     /// What the peer offered.
     pub neighbor_capabilities: Vec<String>,
-    /// Why the session last went down.
+    /// Why the session last went down or was refused.
     pub last_error: Option<String>,
+    /// Why the peer could last not be connected to.
+    pub last_connect_failure: Option<String>,
     /// Our end.
     pub source_address: Option<IpAddr>,
     /// UPDATE messages received since the process started.

@@ -257,6 +257,8 @@ impl Parser {
         } else if self.is_word("confederation") {
             let complaint = Complaint::new(self.here(), "confederations (RFC 5065) are not supported");
             return Err(complaint.with_hint("use route reflectors: 'rr client'"));
+        } else if self.is_word("authentication") || self.is_word("keys") {
+            return Err(self.no_authentication());
         } else if self.is_word("start") {
             let complaint = Complaint::new(self.here(), "'start delay time' is an old name");
             return Err(complaint.with_hint("write 'connect delay time'"));
@@ -264,6 +266,17 @@ impl Parser {
             return Ok(false);
         }
         Ok(true)
+    }
+
+    /// `authentication` and `keys` are of later versions of BIRD.
+    fn no_authentication(&self) -> Box<Complaint> {
+        let md5 = self.phrase_len("authentication md5").is_some();
+        let message = if md5 {
+            "'authentication md5' is said by giving a password"
+        } else {
+            "TCP-AO (RFC 5925) is not supported: bird-rs guards sessions with TCP MD5 (RFC 2385) only"
+        };
+        Complaint::new(self.here(), message).with_hint("write 'password \"KEY\"'")
     }
 
     fn graceful(&mut self, what: &str) -> Checked<GracefulRestart> {

@@ -126,3 +126,24 @@ fn felix_is_told_of_each_family_by_one_protocol() {
     let errors = parse("x.conf", &text("ipv4"), &mut NoInclude).expect_err("two of one family");
     assert_eq!(errors[0].message, "b: another protocol already exports ipv4 to felix");
 }
+
+#[test]
+fn tcp_ao_is_refused_by_name() {
+    for (option, about) in [
+        ("authentication ao;", "TCP-AO (RFC 5925) is not supported"),
+        (
+            "keys { key { id 1; secret \"x\"; }; };",
+            "TCP-AO (RFC 5925) is not supported",
+        ),
+        (
+            "authentication md5;",
+            "'authentication md5' is said by giving a password",
+        ),
+    ] {
+        let text = format!(
+            "protocol bgp a {{ local as 1; neighbor 10.0.0.2 as 2; {option} ipv4 {{ import all; export all; }}; }}\n"
+        );
+        let errors = parse("x.conf", &text, &mut NoInclude).expect_err("an option of another version");
+        assert!(errors[0].message.starts_with(about), "{}", errors[0].message);
+    }
+}

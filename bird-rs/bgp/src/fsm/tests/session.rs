@@ -224,7 +224,7 @@ fn connecting_is_tried_again_and_again() {
     pair.partitioned = true;
     pair.run_until(secs(60));
     assert_eq!(pair.peers[0].state(), State::Active);
-    assert_eq!(pair.peers[0].last_error(), Some("no route to host"));
+    assert_eq!(pair.peers[0].last_connect_failure(), Some("no route to host"));
     pair.partitioned = false;
     pair.run_until(secs(70));
     assert!(pair.established());

@@ -351,6 +351,7 @@ fn an_ipv6_next_hop_that_is_none_withdraws() {
         "0".repeat(32),
         format!("{}1", "0".repeat(31)),
         format!("ff02{}1", "0".repeat(27)),
+        format!("{}ffff0a4d0002", "0".repeat(20)),
     ] {
         let list = format!("80 0e 1a 0002 01 10 {next_hop} 00 20 20010db8 40 01 01 00 40 02 00");
         let update = decode_update(&update_frame(&[], &hex(&list), &[]), &session()).unwrap();
@@ -358,6 +359,8 @@ fn an_ipv6_next_hop_that_is_none_withdraws() {
             (prefixes(&update.withdrawn), update.reach.len()),
             (vec!["2001:db8::/32".to_owned()], 0)
         );
+        assert_eq!(update.faults[0].code, 14);
+        assert!(update.faults[0].to_string().ends_with("routes treated as withdrawn"));
     }
 }
 

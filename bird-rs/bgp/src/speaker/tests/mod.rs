@@ -3,6 +3,7 @@
 mod add_path;
 mod in_sync;
 mod long_lived;
+mod maintenance;
 mod network;
 mod operate;
 mod propagation;
