@@ -9,6 +9,7 @@
 //! | [`attr`] | path attributes as owned, canonical values that can be interned |
 //! | [`packet`] | bytes to messages and back, with RFC 7606's verdicts |
 //! | [`fsm`] | one peer's session: two connections, collision, timers, graceful restart |
+//! | [`nexthop`] | where BGP next hops lead, by the kernel's routes |
 //! | [`rib`] | tables and the decision process |
 //! | [`filter`] | the policy language, compiled and run |
 //! | [`config`] | the configuration language, and the difference of two configurations |
@@ -18,6 +19,7 @@ pub mod attr;
 pub mod config;
 pub mod filter;
 pub mod fsm;
+pub mod nexthop;
 pub mod packet;
 pub mod rib;
 pub mod speaker;

@@ -138,6 +138,8 @@ pub struct Candidate<'a> {
     pub traits: &'a Traits,
     /// The path itself.
     pub path: &'a Path,
+    /// Distance of the next hop, when known.
+    pub igp_metric: Option<u32>,
 }
 
 impl Candidate<'_> {
@@ -222,7 +224,7 @@ impl Decision {
 
     fn compare_peers(&self, a: &Candidate<'_>, b: &Candidate<'_>) -> Option<(Ordering, Reason)> {
         let external = |c: &Candidate<'_>| Reverse(c.traits.kind == SourceKind::Ebgp);
-        let distance = |c: &Candidate<'_>| c.learned.igp_metric.unwrap_or(u32::MAX);
+        let distance = |c: &Candidate<'_>| c.igp_metric.unwrap_or(u32::MAX);
         let by_metric = if self.igp_metric {
             distance(a).cmp(&distance(b))
         } else {

@@ -62,6 +62,11 @@ impl<T: Eq + Hash> Interner<T> {
         self.index.is_empty()
     }
 
+    /// Every value held, in no particular order.
+    pub fn values(&self) -> impl Iterator<Item = &T> {
+        self.slots.iter().filter_map(|slot| slot.value.as_ref())
+    }
+
     /// The id of a value, with one reference more.
     pub fn intern(&mut self, value: T) -> AttrId {
         let hash = FxBuildHasher.hash_one(&value);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::intern::AttrId;
 use crate::attr::Attributes;
 use crate::filter::RouteDestination;
+use crate::nexthop::HopId;
 
 /// A route as it was learned, without its prefix and source: what is interned.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -16,12 +17,14 @@ pub struct Learned {
     pub preference: u16,
     /// What is done with packets.
     pub destination: RouteDestination,
-    /// Distance of the next hop, when known.
+    /// Distance of the next hop, when a filter set one.
     pub igp_metric: Option<u32>,
     /// The kernel's metric, when a filter set one.
     pub krt_metric: Option<u32>,
     /// Gateways of a route of our own, or the one that a filter set; when empty, the attributes' next hop is the gateway.
     pub gateways: Box<[Hop]>,
+    /// The next hop that has to be resolved before the route can be used; none when nothing has.
+    pub hop: Option<HopId>,
 }
 
 /// One gateway.
@@ -95,6 +98,8 @@ pub enum Filtered {
     RouteLeak,
     /// Beyond the import limit, whose action is to block.
     ImportLimit,
+    /// There is no way to its next hop (RFC 4271 section 9.1.2.1). It is accepted, and comes back by itself.
+    NextHop,
 }
 
 impl Filtered {
@@ -110,6 +115,7 @@ impl Filtered {
             Filtered::OwnNextHop => "next hop is an own address",
             Filtered::RouteLeak => "route leak",
             Filtered::ImportLimit => "beyond the import limit",
+            Filtered::NextHop => "next hop is unreachable",
         }
     }
 }

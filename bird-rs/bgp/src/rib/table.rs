@@ -15,6 +15,7 @@ use tortie_net::Family;
 use super::best::{Candidate, Decision, Traits, decide};
 use super::intern::{AttrId, Interner};
 use super::path::{Filtered, Imported, Learned, Path, Paths, PrefixId, SourceId, Stale};
+use crate::nexthop::NextHops;
 
 #[derive(Debug)]
 struct Net<F> {
@@ -162,7 +163,7 @@ impl<F: Family> Table<F> {
 
     fn count(&mut self, source: SourceId, filtered: Option<Filtered>, add: bool) {
         let counts = self.counts_mut(source);
-        let count = if filtered.is_some() {
+        let count = if filtered.is_some_and(|why| why != Filtered::NextHop) {
             &mut counts.filtered
         } else {
             &mut counts.accepted
@@ -236,9 +237,10 @@ impl<F: Family> Table<F> {
             return Inserted::New;
         };
         let mut old = std::mem::replace(slot, path);
-        let same = (old.attrs, old.received, old.filtered) == (slot.attrs, slot.received, slot.filtered);
+        let refused = old.filtered.filter(|why| *why != Filtered::NextHop);
+        let same = (old.attrs, old.received, refused) == (slot.attrs, slot.received, slot.filtered);
         if same {
-            slot.since = old.since;
+            (slot.since, slot.filtered) = (old.since, old.filtered);
         }
         let was_stale = std::mem::replace(&mut old.stale, Stale::Fresh).is_left_over();
         self.forget(&old, interner);
@@ -365,13 +367,31 @@ impl<F: Family> Table<F> {
         }
     }
 
-    /// Chooses the best path of each prefix that changed; returns these prefixes, sorted by number.
-    pub fn settle(&mut self, decision: &Decision, sources: &Sources, interner: &Interner<Learned>) -> Vec<PrefixId> {
+    /// Marks the prefixes with a path that is `concerned` as changed.
+    pub fn touch_where(&mut self, concerned: impl Fn(&Path) -> bool) {
+        for i in 0..self.nets.len() {
+            if self.nets[i].paths.as_slice().iter().any(&concerned) {
+                self.touch(PrefixId(i as u32));
+            }
+        }
+    }
+
+    /// Chooses the best path of each prefix that changed, among those whose next hop is reachable; returns these prefixes, sorted by number.
+    pub fn settle(
+        &mut self,
+        decision: &Decision,
+        sources: &Sources,
+        interner: &Interner<Learned>,
+        hops: &NextHops,
+    ) -> Vec<PrefixId> {
         let mut dirty = std::mem::take(&mut self.dirty);
         dirty.sort_unstable();
         for &id in &dirty {
             let net = &mut self.nets[id.index()];
-            choose(net.paths.as_mut_slice(), decision, sources, interner);
+            for path in net.paths.as_mut_slice() {
+                weigh(path, interner, hops);
+            }
+            choose(net.paths.as_mut_slice(), decision, (sources, interner, hops));
             let first = net.paths.as_slice().first();
             let best = first
                 .filter(|p| p.filtered.is_none())
@@ -425,35 +445,54 @@ impl<F: Family> Table<F> {
         id: PrefixId,
         sources: &'a Sources,
         interner: &'a Interner<Learned>,
+        hops: &'a NextHops,
     ) -> SmallVec<[Candidate<'a>; 4]> {
-        candidates(self.paths(id), sources, interner)
+        candidates(self.paths(id), (sources, interner, hops))
             .map(|(_, candidate)| candidate)
             .collect()
     }
 }
 
+/// What is known of sources, attributes and next hops.
+type Known<'a> = (&'a Sources, &'a Interner<Learned>, &'a NextHops);
+
+/// A path that nothing else keeps from being used is, or is not, as its next hop is reachable.
+fn weigh(path: &mut Path, interner: &Interner<Learned>, hops: &NextHops) {
+    if path.filtered.is_none_or(|why| why == Filtered::NextHop) {
+        let hop = interner.get(path.attrs).hop;
+        let lost = hop.is_some_and(|hop| !hops.is_usable(hop));
+        path.filtered = lost.then_some(Filtered::NextHop);
+    }
+}
+
 fn candidates<'a>(
     paths: &'a [Path],
-    sources: &'a Sources,
-    interner: &'a Interner<Learned>,
+    (sources, interner, hops): Known<'a>,
 ) -> impl Iterator<Item = (usize, Candidate<'a>)> {
     let usable = paths.iter().enumerate().filter(|(_, path)| path.filtered.is_none());
     usable.filter_map(|(i, path)| {
         let traits = sources.get(usize::from(path.source.0))?.as_ref()?;
         let learned = interner.get(path.attrs);
-        Some((i, Candidate { learned, traits, path }))
+        let tracked = || learned.hop.and_then(|hop| hops.metric(hop));
+        let candidate = Candidate {
+            learned,
+            traits,
+            path,
+            igp_metric: learned.igp_metric.or_else(tracked),
+        };
+        Some((i, candidate))
     })
 }
 
 /// Puts the best path first and the others in order of source and path id.
-fn choose(paths: &mut [Path], decision: &Decision, sources: &Sources, interner: &Interner<Learned>) {
+fn choose(paths: &mut [Path], decision: &Decision, known: Known<'_>) {
     if paths.len() < 2 {
         return;
     }
     paths.sort_unstable_by_key(|p| (p.filtered.is_some(), p.source, p.path_id));
     let best = {
         let (places, candidates): (SmallVec<[usize; 8]>, SmallVec<[Candidate<'_>; 8]>) =
-            candidates(paths, sources, interner).unzip();
+            candidates(paths, known).unzip();
         decide(decision, &candidates).and_then(|best| places.get(best).copied())
     };
     if let Some(best) = best {

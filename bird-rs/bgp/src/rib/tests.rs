@@ -8,6 +8,7 @@ use tortie_net::{Asn, Community, Family, Prefix4, Prefix6, RouterId};
 use super::*;
 use crate::attr::{AsPath, Attributes, Origin};
 use crate::filter::RouteDestination;
+use crate::nexthop::NextHops;
 
 fn learned(attributes: Attributes) -> Learned {
     Learned {
@@ -17,6 +18,7 @@ fn learned(attributes: Attributes) -> Learned {
         igp_metric: None,
         krt_metric: None,
         gateways: Box::default(),
+        hop: None,
     }
 }
 
@@ -39,6 +41,7 @@ struct Rib {
     interner: Interner<Learned>,
     sources: Vec<Option<Traits>>,
     decision: Decision,
+    hops: NextHops,
 }
 
 impl Rib {
@@ -48,6 +51,7 @@ impl Rib {
             interner: Interner::default(),
             sources: vec![None; 16],
             decision,
+            hops: NextHops::default(),
         }
     }
 
@@ -66,7 +70,8 @@ impl Rib {
     }
 
     fn settle(&mut self) -> Option<(SourceId, u32)> {
-        self.table.settle(&self.decision, &self.sources, &self.interner);
+        self.table
+            .settle(&self.decision, &self.sources, &self.interner, &self.hops);
         let id = self.table.id(net())?;
         self.table.best(id).map(|p| (p.source(), p.path_id()))
     }
@@ -74,7 +79,7 @@ impl Rib {
     /// For each path, the best one first: whose it is and why it is where it is.
     fn reasons(&self) -> Vec<(SourceId, Reason)> {
         let id = self.table.id(net()).unwrap();
-        let candidates = self.table.candidates(id, &self.sources, &self.interner);
+        let candidates = self.table.candidates(id, &self.sources, &self.interner, &self.hops);
         (0..candidates.len())
             .map(|i| (candidates[i].path.source(), self.decision.explain(&candidates, 0, i)))
             .collect()

@@ -15,6 +15,7 @@ use super::roles;
 use crate::attr::{Attributes, NextHop};
 use crate::config::{NextHopRewrite, Policy};
 use crate::filter::{RouteContext, RouteDestination, RouteSource, RunError};
+use crate::nexthop::{NextHops, Resolved};
 use crate::packet::{AfiSafi, Role};
 use crate::rib::{Hop, Learned, SourceKind, Traits};
 
@@ -27,6 +28,8 @@ pub(super) struct RouteRef<'a> {
     pub(super) protocol: &'a Arc<str>,
     pub(super) source: RouteSource,
     pub(super) stale: bool,
+    /// Where next hops lead; none while a route is being imported, which must not depend on it.
+    pub(super) hops: Option<&'a NextHops>,
 }
 
 /// Why a route is not told.
@@ -112,7 +115,7 @@ pub(super) fn context<'a>(route: &RouteRef<'a>) -> RouteContext<'a> {
         ifname: hop.and_then(|h| h.interface.as_deref()).map(Cow::Borrowed),
         dest: learned.destination,
         preference: learned.preference,
-        igp_metric: learned.igp_metric,
+        igp_metric: learned.igp_metric.or_else(|| route.hops?.metric(learned.hop?)),
         krt_metric: learned.krt_metric,
         krt_source: None,
         attributes: Cow::Borrowed(&learned.attributes),
@@ -299,7 +302,7 @@ pub(super) fn fib(policy: &Policy, route: &RouteRef<'_>) -> Result<FibRoute, Hel
     admit(policy, &mut context)?;
     let next_hops = match context.dest {
         RouteDestination::Unicast if context.gw != before => hop(context.gw, None),
-        RouteDestination::Unicast => next_hops(route.learned),
+        RouteDestination::Unicast => next_hops(route.learned, route.hops),
         RouteDestination::Blackhole | RouteDestination::Unreachable | RouteDestination::Prohibit => Vec::new(),
     };
     if context.dest == RouteDestination::Unicast && next_hops.is_empty() {
@@ -323,9 +326,14 @@ fn hop(address: Option<IpAddr>, interface: Option<Arc<str>>) -> Vec<FibNextHop> 
     }]
 }
 
-/// The gateways of a route.
-pub(super) fn next_hops(learned: &Learned) -> Vec<FibNextHop> {
-    let own = learned.gateways.iter().map(
+/// The gateways of a route: those that its next hop leads to, as far as that is known.
+pub(super) fn next_hops(learned: &Learned, hops: Option<&NextHops>) -> Vec<FibNextHop> {
+    let resolved = learned.hop.and_then(|hop| Some(hops?.get(hop)));
+    let given = match resolved {
+        Some(Resolved::Reached { hops, .. }) => hops,
+        Some(Resolved::Assumed | Resolved::Unreachable) | None => &learned.gateways,
+    };
+    let own = given.iter().map(
         |Hop {
              address,
              interface,

@@ -12,9 +12,11 @@ use tortie_net::{Asn, Prefix, RouterId};
 use super::export::{self, Held, RouteRef};
 use super::io::{Log, LogEvent};
 use super::roles;
+use super::tables::Shared;
 use crate::attr::{Attributes, NextHop, SegmentKind};
 use crate::config::{LocalAsAllowed, Policy};
 use crate::filter::{RouteDestination, RouteSource};
+use crate::nexthop::{HopId, NextHops, Rule};
 use crate::packet::Role;
 use crate::rib::{AttrId, Filtered, Hop, Imported, Interner, Learned, Traits};
 
@@ -26,6 +28,8 @@ pub(super) struct ImportView {
     pub(super) traits: Traits,
     pub(super) policy: Policy,
     pub(super) preference: u16,
+    /// How next hops become gateways; none for protocols whose routes have their own.
+    pub(super) rule: Option<Arc<Rule>>,
     /// For routes that peers told us.
     pub(super) checks: Option<Checks>,
 }
@@ -103,24 +107,51 @@ impl Checks {
 
 impl ImportView {
     /// A route as it came, to be interned.
-    pub(super) fn received(&self, attributes: Attributes) -> Learned {
-        Learned {
+    pub(super) fn received(&self, attributes: Attributes, hops: &mut NextHops) -> Learned {
+        let mut learned = Learned {
             attributes,
             preference: self.preference,
             destination: RouteDestination::Unicast,
             igp_metric: None,
             krt_metric: None,
             gateways: Box::default(),
-        }
+            hop: None,
+        };
+        learned.hop = self.hop(&learned, hops);
+        learned
+    }
+
+    /// The next hop that a route depends on. One whose gateways a filter set depends on none.
+    pub(super) fn hop(&self, learned: &Learned, hops: &mut NextHops) -> Option<HopId> {
+        let rule = self.rule.as_ref()?;
+        let address = match &*learned.gateways {
+            _ if learned.destination != RouteDestination::Unicast => None,
+            [] => learned.attributes.next_hop.map(NextHop::addr),
+            // `recursive` of a static route.
+            [
+                Hop {
+                    address,
+                    interface: None,
+                    ..
+                },
+            ] if self.checks.is_none() => *address,
+            _ => None,
+        };
+        address.map(|address| hops.id(address, rule))
     }
 
     /// What becomes of a received route. An accepted one has a new reference.
-    pub(super) fn import(
+    pub(super) fn import(&self, net: Prefix, received: AttrId, shared: &mut Shared) -> Imported {
+        let Shared { learned, hops, log, .. } = shared;
+        self.import_with(net, received, (learned, hops, log))
+    }
+
+    /// The same, with what it needs apart.
+    pub(super) fn import_with(
         &self,
         net: Prefix,
         received: AttrId,
-        interner: &mut Interner<Learned>,
-        log: &mut Vec<Log>,
+        (interner, hops, log): (&mut Interner<Learned>, &mut NextHops, &mut Vec<Log>),
     ) -> Imported {
         let learned = interner.get(received);
         if let Some(why) = self
@@ -130,9 +161,12 @@ impl ImportView {
         {
             return Err(why);
         }
-        // What a peer told may have come while the channel had another preference.
-        let now = (self.checks.is_some() && learned.preference != self.preference).then(|| Learned {
+        // What a peer told may have come while the channel had another preference, or resolved next hops otherwise.
+        let hop = self.hop(learned, hops);
+        let differs = self.checks.is_some() && (learned.preference, learned.hop) != (self.preference, hop);
+        let now = differs.then(|| Learned {
             preference: self.preference,
+            hop,
             ..learned.clone()
         });
         let learned = now.as_ref().unwrap_or(learned);
@@ -152,10 +186,14 @@ impl ImportView {
             protocol: &self.protocol,
             source: self.source,
             stale: false,
+            hops: None,
         };
         match self.filtered(&route) {
             Ok(None) => Ok(unchanged(interner, now)),
-            Ok(Some(changed)) => Ok(interner.intern(changed)),
+            Ok(Some(mut changed)) => {
+                changed.hop = self.hop(&changed, hops);
+                Ok(interner.intern(changed))
+            }
             Err(Held::Failed(error)) => {
                 let reason = error.to_string();
                 log.push(Log {
@@ -207,6 +245,7 @@ impl ImportView {
             igp_metric: context.igp_metric,
             krt_metric: context.krt_metric,
             gateways,
+            hop: None,
             attributes: context.attributes.into_owned(),
         };
         Ok(Some(changed))

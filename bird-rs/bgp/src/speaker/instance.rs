@@ -13,6 +13,7 @@ use super::tables::{Membership, TableKey, afi};
 use crate::config::{BgpConfig, Channel, LimitAction, Policy, Protocol, ProtocolKind};
 use crate::filter::RouteSource;
 use crate::fsm::{Event, StopReason};
+use crate::nexthop::Rule;
 use crate::rib::{SourceId, SourceKind, Stale, Traits};
 
 /// A protocol.
@@ -312,6 +313,7 @@ impl Speaker {
                 traits: traits.clone(),
                 policy: channel.import.clone(),
                 preference: channel.preference,
+                rule: matches!(config.kind, ProtocolKind::Static(_)).then(|| Arc::new(Rule::RECURSIVE)),
                 checks: None,
             };
             self.replace_routes(key, source, made, &view, out);
@@ -330,7 +332,8 @@ impl Speaker {
         self.tables.mark(key, source, Stale::Refresh);
         for route in made {
             match route {
-                Ok((net, learned)) => {
+                Ok((net, mut learned)) => {
+                    learned.hop = view.hop(&learned, &mut self.tables.shared.hops);
                     let received = self.tables.shared.learned.intern(learned);
                     self.tables.insert(key, net, (source, 0, received, since), view, false);
                     self.tables.shared.learned.release(received);

@@ -10,6 +10,7 @@ use tortie_replica::Delta;
 use crate::config::Config;
 use crate::filter::RouteDestination;
 use crate::fsm::ConnId;
+use crate::nexthop::KernelChange;
 
 /// What the shell tells the speaker.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +20,14 @@ pub enum Input {
     /// The host's addresses, all of them; replaces the ones before. Wanted once before the first session and on each
     /// change. A shell without them gives none: then no subnet is a connected one.
     Interfaces(Vec<InterfaceAddress>),
+    /// The kernel's routes, those learned by BGP left out: by them BGP next hops are resolved. Without any such input no next
+    /// hop is unreachable. Of several routes to a prefix the one that the kernel uses.
+    Kernel {
+        /// These are all, instead of what was known. So the first ones are to be.
+        complete: bool,
+        /// What there is now at each prefix.
+        changes: Vec<KernelChange>,
+    },
     /// Somebody connected to us. When it is nobody's peer, the answer is [`Output::Close`].
     Incoming {
         /// Its id from now on: [`ConnId::Incoming`], numbered by the shell and never used again.

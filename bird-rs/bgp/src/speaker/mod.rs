@@ -149,6 +149,7 @@ impl Speaker {
                 self.flush(now, out);
             }
             Input::Interfaces(addresses) => self.set_addresses(addresses, out),
+            Input::Kernel { complete, changes } => self.tables.shared.hops.kernel(complete, changes),
             Input::Incoming { conn, local, remote } => self.incoming(conn, local, remote, out),
             Input::Connected { conn, local, remote } => {
                 self.connection_event(conn, Event::Connected { conn, local, remote }, out);
@@ -199,6 +200,8 @@ impl Speaker {
             return;
         }
         self.own = addresses.iter().map(|a| a.address).collect();
+        let links = addresses.iter().map(|a| (a.subnet, a.interface.clone()));
+        self.tables.shared.hops.set_links(links.collect());
         self.addresses = addresses.into();
         for at in 0..self.instances.len() {
             self.originate(at, out);

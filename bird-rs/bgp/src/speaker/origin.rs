@@ -34,6 +34,7 @@ fn learned(preference: u16, destination: RouteDestination, gateways: Box<[Hop]>)
         igp_metric: None,
         krt_metric: None,
         gateways,
+        hop: None,
     }
 }
 
@@ -105,6 +106,7 @@ fn attributed(route: &StaticRoute, name: &str, learned: Learned) -> Result<(Pref
         igp_metric: context.igp_metric,
         krt_metric: context.krt_metric,
         gateways: learned.gateways.clone(),
+        hop: None,
     };
     Ok((route.prefix, changed))
 }

@@ -16,7 +16,7 @@ use crate::config::{BgpConfig, PeerType, ProtocolKind};
 use crate::filter::RouteSource;
 use crate::fsm::State;
 use crate::packet::AfiSafi;
-use crate::rib::SourceId;
+use crate::rib::{Filtered, SourceId};
 
 impl Speaker {
     /// The speaker as a whole.
@@ -137,7 +137,9 @@ impl Speaker {
             let start = views.len();
             self.tables.visit(key, wanted, |route| {
                 let from_wanted = only.is_none_or(|only| only == Some(route.path.source()));
-                let passes = route.path.filtered().is_none() || query.filtered;
+                // What the policy accepted is shown, reachable or not.
+                let refused = route.path.filtered().filter(|why| *why != Filtered::NextHop);
+                let passes = refused.is_none() || query.filtered;
                 if from_wanted && passes && (route.best || !query.best_only) {
                     views.extend(self.view(key, &route));
                 }
@@ -175,7 +177,11 @@ impl Speaker {
             filtered: route.path.filtered(),
             preference: route.learned.preference,
             destination: route.learned.destination,
-            next_hops: next_hops(route.learned),
+            next_hops: next_hops(route.learned, Some(&self.tables.shared.hops)),
+            igp_metric: route
+                .learned
+                .igp_metric
+                .or_else(|| self.tables.shared.hops.metric(route.learned.hop?)),
             attributes: route.learned.attributes.clone(),
             since: Duration::from_secs(u64::from(route.path.since())),
             stale: route.path.stale().is_left_over(),

@@ -270,7 +270,10 @@ fn announce(
         Some(checks) => checks.normalize(update.attributes.clone(), reach.next_hop),
         None => update.attributes.clone(),
     };
-    let received = tables.shared.learned.intern(view.received(attributes));
+    let received = {
+        let shared = &mut tables.shared;
+        shared.learned.intern(view.received(attributes, &mut shared.hops))
+    };
     let limits = &channel.config.channel;
     let mut exceeded = None;
     for nlri in &reach.nlri {

@@ -11,9 +11,10 @@ use super::import::{Checks, ImportView};
 use super::io::{ConnectSpec, InterfaceAddress};
 use super::tables::{Membership, TableKey, afi};
 use crate::attr::NextHop;
-use crate::config::{self, AddPaths, BgpChannel, BgpConfig, GracefulRestart, Neighbor, PeerType};
+use crate::config::{self, AddPaths, BgpChannel, BgpConfig, Gateway, GracefulRestart, Neighbor, PeerType};
 use crate::filter::RouteSource;
 use crate::fsm::{GracefulRestartMode, Negotiated, Peer, PeerAs, PeerConfig};
+use crate::nexthop::Rule;
 use crate::packet::{AfiSafi, FamilySet, Role};
 use crate::rib::{SourceKind, Traits};
 
@@ -120,12 +121,19 @@ impl Session {
             cluster_id: self.cluster_id(),
             own: own.clone(),
         };
+        let rule = Arc::new(Rule {
+            recursive: channel.gateway == Gateway::Recursive,
+            peer: Some(self.remote),
+            interface: self.config.interface.as_deref().map(Arc::from),
+            cost: channel.cost,
+        });
         ImportView {
             protocol: name.clone(),
             source: RouteSource::Bgp,
             traits: self.traits(),
             policy: channel.channel.import.clone(),
             preference: channel.channel.preference,
+            rule: Some(rule),
             checks: Some(checks),
         }
     }

@@ -169,8 +169,10 @@ pub struct RouteView {
     pub preference: u16,
     /// What is done with packets.
     pub destination: RouteDestination,
-    /// Gateways.
+    /// Gateways: as far as the next hop could be resolved, where packets go.
     pub next_hops: Vec<FibNextHop>,
+    /// Distance of the next hop, when known.
+    pub igp_metric: Option<u32>,
     /// The path attributes.
     pub attributes: Attributes,
     /// When it came.

@@ -115,7 +115,9 @@ impl<F: Family> Slot<F> {
     }
 
     pub(super) fn settle(&mut self, shared: &mut Shared) {
-        let changed = self.table.settle(&shared.decision, &shared.traits, &shared.learned);
+        let changed = self
+            .table
+            .settle(&shared.decision, &shared.traits, &shared.learned, &shared.hops);
         self.assign(&changed, self.adds_paths());
         for group in self.groups.iter_mut().flatten() {
             announce(&self.table, &self.lanes, group, &changed, shared);
@@ -130,7 +132,7 @@ impl<F: Family> Slot<F> {
     }
 
     pub(super) fn visit(&self, id: PrefixId, net: Prefix, shared: &Shared, each: &mut impl FnMut(TableRoute<'_>)) {
-        let candidates = self.table.candidates(id, &shared.traits, &shared.learned);
+        let candidates = self.table.candidates(id, &shared.traits, &shared.learned, &shared.hops);
         let best = self.table.best(id);
         for path in self.table.paths(id) {
             let at = candidates.iter().position(|c| std::ptr::eq(c.path, path));
@@ -235,6 +237,7 @@ fn evaluate(view: &View, net: Prefix, best: &Path, shared: &mut Shared) -> Optio
         protocol,
         source: *source,
         stale: best.stale().is_left_over(),
+        hops: Some(&shared.hops),
     };
     let announced = match view {
         View::Bgp(view) => view.announce(&route).map(|attributes| shared.wire.intern(attributes)),

@@ -11,6 +11,7 @@ use super::slot::Slot;
 use crate::attr::Attributes;
 use crate::config::{ChannelFamily, Config};
 use crate::filter::RouteSource;
+use crate::nexthop::NextHops;
 use crate::packet::{AfiSafi, Nlri};
 use crate::rib::{
     AttrId, Counts, Decision, Filtered, Inserted, Interner, Lane, Lanes, Learned, MemberId, NewPath, Outbox, Path,
@@ -42,6 +43,8 @@ pub(super) struct Shared {
     /// By [`SourceId`]: the protocol's name and kind.
     pub(super) names: Vec<Option<(Arc<str>, RouteSource)>>,
     pub(super) decision: Decision,
+    /// What BGP next hops lead to.
+    pub(super) hops: NextHops,
     /// What filters had to say since the last flush.
     pub(super) log: Vec<Log>,
 }
@@ -187,7 +190,7 @@ impl Tables {
         full: bool,
     ) -> Option<Inserted> {
         with_slot!(self, key, |slot, shared| {
-            let mut imported = view.import(net, received, &mut shared.learned, &mut shared.log);
+            let mut imported = view.import(net, received, shared);
             shared.log.truncate(LOG_LINES);
             let prefix = Family::of(net)?;
             if full && slot.lacks(prefix, source, path_id) && imported.is_ok() {
@@ -248,13 +251,14 @@ impl Tables {
         let max = max.unwrap_or(u32::MAX);
         let mut used = 0;
         with_slot!(self, key, |slot, shared| {
-            let Shared { learned, log, .. } = shared;
+            let Shared { learned, log, hops, .. } = shared;
             for last in [false, true] {
                 // Without a limit the order makes no difference, and once is enough.
                 let wanted = |path: &Path| last == (max < u32::MAX && path.filtered().is_some());
                 slot.table
                     .reimport(source, learned, wanted, |prefix, received, interner| {
-                        let imported = view.import(prefix.erase(), received, interner, log);
+                        let imported =
+                            view.import_with(prefix.erase(), received, (&mut *interner, &mut *hops, &mut *log));
                         log.truncate(LOG_LINES);
                         let imported = imported?;
                         if used >= max {
@@ -415,13 +419,27 @@ impl Tables {
     /// Decides what changed and lets every group know.
     pub(super) fn settle(&mut self) {
         let Tables { shared, v4, v6 } = self;
+        if let Some(changes) = shared.hops.take_changes() {
+            // One look at all paths for everything that changed since the last time.
+            let learned = &shared.learned;
+            let concerned = |path: &Path| learned.get(path.attrs()).hop.is_some_and(|hop| changes.has(hop));
+            v4.iter_mut().for_each(|slot| slot.table.touch_where(concerned));
+            v6.iter_mut().for_each(|slot| slot.table.touch_where(concerned));
+        }
         v4.iter_mut().for_each(|slot| slot.settle(shared));
         v6.iter_mut().for_each(|slot| slot.settle(shared));
+        if shared.hops.wants_sweep() {
+            shared
+                .hops
+                .sweep(shared.learned.values().filter_map(|learned| learned.hop));
+        }
     }
 
     /// Has anything changed since the tables were last settled?
     pub(super) fn is_dirty(&self) -> bool {
-        self.v4.iter().any(|slot| slot.table.is_dirty()) || self.v6.iter().any(|slot| slot.table.is_dirty())
+        self.shared.hops.is_changed()
+            || self.v4.iter().any(|slot| slot.table.is_dirty())
+            || self.v6.iter().any(|slot| slot.table.is_dirty())
     }
 
     /// All paths of the prefixes of a table that satisfy `wanted`, in the order of the table.
