@@ -19,7 +19,7 @@ use crate::control::Control;
 use crate::engine::{self, Clock, Engine, Loop};
 use crate::grpc::Service;
 use crate::metrics::Metrics;
-use crate::net::interfaces;
+use crate::net::{interfaces, routes};
 use crate::source;
 
 /// How old `/debug/state` may be.
@@ -47,7 +47,14 @@ async fn serve(args: &Args, config: Arc<Config>) -> anyhow::Result<()> {
     let clock = Clock::start();
     let health = Health::new();
     let (metrics, registry) = Metrics::new(health.guard("initial table"));
-    let (engine_loop, engine, config) = engine(args, clock, config, metrics)?;
+    let (known, resolving) = match routes::read() {
+        Ok((known, input)) => (Some(known), Some(input)),
+        Err(error) => {
+            tracing::warn!(%error, "cannot read the kernel's routes, no next hop is taken to be unreachable");
+            (None, None)
+        }
+    };
+    let (engine_loop, engine, config) = engine(args, clock, config, metrics, resolving)?;
     let configurator = Arc::new(Configurator::new(args.config.clone(), config, engine.clone()));
     let clients = clients(args, clock, &engine, &configurator, &token).await?;
     if let Some(path) = &args.pid_file {
@@ -57,6 +64,7 @@ async fn serve(args: &Args, config: Arc<Config>) -> anyhow::Result<()> {
     }
     let mut engine_task = tokio::spawn(engine_loop.run());
     clients.spawn(interfaces::follow(engine.clone(), token.clone()));
+    clients.spawn(routes::follow(engine.clone(), known, token.clone()));
     clients.spawn(reload_on_hangup(configurator, token.clone()));
     let state = state(engine.clone(), clock, token.clone());
     let http = async {
@@ -88,6 +96,7 @@ fn engine(
     clock: Clock,
     config: Arc<Config>,
     metrics: Metrics,
+    resolving: Option<Input>,
 ) -> anyhow::Result<(Loop, Engine, Arc<Config>)> {
     let addresses = interfaces::addresses().context("read the host's addresses")?;
     let file = args.config.display().to_string();
@@ -95,6 +104,9 @@ fn engine(
     let mut speaker = Speaker::new(clock.now(), config.clone()).context("start the speaker")?;
     let mut outputs: Vec<Output> = Vec::new();
     speaker.handle(clock.now(), Input::Interfaces(addresses), &mut outputs);
+    if let Some(input) = resolving {
+        speaker.handle(clock.now(), input, &mut outputs);
+    }
     let (engine_loop, engine) = Loop::new(speaker, clock, &config, metrics, outputs);
     Ok((engine_loop, engine, config))
 }

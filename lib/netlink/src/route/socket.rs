@@ -97,6 +97,37 @@ impl Netlink {
         self.port
     }
 
+    /// The routes of a filter that `keep` wants; the others are not held while the dump is read.
+    ///
+    /// # Errors
+    /// As [`Kernel::routes`].
+    pub fn routes_where(&mut self, filter: Filter, keep: impl Fn(&Route) -> bool) -> Result<Vec<Route>, KernelError> {
+        let wanted = |r: &Route| r.table == filter.table && filter.protocol.is_none_or(|p| p == r.protocol) && keep(r);
+        let mut routes = Vec::new();
+        for v4 in [true, false] {
+            let dumped = self.dump(
+                "dump routes",
+                |s| wire::route_dump(v4, filter, s),
+                |message| {
+                    if let Message::Route(r) = message
+                        && wanted(&r)
+                    {
+                        routes.push(r);
+                    }
+                },
+            );
+            match dumped {
+                // A host without IPv6 has no IPv6 routes.
+                Err(KernelError::Refused {
+                    errno: Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP,
+                    ..
+                }) if !v4 => {}
+                other => other?,
+            }
+        }
+        Ok(routes)
+    }
+
     fn next_sequence(&mut self) -> u32 {
         self.sequence = self.sequence.wrapping_add(1);
         self.sequence
@@ -223,28 +254,7 @@ impl Netlink {
 
 impl Kernel for Netlink {
     fn routes(&mut self, filter: Filter) -> Result<Vec<Route>, KernelError> {
-        let mut routes = Vec::new();
-        for v4 in [true, false] {
-            let dumped = self.dump(
-                "dump routes",
-                |s| wire::route_dump(v4, filter, s),
-                |message| {
-                    if let Message::Route(r) = message {
-                        routes.push(r);
-                    }
-                },
-            );
-            match dumped {
-                // A host without IPv6 has no IPv6 routes.
-                Err(KernelError::Refused {
-                    errno: Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP,
-                    ..
-                }) if !v4 => {}
-                other => other?,
-            }
-        }
-        routes.retain(|r| r.table == filter.table && filter.protocol.is_none_or(|p| p == r.protocol));
-        Ok(routes)
+        self.routes_where(filter, |_| true)
     }
 
     fn interfaces(&mut self) -> Result<Vec<Interface>, KernelError> {
