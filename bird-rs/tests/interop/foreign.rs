@@ -1,5 +1,6 @@
-//! What every speaker that is not BIRD has to do with us, and we with it: one session with both families, in four-octet
-//! AS numbers, routes with their attributes both ways, withdrawals, refreshes, and a goodbye with words.
+//! What every other speaker has to do with us, and we with it: one session with both families, in four-octet AS numbers,
+//! routes with their attributes both ways, withdrawals, refreshes, and a goodbye with words. What only some of them can is
+//! in `features`.
 
 use std::process::Command;
 
@@ -12,7 +13,7 @@ pub(crate) const OUR_AS: u32 = 64512;
 pub(crate) const THEIR_AS: u32 = 4_200_000_001;
 
 /// What it announces: the first of each family with attributes.
-const LEARNED: [&str; 3] = [
+pub(crate) const LEARNED: [&str; 3] = [
     "10.99.0.0/24 via 10.77.0.2",
     "10.99.1.0/24 via 10.77.0.2",
     "fd99::/64 via fd77::2",
@@ -27,13 +28,48 @@ pub(crate) struct Received {
     pub(crate) med: Option<u32>,
     /// Standard ones, then large ones.
     pub(crate) communities: Vec<String>,
+    pub(crate) originator: Option<String>,
+    pub(crate) cluster_list: Vec<String>,
+}
+
+/// How a speaker is configured.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Setup {
+    /// Its own AS.
+    pub(crate) asn: u32,
+    pub(crate) password: Option<&'static str>,
+    pub(crate) ttl_security: bool,
+    /// How many IPv4 routes it takes from us.
+    pub(crate) max_prefixes: Option<u32>,
+    /// It reflects between us and 10.77.0.3.
+    pub(crate) reflects: bool,
+    /// It asks for its routes to be kept while it restarts, and keeps ours.
+    pub(crate) graceful: bool,
+    /// This start is such a restart.
+    pub(crate) restarted: bool,
+    /// The session is over IPv6, to fd77::1, and IPv4 routes have IPv6 next hops.
+    pub(crate) over_v6: bool,
+}
+
+impl Setup {
+    pub(crate) fn of(asn: u32) -> Self {
+        Setup {
+            asn,
+            ..Setup::default()
+        }
+    }
+
+    /// Our address, as it sees it.
+    pub(crate) fn neighbor(&self) -> &'static str {
+        if self.over_v6 { "fd77::1" } else { "10.77.0.1" }
+    }
 }
 
 /// A speaker at 10.77.0.2 on side b whose neighbour is 10.77.0.1. It announces 10.99.0.0/24 and fd99::/64 with the
 /// communities 65002:1 and 65002:1:2, MED 50 and local preference 200, and 10.99.1.0/24 without.
 pub(crate) trait Foreign {
-    /// Starts it; `asn` is its own.
-    fn start(&self, lab: &Lab, asn: u32) -> Running;
+    /// Starts it.
+    fn start(&self, lab: &Lab, setup: &Setup) -> Running;
     /// What it received from us for a prefix.
     fn received(&self, lab: &Lab, prefix: &str) -> Option<Received>;
     /// Stops announcing 10.99.1.0/24.
@@ -42,6 +78,19 @@ pub(crate) trait Foreign {
     fn refresh(&self, lab: &Lab) -> bool;
     /// Ends the session, with a message for us. False: its command line has no way to send one.
     fn shut_down(&self, lab: &Lab, asn: u32, message: &str) -> bool;
+    /// Does it have a session with us?
+    fn is_up(&self, lab: &Lab) -> bool;
+    /// Why it says that the session last ended: its own words.
+    fn last_reason(&self, lab: &Lab) -> String;
+    /// How it writes a NOTIFICATION that it received.
+    fn words(&self, cease: Cease) -> &'static str;
+}
+
+/// Reasons that we give.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Cease {
+    MaximumPrefixes,
+    Deconfigured,
 }
 
 /// Ours. Of our routes the second IPv4 one has no attributes of its own.
@@ -69,7 +118,7 @@ protocol bgp Peer from t {{ {peer} }}
     )
 }
 
-fn as_received(route: bird::Route) -> Received {
+pub(crate) fn as_received(route: bird::Route) -> Received {
     Received {
         next_hop: route.bgp_next_hop.split(' ').next().unwrap_or_default().to_owned(),
         as_path: route.as_path,
@@ -80,13 +129,15 @@ fn as_received(route: bird::Route) -> Received {
             .iter()
             .map(|shown| shown.trim_matches(['(', ')']).replace(',', ":"))
             .collect(),
+        originator: (!route.originator_id.is_empty()).then_some(route.originator_id),
+        cluster_list: route.cluster_list,
     }
 }
 
 /// The whole of it.
 pub(crate) fn both_ways(foreign: &dyn Foreign, asn: u32) {
     let lab = Lab::new();
-    let _them = foreign.start(&lab, asn);
+    let _them = foreign.start(&lab, &Setup::of(asn));
     let config = ours(&format!("neighbor 10.77.0.2 as {asn};"));
     let _daemon = lab.bird_rs("a", &config);
     let mut client = lab.client("a");
@@ -136,6 +187,7 @@ fn attributes(lab: &Lab, foreign: &dyn Foreign, asn: u32, client: &mut Client) {
             local_pref: (!external).then_some(200),
             med: Some(50),
             communities: vec!["65002:1".to_owned(), "65002:1:2".to_owned()],
+            ..Received::default()
         };
         assert_eq!(route, wanted, "{prefix}");
     }
@@ -146,6 +198,7 @@ fn attributes(lab: &Lab, foreign: &dyn Foreign, asn: u32, client: &mut Client) {
             local_pref: (!external).then_some(150),
             med: Some(30),
             communities: vec!["64512:7".to_owned(), "64512:8:9".to_owned()],
+            ..Received::default()
         };
         eventually_or(|| {
             let mut route = foreign.received(lab, prefix).unwrap_or_default();

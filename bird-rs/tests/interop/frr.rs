@@ -4,16 +4,13 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::foreign::{Foreign, OUR_AS, Received, THEIR_AS, both_ways, number, ours, said, texts};
-use crate::lab::{Client, Lab, Running, eventually, eventually_or, run, tool};
+use crate::features;
+use crate::foreign::{
+    Cease, Foreign, LEARNED, OUR_AS, Received, Setup, THEIR_AS, both_ways, number, ours, said, texts,
+};
+use crate::lab::{Client, Lab, Running, eventually, run, tool};
 
 struct Frr;
-
-const LEARNED: [&str; 3] = [
-    "10.99.0.0/24 via 10.77.0.2",
-    "10.99.1.0/24 via 10.77.0.2",
-    "fd99::/64 via fd77::2",
-];
 
 /// Its configuration. `session` are lines of `router bgp`, `activated` of both address families.
 pub(crate) fn config(asn: u32, session: &str, activated: &str) -> String {
@@ -66,7 +63,7 @@ pub(crate) fn start(lab: &Lab, config: &str) -> Running {
     command
         .arg("-f")
         .arg(folder.join("conf"))
-        .args(["-n", "-Z", "-l", "10.77.0.2"]);
+        .args(["-n", "-Z", "-l", "10.77.0.2", "-l", "fd77::2"]);
     command
         .arg("-i")
         .arg(folder.join("pid"))
@@ -105,12 +102,37 @@ fn configure(lab: &Lab, asn: u32, lines: &[&str]) {
 }
 
 impl Foreign for Frr {
-    fn start(&self, lab: &Lab, asn: u32) -> Running {
-        start(lab, &config(asn, "", ""))
+    fn start(&self, lab: &Lab, setup: &Setup) -> Running {
+        let neighbor = setup.neighbor();
+        let (mut session, mut activated) = (String::new(), String::new());
+        if let Some(limit) = setup.max_prefixes {
+            activated = format!("  neighbor {neighbor} maximum-prefix {limit}");
+        }
+        if let Some(password) = setup.password {
+            session += &format!(" neighbor {neighbor} password {password}\n");
+        }
+        if setup.ttl_security {
+            session += &format!(" neighbor {neighbor} ttl-security hops 1\n");
+        }
+        if setup.over_v6 {
+            session += &format!(" neighbor {neighbor} capability extended-nexthop");
+        }
+        let mut config = config(setup.asn, &session, &activated).replace("10.77.0.1", neighbor);
+        if setup.reflects {
+            let third = " neighbor 10.77.0.3 remote-as 64512\n neighbor 10.77.0.3 advertisement-interval 0
+ neighbor 10.77.0.3 timers connect 1\n address-family ipv4 unicast\n";
+            config = config.replacen(" address-family ipv4 unicast\n", third, 1);
+            let activate = "  neighbor 10.77.0.1 activate\n";
+            let client = "  neighbor 10.77.0.1 route-reflector-client\n";
+            config = config.replace(activate, &format!("{activate}{client}"));
+            let both = format!("{activate}{client}").replace("10.77.0.1", "10.77.0.3");
+            config = config.replacen(activate, &format!("{both}{activate}"), 1);
+        }
+        start(lab, &config)
     }
 
     fn received(&self, lab: &Lab, prefix: &str) -> Option<Received> {
-        let path = path(lab, prefix, "10.77.0.1")?;
+        let path = path(lab, prefix, "10.77.0.1").or_else(|| path(lab, prefix, "fd77::1"))?;
         let as_path = path["aspath"]["string"].as_str()?;
         Some(Received {
             next_hop: path["nexthops"][0]["ip"].as_str()?.to_owned(),
@@ -120,6 +142,8 @@ impl Foreign for Frr {
             communities: texts(&path["community"]["list"])
                 .chain(texts(&path["largeCommunity"]["list"]))
                 .collect(),
+            originator: path["originatorId"].as_str().map(str::to_owned),
+            cluster_list: texts(&path["clusterList"]["list"]).collect(),
         })
     }
 
@@ -135,6 +159,22 @@ impl Foreign for Frr {
     fn shut_down(&self, lab: &Lab, asn: u32, message: &str) -> bool {
         configure(lab, asn, &[&format!("neighbor 10.77.0.1 shutdown message {message}")]);
         true
+    }
+
+    fn is_up(&self, lab: &Lab) -> bool {
+        json(lab, "neighbors").is_some_and(|shown| shown["10.77.0.1"]["bgpState"] == "Established")
+    }
+
+    fn last_reason(&self, lab: &Lab) -> String {
+        let shown = json(lab, "neighbors 10.77.0.1").unwrap_or_default();
+        shown["10.77.0.1"]["lastNotificationReason"].to_string()
+    }
+
+    fn words(&self, cease: Cease) -> &'static str {
+        match cease {
+            Cease::MaximumPrefixes => "Cease/Maximum Number of Prefixes Reached",
+            Cease::Deconfigured => "Cease/Peer De-configured",
+        }
     }
 }
 
@@ -203,148 +243,45 @@ fn frr_or_we_killed_find_our_routes_kept() {
 
 #[test]
 fn frr_and_we_sign_segments_with_a_password() {
-    let lab = Lab::new();
-    let theirs = config(THEIR_AS, " neighbor 10.77.0.1 password tabby", "");
-    let ours = ours(&format!("neighbor 10.77.0.2 as {THEIR_AS}; password \"tabby\";"));
-    let (_frr, _daemon, mut client) = pair(&lab, &theirs, &ours);
-    assert_eq!(lab.tcp_counter("b", "TCPMD5Failure"), 0);
-
-    assert!(
-        client
-            .configure(&ours.replace("tabby", "calico"), false, "wrong")
-            .accepted
-    );
-    eventually("FRR's kernel drops what is signed otherwise", || {
-        (lab.tcp_counter("b", "TCPMD5Failure") > 0).then_some(())
-    });
-    assert_ne!(client.session("Peer").state, "Established");
-    assert!(client.configure(&ours, false, "right").accepted);
-    client.established("Peer");
-    client.learns("Peer", &LEARNED);
+    features::signed(&Frr);
 }
 
 #[test]
 fn frr_and_we_guard_the_session_with_ttl_security() {
-    let lab = Lab::new();
-    let theirs = config(THEIR_AS, " neighbor 10.77.0.1 ttl-security hops 1", "");
-    let ours = ours(&format!("neighbor 10.77.0.2 as {THEIR_AS}; ttl security on;"));
-    let (_frr, _daemon, mut client) = pair(&lab, &theirs, &ours);
-
-    assert!(
-        client
-            .configure(&ours.replace("ttl security on;", ""), false, "without")
-            .accepted
-    );
-    eventually("FRR's kernel drops what may come from afar", || {
-        (lab.tcp_counter("b", "TCPMinTTLDrop") > 0).then_some(())
-    });
-    assert_ne!(client.session("Peer").state, "Established");
-    assert!(client.configure(&ours, false, "with").accepted);
-    client.established("Peer");
-    client.learns("Peer", &LEARNED);
-}
-
-/// A third router of our AS, at 10.77.0.3, whose neighbour reflects.
-fn third(reflector: &str) -> String {
-    format!(
-        "router id 10.77.0.3;
-protocol device {{ }}
-protocol static own {{ ipv4; route 10.88.0.0/24 blackhole; }}
-protocol bgp Peer {{
-  connect delay time 1; connect retry time 2; error wait time 1, 4;
-  local 10.77.0.3 as {OUR_AS}; neighbor {reflector} as {OUR_AS};
-  ipv4 {{ import all; export where source = RTS_STATIC; }};
-}}
-"
-    )
-}
-
-#[test]
-fn we_reflect_between_frr_and_another_client() {
-    let lab = Lab::new();
-    lab.third();
-    let ours = ours("neighbor 10.77.0.2 as 64512; rr client;")
-        .replace("export filter mine", "export where source = RTS_BGP")
-        + "protocol bgp Third from t { neighbor 10.77.0.3 as 64512; rr client; }\n";
-    let (_frr, _daemon, mut client) = pair(&lab, &config(OUR_AS, "", ""), &ours);
-    let _third = lab.bird_rs("c", &third("10.77.0.1"));
-    let mut other = lab.client("c");
-    client.learns("Third", &["10.88.0.0/24 via 10.77.0.3"]);
-
-    let path = eventually("FRR has the reflected route", || {
-        path(&lab, "10.88.0.0/24", "10.77.0.1")
-    });
-    assert_eq!(path["originatorId"], "10.77.0.3", "{path}");
-    assert_eq!(path["clusterList"]["list"][0], "10.77.0.1", "{path}");
-    assert_eq!(path["nexthops"][0]["ip"], "10.77.0.3", "{path}");
-
-    other.learns("Peer", &["10.99.0.0/24 via 10.77.0.2", "10.99.1.0/24 via 10.77.0.2"]);
-    let route = other.route("Peer", "10.99.0.0/24").unwrap();
-    assert_eq!(
-        (&*route.originator_id, route.cluster_list, route.local_pref),
-        ("10.77.0.2", vec!["10.77.0.1".to_owned()], Some(200))
-    );
-}
-
-#[test]
-fn frr_reflects_between_us_and_another_client() {
-    let lab = Lab::new();
-    lab.third();
-    let neighbor = " neighbor 10.77.0.3 remote-as 64512\n neighbor 10.77.0.3 advertisement-interval 0
- neighbor 10.77.0.3 timers connect 1";
-    let theirs = config(OUR_AS, neighbor, "  neighbor 10.77.0.1 route-reflector-client").replacen(
-        "  neighbor 10.77.0.1 activate",
-        "  neighbor 10.77.0.1 activate\n  neighbor 10.77.0.3 activate\n  neighbor 10.77.0.3 route-reflector-client",
-        1,
-    );
-    let _frr = start(&lab, &theirs);
-    let _daemon = lab.bird_rs("a", &ours("neighbor 10.77.0.2 as 64512;"));
-    let _third = lab.bird_rs("c", &third("10.77.0.2"));
-    let (mut client, mut other) = (lab.client("a"), lab.client("c"));
-    client.learns(
-        "Peer",
-        &[
-            "10.88.0.0/24 via 10.77.0.3",
-            "10.99.0.0/24 via 10.77.0.2",
-            "10.99.1.0/24 via 10.77.0.2",
-            "fd99::/64 via fd77::2",
-        ],
-    );
-    let route = client.route("Peer", "10.88.0.0/24").unwrap();
-    assert_eq!(
-        (&*route.originator_id, route.cluster_list),
-        ("10.77.0.3", vec!["10.77.0.2".to_owned()])
-    );
-    let route = eventually("ours arrives at the other client", || {
-        other.route("Peer", "10.244.0.0/26")
-    });
-    assert_eq!(
-        (&*route.originator_id, route.cluster_list, route.local_pref),
-        ("10.77.0.1", vec!["10.77.0.2".to_owned()], Some(150))
-    );
+    features::guarded(&Frr);
 }
 
 #[test]
 fn frr_is_told_when_it_is_removed() {
-    let lab = Lab::new();
-    let ours = ours(&format!("neighbor 10.77.0.2 as {THEIR_AS};"));
-    let (_frr, _daemon, mut client) = pair(&lab, &config(THEIR_AS, "", ""), &ours);
-    let without = ours.lines().filter(|line| !line.starts_with("protocol bgp"));
-    let without: Vec<&str> = without.collect();
-    assert!(client.configure(&without.join("\n"), false, "without").accepted);
-    eventually_or(|| {
-        let shown = json(&lab, "neighbors 10.77.0.1").unwrap_or_default();
-        let shown = &shown["10.77.0.1"];
-        if shown["lastNotificationReason"] == "Cease/Peer De-configured" {
-            Ok(())
-        } else {
-            Err(format!(
-                "FRR does not know why: {}, {}",
-                shown["lastResetDueTo"], shown["lastNotificationReason"]
-            ))
-        }
-    });
-    eventually("FRR forgets our routes", || {
-        path(&lab, "10.244.0.0/26", "10.77.0.1").is_none().then_some(())
-    });
+    features::removed(&Frr);
+}
+
+#[test]
+fn frr_is_told_when_it_sends_too_many_routes() {
+    features::limited_by_us(&Frr);
+}
+
+#[test]
+fn frr_tells_us_when_we_send_too_many_routes() {
+    features::limits_us(&Frr);
+}
+
+#[test]
+fn frr_needs_no_name_in_our_configuration() {
+    features::unnamed(&Frr);
+}
+
+#[test]
+fn we_reflect_between_frr_and_another_client() {
+    features::reflected_by_us(&Frr);
+}
+
+#[test]
+fn frr_reflects_between_us_and_another_client() {
+    features::reflected_by_them(&Frr);
+}
+
+#[test]
+fn frr_and_we_announce_ipv4_with_ipv6_next_hops() {
+    features::ipv4_over_ipv6(&Frr);
 }

@@ -4,7 +4,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::foreign::{Foreign, OUR_AS, Received, THEIR_AS, both_ways, number, said};
+use crate::features;
+use crate::foreign::{Cease, Foreign, OUR_AS, Received, Setup, THEIR_AS, both_ways, number, said, texts};
 use crate::lab::{Lab, Running, eventually, run, tool};
 
 struct GoBgp;
@@ -17,20 +18,58 @@ fn family(prefix: &str) -> &'static str {
     if prefix.contains(':') { "ipv6" } else { "ipv4" }
 }
 
+fn neighbor(setup: &Setup, address: &str, asn: u32) -> Value {
+    let family = |name: &str, limit: Option<u32>| {
+        let mut family = json!({
+            "config": {"afi-safi-name": name},
+            "mp-graceful-restart": {"config": {"enabled": setup.graceful}},
+        });
+        if let Some(limit) = limit {
+            family["prefix-limit"] = json!({"config": {"max-prefixes": limit}});
+        }
+        family
+    };
+    let mut neighbor = json!({
+        "config": {"neighbor-address": address, "peer-as": asn},
+        "timers": {"config": {"connect-retry": 2, "hold-time": 90}},
+        "afi-safis": [family("ipv4-unicast", setup.max_prefixes), family("ipv6-unicast", None)],
+        "graceful-restart": {"config": {"enabled": setup.graceful, "restart-time": 60}},
+        "ttl-security": {"config": {"enabled": setup.ttl_security, "ttl-min": 255}},
+    });
+    if let Some(password) = setup.password {
+        neighbor["config"]["auth-password"] = json!(password);
+    }
+    if setup.reflects {
+        let reflector = json!({"route-reflector-client": true, "route-reflector-cluster-id": "10.77.0.2"});
+        neighbor["route-reflector"] = json!({"config": reflector});
+    }
+    neighbor
+}
+
+/// What it says of its neighbour.
+fn shown(lab: &Lab) -> Option<Value> {
+    let shown: Value = serde_json::from_str(&said(gobgp(lab).args(["-j", "neighbor"]))?).ok()?;
+    Some(shown[0].clone())
+}
+
 impl Foreign for GoBgp {
-    fn start(&self, lab: &Lab, asn: u32) -> Running {
-        let family = |name: &str| json!({"config": {"afi-safi-name": name}});
+    fn start(&self, lab: &Lab, setup: &Setup) -> Running {
+        let mut neighbors = vec![neighbor(setup, setup.neighbor(), OUR_AS)];
+        if setup.reflects {
+            neighbors.push(neighbor(setup, "10.77.0.3", OUR_AS));
+        }
         let config = json!({
-            "global": {"config": {"as": asn, "router-id": "10.77.0.2"}},
-            "neighbors": [{
-                "config": {"neighbor-address": "10.77.0.1", "peer-as": OUR_AS},
-                "timers": {"config": {"connect-retry": 2, "hold-time": 90}},
-                "afi-safis": [family("ipv4-unicast"), family("ipv6-unicast")],
-            }],
+            "global": {"config": {"as": setup.asn, "router-id": "10.77.0.2"}},
+            "neighbors": neighbors,
         });
         let config = lab.write("gobgp.json", &config.to_string());
         let mut command = lab.command("b", tool("/usr/bin/gobgpd"));
         command.arg("-f").arg(config).args(["-t", "json", "--log-level=info"]);
+        if setup.restarted {
+            command.arg("-r");
+            // It takes its routes from its command line only, and would say that it has none: no session before.
+            lab.ip("b", "address del 10.77.0.2/24 dev eth0");
+        }
         let running = lab.spawn(command, "gobgp");
         let set = "origin igp community 65002:1 large-community 65002:1:2 med 50 local-pref 200";
         for route in [
@@ -42,11 +81,15 @@ impl Foreign for GoBgp {
                 said(gobgp(lab).args(["global", "rib", "add"]).args(route.split(' ')))
             });
         }
+        if setup.restarted {
+            lab.ip("b", "address add 10.77.0.2/24 dev eth0");
+        }
         running
     }
 
     fn received(&self, lab: &Lab, prefix: &str) -> Option<Received> {
-        let shown = said(gobgp(lab).args(["-j", "neighbor", "10.77.0.1", "adj-in", "-a", family(prefix)]))?;
+        let address = shown(lab)?["conf"]["neighbor_address"].as_str()?.to_owned();
+        let shown = said(gobgp(lab).args(["-j", "neighbor", &address, "adj-in", "-a", family(prefix)]))?;
         let shown: Value = serde_json::from_str(&shown).ok()?;
         let attributes = shown[prefix][0]["attrs"].as_array()?;
         let mut route = Received::default();
@@ -65,6 +108,8 @@ impl Foreign for GoBgp {
                     let shown = communities.map(|community| format!("{}:{}", community >> 16, community & 0xffff));
                     route.communities.splice(0..0, shown);
                 }
+                9 => route.originator = attribute["value"].as_str().map(str::to_owned),
+                10 => route.cluster_list = texts(&attribute["value"]).collect(),
                 32 => {
                     for part in attribute["value"].as_array()? {
                         let community = format!("{}:{}:{}", part["ASN"], part["LocalData1"], part["LocalData2"]);
@@ -91,6 +136,23 @@ impl Foreign for GoBgp {
         run(gobgp(lab).args(["neighbor", "10.77.0.1", "disable", "--reason", message]));
         false
     }
+
+    fn is_up(&self, lab: &Lab) -> bool {
+        shown(lab).is_some_and(|neighbor| neighbor["state"]["session_state"] == 6)
+    }
+
+    fn last_reason(&self, lab: &Lab) -> String {
+        let log = lab.log("gobgp");
+        let lines = log.lines().filter(|line| line.contains("received notification"));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    fn words(&self, cease: Cease) -> &'static str {
+        match cease {
+            Cease::MaximumPrefixes => "\"Subcode\":1,",
+            Cease::Deconfigured => "\"Subcode\":3,",
+        }
+    }
 }
 
 #[test]
@@ -101,4 +163,54 @@ fn an_internal_session_with_gobgp_carries_both_families_both_ways() {
 #[test]
 fn an_external_session_with_gobgp_carries_both_families_both_ways() {
     both_ways(&GoBgp, THEIR_AS);
+}
+
+#[test]
+fn gobgp_or_we_killed_find_our_routes_kept() {
+    features::restarts(&GoBgp, features::Restarts::Both);
+}
+
+#[test]
+fn gobgp_and_we_sign_segments_with_a_password() {
+    features::signed(&GoBgp);
+}
+
+#[test]
+fn gobgp_and_we_guard_the_session_with_ttl_security() {
+    features::guarded(&GoBgp);
+}
+
+#[test]
+fn gobgp_is_told_when_it_is_removed() {
+    features::removed(&GoBgp);
+}
+
+#[test]
+fn gobgp_is_told_when_it_sends_too_many_routes() {
+    features::limited_by_us(&GoBgp);
+}
+
+#[test]
+fn gobgp_tells_us_when_we_send_too_many_routes() {
+    features::limits_us(&GoBgp);
+}
+
+#[test]
+fn gobgp_needs_no_name_in_our_configuration() {
+    features::unnamed(&GoBgp);
+}
+
+#[test]
+fn we_reflect_between_gobgp_and_another_client() {
+    features::reflected_by_us(&GoBgp);
+}
+
+#[test]
+fn gobgp_reflects_between_us_and_another_client() {
+    features::reflected_by_them(&GoBgp);
+}
+
+#[test]
+fn gobgp_and_we_announce_ipv4_with_ipv6_next_hops() {
+    features::ipv4_over_ipv6(&GoBgp);
 }

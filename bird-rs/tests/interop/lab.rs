@@ -160,6 +160,13 @@ impl Lab {
         ip(&format!("-n {c} address add 10.77.0.3/24 dev eth0"));
     }
 
+    /// Runs `ip` on a side.
+    pub(crate) fn ip(&self, side: &str, arguments: &str) {
+        run(Command::new("ip")
+            .args(["-n", &self.netns(side)])
+            .args(arguments.split(' ')));
+    }
+
     /// Another address for a side.
     pub(crate) fn address(&self, side: &str, interface: &str, address: &str) {
         run(Command::new("ip").args(["-n", &self.netns(side), "address", "add", address, "dev", interface]));

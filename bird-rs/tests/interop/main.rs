@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod bird;
+mod bird_peer;
+mod features;
 mod foreign;
 mod frr;
 mod gobgp;

@@ -5,7 +5,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::foreign::{Foreign, OUR_AS, Received, THEIR_AS, both_ways, number, said, texts};
+use crate::features;
+use crate::foreign::{Cease, Foreign, OUR_AS, Received, Setup, THEIR_AS, both_ways, number, said, texts};
 use crate::lab::{Lab, Running, run, tool};
 
 struct OpenBgpd;
@@ -16,22 +17,54 @@ fn bgpctl(lab: &Lab) -> Command {
     command
 }
 
+fn neighbor(setup: &Setup, address: &str) -> String {
+    let mut options = String::new();
+    if let Some(password) = setup.password {
+        options += &format!("\ttcp md5sig password {password}\n");
+    }
+    if setup.ttl_security {
+        options += "\tttl-security yes\n";
+    }
+    if let Some(limit) = setup.max_prefixes {
+        options += &format!("\tmax-prefix {limit}\n");
+    }
+    if setup.reflects {
+        options += "\troute-reflector\n";
+    }
+    format!(
+        "neighbor {address} {{\n\tremote-as {OUR_AS}\n\tannounce IPv4 unicast\n\tannounce IPv6 unicast
+\tannounce enhanced refresh yes\n{options}}}\n"
+    )
+}
+
+/// What it says of its neighbour.
+fn shown(lab: &Lab) -> Option<Value> {
+    let shown = said(bgpctl(lab).args(["-j", "show", "neighbor", "10.77.0.1"]))?;
+    let shown: Value = serde_json::from_str(&shown).ok()?;
+    Some(shown["neighbors"][0].clone())
+}
+
 impl Foreign for OpenBgpd {
-    fn start(&self, lab: &Lab, asn: u32) -> Running {
+    fn start(&self, lab: &Lab, setup: &Setup) -> Running {
         // Its chroot.
         std::fs::create_dir_all("/run/openbgpd").unwrap();
         // On Linux it takes the first IPv6 address of the namespace for the next hop of a session over IPv4.
         lab.address("b", "lo", "fd77::2/128");
         let set = "set { community 65002:1 large-community 65002:1:2 metric 50 localpref 200 }";
         let socket = lab.path("openbgpd.ctl");
+        let mut neighbors = neighbor(setup, "10.77.0.1");
+        if setup.reflects {
+            neighbors += &neighbor(setup, "10.77.0.3");
+        }
         let config = lab.write(
             "openbgpd.conf",
             &format!(
-                "AS {asn}\nrouter-id 10.77.0.2\nfib-update no\nsocket \"{}\"
+                "AS {}\nrouter-id 10.77.0.2\nfib-update no\nsocket \"{}\"
 network 10.99.0.0/24 {set}\nnetwork 10.99.1.0/24\nnetwork fd99::/64 {set}
-neighbor 10.77.0.1 {{\n\tremote-as {OUR_AS}\n\tannounce IPv4 unicast\n\tannounce IPv6 unicast\n}}
-allow from any\nallow to any\n",
-                socket.display()
+{}allow from any\nallow to any\n",
+                setup.asn,
+                socket.display(),
+                neighbors
             ),
         );
         std::fs::set_permissions(&config, std::fs::Permissions::from_mode(0o600)).unwrap();
@@ -52,6 +85,8 @@ allow from any\nallow to any\n",
             communities: texts(&route["communities"])
                 .chain(texts(&route["large_communities"]))
                 .collect(),
+            originator: None,
+            cluster_list: Vec::new(),
         })
     }
 
@@ -68,6 +103,21 @@ allow from any\nallow to any\n",
         run(bgpctl(lab).args(["neighbor", "10.77.0.1", "down", message]));
         true
     }
+
+    fn is_up(&self, lab: &Lab) -> bool {
+        shown(lab).is_some_and(|neighbor| neighbor["state"] == "Established")
+    }
+
+    fn last_reason(&self, lab: &Lab) -> String {
+        shown(lab).map(|neighbor| neighbor.to_string()).unwrap_or_default()
+    }
+
+    fn words(&self, cease: Cease) -> &'static str {
+        match cease {
+            Cease::MaximumPrefixes => "max-prefix exceeded",
+            Cease::Deconfigured => "peer unconfigured",
+        }
+    }
 }
 
 #[test]
@@ -78,4 +128,49 @@ fn an_internal_session_with_openbgpd_carries_both_families_both_ways() {
 #[test]
 fn an_external_session_with_openbgpd_carries_both_families_both_ways() {
     both_ways(&OpenBgpd, THEIR_AS);
+}
+
+#[test]
+fn openbgpd_keeps_our_routes_and_does_not_ask_for_its_own_to_be_kept() {
+    features::restarts(&OpenBgpd, features::Restarts::KeepsOurs);
+}
+
+#[test]
+fn openbgpd_and_we_sign_segments_with_a_password() {
+    features::signed(&OpenBgpd);
+}
+
+#[test]
+fn openbgpd_and_we_guard_the_session_with_ttl_security() {
+    features::guarded(&OpenBgpd);
+}
+
+#[test]
+fn openbgpd_is_told_when_it_is_removed() {
+    features::removed(&OpenBgpd);
+}
+
+#[test]
+fn openbgpd_is_told_when_it_sends_too_many_routes() {
+    features::limited_by_us(&OpenBgpd);
+}
+
+#[test]
+fn openbgpd_tells_us_when_we_send_too_many_routes() {
+    features::limits_us(&OpenBgpd);
+}
+
+#[test]
+fn openbgpd_needs_no_name_in_our_configuration() {
+    features::unnamed(&OpenBgpd);
+}
+
+#[test]
+fn we_reflect_between_openbgpd_and_another_client() {
+    features::reflected_by_us(&OpenBgpd);
+}
+
+#[test]
+fn openbgpd_reflects_between_us_and_another_client() {
+    features::reflected_by_them(&OpenBgpd);
 }
