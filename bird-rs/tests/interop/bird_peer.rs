@@ -33,7 +33,7 @@ protocol bgp tortie from t {{ local {local} as {asn}; neighbor {neighbor} as {OU
 "
     );
     if setup.reflects {
-        config = config.replace("if source != RTS_STATIC then reject;", "");
+        config = config.replace("if source != RTS_STATIC", "if source = RTS_DEVICE");
         config += "protocol bgp third from t { local 10.77.0.2 as 64512; neighbor 10.77.0.3 as 64512; }\n";
     }
     config
@@ -66,7 +66,7 @@ fn value<'a>(shown: &'a str, attribute: &str) -> Option<&'a str> {
 }
 
 /// `(1,2) (3,4)` and `(1, 2, 3)` as `1:2` and `1:2:3`.
-fn communities(shown: &str) -> impl Iterator<Item = String> {
+pub(crate) fn communities(shown: &str) -> impl Iterator<Item = String> {
     let parts = shown
         .split(')')
         .map(|part| part.replace([' ', '('], "").replace(',', ":"));

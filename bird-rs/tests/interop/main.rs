@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod bird;
+mod bird_only;
 mod bird_peer;
 mod features;
 mod foreign;

@@ -37,6 +37,12 @@ fn neighbor(setup: &Setup, address: &str) -> String {
     )
 }
 
+/// Of the attributes that have no place of their own in a route.
+fn attribute<'a>(route: &'a Value, name: &str) -> Option<&'a Value> {
+    let mut attributes = route["attributes"].as_array()?.iter();
+    attributes.find_map(|attribute| attribute.get(name))
+}
+
 /// What it says of its neighbour.
 fn shown(lab: &Lab) -> Option<Value> {
     let shown = said(bgpctl(lab).args(["-j", "show", "neighbor", "10.77.0.1"]))?;
@@ -85,8 +91,8 @@ network 10.99.0.0/24 {set}\nnetwork 10.99.1.0/24\nnetwork fd99::/64 {set}
             communities: texts(&route["communities"])
                 .chain(texts(&route["large_communities"]))
                 .collect(),
-            originator: None,
-            cluster_list: Vec::new(),
+            originator: attribute(route, "originator").and_then(|id| id.as_str().map(str::to_owned)),
+            cluster_list: attribute(route, "cluster_list").into_iter().flat_map(texts).collect(),
         })
     }
 

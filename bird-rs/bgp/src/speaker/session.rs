@@ -229,10 +229,9 @@ fn own_next_hop(
         .map(|a| a.address);
     match (family, local) {
         (AfiSafi::Ipv4Unicast, IpAddr::V4(address)) => Some(NextHop::V4(address)),
-        (AfiSafi::Ipv4Unicast, IpAddr::V6(address)) => {
-            let same_link = here.find(IpAddr::is_ipv4).map(NextHop::from);
-            same_link.or_else(|| extended.then(|| NextHop::from(IpAddr::V6(address))))
-        }
+        // As BIRD: who agreed on IPv6 next hops gets them, whatever else the link has.
+        (AfiSafi::Ipv4Unicast, IpAddr::V6(address)) if extended => Some(NextHop::from(IpAddr::V6(address))),
+        (AfiSafi::Ipv4Unicast, IpAddr::V6(_)) => here.find(IpAddr::is_ipv4).map(NextHop::from),
         (AfiSafi::Ipv6Unicast, local) => {
             let v6 = |address: IpAddr| match address {
                 IpAddr::V6(address) => Some(address),
