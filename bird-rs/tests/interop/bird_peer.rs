@@ -66,7 +66,7 @@ fn value<'a>(shown: &'a str, attribute: &str) -> Option<&'a str> {
 }
 
 /// `(1,2) (3,4)` and `(1, 2, 3)` as `1:2` and `1:2:3`.
-pub(crate) fn communities(shown: &str) -> impl Iterator<Item = String> {
+fn communities(shown: &str) -> impl Iterator<Item = String> {
     let parts = shown
         .split(')')
         .map(|part| part.replace([' ', '('], "").replace(',', ":"));
