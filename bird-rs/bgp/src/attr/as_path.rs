@@ -99,6 +99,16 @@ impl AsPath {
         path.build()
     }
 
+    /// All of it, to be packed.
+    pub(super) fn words(&self) -> &[Asn] {
+        &self.words
+    }
+
+    /// From what [`AsPath::words`] gave.
+    pub(super) fn from_words(words: Box<[Asn]>) -> Self {
+        AsPath { words }
+    }
+
     /// Is it empty, as a path that never left its AS?
     pub fn is_empty(&self) -> bool {
         self.words.is_empty()

@@ -1,12 +1,13 @@
 //! Path attributes as owned, canonical values.
 //!
-//! Two routes with the same attributes have equal, equally hashed values, so that [`Attributes`] can be interned: sets
+//! Two routes with the same attributes have equal, equally hashed values, so that [`Attributes`] can be interned (packed, see [`Pack`]): sets
 //! are sorted and without duplicates, an AS path has no empty segment, attributes we do not know are sorted by code.
 //! What was on the wire (flags, order, widths) is not kept, except for attributes we only pass on.
 //!
 //! This module knows no encoding; that is [`crate::packet`]'s.
 
 mod as_path;
+mod pack;
 mod set;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,8 @@ use serde::{Serialize, Serializer};
 use tortie_net::{Asn, Community, ExtCommunity, LargeCommunity, RouterId};
 
 pub use as_path::{AsPath, AsPathBuilder, Segment, SegmentKind};
+pub use pack::{Pack, Unpacker};
+pub(crate) use pack::{pack_octets, unpack_octets};
 pub use set::Set;
 
 /// The path attributes of a route (RFC 4271 section 5 and its successors).

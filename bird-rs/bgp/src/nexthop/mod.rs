@@ -58,6 +58,16 @@ impl HopId {
     fn index(self) -> usize {
         self.0.get() as usize - 1
     }
+
+    /// As a number, to be packed.
+    pub(crate) fn number(self) -> u32 {
+        self.0.get()
+    }
+
+    /// From what [`HopId::number`] gave.
+    pub(crate) fn from_number(number: u32) -> Option<Self> {
+        NonZeroU32::new(number).map(HopId)
+    }
 }
 
 /// One way out of a kernel route.

@@ -130,10 +130,10 @@ impl Default for Decision {
 }
 
 /// A path as the decision process sees it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Candidate<'a> {
     /// What was learned.
-    pub learned: &'a Learned,
+    pub learned: Learned,
     /// From whom.
     pub traits: &'a Traits,
     /// The path itself.

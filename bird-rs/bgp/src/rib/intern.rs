@@ -1,10 +1,14 @@
 //! One copy of each distinct value, counted.
 
-use std::hash::{BuildHasher, Hash};
+use std::hash::BuildHasher;
+use std::marker::PhantomData;
 use std::num::NonZeroU32;
 
 use hashbrown::HashTable;
 use rustc_hash::FxBuildHasher;
+
+use super::store::{Place, Store};
+use crate::attr::{Pack, Unpacker};
 
 /// An interned value's number: dense, from 1, reused when the last reference is released.
 ///
@@ -26,32 +30,39 @@ impl AttrId {
     }
 }
 
-#[derive(Debug)]
-struct Slot<T> {
-    /// `None` when the slot is free.
-    value: Option<T>,
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    /// None when the slot is free.
     references: u32,
+    place: Place,
 }
 
-/// The values.
+/// The values, each packed into few octets.
 #[derive(Debug)]
 pub struct Interner<T> {
-    slots: Vec<Slot<T>>,
+    slots: Vec<Slot>,
+    store: Store,
     free: Vec<AttrId>,
     index: HashTable<AttrId>,
+    /// Where a value is packed to be looked for.
+    scratch: Vec<u8>,
+    values: PhantomData<T>,
 }
 
 impl<T> Default for Interner<T> {
     fn default() -> Self {
         Interner {
             slots: Vec::new(),
+            store: Store::default(),
             free: Vec::new(),
             index: HashTable::new(),
+            scratch: Vec::new(),
+            values: PhantomData,
         }
     }
 }
 
-impl<T: Eq + Hash> Interner<T> {
+impl<T> Interner<T> {
     /// How many distinct values are held.
     pub fn len(&self) -> usize {
         self.index.len()
@@ -60,40 +71,6 @@ impl<T: Eq + Hash> Interner<T> {
     /// Is none held?
     pub fn is_empty(&self) -> bool {
         self.index.is_empty()
-    }
-
-    /// Every value held, in no particular order.
-    pub fn values(&self) -> impl Iterator<Item = &T> {
-        self.slots.iter().filter_map(|slot| slot.value.as_ref())
-    }
-
-    /// The id of a value, with one reference more.
-    pub fn intern(&mut self, value: T) -> AttrId {
-        let hash = FxBuildHasher.hash_one(&value);
-        let slots = &mut self.slots;
-        if let Some(&id) = self.index.find(hash, |id| value_at(slots, *id) == Some(&value)) {
-            self.retain(id);
-            return id;
-        }
-        let slot = Slot {
-            value: Some(value),
-            references: 1,
-        };
-        let id = match self.free.pop() {
-            Some(id) => {
-                slots[id.slot()] = slot;
-                id
-            }
-            None => {
-                slots.push(slot);
-                AttrId::from_slot(slots.len() - 1).expect("invariant: fewer than 2^32 values fit into memory")
-            }
-        };
-        let slots = &self.slots;
-        self.index.insert_unique(hash, id, |id| {
-            value_at(slots, *id).map_or(0, |value| FxBuildHasher.hash_one(value))
-        });
-        id
     }
 
     /// One reference more.
@@ -106,26 +83,77 @@ impl<T: Eq + Hash> Interner<T> {
     pub fn release(&mut self, id: AttrId) {
         let slot = &mut self.slots[id.slot()];
         debug_assert!(slot.references > 0, "released more often than interned");
-        slot.references = slot.references.saturating_sub(1);
+        if slot.references == 0 {
+            return;
+        }
+        slot.references -= 1;
         if slot.references > 0 {
             return;
         }
-        let Some(value) = slot.value.take() else { return };
-        let hash = FxBuildHasher.hash_one(&value);
+        let place = slot.place;
+        let hash = FxBuildHasher.hash_one(self.store.get(place));
         if let Ok(entry) = self.index.find_entry(hash, |other| *other == id) {
             entry.remove();
         }
-        self.free.push(id);
-    }
-
-    /// The value of an id that is held.
-    pub fn get(&self, id: AttrId) -> &T {
-        value_at(&self.slots, id).expect("invariant: an id in use has a value")
+        self.store.free(place);
+        if self.index.is_empty() {
+            // After a full table was withdrawn its room is not kept. Nobody holds an id.
+            *self = Interner::default();
+        } else {
+            self.free.push(id);
+        }
     }
 }
 
-fn value_at<T>(slots: &[Slot<T>], id: AttrId) -> Option<&T> {
-    slots.get(id.slot()).and_then(|slot| slot.value.as_ref())
+impl<T: Pack> Interner<T> {
+    /// The id of a value, with one reference more.
+    pub fn intern(&mut self, value: &T) -> AttrId {
+        self.scratch.clear();
+        value.pack(&mut self.scratch);
+        let packed = &*self.scratch;
+        let hash = FxBuildHasher.hash_one(packed);
+        let (slots, store) = (&mut self.slots, &mut self.store);
+        let known = self.index.find(hash, |id| store.get(slots[id.slot()].place) == packed);
+        if let Some(&id) = known {
+            return self.retain(id);
+        }
+        let slot = Slot {
+            references: 1,
+            place: store.put(packed),
+        };
+        let id = match self.free.pop() {
+            Some(id) => {
+                slots[id.slot()] = slot;
+                id
+            }
+            None => {
+                slots.push(slot);
+                AttrId::from_slot(slots.len() - 1).expect("invariant: fewer than 2^32 values fit into memory")
+            }
+        };
+        let (slots, store) = (&self.slots, &self.store);
+        self.index
+            .insert_unique(hash, id, |id| FxBuildHasher.hash_one(store.get(slots[id.slot()].place)));
+        id
+    }
+
+    /// A value that is held, as octets.
+    pub(super) fn unpacker(&self, id: AttrId) -> Unpacker<'_> {
+        let slot = &self.slots[id.slot()];
+        debug_assert!(slot.references > 0, "an id in use has a value");
+        Unpacker::new(self.store.get(slot.place))
+    }
+
+    /// Every value that is held, as octets, in no particular order.
+    pub(super) fn unpackers(&self) -> impl Iterator<Item = Unpacker<'_>> {
+        let held = self.slots.iter().filter(|slot| slot.references > 0);
+        held.map(|slot| Unpacker::new(self.store.get(slot.place)))
+    }
+
+    /// The value of an id that is held, unpacked: not free, so to be kept by who wants it twice.
+    pub fn get(&self, id: AttrId) -> T {
+        T::unpack(&mut self.unpacker(id))
+    }
 }
 
 #[cfg(test)]
@@ -142,7 +170,7 @@ mod tests {
             let mut held: BTreeMap<u8, (AttrId, u32)> = BTreeMap::new();
             for (add, value) in ops {
                 if add {
-                    let id = interner.intern(value);
+                    let id = interner.intern(&value);
                     let entry = held.entry(value).or_insert((id, 0));
                     prop_assert_eq!(entry.0, id);
                     entry.1 += 1;
@@ -155,7 +183,7 @@ mod tests {
                 }
                 prop_assert_eq!(interner.len(), held.len());
                 for (value, (id, _)) in &held {
-                    prop_assert_eq!(interner.get(*id), value);
+                    prop_assert_eq!(interner.get(*id), *value);
                 }
             }
         }
@@ -164,5 +192,6 @@ mod tests {
     #[test]
     fn an_id_is_four_octets_even_when_absent() {
         assert_eq!(std::mem::size_of::<Option<AttrId>>(), 4);
+        assert_eq!(std::mem::size_of::<Slot>(), 12);
     }
 }

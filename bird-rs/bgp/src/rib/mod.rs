@@ -2,7 +2,7 @@
 //!
 //! | type | how many | what it holds |
 //! |---|---|---|
-//! | [`Interner`] | two for a speaker: learned routes, announced attributes | one copy of each distinct value, counted |
+//! | [`Interner`] | two for a speaker: learned routes, announced attributes | one copy of each distinct value, counted and packed |
 //! | [`Table`] | one for each family and table name | for each prefix a dense id and its paths, the best one first |
 //! | `Lanes` | one for each table that peers want several paths from | for each path a number by which it is announced (add-path) |
 //! | [`Outbox`] | one for each export view (an update group) | what that view announces for each prefix or path, shared by its members |
@@ -20,8 +20,10 @@ mod best;
 mod intern;
 mod lanes;
 mod outbox;
+mod packed;
 mod path;
 mod pending;
+mod store;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -30,5 +32,6 @@ pub use best::{Candidate, Decision, Reason, SourceKind, Traits, decide};
 pub use intern::{AttrId, Interner};
 pub use lanes::{Lane, Lanes, Place};
 pub use outbox::{MemberId, Outbox, PullItem};
+pub(crate) use packed::{destination, destination_code, pack_hop, unpack_hop, unpack_text};
 pub use path::{Filtered, Hop, Imported, Learned, Path, PrefixId, SourceId, Stale};
 pub use table::{Counts, Inserted, NewPath, Sources, Table};

@@ -459,7 +459,7 @@ type Known<'a> = (&'a Sources, &'a Interner<Learned>, &'a NextHops);
 /// A path that nothing else keeps from being used is, or is not, as its next hop is reachable.
 fn weigh(path: &mut Path, interner: &Interner<Learned>, hops: &NextHops) {
     if path.filtered.is_none_or(|why| why == Filtered::NextHop) {
-        let hop = interner.get(path.attrs).hop;
+        let hop = interner.hop(path.attrs);
         let lost = hop.is_some_and(|hop| !hops.is_usable(hop));
         path.filtered = lost.then_some(Filtered::NextHop);
     }
@@ -474,11 +474,12 @@ fn candidates<'a>(
         let traits = sources.get(usize::from(path.source.0))?.as_ref()?;
         let learned = interner.get(path.attrs);
         let tracked = || learned.hop.and_then(|hop| hops.metric(hop));
+        let igp_metric = learned.igp_metric.or_else(tracked);
         let candidate = Candidate {
             learned,
             traits,
             path,
-            igp_metric: learned.igp_metric.or_else(tracked),
+            igp_metric,
         };
         Some((i, candidate))
     })

@@ -57,7 +57,7 @@ impl Rib {
 
     fn add(&mut self, source: u16, path_id: u32, traits: &Traits, route: &Learned, since: u32) {
         self.sources[usize::from(source)] = Some(traits.clone());
-        let received = self.interner.intern(route.clone());
+        let received = self.interner.intern(route);
         let imported = Ok(self.interner.retain(received));
         let new = NewPath {
             source: SourceId(source),
@@ -312,7 +312,7 @@ fn prefix_numbers_are_reused_when_nobody_needs_them() {
     rib.sources[0] = Some(traits(SourceKind::Ebgp, 1));
     let prefix = |i: u32| Prefix4::new(Ipv4Addr::from(i << 8), 24).unwrap();
     let fill = |rib: &mut Rib, from: u32| {
-        let received = rib.interner.intern(learned(Attributes::default()));
+        let received = rib.interner.intern(&learned(Attributes::default()));
         for i in from..from + 1000 {
             let (received, used) = (rib.interner.retain(received), rib.interner.retain(received));
             let new = NewPath {

@@ -115,11 +115,11 @@ impl Speaker {
                     let net = nlri.prefix;
                     let route = route.map(|route| self.tables.shared.fib.get(route));
                     let had = self.left_by_felix.remove(&net);
-                    if had.is_some() && had.as_ref() == route {
+                    if had.is_some() && had == route {
                         continue;
                     }
                     out.push(Output::Fib(match route {
-                        Some(route) => Delta::Set(net, route.clone()),
+                        Some(route) => Delta::Set(net, route),
                         None => Delta::Delete(net),
                     }));
                 }
@@ -147,7 +147,7 @@ impl Speaker {
             .flatten()
             .flat_map(|(key, member, source)| self.tables.announced(key, member, source));
         let mut fib: Vec<_> = routes
-            .map(|told| (told.net, self.tables.shared.fib.get(told.attrs).clone()))
+            .map(|told| (told.net, self.tables.shared.fib.get(told.attrs)))
             .collect();
         fib.sort_by_key(|(net, _)| *net);
         fib
@@ -308,7 +308,7 @@ fn encode(
         let nlri = run.iter().map(|(nlri, _)| *nlri);
         let announced = match run.first().and_then(|(_, attrs)| *attrs) {
             None => Ok(packet::withdraw(context, family, nlri)),
-            Some(attrs) => packet::announce(context, family, tables.shared.wire.get(attrs), nlri),
+            Some(attrs) => packet::announce(context, family, &tables.shared.wire.get(attrs), nlri),
         };
         match announced {
             Ok(more) => messages.extend(more),

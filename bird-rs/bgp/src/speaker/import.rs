@@ -20,6 +20,13 @@ use crate::nexthop::{HopId, NextHops, Rule};
 use crate::packet::Role;
 use crate::rib::{AttrId, Filtered, Hop, Imported, Interner, Learned, Traits};
 
+/// A route as it came, interned and as it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Received<'a> {
+    pub(super) id: AttrId,
+    pub(super) learned: &'a Learned,
+}
+
 /// What an import depends on, for one channel.
 #[derive(Debug, Clone)]
 pub(super) struct ImportView {
@@ -141,7 +148,7 @@ impl ImportView {
     }
 
     /// What becomes of a received route. An accepted one has a new reference.
-    pub(super) fn import(&self, net: Prefix, received: AttrId, shared: &mut Shared) -> Imported {
+    pub(super) fn import(&self, net: Prefix, received: Received<'_>, shared: &mut Shared) -> Imported {
         let Shared { learned, hops, log, .. } = shared;
         self.import_with(net, received, (learned, hops, log))
     }
@@ -150,10 +157,10 @@ impl ImportView {
     pub(super) fn import_with(
         &self,
         net: Prefix,
-        received: AttrId,
+        received: Received<'_>,
         (interner, hops, log): (&mut Interner<Learned>, &mut NextHops, &mut Vec<Log>),
     ) -> Imported {
-        let learned = interner.get(received);
+        let learned = received.learned;
         if let Some(why) = self
             .checks
             .as_ref()
@@ -171,8 +178,8 @@ impl ImportView {
         });
         let learned = now.as_ref().unwrap_or(learned);
         let unchanged = |interner: &mut Interner<Learned>, now: Option<Learned>| match now {
-            Some(now) => interner.intern(now),
-            None => interner.retain(received),
+            Some(now) => interner.intern(&now),
+            None => interner.retain(received.id),
         };
         match &self.policy {
             Policy::All => return Ok(unchanged(interner, now)),
@@ -192,7 +199,7 @@ impl ImportView {
             Ok(None) => Ok(unchanged(interner, now)),
             Ok(Some(mut changed)) => {
                 changed.hop = self.hop(&changed, hops);
-                Ok(interner.intern(changed))
+                Ok(interner.intern(&changed))
             }
             Err(Held::Failed(error)) => {
                 let reason = error.to_string();

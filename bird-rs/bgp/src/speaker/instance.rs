@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Speaker;
 use super::export::View;
-use super::import::ImportView;
+use super::import::{ImportView, Received};
 use super::io::{Log, LogEvent, Output};
 use super::origin;
 use super::session::{Session, SessionChannel, neighbour};
@@ -214,7 +214,7 @@ impl Speaker {
                     .collect();
                 for (key, at) in left {
                     let told = self.tables.told(key, at).into_iter();
-                    let told = told.map(|(net, route)| (net, self.tables.shared.fib.get(route).clone()));
+                    let told = told.map(|(net, route)| (net, self.tables.shared.fib.get(route)));
                     self.left_by_felix.extend(told);
                     self.tables.leave(key, at);
                 }
@@ -334,8 +334,12 @@ impl Speaker {
             match route {
                 Ok((net, mut learned)) => {
                     learned.hop = view.hop(&learned, &mut self.tables.shared.hops);
-                    let received = self.tables.shared.learned.intern(learned);
-                    self.tables.insert(key, net, (source, 0, received, since), view, false);
+                    let received = self.tables.shared.learned.intern(&learned);
+                    let told = Received {
+                        id: received,
+                        learned: &learned,
+                    };
+                    self.tables.insert(key, net, (source, 0, told, since), view, false);
                     self.tables.shared.learned.release(received);
                 }
                 Err((net, error)) => out.push(Output::Log(Log {

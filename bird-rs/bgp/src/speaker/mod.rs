@@ -32,6 +32,7 @@ mod instance;
 mod io;
 mod operate;
 mod origin;
+mod packed;
 mod query;
 mod reconfigure;
 mod roles;

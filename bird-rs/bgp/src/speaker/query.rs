@@ -213,7 +213,7 @@ impl Speaker {
                     if is_it && route.path.source() == told.from {
                         let mut view = self.view(key, &route);
                         if let (Some(view), Kind::Bgp(_)) = (&mut view, &instance.kind) {
-                            view.attributes = self.tables.shared.wire.get(told.attrs).clone();
+                            view.attributes = self.tables.shared.wire.get(told.attrs);
                             view.path_id = told.lane.map_or(0, |lane| lane.announced_id());
                         }
                         views.extend(view);

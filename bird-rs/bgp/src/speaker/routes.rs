@@ -1,7 +1,7 @@
 //! What sessions do to the tables: UPDATEs, limits, graceful restart (RFC 4724, 9494), refresh.
 
 use super::Speaker;
-use super::import::ImportView;
+use super::import::{ImportView, Received};
 use super::instance::{Instance, Kind};
 use super::io::{Log, LogEvent, Output};
 use super::session::SessionChannel;
@@ -270,9 +270,11 @@ fn announce(
         Some(checks) => checks.normalize(update.attributes.clone(), reach.next_hop),
         None => update.attributes.clone(),
     };
-    let received = {
-        let shared = &mut tables.shared;
-        shared.learned.intern(view.received(attributes, &mut shared.hops))
+    let learned = view.received(attributes, &mut tables.shared.hops);
+    let received = tables.shared.learned.intern(&learned);
+    let told = Received {
+        id: received,
+        learned: &learned,
     };
     let limits = &channel.config.channel;
     let mut exceeded = None;
@@ -294,7 +296,7 @@ fn announce(
         }
         let full = limits.import_limit.filter(|limit| counts.accepted >= limit.routes);
         let block = full.is_some_and(|limit| limit.action == LimitAction::Block);
-        tables.insert(key, nlri.prefix, (source, nlri.path_id, received, since), view, block);
+        tables.insert(key, nlri.prefix, (source, nlri.path_id, told, since), view, block);
         let grown = tables.counts(key, source);
         let over =
             |limit: &crate::config::Limit| grown.accepted > limit.routes || (block && grown.filtered > counts.filtered);

@@ -141,7 +141,7 @@ impl<F: Family> Slot<F> {
             each(TableRoute {
                 net,
                 path,
-                learned: shared.learned.get(path.attrs()),
+                learned: &shared.learned.get(path.attrs()),
                 best: best.is_some_and(|best| std::ptr::eq(best, path)),
                 reason,
             });
@@ -230,9 +230,10 @@ fn set(outbox: &mut Outbox, view: &View, place: Place, new: Option<(AttrId, Sour
 fn evaluate(view: &View, net: Prefix, best: &Path, shared: &mut Shared) -> Option<AttrId> {
     let at = usize::from(best.source().0);
     let (protocol, source) = shared.names.get(at)?.as_ref()?;
+    let learned = shared.learned.get(best.attrs());
     let route = RouteRef {
         net,
-        learned: shared.learned.get(best.attrs()),
+        learned: &learned,
         traits: shared.traits.get(at)?.as_ref()?,
         protocol,
         source: *source,
@@ -240,8 +241,8 @@ fn evaluate(view: &View, net: Prefix, best: &Path, shared: &mut Shared) -> Optio
         hops: Some(&shared.hops),
     };
     let announced = match view {
-        View::Bgp(view) => view.announce(&route).map(|attributes| shared.wire.intern(attributes)),
-        View::Fib(policy) => export::fib(policy, &route).map(|route| shared.fib.intern(route)),
+        View::Bgp(view) => view.announce(&route).map(|attributes| shared.wire.intern(&attributes)),
+        View::Fib(policy) => export::fib(policy, &route).map(|route| shared.fib.intern(&route)),
     };
     match announced {
         Ok(attrs) => Some(attrs),

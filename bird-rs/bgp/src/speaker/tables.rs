@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tortie_net::{Family, Prefix, Prefix4, Prefix6};
 
 use super::export::View;
-use super::import::ImportView;
+use super::import::{ImportView, Received};
 use super::io::{FibRoute, Log};
 use super::slot::Slot;
 use crate::attr::Attributes;
@@ -185,7 +185,7 @@ impl Tables {
         &mut self,
         key: TableKey,
         net: Prefix,
-        (source, path_id, received, since): (SourceId, u32, AttrId, u32),
+        (source, path_id, received, since): (SourceId, u32, Received<'_>, u32),
         view: &ImportView,
         full: bool,
     ) -> Option<Inserted> {
@@ -200,7 +200,7 @@ impl Tables {
             let new = NewPath {
                 source,
                 path_id,
-                received: shared.learned.retain(received),
+                received: shared.learned.retain(received.id),
                 imported,
                 since,
             };
@@ -257,6 +257,11 @@ impl Tables {
                 let wanted = |path: &Path| last == (max < u32::MAX && path.filtered().is_some());
                 slot.table
                     .reimport(source, learned, wanted, |prefix, received, interner| {
+                        let learned = interner.get(received);
+                        let received = Received {
+                            id: received,
+                            learned: &learned,
+                        };
                         let imported =
                             view.import_with(prefix.erase(), received, (&mut *interner, &mut *hops, &mut *log));
                         log.truncate(LOG_LINES);
@@ -422,16 +427,14 @@ impl Tables {
         if let Some(changes) = shared.hops.take_changes() {
             // One look at all paths for everything that changed since the last time.
             let learned = &shared.learned;
-            let concerned = |path: &Path| learned.get(path.attrs()).hop.is_some_and(|hop| changes.has(hop));
+            let concerned = |path: &Path| learned.hop(path.attrs()).is_some_and(|hop| changes.has(hop));
             v4.iter_mut().for_each(|slot| slot.table.touch_where(concerned));
             v6.iter_mut().for_each(|slot| slot.table.touch_where(concerned));
         }
         v4.iter_mut().for_each(|slot| slot.settle(shared));
         v6.iter_mut().for_each(|slot| slot.settle(shared));
         if shared.hops.wants_sweep() {
-            shared
-                .hops
-                .sweep(shared.learned.values().filter_map(|learned| learned.hop));
+            shared.hops.sweep(shared.learned.hops());
         }
     }
 

@@ -43,7 +43,7 @@ proptest! {
     #[test]
     fn a_path_keeps_its_number_and_nobody_else_gets_it(steps in proptest::collection::vec(steps(), 0..200)) {
         let mut interner = Interner::default();
-        let attrs = interner.intern(());
+        let attrs = interner.intern(&0_u8);
         let mut lanes = Lanes::default();
         let mut there: BTreeMap<Name, Place> = BTreeMap::new();
         let mut held = BTreeSet::new();
@@ -93,7 +93,7 @@ proptest! {
 
 #[test]
 fn a_path_that_comes_back_before_anybody_forgot_it_has_its_number_again() {
-    let attrs = Interner::default().intern(());
+    let attrs = Interner::default().intern(&0_u8);
     let mut lanes = Lanes::default();
     let prefix = PrefixId(7);
     let both = [path(1, 0, attrs), path(2, 5, attrs)];

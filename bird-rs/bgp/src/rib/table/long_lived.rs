@@ -45,9 +45,9 @@ fn marked(id: AttrId, interner: &mut Interner<Learned>, memo: &mut FxHashMap<Att
     let with = match memo.get(&id) {
         Some(known) => interner.retain(*known),
         None => {
-            let mut learned = interner.get(id).clone();
+            let mut learned = interner.get(id);
             learned.attributes.communities.insert(Community::LLGR_STALE);
-            let with = interner.intern(learned);
+            let with = interner.intern(&learned);
             memo.insert(id, interner.retain(with));
             with
         }
