@@ -7,7 +7,7 @@
 //! A panic while one connection's input is handled costs that connection, not the daemon.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
-use tortie_bgp::config::{Config, Neighbor, ProtocolKind};
+use tortie_bgp::config::Config;
 use tortie_bgp::fsm::ConnId;
 use tortie_bgp::speaker::{Command, ConnectSpec, Input, LogEvent, Operated, Output, Speaker};
 
@@ -25,6 +25,7 @@ use crate::fib::{Fanout, Subscription};
 use crate::log;
 use crate::metrics::Metrics;
 use crate::net::connection::{self, Handle};
+use crate::net::guard::Guard;
 use crate::net::listener::Listeners;
 use crate::net::socket;
 
@@ -134,7 +135,7 @@ pub(crate) struct Loop {
     connections: HashMap<ConnId, Entry>,
     listeners: Listeners,
     /// The least TTL that peers may send with (RFC 5082), for connections they open.
-    guarded: HashMap<IpAddr, u8>,
+    guard: Guard,
     fanout: Fanout,
     tasks: TaskTracker,
     incoming: u64,
@@ -189,7 +190,7 @@ impl Loop {
             requests,
             connections: HashMap::new(),
             listeners: Listeners::default(),
-            guarded: guarded(config),
+            guard: Guard::new(config),
             fanout: Fanout::default(),
             tasks: TaskTracker::new(),
             incoming: 0,
@@ -244,7 +245,7 @@ impl Loop {
             Request::Connected { conn, result } => self.connected(conn, result),
             Request::Accepted { stream, remote } => self.accepted(stream, remote),
             Request::Apply { config, done } => {
-                self.guarded = guarded(&config);
+                self.guard = Guard::new(&config);
                 self.input(Input::Reconfigure(config));
                 // A caller that has gone away still had its configuration applied.
                 let _ = done.send(());
@@ -396,7 +397,7 @@ impl Loop {
 
     fn accepted(&mut self, stream: TcpStream, remote: SocketAddr) {
         let Ok(local) = stream.local_addr() else { return };
-        if let Some(&min) = self.guarded.get(&remote.ip())
+        if let Some(min) = self.guard.min_ttl(remote.ip())
             && let Err(error) = socket::guard(&stream, remote.ip(), min)
         {
             tracing::error!(%remote, %error, "cannot guard the TTL of a connection, refusing it");
@@ -434,18 +435,4 @@ impl Loop {
             tracing::warn!("some connections did not close in time");
         }
     }
-}
-
-/// The addresses of peers with `ttl security`, and the least TTL of each.
-fn guarded(config: &Config) -> HashMap<IpAddr, u8> {
-    let peers = config.protocols.iter().filter_map(|protocol| match &protocol.kind {
-        ProtocolKind::Bgp(bgp) if bgp.transport.ttl_security => Some(bgp),
-        _ => None,
-    });
-    peers
-        .filter_map(|bgp| match bgp.neighbor {
-            Neighbor::Address(addr) => Some((addr, 0_u8.wrapping_sub(bgp.transport.multihop.unwrap_or(1)))),
-            Neighbor::Range { .. } => None,
-        })
-        .collect()
 }

@@ -15,6 +15,13 @@ pub(crate) fn write(entry: &Log) {
         }
         LogEvent::BadRoute { reason } => tracing::warn!(protocol, reason, "bad route from the peer"),
         LogEvent::Limit { kind, limit, action } => tracing::warn!(protocol, kind, limit, action, "route limit reached"),
+        LogEvent::RangeFull {
+            limit,
+            refused,
+            address,
+        } => {
+            tracing::warn!(protocol, limit, refused, %address, "range is full, connection refused")
+        }
         LogEvent::FilterMessage { text } => tracing::info!(protocol, text, "filter says"),
         LogEvent::FilterFailed { net, reason } => {
             tracing::warn!(protocol, %net, reason, "filter failed, route rejected")

@@ -13,4 +13,5 @@ mod gobgp;
 mod lab;
 mod long_lived;
 mod openbgpd;
+mod range;
 mod roles;

@@ -92,6 +92,10 @@ pub struct BgpConfig {
     pub channels: Vec<BgpChannel>,
 }
 
+/// How many dynamic peers a range may have at a time by default: an idle session takes some 30 kB, so many tens of
+/// megabytes.
+pub const DEFAULT_DYNAMIC_LIMIT: u32 = 1000;
+
 /// Whom a BGP protocol talks to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Neighbor {
@@ -105,6 +109,8 @@ pub enum Neighbor {
         name: String,
         /// `dynamic name digits`: width of the number that follows, zero filled.
         digits: u8,
+        /// `dynamic limit`, ours: how many there may be at a time. Default 1000.
+        limit: u32,
     },
 }
 

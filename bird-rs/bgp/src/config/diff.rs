@@ -4,9 +4,12 @@
 //! refeeds, it never resets a session.
 
 use super::{
-    BgpChannel, BgpConfig, Channel, Config, DeviceConfig, DirectConfig, FelixConfig, KernelConfig, Policy, Protocol,
-    ProtocolKind, StaticConfig,
+    BgpChannel, BgpConfig, Channel, Config, DeviceConfig, DirectConfig, FelixConfig, KernelConfig, Neighbor, Policy,
+    Protocol, ProtocolKind, StaticConfig,
 };
+
+/// The reason of a change that dynamic peers need not know of.
+pub const DYNAMIC_LIMIT: &str = "dynamic limit";
 
 /// What a protocol needs so that it follows the new configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -198,6 +201,11 @@ fn bgp(old: &BgpConfig, new: &BgpConfig) -> Verdict {
     let mut before = old.clone();
     // Taken over from the new one: these have rules of their own below. What differs then was part of the session.
     before.channels.clone_from(&new.channels);
+    if let (Neighbor::Range { limit, .. }, Neighbor::Range { limit: wanted, .. }) =
+        (&mut before.neighbor, &new.neighbor)
+    {
+        *limit = *wanted;
+    }
     before.timers.connect_delay = new.timers.connect_delay;
     before.timers.connect_retry = new.timers.connect_retry;
     before.timers.error_wait_min = new.timers.error_wait_min;
@@ -248,6 +256,8 @@ fn bgp(old: &BgpConfig, new: &BgpConfig) -> Verdict {
             Action::InPlace,
             "disable after cease",
         )
+        // The last of its kind: what is named first is all that this is.
+        .when(old.neighbor != new.neighbor, Action::InPlace, DYNAMIC_LIMIT)
         .0
 }
 

@@ -21,8 +21,8 @@ mod print_bgp;
 mod protocol;
 
 pub use bgp::{
-    AddPaths, BgpChannel, BgpConfig, CeaseReasons, Gateway, GracefulRestart, LocalAsAllowed, Neighbor, NextHopRewrite,
-    PeerType, Role, Timers, Transport,
+    AddPaths, BgpChannel, BgpConfig, CeaseReasons, DEFAULT_DYNAMIC_LIMIT, Gateway, GracefulRestart, LocalAsAllowed,
+    Neighbor, NextHopRewrite, PeerType, Role, Timers, Transport,
 };
 pub use protocol::{
     Channel, ChannelFamily, DeviceConfig, DirectConfig, FelixConfig, InterfacePattern, KernelConfig, Limit,
@@ -34,7 +34,7 @@ pub use protocol::{
 mod tests;
 
 pub use diagnostic::Diagnostic;
-pub use diff::{Action, Change, diff};
+pub use diff::{Action, Change, DYNAMIC_LIMIT, diff};
 pub(crate) use keywords::is_keyword;
 
 use std::sync::Arc;

@@ -5,7 +5,8 @@ use std::fmt;
 use super::option::{BGP_OPTIONS, CEASE_FLAGS, ROLES, Slot};
 use super::print::write_channel;
 use super::{
-    AddPaths, BgpChannel, BgpConfig, Gateway, GracefulRestart, LocalAsAllowed, Neighbor, NextHopRewrite, PeerType,
+    AddPaths, BgpChannel, BgpConfig, DEFAULT_DYNAMIC_LIMIT, Gateway, GracefulRestart, LocalAsAllowed, Neighbor,
+    NextHopRewrite, PeerType,
 };
 use crate::filter::write_name;
 
@@ -54,8 +55,15 @@ fn write_peers(f: &mut fmt::Formatter<'_>, bgp: &BgpConfig) -> fmt::Result {
         PeerType::Internal => f.write_str(" internal;\n")?,
         PeerType::External => f.write_str(" external;\n")?,
     }
-    if let Neighbor::Range { name, digits, .. } = &bgp.neighbor {
+    if let Neighbor::Range {
+        name, digits, limit, ..
+    } = &bgp.neighbor
+    {
         writeln!(f, "  dynamic name \"{name}\";\n  dynamic name digits {digits};")?;
+        // Stock BIRD would not read it.
+        if *limit != DEFAULT_DYNAMIC_LIMIT {
+            writeln!(f, "  dynamic limit {limit};")?;
+        }
     }
     if let Some(interface) = &bgp.interface {
         writeln!(f, "  interface \"{interface}\";")?;

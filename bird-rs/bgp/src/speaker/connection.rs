@@ -1,14 +1,12 @@
 //! Connections: frames out of octets, events to state machines, and what these want done.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
 use super::instance::{Instance, Kind};
 use super::io::{ListenSpec, Log, LogEvent, Output};
 use super::{SEND_WINDOW, Speaker};
-use crate::config::{Neighbor, Protocol, ProtocolKind};
 use crate::fsm::{Action, ConnId, Event, State};
 use crate::packet;
 use crate::rib::SourceId;
@@ -172,7 +170,7 @@ impl Speaker {
         let mut enabled = self.instances.iter().flatten().filter(|i| i.enabled && !self.stopping);
         enabled.any(|instance| match &instance.kind {
             Kind::Bgp(session) => session.answers_to(remote, local),
-            Kind::Range(bgp) => super::session::neighbour(bgp).is_err_and(|range| range.contains(remote)),
+            Kind::Range(range) => range.contains(remote),
             Kind::Origin(_) | Kind::Felix(_) | Kind::Quiet => false,
         })
     }
@@ -197,75 +195,13 @@ impl Speaker {
         self.peer_event(source, event, out);
     }
 
-    /// Makes a protocol for a peer out of a configured range.
-    fn dynamic_peer(&mut self, from: IpAddr, out: &mut Vec<Output>) -> Option<SourceId> {
-        if self.stopping {
-            return None;
-        }
-        let range = self
-            .instances
-            .iter()
-            .flatten()
-            .filter(|i| i.enabled)
-            .find_map(|instance| match &instance.kind {
-                Kind::Range(bgp) => match &bgp.neighbor {
-                    Neighbor::Range { prefix, name, digits } if prefix.contains(from) => {
-                        Some((instance.config.clone(), bgp.clone(), name.clone(), usize::from(*digits)))
-                    }
-                    Neighbor::Range { .. } | Neighbor::Address(_) => None,
-                },
-                Kind::Bgp(_) | Kind::Origin(_) | Kind::Felix(_) | Kind::Quiet => None,
-            });
-        let (template, mut bgp, prefix, width) = range?;
-        let name: Arc<str> = loop {
-            self.next_dynamic += 1;
-            let name = format!("{prefix}{:0width$}", self.next_dynamic);
-            if self.find(&name).is_none() {
-                break name.into();
-            }
-        };
-        bgp.neighbor = Neighbor::Address(from);
-        bgp.transport.passive = true;
-        let protocol = Protocol {
-            name,
-            disabled: true,
-            kind: ProtocolKind::Bgp(bgp),
-            ..Protocol::clone(&template)
-        };
-        let source = self.add(protocol, out)?;
-        if let Some(session) = self.instance_mut(source).and_then(Instance::session_mut) {
-            session.dynamic = true;
-        }
-        self.enable(source, out);
-        Some(source)
-    }
-
-    /// Dynamic peers whose session is over and whose routes are not kept go.
-    pub(super) fn retire_dynamic(&mut self, out: &mut Vec<Output>) {
-        let over = self.instances.iter().flatten().filter(|instance| {
-            let idle = |session: &super::session::Session| {
-                let connected = self.connections.values().any(|c| c.source == instance.source);
-                let has_routes = session.channels.iter().any(|c| {
-                    let counts = self.tables.counts(c.key, instance.source);
-                    counts.accepted + counts.filtered > 0
-                });
-                session.dynamic && !connected && !has_routes
-            };
-            instance.session().is_some_and(idle)
-        });
-        let over: Vec<SourceId> = over.map(|instance| instance.source).collect();
-        for source in over {
-            self.delete(source, crate::fsm::StopReason::Deconfigured, out);
-        }
-    }
-
     /// Says where to listen, when that has changed.
     pub(super) fn listen(&mut self, out: &mut Vec<Output>) {
         let mut wanted: Vec<ListenSpec> = Vec::new();
         for instance in self.instances.iter().flatten().filter(|i| i.enabled && !self.stopping) {
             let (config, peers) = match &instance.kind {
-                Kind::Bgp(session) if !session.dynamic => (&session.config, Some(Prefix::host(session.remote))),
-                Kind::Range(bgp) => (&**bgp, super::session::neighbour(bgp).err()),
+                Kind::Bgp(session) if !session.is_dynamic() => (&session.config, Some(Prefix::host(session.remote))),
+                Kind::Range(range) => (&range.config, super::session::neighbour(&range.config).err()),
                 Kind::Bgp(_) | Kind::Origin(_) | Kind::Felix(_) | Kind::Quiet => continue,
             };
             let spec = ListenSpec {

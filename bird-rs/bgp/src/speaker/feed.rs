@@ -194,7 +194,7 @@ impl Speaker {
                 return;
             }
             let max = limit
-                .filter(|limit| limit.action == LimitAction::Block)
+                .filter(|limit| limit.action != LimitAction::Warn)
                 .map(|limit| limit.routes);
             let items = self.tables.pull(key, member, BATCH, max);
             let (messages, failures) = encode(&self.tables, key.family, context, &items);

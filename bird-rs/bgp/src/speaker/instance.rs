@@ -8,9 +8,10 @@ use super::export::View;
 use super::import::{ImportView, Received};
 use super::io::{Log, LogEvent, Output};
 use super::origin;
+use super::range::Range;
 use super::session::{Session, SessionChannel, neighbour};
 use super::tables::{Membership, TableKey, afi};
-use crate::config::{BgpConfig, Channel, LimitAction, Policy, Protocol, ProtocolKind};
+use crate::config::{Channel, LimitAction, Policy, Protocol, ProtocolKind};
 use crate::filter::RouteSource;
 use crate::fsm::{Event, StopReason};
 use crate::nexthop::Rule;
@@ -36,7 +37,7 @@ pub(super) enum Kind {
     /// A BGP peer.
     Bgp(Box<Session>),
     /// A range of BGP peers: whoever connects becomes an instance of its own.
-    Range(Box<BgpConfig>),
+    Range(Box<Range>),
     /// Routes of our own, in these tables.
     Origin(Vec<TableKey>),
     /// The best routes, for felix; no membership while disabled.
@@ -131,7 +132,7 @@ impl Speaker {
                         .collect();
                     Kind::Bgp(Box::new(session))
                 }
-                Err(_) => Kind::Range(bgp.clone()),
+                Err(_) => Kind::Range(Box::new(Range::new(bgp))),
             },
             ProtocolKind::Static(_) | ProtocolKind::Direct(_) => Kind::Origin(keys),
             ProtocolKind::Felix(_) => Kind::Felix(keys.into_iter().map(|key| (key, None)).collect()),
@@ -171,7 +172,7 @@ impl Speaker {
         instance.since = now;
         match &instance.kind {
             Kind::Bgp(session) => {
-                if waiting && !session.dynamic {
+                if waiting && !session.is_dynamic() {
                     self.convergence.expect(source);
                 }
                 self.peer_event(source, Event::Start, out);

@@ -241,6 +241,15 @@ pub enum LogEvent {
         /// What is done about it.
         action: &'static str,
     },
+    /// A range has as many peers as it may, and another one was refused.
+    RangeFull {
+        /// How many it may have.
+        limit: u32,
+        /// Connections refused so far.
+        refused: u64,
+        /// Who was refused last.
+        address: IpAddr,
+    },
     /// A filter printed a line.
     FilterMessage {
         /// The line.

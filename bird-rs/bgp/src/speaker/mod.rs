@@ -34,6 +34,7 @@ mod operate;
 mod origin;
 mod packed;
 mod query;
+mod range;
 mod reconfigure;
 mod roles;
 mod routes;

@@ -83,7 +83,11 @@ impl Speaker {
             table,
             state,
             since: instance.since,
-            info: session.map_or_else(String::new, |session| info(session, instance.enabled)),
+            info: match &instance.kind {
+                Kind::Bgp(session) => info(session, instance.enabled),
+                Kind::Range(range) => self.range_info(instance.name(), range),
+                Kind::Origin(_) | Kind::Felix(_) | Kind::Quiet => String::new(),
+            },
             description: instance.config.description.clone(),
             channels,
             bgp: match (&instance.kind, &instance.config.kind) {

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::Speaker;
-use super::instance::{Instance, Kind, channels};
+use super::instance::{Kind, channels};
 use super::io::Output;
 use super::session::peer_config;
-use crate::config::{Action, BgpConfig, Change, Channel, Config, Protocol, ProtocolKind, diff};
+use crate::config::{Action, BgpConfig, Channel, Config, Protocol, ProtocolKind, diff};
 use crate::filter::RouteSource;
 use crate::fsm::StopReason;
 use crate::rib::{Decision, SourceId};
@@ -60,25 +60,6 @@ impl Speaker {
         }
     }
 
-    /// Dynamic peers whose range is gone or has changed go; they come back by themselves.
-    fn remove_dynamic(&mut self, changes: &[Change], out: &mut Vec<Output>) {
-        let changed = |instance: &Instance| {
-            matches!(instance.kind, Kind::Range(_)) && changes.iter().any(|c| c.protocol == *instance.name())
-        };
-        // A dynamic peer does not know its range.
-        if self.instances.iter().flatten().any(changed) {
-            let dynamic = self
-                .instances
-                .iter()
-                .flatten()
-                .filter(|i| i.session().is_some_and(|s| s.dynamic));
-            let dynamic: Vec<SourceId> = dynamic.map(|instance| instance.source).collect();
-            dynamic
-                .into_iter()
-                .for_each(|source| self.delete(source, StopReason::ConfigurationChange, out));
-        }
-    }
-
     /// Gives a protocol a configuration that its session can go on with, and applies its filters anew.
     fn take_over(&mut self, source: SourceId, new: &Protocol) {
         let router_id = new.router_id.unwrap_or(self.router_id);
@@ -100,7 +81,7 @@ impl Speaker {
                     self.tables.set_source(source, &name, RouteSource::Bgp, traits);
                 }
             }
-            (Kind::Range(range), ProtocolKind::Bgp(bgp)) => range.clone_from(bgp),
+            (Kind::Range(range), ProtocolKind::Bgp(bgp)) => range.config.clone_from(bgp),
             (Kind::Bgp(_) | Kind::Range(_) | Kind::Origin(_) | Kind::Felix(_) | Kind::Quiet, _) => {}
         }
         self.refeed(usize::from(source.0), true, true);

@@ -50,7 +50,7 @@ impl Speaker {
             channel.owes_end_of_refresh = false;
             channel.limit_logged = false;
         }
-        if !self.convergence.is_done() && !session.dynamic {
+        if !self.convergence.is_done() && !session.is_dynamic() {
             self.convergence.up(now, source, families, certain);
         }
     }

@@ -34,8 +34,8 @@ pub(super) struct Session {
     pub(super) fault_logged: Option<u32>,
     pub(super) updates_received: u64,
     pub(super) updates_sent: u64,
-    /// Made for a peer out of a range; goes with its session.
-    pub(super) dynamic: bool,
+    /// The range that it was made for a peer of; it then goes with its session.
+    pub(super) range: Option<Arc<str>>,
 }
 
 /// A channel of a session.
@@ -67,8 +67,13 @@ impl Session {
             fault_logged: None,
             updates_received: 0,
             updates_sent: 0,
-            dynamic: false,
+            range: None,
         }
+    }
+
+    /// Was it made for a peer out of a range?
+    pub(super) fn is_dynamic(&self) -> bool {
+        self.range.is_some()
     }
 
     pub(super) fn is_internal(&self) -> bool {

@@ -7,7 +7,9 @@ use tortie_net::{Asn, RouterId};
 use super::super::diagnostic::{Checked, Complaint};
 use super::super::lexer::Lexeme;
 use super::super::option::{BGP_OPTIONS, BgpOption, CEASE_ALL, CEASE_FLAGS, ROLES, Slot};
-use super::super::{AddPaths, BgpConfig, CeaseReasons, Gateway, GracefulRestart, LocalAsAllowed, NextHopRewrite};
+use super::super::{
+    AddPaths, BgpConfig, CeaseReasons, DEFAULT_DYNAMIC_LIMIT, Gateway, GracefulRestart, LocalAsAllowed, NextHopRewrite,
+};
 use super::Parser;
 use super::channel::ChannelDraft;
 
@@ -28,6 +30,7 @@ pub(super) struct BgpDraft {
     pub(super) internal: Option<bool>,
     pub(super) dynamic_name: String,
     pub(super) dynamic_digits: u8,
+    pub(super) dynamic_limit: u32,
     pub(super) multihop: Option<Option<u8>>,
     pub(super) check_link: Option<bool>,
     pub(super) long_lived: Option<GracefulRestart>,
@@ -49,6 +52,7 @@ impl Default for BgpDraft {
             internal: None,
             dynamic_name: "dynbgp".to_owned(),
             dynamic_digits: 0,
+            dynamic_limit: DEFAULT_DYNAMIC_LIMIT,
             multihop: None,
             check_link: None,
             long_lived: None,
@@ -56,8 +60,11 @@ impl Default for BgpDraft {
     }
 }
 
+/// A protocol has a number of 16 bits.
+const MAX_DYNAMIC_LIMIT: u32 = 60_000;
+
 /// The options that are no row of [`BGP_OPTIONS`].
-const SPECIAL_OPTIONS: [&str; 19] = [
+const SPECIAL_OPTIONS: [&str; 20] = [
     "local",
     "local role",
     "neighbor",
@@ -68,6 +75,7 @@ const SPECIAL_OPTIONS: [&str; 19] = [
     "multihop",
     "dynamic name",
     "dynamic name digits",
+    "dynamic limit",
     "source address",
     "error wait time",
     "keepalive time",
@@ -135,6 +143,8 @@ impl Parser {
             draft.config.interface = Some(self.text("interface")?.as_ref().to_owned());
         } else if self.eat_phrase("dynamic name digits") {
             draft.dynamic_digits = u8::try_from(self.number_in("dynamic name digits", 0..=10)?).unwrap_or(0);
+        } else if self.eat_phrase("dynamic limit") {
+            draft.dynamic_limit = self.number_in("dynamic limit", 1..=MAX_DYNAMIC_LIMIT)?;
         } else if self.eat_phrase("dynamic name") {
             let at = self.here();
             let name = self.text("dynamic name")?;

@@ -110,6 +110,7 @@ impl BgpDraft {
                 prefix,
                 name: self.dynamic_name,
                 digits: self.dynamic_digits,
+                limit: self.dynamic_limit,
             },
         };
         config.transport.multihop = multihop;

@@ -1,0 +1,158 @@
+//! Limits on what we announce, and on how many peers a range may have.
+
+use super::Network;
+use super::network::config;
+use super::sessions::{node, pair};
+use crate::speaker::{Command, Input, LogEvent, ProtocolState};
+
+/// Six IPv4 routes, announced to 2 under this limit.
+fn limited(limit: &str) -> Network {
+    let routes: String = (0..5).map(|i| format!("route 10.9.{i}.0/24 blackhole; ")).collect();
+    let text = format!("protocol static many {{ ipv4; {routes} }}\n")
+        + &node(1, 65001, &[(2, 65002, &format!("import all; {limit} export all;|"))]);
+    pair(&text, &node(2, 65002, &[(1, 65001, "")]))
+}
+
+fn received(net: &Network) -> u64 {
+    net.protocol(1, "p1").channels[0].imported
+}
+
+fn logged(net: &Network) -> usize {
+    net.logged(0, |e| {
+        matches!(
+            e,
+            LogEvent::Limit {
+                kind: "export",
+                limit: 3,
+                ..
+            }
+        )
+    })
+}
+
+#[test]
+fn an_export_limit_warns_or_blocks() {
+    for (limit, reaches, warned) in [
+        ("export limit 6 action disable;", 6, 0),
+        ("export limit 3 action warn;", 6, 1),
+        ("export limit 3 action block;", 3, 1),
+    ] {
+        let mut net = limited(limit);
+        net.seconds(20);
+        assert!(net.established(0, "p2"), "{limit}");
+        assert_eq!((received(&net), logged(&net)), (reaches, warned), "{limit}");
+    }
+}
+
+#[test]
+fn an_export_limit_ends_the_session_before_more_is_told() {
+    for (limit, comes_back) in [
+        ("export limit 3 action restart;", true),
+        ("export limit 3 action disable;", false),
+        ("export limit 3;", false),
+    ] {
+        let mut net = limited(limit);
+        for _ in 0..120 {
+            net.run(std::time::Duration::from_millis(250));
+            assert!(received(&net) <= 3, "{limit}");
+        }
+        let ups = net.logged(0, |e| matches!(e, LogEvent::State { to: "Established", .. }));
+        assert_eq!(ups > 1, comes_back, "{limit}: {ups} sessions");
+        let down = net.protocol(0, "p2");
+        assert_eq!(down.state == ProtocolState::Down, !comes_back, "{limit}");
+        let error = down.bgp.unwrap().last_error.unwrap();
+        assert_eq!(error, "Maximum number of prefixes reached", "{limit}");
+        assert_eq!(received(&net), 0, "{limit}: what was told is taken back");
+    }
+}
+
+fn range(limit: &str) -> String {
+    format!(
+        "router id 10.0.0.1; protocol bgp dyn {{ local as 64512; neighbor range 10.0.0.0/24 internal; {limit}
+         ipv4 {{ import all; export all; }}; }}\n"
+    )
+}
+
+fn established(net: &Network) -> Vec<u8> {
+    let up = |n: &u8| net.established(usize::from(*n) - 1, "p1");
+    (2..=4).filter(up).collect()
+}
+
+#[test]
+fn a_range_has_so_many_peers_and_no_more() {
+    let mut net = Network::default();
+    net.start(0, "10.0.0.1", &range("dynamic limit 2;"));
+    for n in 2..=4 {
+        let text = node(n, 64512, &[(1, 64512, "graceful restart off;")]);
+        net.start(usize::from(n) - 1, &format!("10.0.0.{n}"), &text);
+        net.seconds(5);
+    }
+    net.seconds(20);
+    assert_eq!(established(&net), [2, 3]);
+    let refusals = net.logged(0, |e| matches!(e, LogEvent::RangeFull { limit: 2, .. }));
+    assert!(refusals > 1, "each attempt is a line, but for those of one second");
+    let info = net.protocol(0, "dyn").info;
+    assert!(
+        info.starts_with("2 of 2 peers, ") && info.ends_with(" connections refused"),
+        "{info}"
+    );
+    let since = |net: &Network| net.protocol(0, "dynbgp1").since;
+    let before = since(&net);
+
+    net.input(0, Input::Reconfigure(config(&range("dynamic limit 3;"))));
+    net.seconds(20);
+    assert_eq!(established(&net), [2, 3, 4]);
+    net.input(0, Input::Reconfigure(config(&range("dynamic limit 1;"))));
+    net.seconds(20);
+    assert_eq!(established(&net), [2, 3, 4], "who is there may stay");
+    assert_eq!(since(&net), before, "another limit ends no session");
+
+    let command = Command::Disable;
+    for at in [1, 2, 3] {
+        net.input(
+            at,
+            Input::Command {
+                protocol: "p1".into(),
+                command,
+            },
+        );
+    }
+    net.seconds(5);
+    assert_eq!(net.protocol(0, "dyn").info.split(',').next(), Some("0 of 1 peers"));
+    let command = Command::Enable;
+    net.input(
+        3,
+        Input::Command {
+            protocol: "p1".into(),
+            command,
+        },
+    );
+    net.seconds(10);
+    assert_eq!(established(&net), [4], "who goes makes room");
+}
+
+#[test]
+fn a_change_of_one_range_leaves_the_peers_of_another_alone() {
+    let text = |hold: u32| {
+        format!(
+            "router id 10.0.0.1;
+             protocol bgp range_a {{ local as 64512; neighbor range 10.0.0.0/30 internal; ipv4 {{ import all; export all; }}; }}
+             protocol bgp range_b {{ local as 64512; neighbor range 10.0.0.4/30 internal; dynamic name \"second\"; hold time {hold};
+               ipv4 {{ import all; export all; }}; }}\n"
+        )
+    };
+    let mut net = Network::default();
+    net.start(0, "10.0.0.1", &text(90));
+    net.start(1, "10.0.0.2", &node(2, 64512, &[(1, 64512, "")]));
+    net.start(2, "10.0.0.5", &node(5, 64512, &[(1, 64512, "")]));
+    net.seconds(20);
+    assert!(net.established(0, "dynbgp1") && net.established(2, "p1"));
+    let since = net.protocol(0, "dynbgp1").since;
+    net.input(0, Input::Reconfigure(config(&text(30))));
+    net.seconds(20);
+    assert_eq!(net.protocol(0, "dynbgp1").since, since);
+    assert_eq!(
+        net.protocol(2, "p1").bgp.unwrap().hold_time,
+        Some(std::time::Duration::from_secs(30))
+    );
+}
