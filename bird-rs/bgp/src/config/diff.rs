@@ -193,6 +193,7 @@ fn channel(old: &Channel, new: &Channel) -> Verdict {
         .when(old.receive_limit != new.receive_limit, Action::Refeed, "receive limit")
         .when(old.import_limit != new.import_limit, Action::Refeed, "import limit")
         .when(old.export_limit != new.export_limit, Action::Refeed, "export limit")
+        .when(old.merge_paths != new.merge_paths, Action::Refeed, "merge paths")
         .0
 }
 

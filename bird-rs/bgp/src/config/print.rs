@@ -159,6 +159,9 @@ pub(super) fn write_channel(f: &mut fmt::Formatter<'_>, channel: &Channel) -> fm
     if channel.import_keep_filtered {
         f.write_str("    import keep filtered;\n")?;
     }
+    if let Some(limit) = channel.merge_paths {
+        writeln!(f, "    merge paths on limit {limit};")?;
+    }
     Ok(())
 }
 

@@ -172,6 +172,8 @@ pub struct Channel {
     pub export_limit: Option<Limit>,
     /// `import keep filtered`: rejected routes are kept, to be shown.
     pub import_keep_filtered: bool,
+    /// `merge paths`, of felix's channels alone: paths of equal cost become one route with so many next hops at most.
+    pub merge_paths: Option<u8>,
 }
 
 /// `... limit N [action A]`.

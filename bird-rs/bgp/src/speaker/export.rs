@@ -11,13 +11,15 @@ use std::sync::Arc;
 use tortie_net::{Asn, Community, Prefix, RouterId};
 
 use super::io::{FibNextHop, FibRoute};
+use super::merge::FibView;
 use super::roles;
+use super::tables::Shared;
 use crate::attr::{Attributes, NextHop};
 use crate::config::{NextHopRewrite, Policy};
 use crate::filter::{RouteContext, RouteDestination, RouteSource, RunError};
 use crate::nexthop::{NextHops, Resolved};
 use crate::packet::{AfiSafi, Role};
-use crate::rib::{Hop, Learned, SourceKind, Traits};
+use crate::rib::{Hop, Learned, Path, SourceKind, Traits};
 
 /// A route in a table, with what is known of its source.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +32,23 @@ pub(super) struct RouteRef<'a> {
     pub(super) stale: bool,
     /// Where next hops lead; none while a route is being imported, which must not depend on it.
     pub(super) hops: Option<&'a NextHops>,
+}
+
+impl<'a> RouteRef<'a> {
+    /// A path of a prefix, with what its number of attributes stands for; `None` when its source is unknown.
+    pub(super) fn of(net: Prefix, path: &Path, learned: &'a Learned, shared: &'a Shared) -> Option<Self> {
+        let at = usize::from(path.source().0);
+        let (protocol, source) = shared.names.get(at)?.as_ref()?;
+        Some(RouteRef {
+            net,
+            learned,
+            traits: shared.traits.get(at)?.as_ref()?,
+            protocol,
+            source: *source,
+            stale: path.stale().is_left_over(),
+            hops: Some(&shared.hops),
+        })
+    }
 }
 
 /// Why a route is not told.
@@ -86,7 +105,7 @@ pub(super) struct BgpView {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum View {
     Bgp(Box<BgpView>),
-    Fib(Policy),
+    Fib(FibView),
 }
 
 impl View {

@@ -7,11 +7,12 @@ use super::Speaker;
 use super::export::View;
 use super::import::{ImportView, Received};
 use super::io::{Log, LogEvent, Output};
+use super::merge::FibView;
 use super::origin;
 use super::range::Range;
 use super::session::{Session, SessionChannel, neighbour};
 use super::tables::{Membership, TableKey, afi};
-use crate::config::{Channel, LimitAction, Policy, Protocol, ProtocolKind};
+use crate::config::{Channel, LimitAction, Protocol, ProtocolKind};
 use crate::filter::RouteSource;
 use crate::fsm::{Event, StopReason};
 use crate::nexthop::Rule;
@@ -260,12 +261,12 @@ impl Speaker {
         let Some(Some(instance)) = self.instances.get_mut(at) else {
             return;
         };
-        let policies: Vec<Policy> = instance.channels().iter().map(|c| c.export.clone()).collect();
+        let views: Vec<FibView> = instance.channels().iter().map(|c| FibView::of(c)).collect();
         let Kind::Felix(channels) = &mut instance.kind else {
             return;
         };
-        for ((key, membership), policy) in channels.iter_mut().zip(policies) {
-            *membership = self.tables.join(*key, View::Fib(policy), source);
+        for ((key, membership), view) in channels.iter_mut().zip(views) {
+            *membership = self.tables.join(*key, View::Fib(view), source);
         }
     }
 
@@ -378,13 +379,13 @@ impl Speaker {
         let Some(Some(instance)) = self.instances.get_mut(at) else {
             return;
         };
-        let policies: Vec<Policy> = instance.channels().iter().map(|c| c.export.clone()).collect();
+        let views: Vec<FibView> = instance.channels().iter().map(|c| FibView::of(c)).collect();
         let Kind::Felix(channels) = &mut instance.kind else {
             return;
         };
-        for ((key, membership), policy) in channels.iter_mut().zip(policies) {
+        for ((key, membership), view) in channels.iter_mut().zip(views) {
             if let Some(old) = *membership {
-                *membership = self.tables.change_view(*key, old, View::Fib(policy));
+                *membership = self.tables.change_view(*key, old, View::Fib(view));
             }
         }
     }

@@ -196,7 +196,7 @@ pub struct FibRoute {
 }
 
 /// One gateway.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FibNextHop {
     /// The address; none when the route is on the link.
     pub address: Option<IpAddr>,

@@ -30,6 +30,7 @@ mod feed;
 mod import;
 mod instance;
 mod io;
+mod merge;
 mod operate;
 mod origin;
 mod packed;

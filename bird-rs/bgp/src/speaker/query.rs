@@ -216,6 +216,10 @@ impl Speaker {
                     let is_it = told.lane.map_or(route.best, |lane| lane.is_of(route.path));
                     if is_it && route.path.source() == told.from {
                         let mut view = self.view(key, &route);
+                        if let (Some(view), Kind::Felix(_)) = (&mut view, &instance.kind) {
+                            view.next_hops
+                                .clone_from(&self.tables.shared.fib.get(told.attrs).next_hops);
+                        }
                         if let (Some(view), Kind::Bgp(_)) = (&mut view, &instance.kind) {
                             view.attributes = self.tables.shared.wire.get(told.attrs);
                             view.path_id = told.lane.map_or(0, |lane| lane.announced_id());

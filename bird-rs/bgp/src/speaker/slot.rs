@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 use tortie_net::{Family, Prefix};
 
-use super::export::{self, Held, RouteRef, View};
+use super::export::{Held, RouteRef, View};
 use super::io::{Log, LogEvent};
 use super::tables::{Announced, LOG_LINES, Shared, TableRoute};
 use crate::config::Policy;
@@ -151,20 +152,27 @@ impl<F: Family> Slot<F> {
 
 /// Works out what a group announces for these prefixes.
 fn announce<F: Family>(table: &Table<F>, lanes: &Lanes, group: &mut Group, ids: &[PrefixId], shared: &mut Shared) {
-    let all = group.view.adds_paths();
     let mut announcer = Announcer::new(group, shared);
     for &id in ids {
         let net = table.prefix(id).erase();
-        if !all {
-            announcer.tell(id.into(), net, table.best(id));
-            continue;
-        }
-        for lane in lanes.of(id) {
-            let mut usable = table.paths(id).iter().filter(|path| path.filtered().is_none());
-            announcer.tell(lane.place, net, usable.find(|path| lane.is_of(path)));
+        match &announcer.group.view {
+            View::Bgp(view) if view.add_paths => {
+                for lane in lanes.of(id) {
+                    let mut usable = table.paths(id).iter().filter(|path| path.filtered().is_none());
+                    announcer.tell(lane.place, net, usable.find(|path| lane.is_of(path)).as_slice());
+                }
+            }
+            View::Bgp(_) => announcer.tell(id.into(), net, table.best(id).as_slice()),
+            View::Fib(view) => {
+                let paths = view.paths(table, id, announcer.shared);
+                announcer.tell(id.into(), net, &paths);
+            }
         }
     }
 }
+
+/// Of the paths that an announcement is made of, what it depends on beside the prefix: the last says whether it is stale.
+type Parts = SmallVec<[(AttrId, SourceId, bool); 1]>;
 
 /// Puts what a group announces into its outbox.
 struct Announcer<'a> {
@@ -173,14 +181,14 @@ struct Announcer<'a> {
     /// What is announced depends on the prefix, not on the attributes alone.
     by_prefix: bool,
     /// Many prefixes share their attributes, and without a filter what is announced depends on nothing else.
-    memo: FxHashMap<(AttrId, SourceId, bool), Option<AttrId>>,
+    memo: FxHashMap<Parts, Option<AttrId>>,
 }
 
 impl<'a> Announcer<'a> {
     fn new(group: &'a mut Group, shared: &'a mut Shared) -> Self {
         let policy = match &group.view {
             View::Bgp(view) => &view.policy,
-            View::Fib(policy) => policy,
+            View::Fib(view) => &view.policy,
         };
         Announcer {
             by_prefix: matches!(policy, Policy::Filter(_)),
@@ -190,22 +198,24 @@ impl<'a> Announcer<'a> {
         }
     }
 
-    fn tell(&mut self, place: Place, net: Prefix, path: Option<&Path>) {
+    /// What is announced comes of these paths, the best one first, or there is nothing.
+    fn tell(&mut self, place: Place, net: Prefix, paths: &[&Path]) {
         let Group { view, outbox } = &mut *self.group;
-        let Some(path) = path else {
+        let Some(best) = paths.first() else {
             set(outbox, view, place, None, self.shared);
             return;
         };
-        let key = (path.attrs(), path.source(), path.stale().is_left_over());
+        let part = |path: &&Path| (path.attrs(), path.source(), path.stale().is_left_over());
+        let key = paths.iter().map(part).collect();
         let announced = match self.memo.get(&key).filter(|_| !self.by_prefix) {
             Some(known) => known.map(|attrs| retain(view, attrs, self.shared)),
             None => {
-                let announced = evaluate(view, net, path, self.shared);
+                let announced = evaluate(view, net, paths, self.shared);
                 self.memo.insert(key, announced);
                 announced
             }
         };
-        let announced = announced.map(|attrs| (attrs, path.source()));
+        let announced = announced.map(|attrs| (attrs, best.source()));
         set(outbox, view, place, announced, self.shared);
     }
 }
@@ -226,23 +236,15 @@ fn set(outbox: &mut Outbox, view: &View, place: Place, new: Option<(AttrId, Sour
     }
 }
 
-/// What a view announces for one route, as a new reference.
-fn evaluate(view: &View, net: Prefix, best: &Path, shared: &mut Shared) -> Option<AttrId> {
-    let at = usize::from(best.source().0);
-    let (protocol, source) = shared.names.get(at)?.as_ref()?;
+/// What a view announces for these paths, as a new reference.
+fn evaluate(view: &View, net: Prefix, paths: &[&Path], shared: &mut Shared) -> Option<AttrId> {
+    let best = paths.first()?;
     let learned = shared.learned.get(best.attrs());
-    let route = RouteRef {
-        net,
-        learned: &learned,
-        traits: shared.traits.get(at)?.as_ref()?,
-        protocol,
-        source: *source,
-        stale: best.stale().is_left_over(),
-        hops: Some(&shared.hops),
-    };
+    let route = RouteRef::of(net, best, &learned, shared)?;
+    let protocol = route.protocol.clone();
     let announced = match view {
         View::Bgp(view) => view.announce(&route).map(|attributes| shared.wire.intern(&attributes)),
-        View::Fib(policy) => export::fib(policy, &route).map(|route| shared.fib.intern(&route)),
+        View::Fib(view) => view.route(net, paths, shared).map(|route| shared.fib.intern(&route)),
     };
     match announced {
         Ok(attrs) => Some(attrs),
@@ -252,10 +254,7 @@ fn evaluate(view: &View, net: Prefix, best: &Path, shared: &mut Shared) -> Optio
                     net,
                     reason: error.to_string(),
                 };
-                shared.log.push(Log {
-                    protocol: protocol.clone(),
-                    event,
-                });
+                shared.log.push(Log { protocol, event });
             }
             None
         }

@@ -23,6 +23,7 @@ pub(super) struct ChannelDraft {
     pub(super) import_limit: Option<Limit>,
     pub(super) export_limit: Option<Limit>,
     pub(super) import_keep_filtered: bool,
+    pub(super) merge_paths: Option<u8>,
     pub(super) bgp: BgpChannelDraft,
 }
 
@@ -47,6 +48,17 @@ pub(super) struct BgpChannelDraft {
     pub(super) long_lived_stale_time: Option<Duration>,
     pub(super) cost: u32,
 }
+
+/// Whose channel it is, as far as what it may say depends on that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ChannelOf {
+    Bgp,
+    Felix,
+    Another,
+}
+
+/// BIRD's default for `merge paths`.
+const DEFAULT_MERGE_LIMIT: u8 = 16;
 
 /// What a channel may say.
 const ITEMS: [&str; 8] = [
@@ -95,6 +107,7 @@ impl ChannelDraft {
             import_limit: None,
             export_limit: None,
             import_keep_filtered: false,
+            merge_paths: None,
             bgp: BgpChannelDraft::default(),
         }
     }
@@ -111,13 +124,14 @@ impl ChannelDraft {
             import_limit: self.import_limit,
             export_limit: self.export_limit,
             import_keep_filtered: self.import_keep_filtered,
+            merge_paths: self.merge_paths,
         }
     }
 }
 
 impl Parser {
     /// `ipv4 [{ ITEMS }];` or `ipv6 ..`, up to the `;`.
-    pub(super) fn channel(&mut self, channels: &mut Vec<ChannelDraft>, bgp: bool) -> Checked<()> {
+    pub(super) fn channel(&mut self, channels: &mut Vec<ChannelDraft>, of: ChannelOf) -> Checked<()> {
         let at = self.here();
         let family = if self.eat_word("ipv4") {
             ChannelFamily::Ipv4
@@ -151,7 +165,7 @@ impl Parser {
         if self.eat_sign("{") {
             while !self.eat_sign("}") {
                 let start = self.at;
-                let item = self.channel_item(channel, bgp).and_then(|()| self.end());
+                let item = self.channel_item(channel, of).and_then(|()| self.end());
                 if let Err(complaint) = item {
                     self.complain(complaint);
                     self.recover(start, false);
@@ -164,8 +178,12 @@ impl Parser {
         self.end()
     }
 
-    fn channel_item(&mut self, channel: &mut ChannelDraft, bgp: bool) -> Checked<()> {
-        if bgp && self.bgp_channel_item(channel)? {
+    fn channel_item(&mut self, channel: &mut ChannelDraft, of: ChannelOf) -> Checked<()> {
+        if of == ChannelOf::Felix && self.eat_phrase("merge paths") {
+            channel.merge_paths = self.merge_paths()?;
+            return Ok(());
+        }
+        if of == ChannelOf::Bgp && self.bgp_channel_item(channel)? {
             return Ok(());
         }
         if self.eat_word("table") {
@@ -198,11 +216,26 @@ impl Parser {
         } else if self.eat_word("preference") {
             channel.preference = Some(self.short("preference", 0)?);
         } else {
-            let more: &[&str] = if bgp { &BGP_ITEMS } else { &[] };
+            let more: &[&str] = match of {
+                ChannelOf::Bgp => &BGP_ITEMS,
+                ChannelOf::Felix => &["merge paths"],
+                ChannelOf::Another => &[],
+            };
             let known = ITEMS.iter().chain(more).copied();
             return Err(self.unknown_option("a channel", known));
         }
         Ok(())
+    }
+
+    /// `[SWITCH] [limit N]`.
+    pub(super) fn merge_paths(&mut self) -> Checked<Option<u8>> {
+        let on = self.is_word("limit") || self.switch("merge paths")?;
+        let limit = if self.eat_word("limit") {
+            u8::try_from(self.number_in("merge paths limit", 1..=255)?).unwrap_or(u8::MAX)
+        } else {
+            DEFAULT_MERGE_LIMIT
+        };
+        Ok(on.then_some(limit))
     }
 
     /// `N [action ACTION]` or `off`.

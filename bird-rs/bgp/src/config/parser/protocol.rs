@@ -11,7 +11,7 @@ use super::super::{
     StaticConfig, StaticRoute,
 };
 use super::bgp::BgpDraft;
-use super::channel::ChannelDraft;
+use super::channel::{ChannelDraft, ChannelOf};
 use super::{Parser, Symbol};
 
 /// BIRD's default for `scan time`.
@@ -20,8 +20,6 @@ const DEFAULT_SCAN_TIME: Duration = Duration::from_secs(60);
 const MAIN_TABLE: u32 = 254;
 /// BIRD's default metric of routes in the kernel.
 const DEFAULT_METRIC: u32 = 32;
-/// BIRD's default for `merge paths`.
-const DEFAULT_MERGE_LIMIT: u8 = 16;
 
 const PREFERENCE_STATIC: u16 = 200;
 const PREFERENCE_DIRECT: u16 = 240;
@@ -252,8 +250,14 @@ impl Parser {
         }
         let has_channels = !matches!(draft.kind, DraftKind::Device(_));
         if has_channels && (self.is_word("ipv4") || self.is_word("ipv6")) {
-            let bgp = matches!(draft.kind, DraftKind::Bgp(_));
-            return self.channel(&mut draft.channels, bgp);
+            let of = match draft.kind {
+                DraftKind::Bgp(_) => ChannelOf::Bgp,
+                DraftKind::Felix => ChannelOf::Felix,
+                DraftKind::Device(_) | DraftKind::Direct(..) | DraftKind::Static(_) | DraftKind::Kernel(_) => {
+                    ChannelOf::Another
+                }
+            };
+            return self.channel(&mut draft.channels, of);
         }
         let done = match &mut draft.kind {
             DraftKind::Device(device) => self.device_option(device)?,
@@ -341,17 +345,7 @@ impl Parser {
         } else if self.eat_phrase("graceful restart") {
             draft.graceful_restart = self.switch("graceful restart")?;
         } else if self.eat_phrase("merge paths") {
-            let on = if self.is_word("limit") {
-                true
-            } else {
-                self.switch("merge paths")?
-            };
-            let limit = if self.eat_word("limit") {
-                u8::try_from(self.number_in("merge paths limit", 1..=255)?).unwrap_or(u8::MAX)
-            } else {
-                DEFAULT_MERGE_LIMIT
-            };
-            draft.merge_paths = on.then_some(limit);
+            draft.merge_paths = self.merge_paths()?;
         } else {
             return Ok(false);
         }

@@ -147,3 +147,32 @@ fn tcp_ao_is_refused_by_name() {
         assert!(errors[0].message.starts_with(about), "{}", errors[0].message);
     }
 }
+
+#[test]
+fn merge_paths_is_felix_channels_and_is_printed_as_it_is_read() {
+    for (said, limit) in [
+        ("", None),
+        ("merge paths;", Some(16)),
+        ("merge paths on limit 8;", Some(8)),
+        ("merge paths limit 255;", Some(255)),
+        ("merge paths off limit 8;", None),
+    ] {
+        let config = parsed(&format!(
+            "router id 1.2.3.4; protocol felix {{ ipv4 {{ {said} }}; ipv6; }}"
+        ));
+        let ProtocolKind::Felix(felix) = &config.protocols[0].kind else {
+            panic!("{config:?}");
+        };
+        let limits = [felix.channels[0].merge_paths, felix.channels[1].merge_paths];
+        assert_eq!(limits, [limit, None], "{said}");
+        assert_eq!(parsed(&config.to_string()), config);
+    }
+    let refused = |text: &str| parse("x.conf", text, &mut NoInclude).expect_err("it is wrong");
+    for text in [
+        "protocol felix { ipv4 { merge paths limit 256; }; }",
+        "protocol felix { ipv4 { merge paths limit 0; }; }",
+        "protocol static { ipv4 { merge paths; }; }",
+    ] {
+        assert_eq!(refused(text).len(), 1, "{text}");
+    }
+}

@@ -5,6 +5,7 @@ mod in_sync;
 mod limits;
 mod long_lived;
 mod maintenance;
+mod merge;
 mod network;
 mod operate;
 mod propagation;
