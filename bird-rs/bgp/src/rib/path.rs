@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::intern::AttrId;
+use super::intern::{AttrId, Interner};
 use crate::attr::Attributes;
 use crate::filter::RouteDestination;
-use crate::nexthop::HopId;
+use crate::nexthop::{HopId, NextHops};
 
 /// A route as it was learned, without its prefix and source: what is interned.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -139,6 +139,15 @@ pub struct Path {
 }
 
 impl Path {
+    /// One that nothing else keeps from being used is, or is not, as its next hop is reachable.
+    pub(super) fn weigh(&mut self, interner: &Interner<Learned>, hops: &NextHops) {
+        if self.filtered.is_none_or(|why| why == Filtered::NextHop) {
+            let hop = interner.hop(self.attrs);
+            let lost = hop.is_some_and(|hop| !hops.is_usable(hop));
+            self.filtered = lost.then_some(Filtered::NextHop);
+        }
+    }
+
     /// Who told us.
     pub fn source(&self) -> SourceId {
         self.source

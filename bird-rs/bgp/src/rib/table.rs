@@ -389,7 +389,7 @@ impl<F: Family> Table<F> {
         for &id in &dirty {
             let net = &mut self.nets[id.index()];
             for path in net.paths.as_mut_slice() {
-                weigh(path, interner, hops);
+                path.weigh(interner, hops);
             }
             choose(net.paths.as_mut_slice(), decision, (sources, interner, hops));
             let first = net.paths.as_slice().first();
@@ -455,15 +455,6 @@ impl<F: Family> Table<F> {
 
 /// What is known of sources, attributes and next hops.
 type Known<'a> = (&'a Sources, &'a Interner<Learned>, &'a NextHops);
-
-/// A path that nothing else keeps from being used is, or is not, as its next hop is reachable.
-fn weigh(path: &mut Path, interner: &Interner<Learned>, hops: &NextHops) {
-    if path.filtered.is_none_or(|why| why == Filtered::NextHop) {
-        let hop = interner.hop(path.attrs);
-        let lost = hop.is_some_and(|hop| !hops.is_usable(hop));
-        path.filtered = lost.then_some(Filtered::NextHop);
-    }
-}
 
 fn candidates<'a>(
     paths: &'a [Path],

@@ -230,7 +230,8 @@ fn own_next_hop(
     let interface = addresses.iter().find(|a| a.address == local).map(|a| &a.interface);
     let mut here = addresses
         .iter()
-        .filter(|a| Some(&a.interface) == interface)
+        // The loopback interface may have addresses to be reached at, but 127.0.0.1 and ::1 are none.
+        .filter(|a| Some(&a.interface) == interface && !a.address.is_loopback())
         .map(|a| a.address);
     match (family, local) {
         (AfiSafi::Ipv4Unicast, IpAddr::V4(address)) => Some(NextHop::V4(address)),

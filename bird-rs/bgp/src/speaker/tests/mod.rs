@@ -7,6 +7,7 @@ mod long_lived;
 mod maintenance;
 mod merge;
 mod network;
+mod next_hops;
 mod operate;
 mod propagation;
 mod random;
