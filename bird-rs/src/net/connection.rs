@@ -94,19 +94,28 @@ where
     });
 }
 
-async fn reader(conn: ConnId, mut read: OwnedReadHalf, engine: Engine, closing: CancellationToken) -> io::Result<()> {
-    let mut buffer = BytesMut::new();
+async fn reader(conn: ConnId, read: OwnedReadHalf, engine: Engine, closing: CancellationToken) -> io::Result<()> {
     loop {
-        buffer.reserve(READ);
-        let count = tokio::select! {
+        // No buffer while there is nothing to read: most connections have nothing to say most of the time.
+        tokio::select! {
             biased;
             () = closing.cancelled() => return drain(read).await,
-            count = read.read_buf(&mut buffer) => count?,
+            ready = read.readable() => ready?,
+        }
+        let mut buffer = BytesMut::with_capacity(READ);
+        let count = match read.try_read_buf(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            count => count?,
         };
         if count == 0 {
             return Ok(());
         }
-        let bytes = buffer.split().freeze();
+        // What is short must not hold all of the buffer while it waits for the engine.
+        let bytes = if count < READ / 4 {
+            Bytes::copy_from_slice(&buffer)
+        } else {
+            buffer.freeze()
+        };
         let received = engine.request(Request::Input(Input::Received { conn, bytes }));
         tokio::select! {
             biased;

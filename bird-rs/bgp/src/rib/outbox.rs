@@ -5,10 +5,14 @@
 //! that it told us itself. A member was told exactly what it sees now, except for the places in its pending set, which
 //! remembers what it was told of those, and, during its first feed, for the places the feed has not come to.
 //!
+//! A change is written once, into a log; a member notes it when it pulls.
+//!
 //! Members pull. A slow one costs memory for the places that changed and nothing for the changes: what went to and fro
 //! meanwhile is never sent, and nothing is ever sent that the member was told already.
 
 use std::hash::Hash;
+
+use rustc_hash::FxHashMap;
 
 use super::intern::{AttrId, Interner};
 use super::lanes::Place;
@@ -25,7 +29,7 @@ struct Entry {
     announced: Option<AttrId>,
     /// From whom the announced route was learned.
     from: SourceId,
-    /// In how many members' pending sets the place is.
+    /// In how many members' pending sets the place is; and whether it is in the log, see [`LOGGED`].
     pending: u16,
 }
 
@@ -34,6 +38,23 @@ const NOTHING: Entry = Entry {
     from: SourceId::NONE,
     pending: 0,
 };
+
+/// In [`Entry::pending`]: the place is in the log. There are fewer members than this.
+const LOGGED: u16 = 1 << 15;
+
+/// So many changes wait for members in the log; beyond that they are noted for each member.
+const LOG: usize = 64 * 1024;
+
+/// A change of what is announced that not all members have noted yet. It holds a reference to what was announced before;
+/// what was announced then is held by the next change or by the entry.
+#[derive(Debug, Clone, Copy)]
+struct Change {
+    place: Place,
+    before: Option<AttrId>,
+    now: Option<AttrId>,
+    before_from: SourceId,
+    now_from: SourceId,
+}
 
 /// How far a member is with the whole view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,17 +75,19 @@ struct Member {
     pending: Pending,
     /// How many routes it has from us.
     announced: u32,
+    /// How much of the log it has noted.
+    noted: usize,
     /// All that is pending would exceed its limit, until something changes.
     blocked: bool,
 }
 
 impl Member {
     fn sees(&self, entry: &Entry) -> Option<AttrId> {
-        if entry.from == self.source {
-            None
-        } else {
-            entry.announced
-        }
+        self.sees_from(entry.announced, entry.from)
+    }
+
+    fn sees_from(&self, announced: Option<AttrId>, from: SourceId) -> Option<AttrId> {
+        announced.filter(|_| from != self.source)
     }
 
     fn reached(&self, id: Place) -> bool {
@@ -89,6 +112,12 @@ pub struct PullItem {
 pub struct Outbox {
     entries: Vec<Entry>,
     members: Vec<Option<Member>>,
+    /// How many members there are.
+    count: usize,
+    /// Changes in order, one copy for all members. Empty once every member has noted them.
+    log: Vec<Change>,
+    /// How many members have not noted all of the log.
+    behind: usize,
 }
 
 impl Outbox {
@@ -117,14 +146,17 @@ impl Outbox {
             feed: Feed::First(0),
             pending: Pending::default(),
             announced: 0,
+            noted: 0,
             blocked: false,
         })
     }
 
-    fn add(&mut self, member: Member) -> Option<MemberId> {
+    fn add(&mut self, mut member: Member) -> Option<MemberId> {
         let free = self.members.iter().position(Option::is_none);
         let at = free.unwrap_or(self.members.len());
-        let id = u16::try_from(at).ok().filter(|id| *id < u16::MAX).map(MemberId)?;
+        let id = u16::try_from(at).ok().filter(|id| *id < LOGGED).map(MemberId)?;
+        member.noted = self.log.len();
+        self.count += 1;
         match free {
             Some(at) => self.members[at] = Some(member),
             None => self.members.push(Some(member)),
@@ -150,10 +182,10 @@ impl Outbox {
         self.member(id).is_some_and(|m| m.feed == Feed::Done)
     }
 
-    /// Is there anything to tell a member?
+    /// Is there anything to tell a member? Not even that may be, when there are changes that it has not noted.
     pub fn has_work(&self, id: MemberId) -> bool {
         self.member(id)
-            .is_some_and(|m| m.feed != Feed::Done || !(m.pending.is_empty() || m.blocked))
+            .is_some_and(|m| m.feed != Feed::Done || m.noted < self.log.len() || !(m.pending.is_empty() || m.blocked))
     }
 
     /// Was the last pull in vain because of the member's limit?
@@ -173,11 +205,18 @@ impl Outbox {
         let Some(member) = self.member(id) else {
             return Vec::new();
         };
+        // The first change that it has not noted says what it was told.
+        let mut unnoted = FxHashMap::default();
+        for change in self.log.get(member.noted..).unwrap_or_default() {
+            let before = member.sees_from(change.before, change.before_from);
+            unnoted.entry(change.place).or_insert(before);
+        }
         let entries = (0u32..).map(Place).zip(&self.entries);
         let told = entries.filter_map(|(place, entry)| {
             let told = match member.pending.get(place) {
                 Some(told) => told,
-                None => member.sees(entry).filter(|_| member.reached(place)),
+                None if !member.reached(place) => None,
+                None => unnoted.get(&place).copied().unwrap_or_else(|| member.sees(entry)),
             };
             Some((place, told?))
         });
@@ -206,19 +245,68 @@ impl Outbox {
         let old = *entry;
         entry.announced = new;
         entry.from = if new.is_some() { from } else { SourceId::NONE };
-        if (old.announced, old.from) != (entry.announced, entry.from) {
-            for member in self.members.iter_mut().flatten() {
-                note(member, id, &old, entry, interner);
+        let changed = (old.announced, old.from) != (entry.announced, entry.from);
+        if changed && self.count > 0 {
+            entry.pending |= LOGGED;
+            self.log.push(Change {
+                place: id,
+                before: old.announced,
+                now: entry.announced,
+                before_from: old.from,
+                now_from: entry.from,
+            });
+            self.behind = self.count;
+            if self.log.len() >= LOG {
+                (0..self.members.len()).for_each(|member| self.note(member, interner));
             }
-        }
-        if let Some(old) = old.announced {
+        } else if let Some(old) = old.announced {
             interner.release(old);
         }
     }
 
+    /// Notes for a member what has changed since it last did.
+    fn note<V: Eq + Hash>(&mut self, at: usize, interner: &mut Interner<V>) {
+        let Some(Some(member)) = self.members.get_mut(at) else {
+            return;
+        };
+        if member.noted == self.log.len() {
+            return;
+        }
+        for change in self.log.get(member.noted..).unwrap_or_default() {
+            note(member, change, &mut self.entries[change.place.index()], interner);
+        }
+        member.noted = self.log.len();
+        self.one_less_behind(interner);
+    }
+
+    /// The last member that notes the log empties it.
+    fn one_less_behind<V: Eq + Hash>(&mut self, interner: &mut Interner<V>) {
+        self.behind -= 1;
+        if self.behind > 0 {
+            return;
+        }
+        for change in std::mem::take(&mut self.log) {
+            self.entries[change.place.index()].pending &= !LOGGED;
+            if let Some(before) = change.before {
+                interner.release(before);
+            }
+        }
+        self.members.iter_mut().flatten().for_each(|member| member.noted = 0);
+    }
+
+    /// Takes a member that has noted everything, or will not need to, out.
+    fn take<V: Eq + Hash>(&mut self, id: MemberId, interner: &mut Interner<V>) -> Option<Member> {
+        let member = self.members.get_mut(usize::from(id.0)).and_then(Option::take)?;
+        self.count -= 1;
+        if member.noted < self.log.len() {
+            self.one_less_behind(interner);
+        }
+        Some(member)
+    }
+
     /// Removes a member and what it has pending.
     pub fn leave<V: Eq + Hash>(&mut self, id: MemberId, interner: &mut Interner<V>) {
-        let Some(member) = self.members.get_mut(usize::from(id.0)).and_then(Option::take) else {
+        let Some(member) = self.take(id, interner) else {
             return;
         };
         for (place, told) in member.pending.into_told() {
@@ -251,7 +339,8 @@ impl Outbox {
         other: &mut Outbox,
         interner: &mut Interner<V>,
     ) -> Option<MemberId> {
-        let mut member = self.members.get_mut(usize::from(id.0)).and_then(Option::take)?;
+        self.note(usize::from(id.0), interner);
+        let mut member = self.take(id, interner)?;
         // What the other view shows it may be less than its limit.
         member.blocked = false;
         let mut told_of = std::mem::take(&mut member.pending).into_told();
@@ -290,6 +379,7 @@ impl Outbox {
         interner: &mut Interner<V>,
     ) -> Vec<PullItem> {
         let mut items = Vec::new();
+        self.note(usize::from(id.0), interner);
         let Some(member) = self.members.get_mut(usize::from(id.0)).and_then(Option::as_mut) else {
             return items;
         };
@@ -325,14 +415,20 @@ impl Outbox {
         member.pending.give_back(&kept);
         feed(member, &mut self.entries, limit, max, &mut items);
         member.blocked = items.is_empty() && !member.pending.is_empty();
+        if member.pending.is_empty() {
+            // Its room is given back: a thousand members have one batch pending at a time, and not all of them theirs.
+            member.pending = Pending::default();
+        }
         items.sort_unstable();
         items
     }
 }
 
-/// Notes for a member that a place's announcement has changed.
-fn note<V: Eq + Hash>(member: &mut Member, id: Place, old: &Entry, entry: &mut Entry, interner: &mut Interner<V>) {
-    let (before, now) = (member.sees(old), member.sees(entry));
+/// Notes for a member that what is announced has changed.
+fn note<V: Eq + Hash>(member: &mut Member, change: &Change, entry: &mut Entry, interner: &mut Interner<V>) {
+    let id = change.place;
+    let before = member.sees_from(change.before, change.before_from);
+    let now = member.sees_from(change.now, change.now_from);
     if before == now || !member.reached(id) {
         return;
     }
