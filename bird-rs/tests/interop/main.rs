@@ -12,6 +12,7 @@ mod frr;
 mod gobgp;
 mod lab;
 mod long_lived;
+mod mapped;
 mod next_hop;
 mod openbgpd;
 mod range;
