@@ -115,7 +115,7 @@ impl Lab {
         lab
     }
 
-    fn netns(&self, side: &str) -> String {
+    pub(crate) fn netns(&self, side: &str) -> String {
         format!("{}-{side}", self.name)
     }
 
@@ -332,9 +332,13 @@ impl Client {
     }
 
     pub(crate) fn routes(&mut self) -> Vec<bird::Route> {
+        self.selected(bird::ShowRoutesRequest::default())
+    }
+
+    fn selected(&mut self, request: bird::ShowRoutesRequest) -> Vec<bird::Route> {
         let request = bird::ShowRoutesRequest {
             hello: hello(),
-            ..Default::default()
+            ..request
         };
         let bird = &mut self.bird;
         self.runtime.block_on(async {
@@ -381,6 +385,17 @@ impl Client {
             let known = tortie_net::Prefix::try_from(route.prefix.as_ref().unwrap()).unwrap();
             route.protocol == protocol && known.to_string() == prefix
         })
+    }
+
+    /// The same, asked for by itself: for tables that are too large to look through.
+    pub(crate) fn exact(&mut self, protocol: &str, prefix: &str) -> Option<bird::Route> {
+        let prefix: tortie_net::Prefix = prefix.parse().unwrap();
+        let request = bird::ShowRoutesRequest {
+            prefix: Some(prefix.into()),
+            protocol: protocol.to_owned(),
+            ..Default::default()
+        };
+        self.selected(request).into_iter().next()
     }
 
     pub(crate) fn configure(&mut self, text: &str, check_only: bool, revision: &str) -> bird::ConfigureResponse {
