@@ -381,14 +381,6 @@ impl Client {
 
     /// The route to a prefix that a protocol learned.
     pub(crate) fn route(&mut self, protocol: &str, prefix: &str) -> Option<bird::Route> {
-        self.routes().into_iter().find(|route| {
-            let known = tortie_net::Prefix::try_from(route.prefix.as_ref().unwrap()).unwrap();
-            route.protocol == protocol && known.to_string() == prefix
-        })
-    }
-
-    /// The same, asked for by itself: for tables that are too large to look through.
-    pub(crate) fn exact(&mut self, protocol: &str, prefix: &str) -> Option<bird::Route> {
         let prefix: tortie_net::Prefix = prefix.parse().unwrap();
         let request = bird::ShowRoutesRequest {
             prefix: Some(prefix.into()),
