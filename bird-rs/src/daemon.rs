@@ -137,6 +137,7 @@ async fn clients(
             engine: engine.clone(),
             clock,
             configurator: configurator.clone(),
+            down: token.clone(),
         };
         tasks.spawn(control.serve(incoming, token.clone()));
     }

@@ -10,6 +10,7 @@ mod configure;
 pub(crate) mod operate;
 mod protocols;
 mod reply;
+mod route;
 mod status;
 mod time;
 pub(crate) mod words;
@@ -47,6 +48,8 @@ pub(crate) struct Control {
     pub(crate) engine: Engine,
     pub(crate) clock: Clock,
     pub(crate) configurator: Arc<Configurator>,
+    /// Ends the process.
+    pub(crate) down: CancellationToken,
 }
 
 /// A client's end of the connection.
@@ -126,9 +129,13 @@ impl Control {
     }
 
     async fn answer(&self, line: &str, client: &mut Client) -> io::Result<()> {
-        let reply = match words::split(line) {
-            Ok(words) => self.command(&words, client).await,
-            Err(wrong) => Ok(Reply::of(9001, wrong)),
+        let reply = match (expression(line, "show route"), expression(line, "eval")) {
+            (Some(text), _) => self.show_route(text, client).await?,
+            (_, Some(text)) => Ok(self.eval(text).await),
+            _ => match words::split(line) {
+                Ok(words) => self.command(&words, client).await,
+                Err(wrong) => Ok(Reply::of(9001, wrong)),
+            },
         };
         let mut reply = reply.unwrap_or_else(|stopped| Reply::of(8003, &stopped.to_string()));
         client.send(&reply.take()).await
@@ -150,6 +157,14 @@ impl Control {
                 Err(wrong) => Ok(Reply::of(9001, &wrong)),
             },
             "configure" => self.configure(words).await,
+            "down" if words.is_empty() => {
+                tracing::info!("an operator ends the process");
+                self.down.cancel();
+                Ok(Reply::of(7, "Shutdown requested"))
+            }
+            // Logs go where --log-level and the service manager send them, not to clients: nothing is echoed.
+            "echo" if matches!(words, [Word::Plain(what)] if matches!(&**what, "all" | "off")) => Ok(Reply::of(0, "")),
+            "help" | "?" => Ok(help()),
             "show" => self.show(words).await,
             _ => Ok(unknown(verb)),
         }
@@ -161,9 +176,41 @@ impl Control {
         match what {
             "status" if words.is_empty() => self.status().await,
             "protocols" => self.protocols(words).await,
+            "symbols" => Ok(self.symbols(words).await),
+            "memory" if words.is_empty() => self.memory().await,
             _ => Ok(unknown(&format!("show {what}"))),
         }
     }
+}
+
+/// What is behind a command that takes the terms of the configuration, which have quotes of their own.
+fn expression<'a>(line: &'a str, command: &str) -> Option<&'a str> {
+    let mut rest = line;
+    for word in command.split(' ') {
+        rest = rest.trim_start().strip_prefix(word)?;
+        if rest.chars().next().is_some_and(|next| !next.is_whitespace()) {
+            return None;
+        }
+    }
+    Some(rest.trim())
+}
+
+/// `birdc` has a help of its own; this is for who talks to the socket by hand.
+fn help() -> Reply {
+    let mut reply = Reply::default();
+    for line in [
+        "show status | memory | symbols [KIND|NAME]",
+        "show protocols [all] [NAME|\"PATTERN\"]",
+        "show route [PREFIX|for ADDRESS|in PREFIX] [table NAME|all] [protocol NAME] [export|preexport|noexport NAME]",
+        "           [filter NAME|{..}|where EXPRESSION] [all] [primary] [filtered] [count|stats]",
+        "enable|disable|restart NAME|\"PATTERN\"|all [\"MESSAGE\"], reload [in|out] NAME|\"PATTERN\"|all",
+        "configure [check] [\"FILE\"]",
+        "eval EXPRESSION, echo all|off, restrict, down",
+    ] {
+        reply.line(1022, line);
+    }
+    reply.end(0, "");
+    reply
 }
 
 /// BIRD's answer to what it does not know.

@@ -1,10 +1,11 @@
-//! `show status`.
+//! `show status`, `show memory`, `show symbols`, `eval`.
 
 use std::time::Duration;
 
 use tortie_bgp::speaker::{Speaker, Status};
 
 use super::reply::Reply;
+use super::words::Word;
 use super::{Control, VERSION, time};
 use crate::engine::{Clock, Stopped};
 
@@ -16,6 +17,58 @@ impl Control {
         let shown = |at| time::show(base.as_ref().unwrap_or(&time::LONG), at, now);
         Ok(render(&status, self.clock, now, shown))
     }
+
+    /// What the process has resident, and how many things are in it: octets are not accounted for by what they hold.
+    pub(super) async fn memory(&self) -> Result<Reply, Stopped> {
+        let status = self.engine.query(Speaker::status).await?;
+        let mut reply = Reply::default();
+        reply.line(1018, "BIRD memory usage");
+        reply.line(1018, &format!("{:<17} {:>10}", "Networks:", status.prefixes));
+        reply.line(1018, &format!("{:<17} {:>10}", "Routes:", status.paths));
+        reply.line(
+            1018,
+            &format!("{:<17} {:>10}", "Route attributes:", status.attribute_sets),
+        );
+        reply.line(1018, &format!("{:<17} {:>7} kB", "Total:", resident_kb()));
+        reply.end(0, "");
+        Ok(reply)
+    }
+
+    /// `show symbols [constant|filter|function|protocol|table|template|NAME]`.
+    pub(super) async fn symbols(&self, words: &[Word]) -> Reply {
+        let wanted = words.first().and_then(Word::plain);
+        let config = self.configurator.config().await;
+        let is_wanted = |name: &str, kind: &str| match wanted {
+            None => true,
+            Some("table") => kind == "routing table",
+            Some("template") => kind == "protocol template",
+            Some(word) => word == kind || word == name,
+        };
+        let mut reply = Reply::default();
+        for (name, kind) in config.names.list() {
+            if is_wanted(&name, kind) {
+                reply.line(1010, &format!("{name:<8}\t{kind}"));
+            }
+        }
+        reply.end(0, "");
+        reply
+    }
+
+    /// `eval EXPRESSION`.
+    pub(super) async fn eval(&self, text: &str) -> Reply {
+        match self.configurator.config().await.names.eval(text) {
+            Ok(value) => Reply::of(23, &value),
+            Err(wrong) => Reply::of(9001, &wrong),
+        }
+    }
+}
+
+/// The kernel's word; zero when it has none.
+fn resident_kb() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let row = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    row.and_then(|row| row.split_whitespace().next()?.parse().ok())
+        .unwrap_or(0)
 }
 
 fn render(status: &Status, clock: Clock, now: i64, shown: impl Fn(i64) -> String) -> Reply {

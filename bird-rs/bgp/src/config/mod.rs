@@ -36,6 +36,7 @@ mod tests;
 pub use diagnostic::Diagnostic;
 pub use diff::{Action, Change, DYNAMIC_LIMIT, diff};
 pub(crate) use keywords::is_keyword;
+pub use parser::{Names, ShowRoute};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,6 +69,8 @@ pub struct Config {
     pub filters: Vec<Arc<Filter>>,
     /// Protocols in order of declaration. Names are unique.
     pub protocols: Vec<Protocol>,
+    /// All names, for what is asked in their terms.
+    pub names: Names,
 }
 
 /// Reads the files that `include` names.
@@ -120,6 +123,7 @@ impl Default for Config {
             functions: Vec::new(),
             filters: Vec::new(),
             protocols: Vec::new(),
+            names: Names::default(),
         }
     }
 }

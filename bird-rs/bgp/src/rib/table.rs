@@ -148,6 +148,21 @@ impl<F: Family> Table<F> {
             .map(|(i, _)| PrefixId(i))
     }
 
+    /// The prefixes with these numbers, the last one not included.
+    pub fn ids_between(&self, from: usize, to: usize) -> impl Iterator<Item = PrefixId> + '_ {
+        let nets = self.nets.get(from..to.min(self.nets.len())).unwrap_or_default();
+        let numbers = u32::try_from(from).unwrap_or(u32::MAX)..;
+        numbers
+            .zip(nets)
+            .filter(|(_, net)| !net.paths.as_slice().is_empty())
+            .map(|(i, _)| PrefixId(i))
+    }
+
+    /// All numbers are below this one.
+    pub fn numbers(&self) -> usize {
+        self.nets.len()
+    }
+
     /// What a source has here.
     pub fn counts(&self, source: SourceId) -> Counts {
         self.counts.get(usize::from(source.0)).copied().unwrap_or_default()

@@ -205,7 +205,7 @@ impl BgpView {
         self.role.is_some_and(|role| roles::would_leak(role, attributes))
     }
 
-    fn may_propagate(&self, route: &RouteRef<'_>) -> Result<(), Held> {
+    pub(super) fn may_propagate(&self, route: &RouteRef<'_>) -> Result<(), Held> {
         if let SourceKind::Ibgp { client } = route.traits.kind
             && self.internal
             && !client
@@ -337,7 +337,7 @@ pub(super) fn fib(policy: &Policy, route: &RouteRef<'_>) -> Result<FibRoute, Hel
     })
 }
 
-fn hop(address: Option<IpAddr>, interface: Option<Arc<str>>) -> Vec<FibNextHop> {
+pub(super) fn hop(address: Option<IpAddr>, interface: Option<Arc<str>>) -> Vec<FibNextHop> {
     vec![FibNextHop {
         address,
         interface,

@@ -30,6 +30,7 @@ mod feed;
 mod import;
 mod instance;
 mod io;
+mod listing;
 mod merge;
 mod operate;
 mod origin;
@@ -57,6 +58,7 @@ use tortie_net::{Prefix, RouterId};
 pub use self::io::{
     Command, ConnectSpec, FibNextHop, FibRoute, Input, InterfaceAddress, ListenSpec, Log, LogEvent, Output,
 };
+pub use self::listing::{ExportStage, Listed, ListedNets, ListedTables, Listing, NoListing, Page};
 pub use self::operate::{MAX_REASON, Operated};
 pub use self::show::{BgpStatus, ChannelStatus, ProtocolState, ProtocolStatus, RouteQuery, RouteView, Status};
 pub use crate::fsm::ConnId;

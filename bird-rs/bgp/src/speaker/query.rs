@@ -162,7 +162,7 @@ impl Speaker {
         move |net| exact.is_none_or(|exact| exact == net) && (!by_match || matched == Some(net))
     }
 
-    fn view(&self, key: TableKey, route: &TableRoute<'_>) -> Option<RouteView> {
+    pub(super) fn view(&self, key: TableKey, route: &TableRoute<'_>) -> Option<RouteView> {
         let (protocol, source) = self.source(route.path.source())?;
         let traits = self
             .tables
@@ -180,6 +180,7 @@ impl Speaker {
             reason: route.reason,
             filtered: route.path.filtered(),
             preference: route.learned.preference,
+            igp_metric: route.learned.igp_metric,
             destination: route.learned.destination,
             next_hops: next_hops(route.learned, Some(&self.tables.shared.hops)),
             igp_metric: route
@@ -193,7 +194,7 @@ impl Speaker {
         })
     }
 
-    fn source(&self, source: SourceId) -> Option<(Arc<str>, RouteSource)> {
+    pub(super) fn source(&self, source: SourceId) -> Option<(Arc<str>, RouteSource)> {
         self.tables.shared.names.get(usize::from(source.0)).cloned().flatten()
     }
 

@@ -135,7 +135,7 @@ impl<F: Family> Slot<F> {
     pub(super) fn visit(&self, id: PrefixId, net: Prefix, shared: &Shared, each: &mut impl FnMut(TableRoute<'_>)) {
         let candidates = self.table.candidates(id, &shared.traits, &shared.learned, &shared.hops);
         let best = self.table.best(id);
-        for path in self.table.paths(id) {
+        for (place, path) in self.table.paths(id).iter().enumerate() {
             let at = candidates.iter().position(|c| std::ptr::eq(c.path, path));
             // The best path is the first one, and so the first candidate.
             let reason = at.map(|at| shared.decision.explain(&candidates, 0, at));
@@ -144,6 +144,7 @@ impl<F: Family> Slot<F> {
                 path,
                 learned: &shared.learned.get(path.attrs()),
                 best: best.is_some_and(|best| std::ptr::eq(best, path)),
+                first: place == 0,
                 reason,
             });
         }

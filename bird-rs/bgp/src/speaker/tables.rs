@@ -59,6 +59,8 @@ pub(super) struct TableRoute<'a> {
     pub(super) path: &'a Path,
     pub(super) learned: &'a Learned,
     pub(super) best: bool,
+    /// Is it the first one of its prefix?
+    pub(super) first: bool,
     pub(super) reason: Option<crate::rib::Reason>,
 }
 
@@ -455,6 +457,26 @@ impl Tables {
                 }
             }
         });
+    }
+
+    /// The paths of those of the next `count` prefixes that satisfy `wanted`; gives the place to go on from.
+    pub(super) fn visit_from(
+        &self,
+        key: TableKey,
+        (from, count): (usize, usize),
+        wanted: impl Fn(Prefix) -> bool,
+        mut each: impl FnMut(TableRoute<'_>),
+    ) -> Option<usize> {
+        with_slot!(ref self, key, |slot, shared| {
+            let to = from.saturating_add(count);
+            for id in slot.table.ids_between(from, to) {
+                let net = slot.table.prefix(id).erase();
+                if wanted(net) {
+                    slot.visit(id, net, shared, &mut each);
+                }
+            }
+            (to < slot.table.numbers()).then_some(to)
+        })
     }
 
     /// All paths of one prefix.

@@ -10,6 +10,7 @@ mod code;
 mod cursor;
 mod expression;
 mod mask;
+mod names;
 mod protocol;
 mod scope;
 mod session;
@@ -27,6 +28,7 @@ use super::{ChannelFamily, Config, Loader};
 use crate::filter::{Filter, Function, Value};
 use protocol::Draft;
 
+pub use names::{Names, ShowRoute};
 use scope::Scope;
 pub(super) use session::defaults as bgp_defaults;
 
@@ -46,6 +48,7 @@ pub(super) fn parse(name: &str, text: &str, loader: &mut dyn Loader) -> Result<C
         parser.finish();
     }
     if parser.complaints.is_empty() {
+        parser.config.names = Names::of(&mut parser);
         return Ok(parser.config);
     }
     let mut complaints = parser.complaints;

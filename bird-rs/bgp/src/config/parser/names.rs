@@ -1,0 +1,280 @@
+//! What is written on a command line in the terms of a configuration: its constants, functions, filters and tables.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use super::super::diagnostic::{Checked, Complaint, Sources};
+use super::super::lexer::{Lexeme, tokenize};
+use super::super::{NoInclude, Policy};
+use super::{Parser, Symbol};
+use crate::filter::{Function, Value};
+use crate::speaker::{ExportStage, ListedNets, ListedTables, Listing};
+
+/// The names that a configuration declares. They are how text is read and not part of what is configured: two
+/// configurations that differ in nothing else are equal.
+#[derive(Clone, Default)]
+pub struct Names(Option<Arc<Declared>>);
+
+struct Declared {
+    symbols: HashMap<Arc<str>, Symbol>,
+    reach: HashMap<Arc<str>, Vec<Arc<Function>>>,
+    functions: Vec<Arc<Function>>,
+}
+
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Names")
+    }
+}
+
+impl PartialEq for Names {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+/// `show route`, as it is written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ShowRoute {
+    /// What to show.
+    pub listing: Listing,
+    /// `all`: with attributes.
+    pub all: bool,
+    /// `stats`: with the number of routes behind each table.
+    pub stats: bool,
+    /// `count`: only the numbers.
+    pub count: bool,
+}
+
+impl Names {
+    /// Of a parser that has read all.
+    pub(super) fn of(parser: &mut Parser) -> Self {
+        Names(Some(Arc::new(Declared {
+            symbols: std::mem::take(&mut parser.symbols),
+            reach: std::mem::take(&mut parser.reach),
+            functions: parser.config.functions.clone(),
+        })))
+    }
+
+    /// Every name with what it is in BIRD's words, sorted.
+    pub fn list(&self) -> Vec<(Arc<str>, &'static str)> {
+        let declared = self.0.iter().flat_map(|declared| &declared.symbols);
+        let mut names: Vec<_> = declared.map(|(name, symbol)| (name.clone(), kind(symbol))).collect();
+        names.sort();
+        names
+    }
+
+    /// The value of an expression, as `eval` prints it.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn eval(&self, text: &str) -> Result<String, String> {
+        self.read(text, |parser| {
+            let value = parser.constant()?;
+            parser.whole(value)
+        })
+        .map(|value: Value| value.to_string())
+    }
+
+    /// What is behind `show route`.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn show_route(&self, text: &str) -> Result<ShowRoute, String> {
+        self.read(text, |parser| {
+            let show = parser.show_route()?;
+            parser.whole(show)
+        })
+    }
+
+    fn read<T>(&self, text: &str, read: impl FnOnce(&mut Parser) -> Checked<T>) -> Result<T, String> {
+        let mut sources = Sources::default();
+        let (tokens, complaints) = tokenize("", text, &mut NoInclude, &mut sources);
+        if let Some(complaint) = complaints.first() {
+            return Err(complaint.message.clone());
+        }
+        let mut parser = Parser::new(tokens, Vec::new());
+        if let Some(declared) = &self.0 {
+            parser.symbols.clone_from(&declared.symbols);
+            parser.reach.clone_from(&declared.reach);
+            parser.config.functions.clone_from(&declared.functions);
+        }
+        read(&mut parser).map_err(|complaint| complaint.message)
+    }
+}
+
+fn kind(symbol: &Symbol) -> &'static str {
+    match symbol {
+        Symbol::Constant(_) => "constant",
+        Symbol::Function(_) => "function",
+        Symbol::Filter(_) => "filter",
+        Symbol::Protocol(_) => "protocol",
+        Symbol::Template(_) => "protocol template",
+        Symbol::Table(_) => "routing table",
+        Symbol::Broken => "undefined",
+    }
+}
+
+impl Parser {
+    /// Nothing may follow.
+    fn whole<T>(&self, value: T) -> Checked<T> {
+        match self.peek() {
+            Lexeme::End => Ok(value),
+            _ => Err(self.unexpected("the end of the command")),
+        }
+    }
+
+    fn show_route(&mut self) -> Checked<ShowRoute> {
+        let mut show = ShowRoute {
+            listing: Listing {
+                tables: ListedTables::Default,
+                nets: ListedNets::All,
+                protocol: None,
+                policy: Policy::All,
+                export: None,
+                primary: false,
+                filtered: false,
+            },
+            all: false,
+            stats: false,
+            count: false,
+        };
+        while !matches!(self.peek(), Lexeme::End) {
+            let at = self.here();
+            self.show_route_option(&mut show)?;
+            if show.listing.filtered && show.listing.export.is_some() {
+                return Err(Complaint::new(at, "Incompatible show route options"));
+            }
+        }
+        Ok(show)
+    }
+
+    fn show_route_option(&mut self, show: &mut ShowRoute) -> Checked<()> {
+        let listing = &mut show.listing;
+        let Some(word) = self.word() else {
+            let net = self.prefix("show route")?;
+            return self.nets(listing, ListedNets::Exactly(net));
+        };
+        match &*word {
+            "where" | "filter" => {
+                if listing.policy != Policy::All {
+                    return Err(Complaint::new(self.here(), "one filter is enough"));
+                }
+                listing.policy = self.policy()?;
+                return Ok(());
+            }
+            "for" => {
+                self.advance();
+                let net = match self.literal_prefix()? {
+                    Some(net) => net,
+                    None => tortie_net::Prefix::host(self.address("for")?),
+                };
+                return self.nets(listing, ListedNets::Covering(net));
+            }
+            _ => {}
+        }
+        self.advance();
+        match &*word {
+            "in" => {
+                let net = self.prefix("in")?;
+                return self.nets(listing, ListedNets::Within(net));
+            }
+            "table" if self.eat_word("all") => listing.tables = ListedTables::All,
+            "table" => {
+                let (name, _) = self.table_name()?;
+                match &mut listing.tables {
+                    ListedTables::Named(names) => names.push(name),
+                    tables => *tables = ListedTables::Named(vec![name]),
+                }
+            }
+            "protocol" => listing.protocol = Some(self.name("a protocol's name")?.0),
+            "export" => listing.export = Some((self.name("a protocol's name")?.0, ExportStage::Export)),
+            "preexport" => listing.export = Some((self.name("a protocol's name")?.0, ExportStage::Preexport)),
+            "noexport" => listing.export = Some((self.name("a protocol's name")?.0, ExportStage::Noexport)),
+            "all" => show.all = true,
+            "primary" => listing.primary = true,
+            "filtered" => listing.filtered = true,
+            "stats" => show.stats = true,
+            "count" => show.count = true,
+            _ => return Err(Complaint::new(self.here(), format!("'{word}' is unknown here"))),
+        }
+        Ok(())
+    }
+
+    fn nets(&self, listing: &mut Listing, nets: ListedNets) -> Checked<()> {
+        if listing.nets != ListedNets::All {
+            return Err(Complaint::new(self.here(), "Only one prefix expected"));
+        }
+        listing.nets = nets;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+
+    const TEXT: &str = "define LOCAL = [ 10.0.0.0/8+ ]; define X = 5; ipv4 table other;
+        function f(int a) { return a + X; }
+        filter ours { if net ~ LOCAL then accept; reject; }";
+
+    fn names() -> Names {
+        parse("test", TEXT, &mut NoInclude).unwrap().names
+    }
+
+    #[test]
+    fn expressions_know_the_configuration() {
+        let names = names();
+        for (text, value) in [
+            ("1+2", "3"),
+            ("X", "5"),
+            ("f(X) * 2", "20"),
+            ("\"ab\"", "ab"),
+            ("10.1.0.0/16 ~ LOCAL", "TRUE"),
+        ] {
+            assert_eq!(names.eval(text).as_deref(), Ok(value), "{text}");
+        }
+        assert!(names.eval("1 +").is_err() && names.eval("1 2").is_err() && names.eval("nope").is_err());
+        assert!(names.eval("include \"/etc/passwd\"").is_err());
+    }
+
+    #[test]
+    fn names_are_listed() {
+        let list = names().list();
+        let has = |name: &str, kind: &str| list.contains(&(name.into(), kind));
+        assert!(has("X", "constant") && has("f", "function") && has("ours", "filter") && has("other", "routing table"));
+    }
+
+    #[test]
+    fn options_may_come_in_any_order() {
+        let names = names();
+        let show = names
+            .show_route("where net ~ LOCAL all table other table master4 count")
+            .unwrap();
+        assert!(show.all && show.count && matches!(show.listing.policy, Policy::Filter(_)));
+        assert_eq!(
+            show.listing.tables,
+            ListedTables::Named(vec!["other".into(), "master4".into()])
+        );
+        let show = names.show_route("10.1.0.0/16 filter ours noexport p1 primary").unwrap();
+        assert_eq!(show.listing.nets, ListedNets::Exactly("10.1.0.0/16".parse().unwrap()));
+        assert_eq!(show.listing.export, Some(("p1".into(), ExportStage::Noexport)));
+        let show = names.show_route("for 10.1.2.3 filter { accept; } protocol p1").unwrap();
+        assert_eq!(show.listing.nets, ListedNets::Covering("10.1.2.3/32".parse().unwrap()));
+        for wrong in [
+            "table nope",
+            "where nope",
+            "where 5",
+            "10.0.0.0",
+            "for",
+            "10.1.0.0/16 in 10.0.0.0/8",
+            "export p1 filtered",
+            "filter ours where true",
+            "foo",
+        ] {
+            assert!(names.show_route(wrong).is_err(), "{wrong}");
+        }
+    }
+}
