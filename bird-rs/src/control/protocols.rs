@@ -48,7 +48,13 @@ fn render(protocols: &[&ProtocolStatus], all: bool, since: impl Fn(&ProtocolStat
     };
     reply.line(2002, &row(["Name", "Proto", "Table", "State", "Since", "Info"]));
     for protocol in protocols {
-        let (kind, table, state) = (protocol.kind, &*protocol.table, protocol.state.as_str());
+        // BIRD's BGP has no table that is its own, however many channels there are.
+        let table = if protocol.bgp.is_some() {
+            "---"
+        } else {
+            &*protocol.table
+        };
+        let (kind, state) = (protocol.kind, protocol.state.as_str());
         let cells = [&*protocol.name, kind, table, state, &since(protocol), &info(protocol)];
         reply.line(1002, &row(cells));
         if all {

@@ -149,6 +149,9 @@ impl Printer {
         if !self.show.listing.nets_are_many() && total.paths == 0 {
             self.reply.end(8001, "Network not found");
         } else if (self.show.count || self.show.stats) && tables > 1 {
+            if !self.show.count {
+                self.reply.line(1007, "");
+            }
             self.reply.end(14, &format!("Total: {} {tables} tables", total.say()));
         } else {
             self.reply.end(0, "");
@@ -180,7 +183,9 @@ fn info(view: &RouteView) -> String {
         return format!(" ({preference})");
     }
     let stale = if view.stale { "s" } else { "" };
-    let metric = view.igp_metric.map(|metric| format!("/{metric}")).unwrap_or_default();
+    // Of a gateway on our own link BIRD says nothing.
+    let metric = view.igp_metric.filter(|metric| *metric > 0);
+    let metric = metric.map(|metric| format!("/{metric}")).unwrap_or_default();
     let path = &view.attributes.as_path;
     let origin_as = path.origin_as().map(|asn| format!("AS{asn}")).unwrap_or_default();
     let origin = ["i", "e", "?"][usize::from(view.attributes.origin.code()).min(2)];

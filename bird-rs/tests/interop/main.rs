@@ -6,6 +6,7 @@
 mod bird;
 mod bird_only;
 mod bird_peer;
+mod birdc;
 mod features;
 mod foreign;
 mod frr;

@@ -17,7 +17,6 @@ use super::tables::{TableKey, TableRoute};
 use crate::config::Policy;
 use crate::filter::RouteContext;
 use crate::packet::AfiSafi;
-use crate::rib::Stale;
 
 /// Prefixes looked at for one page.
 const NETS: usize = 512;
@@ -157,7 +156,14 @@ impl Speaker {
         };
         let protocol = listing.protocol.as_ref().map(named).transpose()?;
         let export = listing.export.as_ref().map(|(name, _)| named(name)).transpose()?;
-        let all = self.tables.keys();
+        let place = |key: &TableKey| {
+            self.config
+                .tables
+                .iter()
+                .position(|t| t.name == *self.tables.name(*key))
+        };
+        let mut all = self.tables.keys();
+        all.sort_by_key(|key| place(key).unwrap_or(usize::MAX));
         let keys: Vec<TableKey> = match (&listing.tables, export, protocol) {
             (ListedTables::All, ..) => all,
             (ListedTables::Named(names), ..) => {
@@ -266,7 +272,8 @@ impl Speaker {
             traits: self.tables.shared.traits.get(usize::from(source.0))?.as_ref()?,
             protocol: &protocol,
             source: kind,
-            stale: route.path.stale() == Stale::Restart,
+            stale: route.path.stale().is_left_over(),
+            hops: Some(&self.tables.shared.hops),
         };
         let mut context = export::context(&route_ref);
         let gw = context.gw;

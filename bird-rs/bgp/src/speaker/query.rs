@@ -180,7 +180,6 @@ impl Speaker {
             reason: route.reason,
             filtered: route.path.filtered(),
             preference: route.learned.preference,
-            igp_metric: route.learned.igp_metric,
             destination: route.learned.destination,
             next_hops: next_hops(route.learned, Some(&self.tables.shared.hops)),
             igp_metric: route

@@ -167,8 +167,6 @@ pub struct RouteView {
     pub filtered: Option<Filtered>,
     /// BIRD's preference.
     pub preference: u16,
-    /// Distance of the next hop, when known.
-    pub igp_metric: Option<u32>,
     /// What is done with packets.
     pub destination: RouteDestination,
     /// Gateways: as far as the next hop could be resolved, where packets go.

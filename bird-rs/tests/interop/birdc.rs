@@ -1,0 +1,206 @@
+//! Stock `birdc` against stock BIRD and against bird-rs, each with the same file and the same neighbour: what it prints
+//! must be the same, but for times and the order of a table.
+
+use std::process::Command;
+
+use crate::lab::{Lab, Running, eventually, tool};
+
+const FILE: &str = r#"
+router id 10.77.0.1;
+define X = 5;
+filter flt { if net ~ [10.1.0.0/16+] then accept; reject; }
+ipv4 table second;
+protocol device device1 { }
+protocol direct d1 { ipv4; ipv6; }
+protocol static s4 { ipv4;
+  route 10.1.0.0/24 blackhole;
+  route 10.1.1.0/24 unreachable { bgp_community.add((1,2)); bgp_large_community.add((1,2,3)); bgp_ext_community.add((rt,1,2)); bgp_med = 5; };
+  route 10.1.2.0/24 prohibit;
+  route 10.1.3.0/24 via 10.77.0.2;
+  route 10.1.5.0/24 via "eth0";
+}
+protocol static s6 { ipv6; route 2001:db8:1::/48 via fd77::2; route 2001:db8:2::/48 blackhole; }
+protocol static s_second { ipv4 { table second; }; route 10.7.0.0/16 blackhole; }
+protocol bgp up { description "the peer"; connect delay time 1; connect retry time 2; hold time 90;
+  local 10.77.0.1 as 65001; neighbor 10.77.0.2 as 65002; direct;
+  ipv4 { import keep filtered; import filter { if net = 10.2.2.0/24 then reject; accept; };
+    export filter { if net = 10.1.2.0/24 then reject; bgp_med = 9; accept; }; };
+  ipv6 { import all; export none; }; }
+protocol bgp offf { disabled; local 10.77.0.1 as 65001; neighbor 10.77.0.78 as 65003; ipv4 { import none; export none; }; }
+protocol bgp pas { passive; local 10.77.0.1 as 65001; neighbor 10.77.0.79 as 65001; ipv4 { import all; export none; }; }
+"#;
+
+const NEIGHBOUR: &str = r#"
+router id 10.77.0.2;
+protocol device { }
+protocol static s4 { ipv4;
+  route 10.2.0.0/24 blackhole { bgp_community.add((65002,2)); bgp_community.add((65535,65281)); bgp_med = 7;
+    bgp_path.prepend(65009); bgp_ext_community.add((rt,1,2)); bgp_large_community.add((1,2,3)); bgp_origin = ORIGIN_EGP; };
+  route 10.2.1.0/24 unreachable;
+  route 10.2.2.0/24 unreachable;
+  route 10.1.0.0/24 unreachable;
+}
+protocol static s6 { ipv6; route 2001:db8:3::/48 blackhole; }
+protocol bgp up { connect delay time 1; connect retry time 2; local 10.77.0.2 as 65002; neighbor 10.77.0.1 as 65001; direct;
+  ipv4 { import all; export all; }; ipv6 { import all; export all; next hop self; }; }
+"#;
+
+const LISTINGS: [&str; 31] = [
+    "show route",
+    "show route all",
+    "show route count",
+    "show route all count",
+    "show route stats",
+    "show route 10.1.3.0/24",
+    "show route for 10.1.3.7 all",
+    "show route for 10.2.0.0/25",
+    "show route for 11.1.3.7",
+    "show route 11.1.3.0/24",
+    "show route table master6",
+    "show route table second",
+    "show route table all count",
+    "show route table second table master4 count",
+    "show route protocol s4",
+    "show route protocol up all",
+    "show route export up",
+    "show route all export up",
+    "show route noexport up",
+    "show route preexport up",
+    "show route export up count",
+    "show route noexport up table master4",
+    "show route noexport pas",
+    "show route primary",
+    "show route primary count",
+    "show route filtered all",
+    "show route where net ~ 10.1.0.0/16",
+    "show route filter flt all",
+    "show route filter { if net ~ 10.2.0.0/16 then { bgp_med = 1; accept; } reject; } all",
+    "show route in 10.1.0.0/22",
+    "show route where source = RTS_BGP count",
+];
+
+const COMMANDS: [&str; 22] = [
+    "show protocols",
+    "show protocols \"s*\"",
+    "show protocols \"nope*\"",
+    "eval X * 2",
+    "eval [ 1..3 ]",
+    "disable offf",
+    "enable up",
+    "disable \"pa*\" \"for now\"",
+    "disable pas",
+    "show protocols pas",
+    "enable pas",
+    "restart pas",
+    "restart offf",
+    "reload in up",
+    "reload out up",
+    "reload up",
+    "reload pas",
+    "enable \"nope*\"",
+    "echo all",
+    "echo off",
+    "restrict",
+    "show protocols offf",
+];
+
+/// A line with its code, whether it was written or is that of the line before, and without times.
+fn lines(text: &str) -> Vec<String> {
+    let mut code = String::new();
+    let mut lines = Vec::new();
+    for line in text.lines().skip_while(|line| !line.contains("ready.")).skip(1) {
+        let text = match line.split_at_checked(5) {
+            Some((head, text)) if head.bytes().take(4).all(|b| b.is_ascii_digit()) => {
+                code = head.trim_end_matches('-').to_owned();
+                text
+            }
+            // birdc aligns what has the code of the line before.
+            _ => line.get(5..).unwrap_or_default(),
+        };
+        let words = text.split(' ').map(|word| {
+            let word = word.trim_end_matches(']');
+            let digits = word.bytes().filter(u8::is_ascii_digit).count();
+            match word {
+                _ if digits == 9 && word.contains(':') && word.contains('.') => "TIME",
+                _ if word.starts_with("fe80::") => "LINK-LOCAL",
+                word => word,
+            }
+        });
+        let words: Vec<&str> = words.collect();
+        lines.push(format!("{code} {}", words.join(" ")));
+    }
+    lines
+}
+
+/// Networks in order, as their order in a table means nothing.
+fn ordered(lines: Vec<String>) -> Vec<String> {
+    let mut tables: Vec<Vec<Vec<String>>> = vec![vec![]];
+    for line in lines {
+        let text = line.get(5..).unwrap_or_default();
+        let is_net = line.starts_with("1007") && text.contains('/');
+        let goes_on = line.starts_with("10") && (text.starts_with('\t') || text.starts_with("   "));
+        let table = tables.last_mut().unwrap();
+        match table.last_mut() {
+            Some(net) if goes_on => net.push(line),
+            _ if is_net => table.push(vec![line]),
+            _ => tables.extend([vec![vec![line]], vec![]]),
+        }
+    }
+    tables.iter_mut().for_each(|table| table.sort());
+    tables.into_iter().flatten().flatten().collect()
+}
+
+fn birdc(lab: &Lab, what: &str) -> String {
+    let mut command = Command::new("birdc");
+    command.arg("-v").arg("-s").arg(lab.path("a.ctl")).args(what.split(' '));
+    // While the daemon starts there is no socket.
+    String::from_utf8_lossy(&command.output().unwrap().stdout).into_owned()
+}
+
+/// Waits until both sides know the routes of each other.
+fn settled(lab: &Lab) {
+    eventually("the neighbour's routes are there", || {
+        let ours = birdc(lab, "show route where source = RTS_BGP count");
+        let theirs = lab.birdc("show route protocol up count");
+        (ours.contains("Total: 4 of") && theirs.contains("Total: 4 of")).then_some(())
+    });
+}
+
+fn prints(start: impl FnOnce(&Lab) -> Running) -> Vec<(String, Vec<String>)> {
+    let lab = Lab::new();
+    let _neighbour = lab.bird("b", NEIGHBOUR, false);
+    let _daemon = start(&lab);
+    settled(&lab);
+    let listings = LISTINGS.map(|what| (what.to_owned(), ordered(lines(&birdc(&lab, what)))));
+    let commands = COMMANDS.map(|what| (what.to_owned(), lines(&birdc(&lab, what))));
+    listings.into_iter().chain(commands).collect()
+}
+
+#[test]
+fn birdc_prints_the_same_of_bird_and_of_bird_rs() {
+    let birds = prints(|lab| {
+        let config = lab.write("a.conf", FILE);
+        let mut command = lab.command("a", tool("/usr/sbin/bird"));
+        command
+            .arg("-f")
+            .arg("-c")
+            .arg(config)
+            .arg("-s")
+            .arg(lab.path("a.ctl"))
+            .arg("-P")
+            .arg(lab.path("a.pid"));
+        lab.spawn(command, "a")
+    });
+    let ours = prints(|lab| lab.bird_rs("a", FILE));
+    let mut differences = String::new();
+    for ((what, birds), (_, ours)) in birds.iter().zip(&ours) {
+        if birds != ours {
+            differences += &format!(
+                "== {what}\n-- BIRD\n{}\n-- bird-rs\n{}\n",
+                birds.join("\n"),
+                ours.join("\n")
+            );
+        }
+    }
+    assert!(differences.is_empty(), "{differences}");
+}
