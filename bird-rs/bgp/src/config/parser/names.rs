@@ -216,7 +216,7 @@ mod tests {
     use super::*;
     use crate::config::parse;
 
-    const TEXT: &str = "define LOCAL = [ 10.0.0.0/8+ ]; define X = 5; ipv4 table other;
+    const TEXT: &str = "define LOCAL = [ 10.0.0.0/8+ ]; define X = 5; ipv4 table second;
         function f(int a) { return a + X; }
         filter ours { if net ~ LOCAL then accept; reject; }";
 
@@ -244,19 +244,21 @@ mod tests {
     fn names_are_listed() {
         let list = names().list();
         let has = |name: &str, kind: &str| list.contains(&(name.into(), kind));
-        assert!(has("X", "constant") && has("f", "function") && has("ours", "filter") && has("other", "routing table"));
+        assert!(
+            has("X", "constant") && has("f", "function") && has("ours", "filter") && has("second", "routing table")
+        );
     }
 
     #[test]
     fn options_may_come_in_any_order() {
         let names = names();
         let show = names
-            .show_route("where net ~ LOCAL all table other table master4 count")
+            .show_route("where net ~ LOCAL all table second table master4 count")
             .unwrap();
         assert!(show.all && show.count && matches!(show.listing.policy, Policy::Filter(_)));
         assert_eq!(
             show.listing.tables,
-            ListedTables::Named(vec!["other".into(), "master4".into()])
+            ListedTables::Named(vec!["second".into(), "master4".into()])
         );
         let show = names.show_route("10.1.0.0/16 filter ours noexport p1 primary").unwrap();
         assert_eq!(show.listing.nets, ListedNets::Exactly("10.1.0.0/16".parse().unwrap()));
