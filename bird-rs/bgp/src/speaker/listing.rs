@@ -12,6 +12,7 @@ use super::Speaker;
 use super::export::{self, View};
 use super::instance::{Instance, Kind};
 use super::io::FibNextHop;
+use super::merge::FibView;
 use super::show::RouteView;
 use super::tables::{TableKey, TableRoute};
 use crate::config::Policy;
@@ -134,7 +135,7 @@ impl Exporter<'_> {
     fn shows(&self, route: &export::RouteRef<'_>, context: &mut RouteContext<'_>) -> bool {
         let (policy, may) = match &self.view {
             View::Bgp(view) => (&view.policy, view.may_propagate(route).is_ok()),
-            View::Fib(policy) => (policy, true),
+            View::Fib(view) => (&view.policy, true),
         };
         may && match self.stage {
             ExportStage::Preexport => true,
@@ -323,7 +324,7 @@ impl Speaker {
                 let at = channels
                     .iter()
                     .position(|(of, member)| *of == key && member.is_some())?;
-                to.channels().get(at).map(|channel| View::Fib(channel.export.clone()))
+                to.channels().get(at).map(|channel| View::Fib(FibView::of(channel)))
             }
             Kind::Range(_) | Kind::Origin(_) | Kind::Quiet => None,
         }
