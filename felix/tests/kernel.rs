@@ -345,3 +345,91 @@ fn ten_thousand_routes() {
         felix.die().await;
     });
 }
+
+/// A route by several routers, as bird-rs gives it with `merge paths`.
+fn learn_merged(prefix: &str, gateways: &[&str]) -> Delta<Prefix, Arc<FibPath>> {
+    let mut merged = FibPath::clone(&path(gateways[0]));
+    merged.hops = gateways.iter().flat_map(|gateway| path(gateway).hops.clone()).collect();
+    Delta::Set(prefix.parse().unwrap(), Arc::new(merged))
+}
+
+/// The routers of the routes of the main table to a prefix, whatever the form `ip route` shows them in.
+fn routers(prefix: &str) -> Vec<String> {
+    let family = if prefix.contains(':') { "-6" } else { "-4" };
+    let output = Command::new("ip")
+        .args([family, "route", "show", prefix])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut words = text.split_whitespace();
+    let mut routers = Vec::new();
+    while words.any(|word| word == "via") {
+        routers.extend(words.next().map(str::to_owned));
+    }
+    routers.sort();
+    routers
+}
+
+async fn go_by(wanted: &[(&str, &[&str])]) {
+    let deadline = Instant::now() + PATIENCE;
+    for (prefix, gateways) in wanted {
+        while routers(prefix) != *gateways {
+            assert!(
+                Instant::now() < deadline,
+                "{prefix}: want {gateways:?}, the kernel has {:?}",
+                routers(prefix)
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+#[test]
+fn several_next_hops_are_programmed_changed_repaired_and_known_after_a_restart() {
+    const V4: &str = "10.244.1.0/26";
+    const V6: &str = "fd00::40/122";
+    const BOTH: [(&str, &[&str]); 2] = [(V4, &["172.30.0.12", "172.30.0.13"]), (V6, &["fd30::12", "fd30::13"])];
+    fn merged() -> Input {
+        let routes = BOTH.map(|(prefix, gateways)| learn_merged(prefix, gateways));
+        Input::Fib(routes.into_iter().chain([Delta::InSync]).collect())
+    }
+    in_namespace(|| async {
+        let felix = Felix::start();
+        felix.give(datastore()).await;
+        felix.give([merged()]).await;
+        go_by(&BOTH).await;
+        felix.settled(6).await;
+        // Fewer, more, other ones.
+        felix
+            .give([Input::Fib(vec![
+                learn_merged(V4, &["172.30.0.13"]),
+                learn_merged(V6, &["fd30::14", "fd30::12", "fd30::15"]),
+            ])])
+            .await;
+        go_by(&[(V4, &["172.30.0.13"]), (V6, &["fd30::12", "fd30::14", "fd30::15"])]).await;
+        felix.give([merged()]).await;
+        go_by(&BOTH).await;
+        // Somebody meddles.
+        ip("route replace 10.244.1.0/26 proto bird metric 1024 nexthop via 172.30.0.12 nexthop via 172.30.0.99");
+        ip("-6 route del fd00::40/122 via fd30::13 dev up0 metric 1024");
+        go_by(&BOTH).await;
+        felix.settled(6).await;
+        felix.die().await;
+        // A new one finds them and touches nothing.
+        let mut monitor = Monitor::start(TABLE_MAIN, 0).unwrap();
+        let felix = Felix::start();
+        felix.give(datastore()).await;
+        felix.give([merged()]).await;
+        felix.settled(6).await;
+        go_by(&BOTH).await;
+        let quiet = tokio::time::timeout(Duration::from_millis(100), monitor.next()).await;
+        assert!(quiet.is_err(), "{quiet:?}");
+        felix
+            .give([Input::Fib(
+                BOTH.map(|(prefix, _)| Delta::Delete(prefix.parse().unwrap())).into(),
+            )])
+            .await;
+        go_by(&[(V4, &[]), (V6, &[])]).await;
+        felix.die().await;
+    });
+}
