@@ -21,6 +21,7 @@ use tortie_bgp::config::Config;
 use tortie_bgp::fsm::ConnId;
 use tortie_bgp::speaker::{Command, ConnectSpec, Input, LogEvent, Operated, Output, Speaker};
 
+use crate::export::Exports;
 use crate::fib::{Fanout, Subscription};
 use crate::log;
 use crate::metrics::Metrics;
@@ -137,6 +138,7 @@ pub(crate) struct Loop {
     /// The least TTL that peers may send with (RFC 5082), for connections they open.
     guard: Guard,
     fanout: Fanout,
+    exports: Exports,
     tasks: TaskTracker,
     incoming: u64,
     outputs: Vec<Output>,
@@ -192,6 +194,7 @@ impl Loop {
             listeners: Listeners::default(),
             guard: Guard::new(config),
             fanout: Fanout::default(),
+            exports: Exports::default(),
             tasks: TaskTracker::new(),
             incoming: 0,
             outputs,
@@ -347,6 +350,7 @@ impl Loop {
                     }
                 }
                 Output::Listen(specs) => self.listeners.apply(&specs, &self.engine),
+                Output::Exports(specs) => self.exports.apply(specs, &self.engine, self.clock),
                 Output::Fib(delta) => deltas.push(delta),
                 Output::Log(entry) => {
                     if entry.event == LogEvent::Converged {

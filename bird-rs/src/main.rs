@@ -4,10 +4,12 @@ mod configure;
 mod control;
 mod daemon;
 mod engine;
+mod export;
 mod fib;
 mod grpc;
 mod log;
 mod metrics;
+mod mrt;
 mod net;
 mod source;
 

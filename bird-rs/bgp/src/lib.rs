@@ -12,6 +12,7 @@
 //! | [`nexthop`] | where BGP next hops lead, by the kernel's routes |
 //! | [`rib`] | tables and the decision process |
 //! | [`filter`] | the policy language, compiled and run |
+//! | [`mrt`] | dumps of tables (RFC 6396) |
 //! | [`config`] | the configuration language, and the difference of two configurations |
 //! | [`speaker`] | all of it together: a router without IO |
 
@@ -19,6 +20,7 @@ pub mod attr;
 pub mod config;
 pub mod filter;
 pub mod fsm;
+pub mod mrt;
 pub mod nexthop;
 pub mod packet;
 pub mod rib;

@@ -7,6 +7,7 @@
 //! A client that does not take its reply is dropped: nobody waits for it, and it costs one page.
 
 mod configure;
+mod mrt;
 pub(crate) mod operate;
 mod protocols;
 mod reply;
@@ -70,7 +71,7 @@ impl Client {
 }
 
 /// Commands that change something.
-const WRITES: [&str; 6] = ["configure", "enable", "disable", "restart", "reload", "down"];
+const WRITES: [&str; 7] = ["configure", "mrt", "enable", "disable", "restart", "reload", "down"];
 
 impl Control {
     /// Serves until cancelled.
@@ -165,6 +166,7 @@ impl Control {
             // Logs go where --log-level and the service manager send them, not to clients: nothing is echoed.
             "echo" if matches!(words, [Word::Plain(what)] if matches!(&**what, "all" | "off")) => Ok(Reply::of(0, "")),
             "help" | "?" => Ok(help()),
+            "mrt" => self.mrt(words).await,
             "show" => self.show(words).await,
             _ => Ok(unknown(verb)),
         }

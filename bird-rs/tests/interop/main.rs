@@ -14,6 +14,7 @@ mod gobgp;
 mod lab;
 mod long_lived;
 mod mapped;
+mod mrt;
 mod next_hop;
 mod openbgpd;
 mod range;

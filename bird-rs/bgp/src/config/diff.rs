@@ -3,6 +3,7 @@
 //! Pure: `Config x Config -> Vec<Change>`. The least that makes the new configuration true is asked for: a policy edit
 //! refeeds, it never resets a session.
 
+use super::monitor::diff_mrt;
 use super::{
     BgpChannel, BgpConfig, Channel, Config, DeviceConfig, DirectConfig, FelixConfig, KernelConfig, Neighbor, Policy,
     Protocol, ProtocolKind, StaticConfig,
@@ -73,13 +74,13 @@ fn change(protocol: &Protocol, action: Action, reason: &'static str) -> Change {
     }
 }
 
-type Verdict = Option<(Action, &'static str)>;
+pub(super) type Verdict = Option<(Action, &'static str)>;
 
 /// Collects the worst of several differences, the first of equals.
-struct Worst(Verdict);
+pub(super) struct Worst(pub(super) Verdict);
 
 impl Worst {
-    fn when(mut self, differs: bool, action: Action, reason: &'static str) -> Self {
+    pub(super) fn when(mut self, differs: bool, action: Action, reason: &'static str) -> Self {
         if differs && self.0.is_none_or(|(known, _)| known < action) {
             self.0 = Some((action, reason));
         }
@@ -109,6 +110,7 @@ fn compare(old: &Protocol, new: &Protocol, configs: (&Config, &Config)) -> Verdi
         (ProtocolKind::Kernel(a), ProtocolKind::Kernel(b)) => kernel(a, b),
         (ProtocolKind::Felix(a), ProtocolKind::Felix(b)) => felix(a, b),
         (ProtocolKind::Bgp(a), ProtocolKind::Bgp(b)) => bgp(a, b),
+        (ProtocolKind::Mrt(a), ProtocolKind::Mrt(b)) => diff_mrt(a, b),
         _ => Some((Action::Restart, "protocol")),
     };
     worst.and(own).0

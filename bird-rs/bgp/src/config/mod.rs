@@ -14,6 +14,7 @@ mod diagnostic;
 mod diff;
 mod keywords;
 mod lexer;
+mod monitor;
 mod option;
 mod parser;
 mod print;
@@ -24,6 +25,7 @@ pub use bgp::{
     AddPaths, BgpChannel, BgpConfig, CeaseReasons, DEFAULT_DYNAMIC_LIMIT, Gateway, GracefulRestart, LocalAsAllowed,
     Neighbor, NextHopRewrite, PeerType, Role, Timers, Transport,
 };
+pub use monitor::{MrtConfig, TableChoice};
 pub use protocol::{
     Channel, ChannelFamily, DeviceConfig, DirectConfig, FelixConfig, InterfacePattern, KernelConfig, Limit,
     LimitAction, LogTarget, Policy, Protocol, ProtocolKind, StaticConfig, StaticDestination, StaticHop, StaticRoute,

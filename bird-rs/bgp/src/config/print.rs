@@ -6,6 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::monitor::write_mrt;
 use super::print_bgp::write_bgp;
 use super::{
     Channel, ChannelFamily, Config, DEFAULT_GRACEFUL_RESTART_WAIT, DirectConfig, InterfacePattern, KernelConfig, Limit,
@@ -125,6 +126,7 @@ impl fmt::Display for Protocol {
                 }
             }
             ProtocolKind::Bgp(bgp) => write_bgp(f, bgp)?,
+            ProtocolKind::Mrt(mrt) => write_mrt(f, mrt)?,
         }
         f.write_str("}\n")
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tortie_net::{Prefix, RouterId};
 
 use super::bgp::BgpConfig;
+use super::monitor::MrtConfig;
 use crate::filter::Filter;
 
 /// The network type of a table or channel.
@@ -123,6 +124,8 @@ pub enum ProtocolKind {
     Felix(FelixConfig),
     /// `bgp`: a session, or a range of dynamic ones.
     Bgp(Box<BgpConfig>),
+    /// `mrt`: tables dumped to files.
+    Mrt(MrtConfig),
 }
 
 impl ProtocolKind {
@@ -135,6 +138,7 @@ impl ProtocolKind {
             ProtocolKind::Kernel(_) => "kernel",
             ProtocolKind::Felix(_) => "felix",
             ProtocolKind::Bgp(_) => "bgp",
+            ProtocolKind::Mrt(_) => "mrt",
         }
     }
 }

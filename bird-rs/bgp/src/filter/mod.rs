@@ -39,7 +39,7 @@ pub use value::{EnumType, SetOf, Type, Value};
 
 pub(crate) use ast::MEMBERS;
 pub(crate) use attribute::{ATTRIBUTES, Access};
-pub(crate) use operation::ec;
+pub(crate) use operation::{ec, glob};
 pub(crate) use print::write_name;
 pub(crate) use run::evaluate;
 pub(crate) use value::enum_constant;

@@ -152,7 +152,7 @@ pub(crate) fn in_set(set: &ValueSet, member: u32) -> bool {
 }
 
 /// A shell pattern: `*` any text, `?` one character, a backslash takes the next character as it is.
-fn glob(pattern: &str, text: &str) -> bool {
+pub(crate) fn glob(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
     let (mut p, mut t) = (0, 0);
     // Where to go on after a mismatch: behind the last star, one character of text later.

@@ -129,7 +129,7 @@ fn mp_attribute(code: u8, prefix: &[u8], nlri: &[u8]) -> Vec<u8> {
 }
 
 /// Everything but the MP attributes, in the order of the codes; attributes we do not know are marked as partial.
-fn attribute_list(attributes: &Attributes, context: &SessionContext) -> Vec<u8> {
+pub(super) fn attribute_list(attributes: &Attributes, context: &SessionContext) -> Vec<u8> {
     let mut list = Vec::with_capacity(64);
     let mut value = Vec::new();
     for spec in &TABLE {
@@ -145,7 +145,7 @@ fn attribute_list(attributes: &Attributes, context: &SessionContext) -> Vec<u8> 
 }
 
 /// A value of more than 65,535 octets gets a wrong length here; the list is then too long for any message and is not sent.
-fn put_attribute(flags: u8, code: u8, value: &[u8], out: &mut Vec<u8>) {
+pub(super) fn put_attribute(flags: u8, code: u8, value: &[u8], out: &mut Vec<u8>) {
     match u8::try_from(value.len()) {
         Ok(length) => out.extend([flags, code, length]),
         Err(_) => {

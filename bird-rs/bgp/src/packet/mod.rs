@@ -19,8 +19,9 @@ mod message;
 mod nlri;
 mod notification;
 mod open;
+mod rib_entry;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod update;
 mod wire;
 
@@ -32,4 +33,7 @@ pub use message::{
     AddPathMode, Capability, ControlMessage, Fault, FaultReason, GracefulRestart, GracefulRestartFamily,
     LongLivedFamily, Message, Nlri, Open, Reach, RefreshKind, Role, RouteRefresh, Update, Verdict,
 };
+pub(crate) use nlri::{encode as encode_nlri, prefix as decode_prefix};
 pub use notification::{Cease, ErrorCode, Notification};
+pub(crate) use rib_entry::{decode_rib_entry, encode_rib_entry};
+pub(crate) use wire::Reader;

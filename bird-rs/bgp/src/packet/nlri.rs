@@ -24,7 +24,7 @@ pub(super) fn decode(bytes: &[u8], family: AfiSafi, add_path: bool) -> Option<Ve
     Some(nlri)
 }
 
-fn prefix(octets: &[u8], length: u8, family: AfiSafi) -> Option<Prefix> {
+pub(crate) fn prefix(octets: &[u8], length: u8, family: AfiSafi) -> Option<Prefix> {
     let mut full = [0; 16];
     full.get_mut(..octets.len())?.copy_from_slice(octets);
     let bits = u128::from_be_bytes(full);
@@ -36,7 +36,7 @@ fn prefix(octets: &[u8], length: u8, family: AfiSafi) -> Option<Prefix> {
 }
 
 /// Writes one prefix.
-pub(super) fn encode(nlri: Nlri, add_path: bool, out: &mut Vec<u8>) {
+pub(crate) fn encode(nlri: Nlri, add_path: bool, out: &mut Vec<u8>) {
     if add_path {
         out.extend(nlri.path_id.to_be_bytes());
     }

@@ -24,10 +24,10 @@ struct ParsedUpdate<'a> {
     nlri: &'a [u8],
 }
 
-struct RawAttribute<'a> {
-    flags: u8,
-    code: u8,
-    value: &'a [u8],
+pub(super) struct RawAttribute<'a> {
+    pub(super) flags: u8,
+    pub(super) code: u8,
+    pub(super) value: &'a [u8],
 }
 
 /// Decodes the body of an UPDATE.
@@ -65,7 +65,7 @@ fn parse(body: &[u8]) -> Option<ParsedUpdate<'_>> {
     })
 }
 
-fn parse_attribute<'a>(list: &mut Reader<'a>) -> Option<RawAttribute<'a>> {
+pub(super) fn parse_attribute<'a>(list: &mut Reader<'a>) -> Option<RawAttribute<'a>> {
     let (flags, code) = (list.u8()?, list.u8()?);
     let length = if flags & EXTENDED_LENGTH != 0 {
         list.u16()?

@@ -23,6 +23,7 @@ impl Speaker {
         self.unflushed = false;
         out.append(&mut self.early);
         self.listen(out);
+        self.exports(out);
         self.tables.settle();
         self.feed_felix(out);
         if self.convergence.check(self.now) {

@@ -75,7 +75,7 @@ impl Instance {
 /// The channels of a protocol.
 pub(super) fn channels(protocol: &Protocol) -> Vec<&Channel> {
     match &protocol.kind {
-        ProtocolKind::Device(_) => Vec::new(),
+        ProtocolKind::Device(_) | ProtocolKind::Mrt(_) => Vec::new(),
         ProtocolKind::Direct(direct) => direct.channels.iter().collect(),
         ProtocolKind::Static(config) => vec![&config.channel],
         ProtocolKind::Kernel(kernel) => vec![&kernel.channel],
@@ -137,7 +137,7 @@ impl Speaker {
             },
             ProtocolKind::Static(_) | ProtocolKind::Direct(_) => Kind::Origin(keys),
             ProtocolKind::Felix(_) => Kind::Felix(keys.into_iter().map(|key| (key, None)).collect()),
-            ProtocolKind::Device(_) | ProtocolKind::Kernel(_) => Kind::Quiet,
+            ProtocolKind::Device(_) | ProtocolKind::Kernel(_) | ProtocolKind::Mrt(_) => Kind::Quiet,
         };
         let instance = Instance {
             enabled: false,
@@ -293,7 +293,8 @@ impl Speaker {
             | ProtocolKind::Bgp(_)
             | ProtocolKind::Device(_)
             | ProtocolKind::Kernel(_)
-            | ProtocolKind::Felix(_) => RouteSource::Static,
+            | ProtocolKind::Felix(_)
+            | ProtocolKind::Mrt(_) => RouteSource::Static,
         };
         self.tables.set_source(source, &config.name, kind, traits.clone());
         for (key, channel) in keys.into_iter().zip(channels(&config)) {
@@ -305,9 +306,11 @@ impl Speaker {
                     let is_v4 = key.family == crate::packet::AfiSafi::Ipv4Unicast;
                     origin::direct_routes(direct, &self.addresses, is_v4, channel.preference)
                 }
-                ProtocolKind::Bgp(_) | ProtocolKind::Device(_) | ProtocolKind::Kernel(_) | ProtocolKind::Felix(_) => {
-                    Vec::new()
-                }
+                ProtocolKind::Bgp(_)
+                | ProtocolKind::Device(_)
+                | ProtocolKind::Kernel(_)
+                | ProtocolKind::Felix(_)
+                | ProtocolKind::Mrt(_) => Vec::new(),
             };
             let view = ImportView {
                 protocol: config.name.clone(),

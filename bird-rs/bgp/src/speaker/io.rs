@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tortie_net::Prefix;
 use tortie_replica::Delta;
 
-use crate::config::Config;
+use crate::config::{Config, MrtConfig};
 use crate::filter::RouteDestination;
 use crate::fsm::ConnId;
 use crate::nexthop::KernelChange;
@@ -141,6 +141,8 @@ pub enum Output {
     },
     /// Listen here and nowhere else; replaces what was wanted before.
     Listen(Vec<ListenSpec>),
+    /// The enabled protocols that show others what this router has, all of them; replaces what was wanted before.
+    Exports(Vec<ExportSpec>),
     /// A change of the best routes that `protocol felix` exports. `InSync` comes once, when the initial table is
     /// complete; whoever joins later reads [`super::Speaker::fib`] first.
     Fib(Delta<Prefix, FibRoute>),
@@ -163,6 +165,22 @@ pub struct ConnectSpec {
     pub ttl: u8,
     /// Drop what arrives with a lower TTL (RFC 5082).
     pub min_ttl: Option<u8>,
+}
+
+/// A protocol that shows others what this router has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExportSpec {
+    /// Its name.
+    pub protocol: Arc<str>,
+    /// What to do.
+    pub kind: ExportKind,
+}
+
+/// What such a protocol does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExportKind {
+    /// Dump tables now and then.
+    Mrt(MrtConfig),
 }
 
 /// Where to listen, and for whom.

@@ -25,6 +25,7 @@
 
 mod connection;
 mod converge;
+mod dump;
 mod export;
 mod feed;
 mod import;
@@ -55,8 +56,10 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 use tortie_net::{Prefix, RouterId};
 
+pub use self::dump::{DumpCursor, DumpPage};
 pub use self::io::{
-    Command, ConnectSpec, FibNextHop, FibRoute, Input, InterfaceAddress, ListenSpec, Log, LogEvent, Output,
+    Command, ConnectSpec, ExportKind, ExportSpec, FibNextHop, FibRoute, Input, InterfaceAddress, ListenSpec, Log,
+    LogEvent, Output,
 };
 pub use self::listing::{ExportStage, Listed, ListedNets, ListedTables, Listing, NoListing, Page};
 pub use self::operate::{MAX_REASON, Operated};
@@ -95,6 +98,7 @@ pub struct Speaker {
     tables: Tables,
     convergence: Convergence,
     listening: Vec<ListenSpec>,
+    exporting: Vec<ExportSpec>,
     /// Of the next session.
     next_key: u32,
     /// Of the next dynamic peer.
@@ -129,6 +133,7 @@ impl Speaker {
             connections: FxHashMap::default(),
             tables: Tables::default(),
             listening: Vec::new(),
+            exporting: Vec::new(),
             next_key: 0,
             next_dynamic: 0,
             stopping: false,

@@ -79,6 +79,7 @@ impl Speaker {
                 ProtocolKind::Kernel(_) => "Kernel",
                 ProtocolKind::Felix(_) => "Felix",
                 ProtocolKind::Bgp(_) => "BGP",
+                ProtocolKind::Mrt(_) => "MRT",
             },
             table,
             state,

@@ -97,7 +97,7 @@ fn in_order_of(old: &Protocol, new: &Protocol) -> Protocol {
         ProtocolKind::Bgp(bgp) => bgp.channels.sort_by_key(|c| at(&c.channel)),
         ProtocolKind::Felix(felix) => felix.channels.sort_by_key(at),
         ProtocolKind::Direct(direct) => direct.channels.sort_by_key(at),
-        ProtocolKind::Static(_) | ProtocolKind::Device(_) | ProtocolKind::Kernel(_) => {}
+        ProtocolKind::Static(_) | ProtocolKind::Device(_) | ProtocolKind::Kernel(_) | ProtocolKind::Mrt(_) => {}
     }
     new
 }
@@ -111,7 +111,8 @@ fn decision(config: &Config) -> Decision {
             | ProtocolKind::Direct(_)
             | ProtocolKind::Static(_)
             | ProtocolKind::Kernel(_)
-            | ProtocolKind::Felix(_) => None,
+            | ProtocolKind::Felix(_)
+            | ProtocolKind::Mrt(_) => None,
         })
     };
     Decision {

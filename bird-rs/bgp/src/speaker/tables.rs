@@ -479,6 +479,24 @@ impl Tables {
         })
     }
 
+    /// Visits the paths of the prefixes whose numbers are `from` to `from + slots`; gives the number to go on with, none
+    /// at the end of the table.
+    pub(super) fn visit_page(
+        &self,
+        key: TableKey,
+        from: usize,
+        slots: usize,
+        mut each: impl FnMut(Prefix, &[Path]),
+    ) -> Option<usize> {
+        with_slot!(ref self, key, |slot, _shared| {
+            let to = from.saturating_add(slots);
+            for id in slot.table.ids_between(from, to) {
+                each(slot.table.prefix(id).erase(), slot.table.paths(id));
+            }
+            (to < slot.table.numbers()).then_some(to)
+        })
+    }
+
     /// All paths of one prefix.
     pub(super) fn visit_one(&self, key: TableKey, net: Prefix, mut each: impl FnMut(TableRoute<'_>)) {
         with_slot!(ref self, key, |slot, shared| {

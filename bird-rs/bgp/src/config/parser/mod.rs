@@ -10,6 +10,7 @@ mod code;
 mod cursor;
 mod expression;
 mod mask;
+mod monitor;
 mod names;
 mod protocol;
 mod scope;

@@ -12,6 +12,7 @@ use super::super::{
 };
 use super::bgp::BgpDraft;
 use super::channel::{ChannelDraft, ChannelOf};
+use super::monitor::{MRT_OPTIONS, MrtDraft};
 use super::{Parser, Symbol};
 
 /// BIRD's default for `scan time`.
@@ -43,6 +44,7 @@ enum DraftKind {
     Kernel(KernelDraft),
     Felix,
     Bgp(Box<BgpDraft>),
+    Mrt(MrtDraft),
 }
 
 #[derive(Debug, Clone, Default)]
@@ -84,6 +86,7 @@ impl DraftKind {
             }),
             "felix" => DraftKind::Felix,
             "bgp" => DraftKind::Bgp(Box::default()),
+            "mrt" => DraftKind::Mrt(MrtDraft::default()),
             _ => return None,
         })
     }
@@ -96,6 +99,7 @@ impl DraftKind {
             DraftKind::Kernel(_) => "kernel",
             DraftKind::Felix => "felix",
             DraftKind::Bgp(_) => "bgp",
+            DraftKind::Mrt(_) => "mrt",
         }
     }
 
@@ -118,6 +122,7 @@ impl DraftKind {
             ],
             DraftKind::Felix => &["ipv4", "ipv6"],
             DraftKind::Bgp(_) => return super::bgp::options(),
+            DraftKind::Mrt(_) => &MRT_OPTIONS,
         };
         own.to_vec()
     }
@@ -135,7 +140,7 @@ impl Parser {
         };
         let Some(kind) = DraftKind::named(&word) else {
             let complaint = Complaint::new(self.here(), format!("protocol '{word}' is not supported"));
-            return Err(complaint.with_hint("expected one of: device, direct, static, kernel, felix, bgp"));
+            return Err(complaint.with_hint("expected one of: device, direct, static, kernel, felix, bgp, mrt"));
         };
         self.advance();
         let named = !self.is_sign("{") && !self.is_word("from");
@@ -248,14 +253,16 @@ impl Parser {
             draft.router_id = Some(self.router_id("router id")?);
             return self.end();
         }
-        let has_channels = !matches!(draft.kind, DraftKind::Device(_));
+        let has_channels = !matches!(draft.kind, DraftKind::Device(_) | DraftKind::Mrt(_));
         if has_channels && (self.is_word("ipv4") || self.is_word("ipv6")) {
             let of = match draft.kind {
                 DraftKind::Bgp(_) => ChannelOf::Bgp,
                 DraftKind::Felix => ChannelOf::Felix,
-                DraftKind::Device(_) | DraftKind::Direct(..) | DraftKind::Static(_) | DraftKind::Kernel(_) => {
-                    ChannelOf::Another
-                }
+                DraftKind::Device(_)
+                | DraftKind::Direct(..)
+                | DraftKind::Static(_)
+                | DraftKind::Kernel(_)
+                | DraftKind::Mrt(_) => ChannelOf::Another,
             };
             return self.channel(&mut draft.channels, of);
         }
@@ -266,6 +273,7 @@ impl Parser {
             DraftKind::Kernel(draft) => self.kernel_option(draft)?,
             DraftKind::Felix => false,
             DraftKind::Bgp(draft) => self.bgp_option(draft)?,
+            DraftKind::Mrt(draft) => self.mrt_option(draft)?,
         };
         if !done {
             let known = draft.kind.options().into_iter().chain(COMMON_OPTIONS);
@@ -379,6 +387,7 @@ impl Draft {
             }
             DraftKind::Felix => ProtocolKind::Felix(felix(&self.channels, at)?),
             DraftKind::Bgp(draft) => ProtocolKind::Bgp(Box::new(draft.finish(&self.channels, at, config)?)),
+            DraftKind::Mrt(draft) => ProtocolKind::Mrt(draft.finish(at)?),
         };
         Ok(Protocol {
             name: Arc::clone(name),

@@ -5,6 +5,8 @@ mod malformed;
 mod property;
 mod update;
 
+pub(crate) use property::attributes;
+
 use super::*;
 use crate::attr::{Aggregator, AsPath, Attributes, NextHop, Origin, UnknownAttribute};
 

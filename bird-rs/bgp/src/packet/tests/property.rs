@@ -19,7 +19,7 @@ fn as_path() -> impl Strategy<Value = AsPath> {
     })
 }
 
-fn attributes() -> impl Strategy<Value = Attributes> {
+pub(crate) fn attributes() -> impl Strategy<Value = Attributes> {
     let numbers = (
         0..3_u8,
         any::<bool>(),

@@ -177,6 +177,7 @@ impl Network {
                     }
                 }
                 Output::Log(log) => self.node_mut(at).logs.push(log),
+                Output::Exports(_) => {}
                 Output::Listen(specs) => self.node_mut(at).listening = specs,
             }
         }
