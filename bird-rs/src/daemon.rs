@@ -14,6 +14,7 @@ use tortie_kit::address::ServiceAddr;
 use tortie_kit::health::Health;
 
 use crate::Args;
+use crate::bfd::{self, Bfd};
 use crate::configure::{Configurator, Text};
 use crate::control::Control;
 use crate::engine::{self, Clock, Engine, Loop};
@@ -54,9 +55,10 @@ async fn serve(args: &Args, config: Arc<Config>) -> anyhow::Result<()> {
             (None, None)
         }
     };
-    let (engine_loop, engine, config) = engine(args, clock, config, metrics, resolving)?;
+    let bfd = Bfd::start(clock).context("start BFD")?;
+    let (engine_loop, engine, config) = engine(args, clock, config, (metrics, bfd.clone()), resolving)?;
     let configurator = Arc::new(Configurator::new(args.config.clone(), config, engine.clone()));
-    let clients = clients(args, clock, &engine, &configurator, &token).await?;
+    let clients = clients(args, clock, (&engine, &bfd), &configurator, &token).await?;
     if let Some(path) = &args.pid_file {
         let pid = format!("{}\n", std::process::id());
         tortie_kit::file::write_atomic(path, pid.as_bytes(), 0o644)
@@ -65,6 +67,7 @@ async fn serve(args: &Args, config: Arc<Config>) -> anyhow::Result<()> {
     let mut engine_task = tokio::spawn(engine_loop.run());
     clients.spawn(interfaces::follow(engine.clone(), token.clone()));
     clients.spawn(routes::follow(engine.clone(), known, token.clone()));
+    clients.spawn(bfd::forward(bfd.clone(), engine.clone(), token.clone()));
     clients.spawn(reload_on_hangup(configurator, token.clone()));
     let state = state(engine.clone(), clock, token.clone());
     let http = async {
@@ -78,6 +81,8 @@ async fn serve(args: &Args, config: Arc<Config>) -> anyhow::Result<()> {
         ended = &mut engine_task => ended.context("the engine failed")?,
         served = http => served?,
     }
+    // First, or peers take the end of this process for a broken path.
+    bfd.stop().await;
     // What the peers are told must be on its way before anything else ends.
     if engine.ask(engine::Request::Stop).await.is_err() && !token.is_cancelled() {
         anyhow::bail!("the engine ended before its time");
@@ -95,7 +100,7 @@ fn engine(
     args: &Args,
     clock: Clock,
     config: Arc<Config>,
-    metrics: Metrics,
+    (metrics, bfd): (Metrics, Bfd),
     resolving: Option<Input>,
 ) -> anyhow::Result<(Loop, Engine, Arc<Config>)> {
     let addresses = interfaces::addresses().context("read the host's addresses")?;
@@ -107,7 +112,7 @@ fn engine(
     if let Some(input) = resolving {
         speaker.handle(clock.now(), input, &mut outputs);
     }
-    let (engine_loop, engine) = Loop::new(speaker, clock, &config, metrics, outputs);
+    let (engine_loop, engine) = Loop::new(speaker, clock, &config, metrics, outputs, bfd);
     Ok((engine_loop, engine, config))
 }
 
@@ -115,7 +120,7 @@ fn engine(
 async fn clients(
     args: &Args,
     clock: Clock,
-    engine: &Engine,
+    (engine, bfd): (&Engine, &Bfd),
     configurator: &Arc<Configurator>,
     token: &CancellationToken,
 ) -> anyhow::Result<TaskTracker> {
@@ -138,6 +143,7 @@ async fn clients(
             clock,
             configurator: configurator.clone(),
             down: token.clone(),
+            bfd: bfd.clone(),
         };
         tasks.spawn(control.serve(incoming, token.clone()));
     }

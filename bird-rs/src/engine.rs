@@ -21,6 +21,7 @@ use tortie_bgp::config::Config;
 use tortie_bgp::fsm::ConnId;
 use tortie_bgp::speaker::{Command, ConnectSpec, Input, LogEvent, Operated, Output, Speaker};
 
+use crate::bfd::Bfd;
 use crate::export::Exports;
 use crate::fib::{Fanout, Subscription};
 use crate::log;
@@ -139,6 +140,7 @@ pub(crate) struct Loop {
     guard: Guard,
     fanout: Fanout,
     exports: Exports,
+    bfd: Bfd,
     tasks: TaskTracker,
     incoming: u64,
     outputs: Vec<Output>,
@@ -183,6 +185,7 @@ impl Loop {
         config: &Config,
         metrics: Metrics,
         outputs: Vec<Output>,
+        bfd: Bfd,
     ) -> (Self, Engine) {
         let (engine, requests) = Engine::queue();
         let this = Loop {
@@ -195,6 +198,7 @@ impl Loop {
             guard: Guard::new(config),
             fanout: Fanout::default(),
             exports: Exports::default(),
+            bfd,
             tasks: TaskTracker::new(),
             incoming: 0,
             outputs,
@@ -351,6 +355,7 @@ impl Loop {
                 }
                 Output::Listen(specs) => self.listeners.apply(&specs, &self.engine),
                 Output::Exports(specs) => self.exports.apply(specs, &self.engine, self.clock),
+                Output::Bfd(specs) => self.bfd.want(specs),
                 Output::Fib(delta) => deltas.push(delta),
                 Output::Log(entry) => {
                     if entry.event == LogEvent::Converged {

@@ -1,5 +1,6 @@
 //! bird-rs: a BGP speaker with BIRD 2's configuration language. See DESIGN.md.
 
+mod bfd;
 mod configure;
 mod control;
 mod daemon;

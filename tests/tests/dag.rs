@@ -21,6 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "bird-rs",
         &[
+            "tortie-bfd",
             "tortie-bgp",
             "tortie-kit",
             "tortie-net",

@@ -6,6 +6,7 @@
 //!
 //! A client that does not take its reply is dropped: nobody waits for it, and it costs one page.
 
+mod bfd;
 mod configure;
 mod mrt;
 pub(crate) mod operate;
@@ -29,6 +30,7 @@ use tortie_kit::address::{Conn, Incoming};
 use self::operate::Order;
 use self::reply::Reply;
 use self::words::Word;
+use crate::bfd::Bfd;
 use crate::configure::Configurator;
 use crate::engine::{Clock, Engine, Stopped};
 
@@ -51,6 +53,7 @@ pub(crate) struct Control {
     pub(crate) configurator: Arc<Configurator>,
     /// Ends the process.
     pub(crate) down: CancellationToken,
+    pub(crate) bfd: Bfd,
 }
 
 /// A client's end of the connection.
@@ -180,6 +183,7 @@ impl Control {
             "protocols" => self.protocols(words).await,
             "symbols" => Ok(self.symbols(words).await),
             "memory" if words.is_empty() => self.memory().await,
+            "bfd" => Ok(self.bfd(words)),
             _ => Ok(unknown(&format!("show {what}"))),
         }
     }

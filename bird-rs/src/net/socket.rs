@@ -46,7 +46,7 @@ fn set_ttl(socket: &Socket, family: IpAddr, ttl: u8) -> io::Result<()> {
 }
 
 /// A link-local address says nothing without its interface.
-fn scoped(addr: SocketAddr, interface: Option<&str>) -> io::Result<SocketAddr> {
+pub(crate) fn scoped(addr: SocketAddr, interface: Option<&str>) -> io::Result<SocketAddr> {
     match (addr, interface) {
         (SocketAddr::V6(v6), Some(interface)) if v6.ip().is_unicast_link_local() => {
             let index = if_nametoindex(interface)?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tortie_net::{Asn, Prefix, RouterId};
 
+use super::bfd::BgpBfd;
 use super::protocol::Channel;
 
 /// One BGP session, or a range of dynamic ones.
@@ -86,8 +87,8 @@ pub struct BgpConfig {
     pub disable_after_error: bool,
     /// `disable after cease`: stay down after these Cease subcodes.
     pub disable_after_cease: CeaseReasons,
-    /// `bfd`: accepted for the session's fate; a BFD speaker is not part of bird-rs yet.
-    pub bfd: bool,
+    /// `bfd`. Default off. Without a `protocol bfd` that accepts the session nothing watches the path.
+    pub bfd: BgpBfd,
     /// At most one for each family. With none, an `ipv4` channel as BIRD's is not implied: it is an error.
     pub channels: Vec<BgpChannel>,
 }

@@ -109,6 +109,7 @@ fn compare(old: &Protocol, new: &Protocol, configs: (&Config, &Config)) -> Verdi
         (ProtocolKind::Static(a), ProtocolKind::Static(b)) => fixed(a, b),
         (ProtocolKind::Kernel(a), ProtocolKind::Kernel(b)) => kernel(a, b),
         (ProtocolKind::Felix(a), ProtocolKind::Felix(b)) => felix(a, b),
+        (ProtocolKind::Bfd(a), ProtocolKind::Bfd(b)) => (a != b).then_some((Action::InPlace, "bfd")),
         (ProtocolKind::Bgp(a), ProtocolKind::Bgp(b)) => bgp(a, b),
         (ProtocolKind::Mrt(a), ProtocolKind::Mrt(b)) => diff_mrt(a, b),
         _ => Some((Action::Restart, "protocol")),
@@ -216,6 +217,7 @@ fn bgp(old: &BgpConfig, new: &BgpConfig) -> Verdict {
     before.timers.error_forget = new.timers.error_forget;
     before.disable_after_error = new.disable_after_error;
     before.disable_after_cease = new.disable_after_cease;
+    before.bfd = new.bfd;
     before.default_med = new.default_med;
     before.default_local_pref = new.default_local_pref;
     before.path_metric = new.path_metric;
@@ -248,6 +250,7 @@ fn bgp(old: &BgpConfig, new: &BgpConfig) -> Verdict {
             Action::Refeed,
             "interpret communities",
         )
+        .when(old.bfd != new.bfd, Action::InPlace, "bfd")
         .when(old.timers != new.timers, Action::InPlace, "timers")
         .when(
             old.disable_after_error != new.disable_after_error,

@@ -9,6 +9,7 @@
 //!
 //! Not here: reading files (the caller gives a [`Loader`]), opening sockets, applying changes.
 
+mod bfd;
 mod bgp;
 mod diagnostic;
 mod diff;
@@ -18,9 +19,11 @@ mod monitor;
 mod option;
 mod parser;
 mod print;
+mod print_bfd;
 mod print_bgp;
 mod protocol;
 
+pub use bfd::{BfdConfig, BfdNeighbor, BfdOptions, BfdTiming, BfdUsage, BgpBfd};
 pub use bgp::{
     AddPaths, BgpChannel, BgpConfig, CeaseReasons, DEFAULT_DYNAMIC_LIMIT, Gateway, GracefulRestart, LocalAsAllowed,
     Neighbor, NextHopRewrite, PeerType, Role, Timers, Transport,

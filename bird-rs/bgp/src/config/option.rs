@@ -51,7 +51,6 @@ pub(super) const BGP_OPTIONS: &[BgpOption] = rows! {
     "enforce first as" => Switch enforce_first_as;
     "require roles" => Switch require_roles;
     "disable after error" => Switch disable_after_error;
-    "bfd" => Switch bfd;
     "ttl security" => Switch transport.ttl_security;
     "passive" => Switch transport.passive;
     "strict bind" => Switch transport.strict_bind;

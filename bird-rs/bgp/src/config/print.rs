@@ -7,6 +7,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::monitor::write_mrt;
+use super::print_bfd::write_bfd;
 use super::print_bgp::write_bgp;
 use super::{
     Channel, ChannelFamily, Config, DEFAULT_GRACEFUL_RESTART_WAIT, DirectConfig, InterfacePattern, KernelConfig, Limit,
@@ -87,7 +88,7 @@ fn write_time_formats(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Resul
     Ok(())
 }
 
-fn write_interval(f: &mut fmt::Formatter<'_>, phrase: &str, time: Duration) -> fmt::Result {
+pub(super) fn write_interval(f: &mut fmt::Formatter<'_>, phrase: &str, time: Duration) -> fmt::Result {
     let micros = time.as_micros();
     if micros.is_multiple_of(1_000_000) {
         writeln!(f, "{phrase} {} s;", time.as_secs())
@@ -125,6 +126,7 @@ impl fmt::Display for Protocol {
                     f.write_str("  };\n")?;
                 }
             }
+            ProtocolKind::Bfd(bfd) => write_bfd(f, bfd)?,
             ProtocolKind::Bgp(bgp) => write_bgp(f, bgp)?,
             ProtocolKind::Mrt(mrt) => write_mrt(f, mrt)?,
         }
@@ -199,7 +201,7 @@ fn write_direct(f: &mut fmt::Formatter<'_>, direct: &DirectConfig) -> fmt::Resul
         .try_for_each(|channel| write_plain_channel(f, channel))
 }
 
-fn write_pattern(f: &mut fmt::Formatter<'_>, pattern: &InterfacePattern) -> fmt::Result {
+pub(super) fn write_pattern(f: &mut fmt::Formatter<'_>, pattern: &InterfacePattern) -> fmt::Result {
     f.write_str(if pattern.positive { "" } else { "-" })?;
     match (&pattern.name, pattern.prefix) {
         (Some(name), Some(prefix)) => write!(f, "\"{name}\" {prefix}"),

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::option::{BGP_OPTIONS, CEASE_FLAGS, ROLES, Slot};
 use super::print::write_channel;
+use super::print_bfd::write_bgp_bfd;
 use super::{
     AddPaths, BgpChannel, BgpConfig, DEFAULT_DYNAMIC_LIMIT, Gateway, GracefulRestart, LocalAsAllowed, Neighbor,
     NextHopRewrite, PeerType,
@@ -30,6 +31,7 @@ pub(super) fn write_bgp(f: &mut fmt::Formatter<'_>, bgp: &BgpConfig) -> fmt::Res
         }
     }
     write_others(f, bgp)?;
+    write_bgp_bfd(f, &bgp.bfd)?;
     bgp.channels
         .iter()
         .try_for_each(|channel| write_bgp_channel(f, channel))

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tortie_net::{Prefix, RouterId};
 
+use super::bfd::BfdConfig;
 use super::bgp::BgpConfig;
 use super::monitor::MrtConfig;
 use crate::filter::Filter;
@@ -122,6 +123,8 @@ pub enum ProtocolKind {
     Kernel(KernelConfig),
     /// `felix`: best routes streamed to felix. Our extension.
     Felix(FelixConfig),
+    /// `bfd`: sessions that watch paths. Produces no routes.
+    Bfd(BfdConfig),
     /// `bgp`: a session, or a range of dynamic ones.
     Bgp(Box<BgpConfig>),
     /// `mrt`: tables dumped to files.
@@ -137,6 +140,7 @@ impl ProtocolKind {
             ProtocolKind::Static(_) => "static",
             ProtocolKind::Kernel(_) => "kernel",
             ProtocolKind::Felix(_) => "felix",
+            ProtocolKind::Bfd(_) => "bfd",
             ProtocolKind::Bgp(_) => "bgp",
             ProtocolKind::Mrt(_) => "mrt",
         }

@@ -111,6 +111,10 @@ pub struct PeerConfig {
     pub disable_after_cease: u16,
     /// How long the peer may take none of our bytes. `None`: the longer of 8 minutes and twice the hold time.
     pub send_hold_time: Option<Duration>,
+    /// When BFD ends the session, graceful restart keeps the routes.
+    pub bfd_graceful: bool,
+    /// No session before BFD is up.
+    pub bfd_strict: bool,
 }
 
 impl PeerConfig {
@@ -151,6 +155,8 @@ impl PeerConfig {
             disable_after_error: false,
             disable_after_cease: 0,
             send_hold_time: None,
+            bfd_graceful: false,
+            bfd_strict: false,
         }
     }
 }

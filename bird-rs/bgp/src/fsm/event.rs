@@ -130,8 +130,24 @@ pub enum Event {
         /// Which.
         conn: ConnId,
     },
+    /// BFD says something about the path to the peer.
+    Bfd(BfdVerdict),
     /// After a start of the process: the initial tables are complete, so OPENs no longer say "restarting".
     Converged,
+}
+
+/// What BFD says about the path to the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BfdVerdict {
+    /// Packets pass both ways.
+    Up,
+    /// Nothing is known: it began anew, or the peer's operator took it down (RFC 5882 section 3.2).
+    Silent,
+    /// It was up, and the path or the peer failed.
+    Failed {
+        /// The peer's BFD does not end with its control plane: this is not just a restart of the peer's processes.
+        independent: bool,
+    },
 }
 
 /// Why a session is stopped.
@@ -152,6 +168,11 @@ pub enum StopReason {
     },
     /// This daemon lacks the means (a panic while handling the peer, memory). It starts again after the error wait.
     OutOfResources,
+    /// BFD says that the path is down (RFC 9384). It starts again when BFD is up, at the latest after the error wait.
+    BfdDown {
+        /// The routes are kept as if the connection had broken, where graceful restart was agreed on.
+        graceful: bool,
+    },
     /// The process ends. With graceful restart agreed the connection is closed without NOTIFICATION, so that the peer
     /// keeps our routes.
     ProcessExit,
@@ -162,7 +183,10 @@ impl StopReason {
     pub fn restarts(&self) -> bool {
         matches!(
             self,
-            StopReason::AdministrativeReset(_) | StopReason::PrefixLimit { restart: true } | StopReason::OutOfResources
+            StopReason::AdministrativeReset(_)
+                | StopReason::PrefixLimit { restart: true }
+                | StopReason::OutOfResources
+                | StopReason::BfdDown { .. }
         )
     }
 }
@@ -245,6 +269,7 @@ impl fmt::Display for DownReason {
             DownReason::Stopped(StopReason::ConfigurationChange) => f.write_str("Other configuration change"),
             DownReason::Stopped(StopReason::PrefixLimit { .. }) => f.write_str("Maximum number of prefixes reached"),
             DownReason::Stopped(StopReason::OutOfResources) => f.write_str("Out of resources"),
+            DownReason::Stopped(StopReason::BfdDown { .. }) => f.write_str("BFD session down"),
             DownReason::Stopped(StopReason::ProcessExit) => f.write_str("Shutting down"),
             DownReason::Sent(notification) => write!(f, "{notification}"),
             DownReason::Received(notification) => write!(f, "Received: {notification}"),

@@ -15,6 +15,7 @@
 //!
 //! RFC 4271 (section 6.8, 8), 4486, 4724, 6286, 6608, 8538, 9494, 9687. Not here: routes, policy, encoding.
 
+mod bfd;
 mod config;
 mod connection;
 mod event;
@@ -29,6 +30,6 @@ mod timer;
 
 pub use config::{GracefulRestartMode, PeerAs, PeerConfig};
 pub use event::{
-    Action, ConnId, DownReason, Event, LongLivedRoutes, Negotiated, PeerGracefulRestart, State, StopReason,
+    Action, BfdVerdict, ConnId, DownReason, Event, LongLivedRoutes, Negotiated, PeerGracefulRestart, State, StopReason,
 };
 pub use peer::Peer;

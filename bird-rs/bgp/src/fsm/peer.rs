@@ -29,6 +29,10 @@ pub struct Peer {
     pub(super) connect_at: Option<Duration>,
     /// Nothing happens before then: the pause after an error.
     pub(super) idle_until: Option<Duration>,
+    /// BFD's last word was that it is up.
+    pub(super) bfd_up: bool,
+    /// The end of the pause that BFD began.
+    pub(super) bfd_wait: Option<Duration>,
     pub(super) damping: Damping,
     /// At most one for each family.
     pub(super) retained: Vec<Retained>,
@@ -56,6 +60,8 @@ impl Peer {
             serial: 0,
             connect_at: None,
             idle_until: None,
+            bfd_up: false,
+            bfd_wait: None,
             retained: Vec::new(),
             state: State::Idle,
             reason: String::new(),
@@ -129,6 +135,7 @@ impl Peer {
             Event::Message { conn, message } => self.message(now, conn, message, out),
             Event::Blocked { conn } => self.blocked(now, conn),
             Event::Unblocked { conn } => self.set_blocked(conn, None),
+            Event::Bfd(verdict) => self.bfd(now, verdict, out),
             Event::Converged => self.restarting = false,
         }
         self.schedule_connect(now);
@@ -136,7 +143,7 @@ impl Peer {
     }
 
     fn report_state(&mut self, out: &mut Vec<Action>) {
-        let waiting = if self.started && self.idle_until.is_none() {
+        let waiting = if self.started && !self.is_held() {
             State::Active
         } else {
             State::Idle
@@ -217,7 +224,7 @@ impl Peer {
         if self.connection(conn).is_some() {
             return;
         }
-        if !self.started || self.idle_until.is_some() {
+        if !self.started || self.is_held() {
             return refuse(conn, Cease::ConnectionRejected, out);
         }
         let mut older = None;
@@ -351,7 +358,7 @@ impl Peer {
         self.reason = "started".to_owned();
     }
 
-    fn stop(&mut self, now: Duration, reason: StopReason, out: &mut Vec<Action>) {
+    pub(super) fn stop(&mut self, now: Duration, reason: StopReason, out: &mut Vec<Action>) {
         self.started = false;
         self.connect_at = None;
         self.idle_until = None;
@@ -370,10 +377,13 @@ impl Peer {
                 self.down(now, &live.negotiated, DownReason::Stopped(reason.clone()), out);
             }
         }
-        if reason != StopReason::ProcessExit {
+        if !matches!(reason, StopReason::ProcessExit | StopReason::BfdDown { graceful: true }) {
             self.sweep_all(out);
         }
-        if matches!(reason, StopReason::PrefixLimit { .. } | StopReason::OutOfResources) {
+        if matches!(
+            reason,
+            StopReason::PrefixLimit { .. } | StopReason::OutOfResources | StopReason::BfdDown { .. }
+        ) {
             self.last_error = Some(self.reason.clone());
         }
         if !reason.restarts() {
@@ -381,7 +391,9 @@ impl Peer {
         }
         self.started = true;
         match reason {
-            StopReason::PrefixLimit { .. } | StopReason::OutOfResources => self.pause(now, out),
+            StopReason::PrefixLimit { .. } | StopReason::OutOfResources | StopReason::BfdDown { .. } => {
+                self.pause(now, out)
+            }
             _ => self.connect_at = Some(now + self.damping.jitter(self.config.connect_delay)),
         }
     }
@@ -404,7 +416,7 @@ fn farewell(
         return None;
     }
     let notification = match reason {
-        StopReason::ProcessExit if graceful.is_some() => return None,
+        StopReason::ProcessExit | StopReason::BfdDown { graceful: true } if graceful.is_some() => return None,
         StopReason::ProcessExit => Notification::cease(Cease::AdministrativeShutdown, ""),
         StopReason::AdministrativeShutdown(text) => Notification::cease(Cease::AdministrativeShutdown, text),
         StopReason::AdministrativeReset(text) => Notification::cease(Cease::AdministrativeReset, text),
@@ -412,6 +424,7 @@ fn farewell(
         StopReason::ConfigurationChange => Notification::cease(Cease::OtherConfigurationChange, ""),
         StopReason::PrefixLimit { .. } => Notification::cease(Cease::MaximumPrefixes, ""),
         StopReason::OutOfResources => Notification::cease(Cease::OutOfResources, ""),
+        StopReason::BfdDown { .. } => Notification::cease(Cease::BfdDown, ""),
     };
     let notified = connection.is_established() && graceful.is_some_and(|graceful| graceful.notification);
     // The peer would keep our routes over any other NOTIFICATION. A restart that comes back soon may do just that.

@@ -162,6 +162,7 @@ fn retain(negotiated: &Negotiated, reason: &DownReason) -> FamilySet {
     let kept = match reason {
         // The routes die with the process; what it told others about them stays as it is.
         DownReason::Stopped(StopReason::ProcessExit) => return negotiated.context.families,
+        DownReason::Stopped(StopReason::BfdDown { graceful }) => *graceful,
         DownReason::Stopped(_) => false,
         DownReason::ConnectionLost(_) | DownReason::PeerRestarted => true,
         DownReason::Sent(_) => graceful.notification,

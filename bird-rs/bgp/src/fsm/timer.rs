@@ -131,7 +131,7 @@ impl Peer {
     fn may_connect(&self) -> bool {
         self.started
             && !self.config.passive
-            && self.idle_until.is_none()
+            && !self.is_held()
             && !self
                 .connections
                 .iter()

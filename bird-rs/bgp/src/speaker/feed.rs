@@ -24,6 +24,7 @@ impl Speaker {
         out.append(&mut self.early);
         self.listen(out);
         self.exports(out);
+        self.want_bfd(out);
         self.tables.settle();
         self.feed_felix(out);
         if self.convergence.check(self.now) {

@@ -75,7 +75,7 @@ impl Instance {
 /// The channels of a protocol.
 pub(super) fn channels(protocol: &Protocol) -> Vec<&Channel> {
     match &protocol.kind {
-        ProtocolKind::Device(_) | ProtocolKind::Mrt(_) => Vec::new(),
+        ProtocolKind::Device(_) | ProtocolKind::Bfd(_) | ProtocolKind::Mrt(_) => Vec::new(),
         ProtocolKind::Direct(direct) => direct.channels.iter().collect(),
         ProtocolKind::Static(config) => vec![&config.channel],
         ProtocolKind::Kernel(kernel) => vec![&kernel.channel],
@@ -137,7 +137,9 @@ impl Speaker {
             },
             ProtocolKind::Static(_) | ProtocolKind::Direct(_) => Kind::Origin(keys),
             ProtocolKind::Felix(_) => Kind::Felix(keys.into_iter().map(|key| (key, None)).collect()),
-            ProtocolKind::Device(_) | ProtocolKind::Kernel(_) | ProtocolKind::Mrt(_) => Kind::Quiet,
+            ProtocolKind::Device(_) | ProtocolKind::Kernel(_) | ProtocolKind::Bfd(_) | ProtocolKind::Mrt(_) => {
+                Kind::Quiet
+            }
         };
         let instance = Instance {
             enabled: false,
@@ -294,6 +296,7 @@ impl Speaker {
             | ProtocolKind::Device(_)
             | ProtocolKind::Kernel(_)
             | ProtocolKind::Felix(_)
+            | ProtocolKind::Bfd(_)
             | ProtocolKind::Mrt(_) => RouteSource::Static,
         };
         self.tables.set_source(source, &config.name, kind, traits.clone());
@@ -310,6 +313,7 @@ impl Speaker {
                 | ProtocolKind::Device(_)
                 | ProtocolKind::Kernel(_)
                 | ProtocolKind::Felix(_)
+                | ProtocolKind::Bfd(_)
                 | ProtocolKind::Mrt(_) => Vec::new(),
             };
             let view = ImportView {

@@ -7,9 +7,10 @@ use bytes::Bytes;
 use tortie_net::Prefix;
 use tortie_replica::Delta;
 
+use super::bfd::{BfdKey, BfdSpec};
 use crate::config::{Config, MrtConfig};
 use crate::filter::RouteDestination;
-use crate::fsm::ConnId;
+use crate::fsm::{BfdVerdict, ConnId};
 use crate::nexthop::KernelChange;
 
 /// What the shell tells the speaker.
@@ -84,6 +85,13 @@ pub enum Input {
         /// What to do.
         command: Command,
     },
+    /// BFD says something about the path to a peer; only sessions that are wanted count.
+    Bfd {
+        /// Which session.
+        key: BfdKey,
+        /// What.
+        verdict: BfdVerdict,
+    },
     /// The process is about to end. Sessions with graceful restart are closed silently, so that peers keep our routes;
     /// the others are told.
     Stop,
@@ -143,6 +151,8 @@ pub enum Output {
     Listen(Vec<ListenSpec>),
     /// The enabled protocols that show others what this router has, all of them; replaces what was wanted before.
     Exports(Vec<ExportSpec>),
+    /// Watch these paths and no others; replaces what was wanted before. Sorted by key, each once.
+    Bfd(Vec<BfdSpec>),
     /// A change of the best routes that `protocol felix` exports. `InSync` comes once, when the initial table is
     /// complete; whoever joins later reads [`super::Speaker::fib`] first.
     Fib(Delta<Prefix, FibRoute>),

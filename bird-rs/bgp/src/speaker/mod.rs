@@ -23,6 +23,7 @@
 //! RFC 4271, 4456, 4724, 4760, 2918, 7313, 7911, 1997, 2545, 9234. Not here: sockets, the state machine's rules
 //! ([`crate::fsm`]), encoding ([`crate::packet`]), routes of the kernel.
 
+mod bfd;
 mod connection;
 mod converge;
 mod dump;
@@ -48,7 +49,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,6 +57,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 use tortie_net::{Prefix, RouterId};
 
+pub use self::bfd::{BfdKey, BfdSpec};
 pub use self::dump::{DumpCursor, DumpPage};
 pub use self::io::{
     Command, ConnectSpec, ExportKind, ExportSpec, FibNextHop, FibRoute, Input, InterfaceAddress, ListenSpec, Log,
@@ -64,7 +66,7 @@ pub use self::io::{
 pub use self::listing::{ExportStage, Listed, ListedNets, ListedTables, Listing, NoListing, Page};
 pub use self::operate::{MAX_REASON, Operated};
 pub use self::show::{BgpStatus, ChannelStatus, ProtocolState, ProtocolStatus, RouteQuery, RouteView, Status};
-pub use crate::fsm::ConnId;
+pub use crate::fsm::{BfdVerdict, ConnId};
 pub use crate::rib::Filtered;
 
 use self::connection::Connection;
@@ -99,6 +101,9 @@ pub struct Speaker {
     convergence: Convergence,
     listening: Vec<ListenSpec>,
     exporting: Vec<ExportSpec>,
+    bfd_wanted: Vec<BfdSpec>,
+    /// Of these, the ones that are up.
+    bfd_up: BTreeSet<BfdKey>,
     /// Of the next session.
     next_key: u32,
     /// Of the next dynamic peer.
@@ -134,6 +139,8 @@ impl Speaker {
             tables: Tables::default(),
             listening: Vec::new(),
             exporting: Vec::new(),
+            bfd_wanted: Vec::new(),
+            bfd_up: BTreeSet::new(),
             next_key: 0,
             next_dynamic: 0,
             stopping: false,
@@ -178,6 +185,7 @@ impl Speaker {
             Input::Command { protocol, command } => {
                 self.operate(now, (&protocol, command), "", out);
             }
+            Input::Bfd { key, verdict } => self.bfd_says(&key, verdict, out),
             Input::Stop => self.stop(out),
         }
     }

@@ -138,7 +138,7 @@ pub(super) fn direct_routes(
 }
 
 /// Does an address's interface match? Within a statement the first pattern that matches decides.
-fn selected(statements: &[Vec<InterfacePattern>], address: &InterfaceAddress) -> bool {
+pub(super) fn selected(statements: &[Vec<InterfacePattern>], address: &InterfaceAddress) -> bool {
     let matches = |pattern: &&InterfacePattern| {
         pattern
             .name

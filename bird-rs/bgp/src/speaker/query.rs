@@ -78,6 +78,7 @@ impl Speaker {
                 ProtocolKind::Static(_) => "Static",
                 ProtocolKind::Kernel(_) => "Kernel",
                 ProtocolKind::Felix(_) => "Felix",
+                ProtocolKind::Bfd(_) => "BFD",
                 ProtocolKind::Bgp(_) => "BGP",
                 ProtocolKind::Mrt(_) => "MRT",
             },

@@ -97,7 +97,11 @@ fn in_order_of(old: &Protocol, new: &Protocol) -> Protocol {
         ProtocolKind::Bgp(bgp) => bgp.channels.sort_by_key(|c| at(&c.channel)),
         ProtocolKind::Felix(felix) => felix.channels.sort_by_key(at),
         ProtocolKind::Direct(direct) => direct.channels.sort_by_key(at),
-        ProtocolKind::Static(_) | ProtocolKind::Device(_) | ProtocolKind::Kernel(_) | ProtocolKind::Mrt(_) => {}
+        ProtocolKind::Static(_)
+        | ProtocolKind::Device(_)
+        | ProtocolKind::Kernel(_)
+        | ProtocolKind::Bfd(_)
+        | ProtocolKind::Mrt(_) => {}
     }
     new
 }
@@ -112,6 +116,7 @@ fn decision(config: &Config) -> Decision {
             | ProtocolKind::Static(_)
             | ProtocolKind::Kernel(_)
             | ProtocolKind::Felix(_)
+            | ProtocolKind::Bfd(_)
             | ProtocolKind::Mrt(_) => None,
         })
     };

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use tortie_net::{Asn, Prefix, RouterId};
 
+use super::bfd::BfdKey;
 use super::export::{BgpView, View};
 use super::import::{Checks, ImportView};
 use super::io::{ConnectSpec, InterfaceAddress};
 use super::tables::{Membership, TableKey, afi};
 use crate::attr::NextHop;
-use crate::config::{self, AddPaths, BgpChannel, BgpConfig, Gateway, GracefulRestart, Neighbor, PeerType};
+use crate::config::{self, AddPaths, BfdUsage, BgpChannel, BgpConfig, Gateway, GracefulRestart, Neighbor, PeerType};
 use crate::filter::RouteSource;
 use crate::fsm::{GracefulRestartMode, Negotiated, Peer, PeerAs, PeerConfig};
 use crate::nexthop::Rule;
@@ -34,6 +35,8 @@ pub(super) struct Session {
     pub(super) fault_logged: Option<u32>,
     pub(super) updates_received: u64,
     pub(super) updates_sent: u64,
+    /// The BFD session that watches the path, once it was known between which addresses.
+    pub(super) bfd: Option<BfdKey>,
     /// The range that it was made for a peer of; it then goes with its session.
     pub(super) range: Option<Arc<str>>,
 }
@@ -67,6 +70,7 @@ impl Session {
             fault_logged: None,
             updates_received: 0,
             updates_sent: 0,
+            bfd: None,
             range: None,
         }
     }
@@ -317,6 +321,8 @@ pub(super) fn peer_config(config: &BgpConfig, router_id: RouterId) -> PeerConfig
         error_wait: (timers.error_wait_min, timers.error_wait_max),
         error_forget: timers.error_forget,
         disable_after_error: config.disable_after_error,
+        bfd_graceful: config.bfd.usage == BfdUsage::Graceful,
+        bfd_strict: config.bfd.strict,
         disable_after_cease: config.disable_after_cease.0,
         ..PeerConfig::new(config.local_as, peer_as, router_id, families(|_| true))
     }

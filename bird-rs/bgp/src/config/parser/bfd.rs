@@ -166,10 +166,7 @@ impl Parser {
         let at = self.here();
         let time = self.interval(what)?;
         if time.is_zero() || u32::try_from(time.as_micros()).is_err() {
-            return Err(Complaint::new(
-                at,
-                format!("{what}: 1 us to {} us expected", u32::MAX),
-            ));
+            return Err(Complaint::new(at, format!("{what}: 1 us to {} us expected", u32::MAX)));
         }
         Ok(time)
     }

@@ -64,7 +64,8 @@ impl Default for BgpDraft {
 const MAX_DYNAMIC_LIMIT: u32 = 60_000;
 
 /// The options that are no row of [`BGP_OPTIONS`].
-const SPECIAL_OPTIONS: [&str; 20] = [
+const SPECIAL_OPTIONS: [&str; 21] = [
+    "bfd",
     "local",
     "local role",
     "neighbor",
@@ -240,7 +241,9 @@ impl Parser {
 
     fn bgp_other_option(&mut self, draft: &mut BgpDraft) -> Checked<bool> {
         let config = &mut draft.config;
-        if self.eat_phrase("rr cluster id") {
+        if self.eat_word("bfd") {
+            config.bfd = self.bgp_bfd()?;
+        } else if self.eat_phrase("rr cluster id") {
             let id: RouterId = self.router_id("rr cluster id")?;
             config.rr_cluster_id = Some(id);
         } else if self.eat_phrase("error wait time") {

@@ -7,7 +7,7 @@ use tortie_net::RouterId;
 
 use super::super::diagnostic::{Checked, Complaint, Position};
 use super::super::{
-    DeviceConfig, DirectConfig, FelixConfig, InterfacePattern, KernelConfig, Policy, Protocol, ProtocolKind,
+    BfdConfig, DeviceConfig, DirectConfig, FelixConfig, InterfacePattern, KernelConfig, Policy, Protocol, ProtocolKind,
     StaticConfig, StaticRoute,
 };
 use super::bgp::BgpDraft;
@@ -43,6 +43,7 @@ enum DraftKind {
     Static(StaticDraft),
     Kernel(KernelDraft),
     Felix,
+    Bfd(BfdConfig),
     Bgp(Box<BgpDraft>),
     Mrt(MrtDraft),
 }
@@ -85,6 +86,7 @@ impl DraftKind {
                 graceful_restart: false,
             }),
             "felix" => DraftKind::Felix,
+            "bfd" => DraftKind::Bfd(BfdConfig::default()),
             "bgp" => DraftKind::Bgp(Box::default()),
             "mrt" => DraftKind::Mrt(MrtDraft::default()),
             _ => return None,
@@ -98,6 +100,7 @@ impl DraftKind {
             DraftKind::Static(_) => "static",
             DraftKind::Kernel(_) => "kernel",
             DraftKind::Felix => "felix",
+            DraftKind::Bfd(_) => "bfd",
             DraftKind::Bgp(_) => "bgp",
             DraftKind::Mrt(_) => "mrt",
         }
@@ -121,6 +124,7 @@ impl DraftKind {
                 "ipv6",
             ],
             DraftKind::Felix => &["ipv4", "ipv6"],
+            DraftKind::Bfd(_) => &super::bfd::OPTIONS,
             DraftKind::Bgp(_) => return super::bgp::options(),
             DraftKind::Mrt(_) => &MRT_OPTIONS,
         };
@@ -140,7 +144,7 @@ impl Parser {
         };
         let Some(kind) = DraftKind::named(&word) else {
             let complaint = Complaint::new(self.here(), format!("protocol '{word}' is not supported"));
-            return Err(complaint.with_hint("expected one of: device, direct, static, kernel, felix, bgp, mrt"));
+            return Err(complaint.with_hint("expected one of: device, direct, static, kernel, felix, bfd, bgp, mrt"));
         };
         self.advance();
         let named = !self.is_sign("{") && !self.is_word("from");
@@ -253,12 +257,13 @@ impl Parser {
             draft.router_id = Some(self.router_id("router id")?);
             return self.end();
         }
-        let has_channels = !matches!(draft.kind, DraftKind::Device(_) | DraftKind::Mrt(_));
+        let has_channels = !matches!(draft.kind, DraftKind::Device(_) | DraftKind::Bfd(_) | DraftKind::Mrt(_));
         if has_channels && (self.is_word("ipv4") || self.is_word("ipv6")) {
             let of = match draft.kind {
                 DraftKind::Bgp(_) => ChannelOf::Bgp,
                 DraftKind::Felix => ChannelOf::Felix,
                 DraftKind::Device(_)
+                | DraftKind::Bfd(_)
                 | DraftKind::Direct(..)
                 | DraftKind::Static(_)
                 | DraftKind::Kernel(_)
@@ -272,6 +277,7 @@ impl Parser {
             DraftKind::Static(draft) => self.static_option(draft)?,
             DraftKind::Kernel(draft) => self.kernel_option(draft)?,
             DraftKind::Felix => false,
+            DraftKind::Bfd(bfd) => self.bfd_option(bfd)?,
             DraftKind::Bgp(draft) => self.bgp_option(draft)?,
             DraftKind::Mrt(draft) => self.mrt_option(draft)?,
         };
@@ -306,7 +312,7 @@ impl Parser {
     }
 
     /// `[-]["MASK"] [PREFIX|ADDRESS]`.
-    fn interface_pattern(&mut self) -> Checked<InterfacePattern> {
+    pub(super) fn interface_pattern(&mut self) -> Checked<InterfacePattern> {
         let positive = !self.eat_sign("-");
         let name = if self.text_next() {
             Some(self.text("interface")?.as_ref().to_owned())
@@ -386,6 +392,7 @@ impl Draft {
                 })
             }
             DraftKind::Felix => ProtocolKind::Felix(felix(&self.channels, at)?),
+            DraftKind::Bfd(bfd) => ProtocolKind::Bfd(bfd),
             DraftKind::Bgp(draft) => ProtocolKind::Bgp(Box::new(draft.finish(&self.channels, at, config)?)),
             DraftKind::Mrt(draft) => ProtocolKind::Mrt(draft.finish(at)?),
         };

@@ -7,8 +7,8 @@ use tortie_net::Asn;
 
 use super::super::diagnostic::{Checked, Complaint, Position};
 use super::super::{
-    AddPaths, BgpChannel, BgpConfig, CeaseReasons, Config, Gateway, GracefulRestart, LocalAsAllowed, Neighbor,
-    NextHopRewrite, PeerType, Policy, Timers, Transport,
+    AddPaths, BfdUsage, BgpBfd, BgpChannel, BgpConfig, CeaseReasons, Config, Gateway, GracefulRestart, LocalAsAllowed,
+    Neighbor, NextHopRewrite, PeerType, Policy, Timers, Transport,
 };
 use super::bgp::{BgpDraft, DEFAULT_MULTIHOP, Peer};
 use super::channel::ChannelDraft;
@@ -65,7 +65,7 @@ pub(in super::super) fn defaults() -> BgpConfig {
         long_lived_stale_time: seconds(3600),
         disable_after_error: false,
         disable_after_cease: CeaseReasons::default(),
-        bfd: false,
+        bfd: BgpBfd::default(),
         channels: Vec::new(),
     }
 }
@@ -179,7 +179,7 @@ fn check_session(config: &BgpConfig, internal: bool) -> Result<(), String> {
         "a 'multihop' session cannot be bound to an interface"
     } else if multihop && config.transport.check_link {
         "a 'multihop' session cannot have 'check link'"
-    } else if multihop && config.bfd && config.local_address.is_none() {
+    } else if multihop && config.bfd.usage != BfdUsage::Off && config.local_address.is_none() {
         "a 'multihop' session with 'bfd' needs a local address"
     } else if config.transport.strict_bind && config.local_address.is_none() {
         "'strict bind' needs a local address"

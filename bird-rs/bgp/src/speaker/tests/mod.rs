@@ -1,6 +1,7 @@
 //! Speakers wired to each other in memory, under virtual time.
 
 mod add_path;
+mod bfd;
 mod in_sync;
 mod limits;
 mod long_lived;

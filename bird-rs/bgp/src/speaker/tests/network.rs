@@ -11,8 +11,8 @@ use tortie_replica::Delta;
 
 use crate::config::{Config, NoInclude, parse};
 use crate::speaker::{
-    Command, ConnId, FibRoute, Input, InterfaceAddress, ListenSpec, Log, LogEvent, Operated, Output, ProtocolStatus,
-    RouteQuery, RouteView, Speaker,
+    BfdSpec, Command, ConnId, FibRoute, Input, InterfaceAddress, ListenSpec, Log, LogEvent, Operated, Output,
+    ProtocolStatus, RouteQuery, RouteView, Speaker,
 };
 
 /// A configuration from text, which must be right.
@@ -32,6 +32,7 @@ pub(super) struct Node {
     pub(super) in_sync: usize,
     pub(super) logs: Vec<Log>,
     pub(super) listening: Vec<ListenSpec>,
+    pub(super) bfd: Vec<BfdSpec>,
     /// Octets are not taken from it while this is set; they wait here.
     pub(super) slow: bool,
     /// Or only its UPDATEs are not.
@@ -62,6 +63,7 @@ impl Network {
             in_sync: 0,
             logs: Vec::new(),
             listening: Vec::new(),
+            bfd: Vec::new(),
             slow: false,
             holds_updates: false,
             waiting: Vec::new(),
@@ -178,6 +180,7 @@ impl Network {
                 }
                 Output::Log(log) => self.node_mut(at).logs.push(log),
                 Output::Exports(_) => {}
+                Output::Bfd(specs) => self.node_mut(at).bfd = specs,
                 Output::Listen(specs) => self.node_mut(at).listening = specs,
             }
         }

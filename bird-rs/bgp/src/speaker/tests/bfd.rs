@@ -1,0 +1,139 @@
+//! BFD's word and what a session makes of it.
+
+use super::Network;
+use super::network::config;
+use super::sessions::{node, pair};
+use crate::speaker::{BfdVerdict, Input, LogEvent};
+
+const FAILED: BfdVerdict = BfdVerdict::Failed { independent: false };
+
+fn text(n: u8, options: &str) -> String {
+    let peer = 3 - n;
+    let timers = "protocol bfd { interface \"eth*\" { interval 50 ms; multiplier 3; }; }\n";
+    node(n, 64512, &[(peer, 64512, options)]) + timers
+}
+
+fn say(net: &mut Network, at: usize, verdict: BfdVerdict) {
+    let key = net.node(at).bfd[0].key.clone();
+    net.input(at, Input::Bfd { key, verdict });
+    net.quiesce();
+}
+
+fn routes(net: &Network, at: usize) -> usize {
+    net.node(at).fib.len()
+}
+
+fn error(net: &Network, at: usize, protocol: &str) -> String {
+    let bgp = net.protocol(at, protocol).bgp;
+    bgp.and_then(|bgp| bgp.last_error).unwrap_or_default()
+}
+
+/// Two that are up, the first with these options.
+fn up(options: &str) -> Network {
+    let mut net = pair(&text(1, options), &text(2, ""));
+    net.seconds(1);
+    say(&mut net, 0, BfdVerdict::Up);
+    net.seconds(30);
+    assert!(net.established(0, "p2"));
+    assert_eq!(routes(&net, 0), 2);
+    net
+}
+
+#[test]
+fn a_session_is_wanted_where_the_peer_is_and_with_the_nearest_timers() {
+    let mut net = Network::default();
+    net.start(0, "10.0.0.1", &text(1, "bfd { multiplier 7; };"));
+    net.seconds(1);
+    let [spec] = net.node(0).bfd.clone().try_into().unwrap();
+    assert_eq!((&*spec.protocol, spec.key.interface.as_deref()), ("bfd1", Some("eth0")));
+    assert_eq!(
+        (spec.key.peer.to_string(), spec.key.local.to_string()),
+        ("10.0.0.2".into(), "10.0.0.1".into())
+    );
+    assert_eq!((spec.timing.min_tx.as_millis(), spec.timing.multiplier), (50, 7));
+
+    net.input(0, Input::Interfaces(Vec::new()));
+    net.seconds(1);
+    assert_eq!(net.node(0).bfd.len(), 1, "a link that goes away is watched on");
+    for (from, to) in [
+        ("interface \"eth*\"", "accept ipv6; interface \"eth*\""),
+        ("bfd { multiplier 7; };", ""),
+    ] {
+        net.input(0, Input::Reconfigure(config(&text(1, "bfd { multiplier 7; };"))));
+        net.seconds(1);
+        assert_eq!(net.node(0).bfd.len(), 1);
+        let other = text(1, "bfd { multiplier 7; };").replace(from, to);
+        net.input(0, Input::Reconfigure(config(&other)));
+        net.seconds(1);
+        assert_eq!(net.node(0).bfd, [], "{to}");
+    }
+}
+
+#[test]
+fn a_failure_ends_the_session_and_its_routes_and_bfd_brings_it_back_before_the_error_wait() {
+    let mut net = up("error wait time 100, 200; bfd on;");
+    say(&mut net, 0, FAILED);
+    let theirs = error(&net, 1, "p1");
+    assert!(theirs.contains("BFD session down"), "NOTIFICATION 6/10: {theirs}");
+    net.seconds(1);
+    assert!(!net.established(0, "p2"));
+    assert_eq!(routes(&net, 0), 0, "not kept, although graceful restart was agreed on");
+    assert_eq!(net.logged(0, |e| matches!(e, LogEvent::Stale { .. })), 0);
+    let ours = error(&net, 0, "p2");
+    assert_eq!(ours, "BFD session down");
+    net.seconds(30);
+    assert!(!net.established(0, "p2"), "it waits");
+    say(&mut net, 0, BfdVerdict::Up);
+    net.seconds(15);
+    assert!(net.established(0, "p2"));
+    assert_eq!(routes(&net, 0), 2);
+}
+
+#[test]
+fn graceful_keeps_the_routes() {
+    let mut net = up("bfd graceful;");
+    say(&mut net, 0, FAILED);
+    net.seconds(1);
+    assert_eq!(routes(&net, 0), 2);
+    assert_eq!(net.logged(0, |e| matches!(e, LogEvent::Stale { routes: 2, .. })), 1);
+}
+
+#[test]
+fn only_a_peer_whose_bfd_survives_its_restart_loses_routes_that_are_kept() {
+    for (independent, kept) in [(false, 2), (true, 0)] {
+        let mut net = up("bfd on;");
+        net.kill(1);
+        net.quiesce();
+        assert_eq!(routes(&net, 0), 2, "kept over the restart");
+        say(&mut net, 0, BfdVerdict::Failed { independent });
+        net.seconds(1);
+        assert_eq!(routes(&net, 0), kept, "C bit: {independent}");
+    }
+}
+
+#[test]
+fn what_is_no_failure_ends_nothing() {
+    let mut net = up("bfd on;");
+    say(&mut net, 0, BfdVerdict::Silent);
+    net.seconds(5);
+    assert!(net.established(0, "p2"), "the neighbour's operator took BFD down");
+    let mut key = net.node(0).bfd[0].key.clone();
+    key.peer = "10.0.0.9".parse().unwrap();
+    net.input(0, Input::Bfd { key, verdict: FAILED });
+    net.seconds(1);
+    assert!(net.established(0, "p2"), "another session's failure");
+}
+
+#[test]
+fn strict_waits_for_bfd() {
+    let mut net = pair(&text(1, "bfd strict;"), &text(2, ""));
+    net.seconds(300);
+    assert!(!net.established(0, "p2") && !net.established(1, "p1"));
+    say(&mut net, 0, BfdVerdict::Up);
+    net.seconds(15);
+    assert!(net.established(0, "p2"));
+    // Without strict it is there before BFD is.
+    let mut net = pair(&text(1, "bfd on;"), &text(2, ""));
+    net.seconds(20);
+    assert!(net.established(0, "p2"));
+}
