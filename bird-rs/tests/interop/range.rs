@@ -2,11 +2,13 @@
 
 use crate::lab::{Lab, eventually};
 
+/// The hold time is short: an OPEN from afar may be in before the guard is, and what the far one says later, also that it
+/// ends, is dropped.
 fn ours(limit: u32) -> String {
     format!(
         "router id 10.77.0.1;
 protocol device {{ }}
-protocol bgp Range {{ local 10.77.0.1 as 64512; neighbor range 10.77.0.0/24 external; ttl security; dynamic limit {limit};
+protocol bgp Range {{ local 10.77.0.1 as 64512; neighbor range 10.77.0.0/24 external; ttl security; dynamic limit {limit}; hold time 6;
   ipv4 {{ import all; export all; }}; }}\n"
     )
 }
