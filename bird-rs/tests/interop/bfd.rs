@@ -109,11 +109,10 @@ fn a_path_that_swallows_packets_ends_the_session_with_bird_and_its_routes() {
     client.learns("Peer", &LEARNED);
     is_up(&lab, "a", "10.77.0.2", "eth0");
     is_up(&lab, "bird", "10.77.0.1", "eth0");
-    let shown = lab.birdc_of("a", "show bfd sessions");
-    assert!(
-        shown.contains("bfd1:") && shown.contains("0.100") && shown.contains("0.300"),
-        "{shown}"
-    );
+    eventually("both have agreed on the fast timers", || {
+        let shown = lab.birdc_of("a", "show bfd sessions");
+        (shown.contains("bfd1:") && shown.contains("0.100") && shown.contains("0.300")).then_some(())
+    });
 
     session_ends(&lab, &mut client, "BIRD");
     assert_eq!(
