@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::features;
 use crate::foreign::{Cease, Foreign, OUR_AS, Received, Setup, THEIR_AS, both_ways, number, said, texts};
-use crate::lab::{Lab, Running, run, tool};
+use crate::lab::{Lab, Running, eventually, run, tool};
 
 struct OpenBgpd;
 
@@ -76,7 +76,13 @@ network 10.99.0.0/24 {set}\nnetwork 10.99.1.0/24\nnetwork fd99::/64 {set}
         std::fs::set_permissions(&config, std::fs::Permissions::from_mode(0o600)).unwrap();
         let mut command = lab.command("b", tool("/usr/sbin/bgpd"));
         command.arg("-d").arg("-f").arg(config);
-        lab.spawn(command, "openbgpd")
+        let running = lab.spawn(command, "openbgpd");
+        // Its sessions start before its decision process has the neighbours' configuration: what arrives in between is passed
+        // on as if there were no reflector.
+        eventually("OpenBGPD has its configuration", || {
+            lab.log("openbgpd").contains("RDE soft reconfiguration done").then_some(())
+        });
+        running
     }
 
     fn received(&self, lab: &Lab, prefix: &str) -> Option<Received> {
