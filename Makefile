@@ -8,7 +8,7 @@ CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
 BINARIES := felix bird-rs confd typha tortie tortiectl
 
-.PHONY: help deps deps-lint deps-fuzz fuzz fuzz-smoke bench build demo demo-stop test test-unit test-lab lint ci
+.PHONY: help deps deps-lint deps-fuzz fuzz fuzz-smoke bench build demo demo-stop interop-bird test test-unit test-lab lint ci
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -41,6 +41,9 @@ demo-stop: ## Remove a demo that was left up
 bench: deps build ## Compare bird-rs with other BGP daemons under the same load (needs root)
 	$(CARGO) build --release --locked -p tortie-bench
 	target/release/bench --svg docs/bench.svg $(BENCH)
+
+interop-bird: deps ## Compare bird-rs with stock BIRD on the same files and neighbours (ARGS=NAME for one case; needs root)
+	$(CARGO) test --locked -p bird-rs --test differential -- $(ARGS)
 
 test: deps build test-unit test-lab ## Run every test (needs root)
 
