@@ -80,7 +80,9 @@ network 10.99.0.0/24 {set}\nnetwork 10.99.1.0/24\nnetwork fd99::/64 {set}
         // Its sessions start before its decision process has the neighbours' configuration: what arrives in between is passed
         // on as if there were no reflector.
         eventually("OpenBGPD has its configuration", || {
-            lab.log("openbgpd").contains("RDE soft reconfiguration done").then_some(())
+            lab.log("openbgpd")
+                .contains("RDE soft reconfiguration done")
+                .then_some(())
         });
         running
     }
