@@ -23,6 +23,9 @@ pub(crate) fn write(entry: &Log) {
             tracing::warn!(protocol, limit, refused, %address, "range is full, connection refused")
         }
         LogEvent::FilterMessage { text } => tracing::info!(protocol, text, "filter says"),
+        LogEvent::FilterSilenced { lines } => {
+            tracing::warn!(protocol, lines, "filters say more than is logged at a time")
+        }
         LogEvent::FilterFailed { net, reason } => {
             tracing::warn!(protocol, %net, reason, "filter failed, route rejected")
         }

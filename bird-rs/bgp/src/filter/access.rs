@@ -116,6 +116,9 @@ impl RouteContext<'_> {
             Attribute::NextHop => or_void(a.next_hop, |hop| Value::Ip(hop.addr())),
             Attribute::Med => or_void(a.med, Value::Int),
             Attribute::LocalPref => or_void(a.local_pref, Value::Int),
+            // As in BIRD these have no value that a filter could see: they are there or not.
+            Attribute::AtomicAggregate => or_void(a.atomic_aggregate.then_some(()), |()| Value::OPAQUE),
+            Attribute::Aggregator => or_void(a.aggregator, |_| Value::OPAQUE),
             Attribute::Community => Value::Clist(a.communities.iter().map(|c| c.0).collect()),
             Attribute::ExtCommunity => Value::Eclist(a.ext_communities.to_vec()),
             Attribute::LargeCommunity => Value::Lclist(a.large_communities.to_vec()),
@@ -249,6 +252,8 @@ impl RouteContext<'_> {
             Attribute::NextHop => assign!(self, next_hop, None),
             Attribute::Med => assign!(self, med, None),
             Attribute::LocalPref => assign!(self, local_pref, None),
+            Attribute::AtomicAggregate => assign!(self, atomic_aggregate, false),
+            Attribute::Aggregator => assign!(self, aggregator, None),
             Attribute::Community => assign!(self, communities, Set::default()),
             Attribute::ExtCommunity => assign!(self, ext_communities, Set::<ExtCommunity>::default()),
             Attribute::LargeCommunity => assign!(self, large_communities, Set::<LargeCommunity>::default()),

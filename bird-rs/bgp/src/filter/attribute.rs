@@ -47,6 +47,10 @@ pub enum Attribute {
     OriginatorId,
     /// `bgp_cluster_list`.
     ClusterList,
+    /// `bgp_atomic_aggr`.
+    AtomicAggregate,
+    /// `bgp_aggregator`.
+    Aggregator,
     /// `bgp_otc` (RFC 9234).
     OnlyToCustomer,
 }
@@ -56,6 +60,8 @@ pub enum Attribute {
 pub(crate) enum Access {
     /// Look.
     Read,
+    /// Look, and remove.
+    Unset,
     /// Assign, but not remove.
     Assign,
     /// Assign and remove.
@@ -63,7 +69,7 @@ pub(crate) enum Access {
 }
 
 /// The rows: name, attribute, type, access.
-pub(crate) const ATTRIBUTES: [(&str, Attribute, Type, Access); 22] = [
+pub(crate) const ATTRIBUTES: [(&str, Attribute, Type, Access); 24] = [
     ("net", Attribute::Net, Type::Prefix, Access::Read),
     ("proto", Attribute::Proto, Type::String, Access::Read),
     ("source", Attribute::Source, Type::Enum(EnumType::Source), Access::Read),
@@ -90,6 +96,18 @@ pub(crate) const ATTRIBUTES: [(&str, Attribute, Type, Access); 22] = [
     ("bgp_next_hop", Attribute::NextHop, Type::Ip, Access::AssignUnset),
     ("bgp_med", Attribute::Med, Type::Int, Access::AssignUnset),
     ("bgp_local_pref", Attribute::LocalPref, Type::Int, Access::AssignUnset),
+    (
+        "bgp_atomic_aggr",
+        Attribute::AtomicAggregate,
+        Type::Enum(EnumType::Empty),
+        Access::Unset,
+    ),
+    (
+        "bgp_aggregator",
+        Attribute::Aggregator,
+        Type::Enum(EnumType::Empty),
+        Access::Unset,
+    ),
     ("bgp_community", Attribute::Community, Type::Clist, Access::AssignUnset),
     (
         "bgp_ext_community",
@@ -139,8 +157,18 @@ impl Attribute {
         self.row().1
     }
 
+    /// May a filter assign it?
+    pub(crate) fn is_assignable(self) -> bool {
+        matches!(self.access(), Access::Assign | Access::AssignUnset)
+    }
+
+    /// May a filter remove it?
+    pub(crate) fn is_removable(self) -> bool {
+        matches!(self.access(), Access::Unset | Access::AssignUnset)
+    }
+
     /// What a filter may do with it.
-    pub(crate) fn access(self) -> Access {
+    fn access(self) -> Access {
         self.row().2
     }
 }

@@ -38,7 +38,7 @@ pub use set::{PairBox, PrefixPattern, PrefixSet, Range, ValueSet};
 pub use value::{EnumType, SetOf, Type, Value};
 
 pub(crate) use ast::MEMBERS;
-pub(crate) use attribute::{ATTRIBUTES, Access};
+pub(crate) use attribute::ATTRIBUTES;
 pub(crate) use operation::{ec, glob};
 pub(crate) use print::write_name;
 pub(crate) use run::evaluate;

@@ -44,13 +44,13 @@ impl Filter {
         }
     }
 
-    /// Runs the filter over a route of our own for its assignments, as static routes have them; what it says of
-    /// accepting means nothing.
-    ///
-    /// # Errors
-    /// When a statement fails.
-    pub fn apply(&self, route: &mut RouteContext<'_>) -> Result<(), RunError> {
-        Machine::new(Some(route)).body(&self.body).map(|_| ()).map_err(|e| *e)
+    /// Runs the filter over a route of our own for its assignments, as static routes have them; whether it accepts means
+    /// nothing.
+    pub fn apply(&self, route: &mut RouteContext<'_>) -> Verdict {
+        Verdict {
+            accepted: true,
+            ..self.run(route)
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use tortie_net::{Asn, Community};
 
 use super::*;
-use crate::attr::{AsPath, Attributes};
+use crate::attr::{Aggregator, AsPath, Attributes};
 use crate::config::{NoInclude, parse};
 
 /// The last filter of a configuration.
@@ -122,6 +122,26 @@ fn recursion_is_bounded() {
         "function f(int n) { if n = 0 then return 0; return f(n - 1) + f(n - 1); } filter g { print f(40); accept; }";
     let wide = filter(wide).run(&mut route(&attributes));
     assert!(matches!(wide.error.map(|e| e.problem), Some(Problem::TooLong(_))));
+}
+
+#[test]
+fn what_bird_does_not_show_is_there_or_not() {
+    let aggregated = Attributes {
+        atomic_aggregate: true,
+        aggregator: Some(Aggregator {
+            asn: Asn(65001),
+            addr: [10, 9, 0, 2].into(),
+        }),
+        ..attributes()
+    };
+    let text = "filter f { print defined(bgp_atomic_aggr), defined(bgp_aggregator), \" \", bgp_aggregator,
+                bgp_atomic_aggr = bgp_aggregator; unset(bgp_aggregator); unset(bgp_atomic_aggr);
+                print defined(bgp_atomic_aggr), defined(bgp_aggregator), format(bgp_aggregator); accept; }";
+    let mut changed = route(&aggregated);
+    let verdict = filter(text).run(&mut changed);
+    // Stock BIRD prints the same.
+    assert_eq!(verdict.messages, ["TRUETRUE (enum 3f)0TRUE", "FALSEFALSE(void)"]);
+    assert_eq!(*changed.attributes, attributes());
 }
 
 #[test]

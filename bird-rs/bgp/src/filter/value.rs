@@ -97,10 +97,14 @@ pub enum EnumType {
     Origin,
     /// `NET_`: the type of a prefix.
     Net,
+    /// `ROA_`: whether a route's origin may be one (RFC 6811).
+    Roa,
+    /// What an attribute is whose value the language does not show. It has one value and no name.
+    Empty,
 }
 
 /// Every enumeration constant: its name, its type, BIRD's number for it.
-pub(crate) const ENUM_CONSTANTS: [(&str, EnumType, u8); 11] = [
+pub(crate) const ENUM_CONSTANTS: [(&str, EnumType, u8); 14] = [
     ("RTS_STATIC", EnumType::Source, 1),
     ("RTS_INHERIT", EnumType::Source, 2),
     ("RTS_DEVICE", EnumType::Source, 3),
@@ -111,6 +115,9 @@ pub(crate) const ENUM_CONSTANTS: [(&str, EnumType, u8); 11] = [
     ("ORIGIN_IGP", EnumType::Origin, 0),
     ("ORIGIN_EGP", EnumType::Origin, 1),
     ("ORIGIN_INCOMPLETE", EnumType::Origin, 2),
+    ("ROA_UNKNOWN", EnumType::Roa, 0),
+    ("ROA_VALID", EnumType::Roa, 1),
+    ("ROA_INVALID", EnumType::Roa, 2),
     ("NET_IP4", EnumType::Net, 1),
 ];
 
@@ -133,6 +140,8 @@ impl EnumType {
             EnumType::Destination => "enum rtd",
             EnumType::Origin => "enum bgp_origin",
             EnumType::Net => "enum nettype",
+            EnumType::Roa => "enum roa",
+            EnumType::Empty => "opaque value",
         }
     }
 
@@ -142,7 +151,9 @@ impl EnumType {
             EnumType::Source => 0x30,
             EnumType::Origin => 0x31,
             EnumType::Destination => 0x34,
+            EnumType::Roa => 0x35,
             EnumType::Net => 0x36,
+            EnumType::Empty => 0x3f,
         }
     }
 }
@@ -228,6 +239,9 @@ pub enum Value {
 }
 
 impl Value {
+    /// What an attribute reads as whose value the language does not show.
+    pub(crate) const OPAQUE: Value = Value::Enum(EnumType::Empty, 0);
+
     /// The type; none for [`Value::Void`].
     pub(crate) fn ty(&self) -> Option<Type> {
         Some(match self {

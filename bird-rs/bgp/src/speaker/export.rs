@@ -147,13 +147,14 @@ fn gateway(learned: &Learned) -> Option<IpAddr> {
     bgp.filter(|_| learned.gateways.is_empty() && learned.destination == RouteDestination::Unicast)
 }
 
-/// Runs a policy.
-pub(super) fn admit(policy: &Policy, context: &mut RouteContext<'_>) -> Result<(), Held> {
+/// Runs a policy, and keeps what it prints.
+pub(super) fn admit(policy: &Policy, context: &mut RouteContext<'_>, said: &mut Vec<String>) -> Result<(), Held> {
     match policy {
         Policy::All => Ok(()),
         Policy::None => Err(Held::Policy),
         Policy::Filter(filter) => {
             let verdict = filter.run(context);
+            said.extend(verdict.messages);
             match verdict.error {
                 Some(error) => Err(Held::Failed(error)),
                 None if verdict.accepted => Ok(()),
@@ -165,10 +166,10 @@ pub(super) fn admit(policy: &Policy, context: &mut RouteContext<'_>) -> Result<(
 
 impl BgpView {
     /// What the peers are told of a route.
-    pub(super) fn announce(&self, route: &RouteRef<'_>) -> Result<Attributes, Held> {
+    pub(super) fn announce(&self, route: &RouteRef<'_>, said: &mut Vec<String>) -> Result<Attributes, Held> {
         self.may_propagate(route)?;
         let mut context = context(route);
-        admit(&self.policy, &mut context)?;
+        admit(&self.policy, &mut context, said)?;
         let before = &route.learned.attributes;
         let gw = context.gw;
         let mut attributes = context.attributes.into_owned();
@@ -315,10 +316,10 @@ fn is_link_local(address: IpAddr) -> bool {
 }
 
 /// What felix is told of a route.
-pub(super) fn fib(policy: &Policy, route: &RouteRef<'_>) -> Result<FibRoute, Held> {
+pub(super) fn fib(policy: &Policy, route: &RouteRef<'_>, said: &mut Vec<String>) -> Result<FibRoute, Held> {
     let mut context = context(route);
     let before = context.gw;
-    admit(policy, &mut context)?;
+    admit(policy, &mut context, said)?;
     let next_hops = match context.dest {
         RouteDestination::Unicast if context.gw != before => hop(context.gw, None),
         RouteDestination::Unicast => next_hops(route.learned, route.hops),

@@ -37,7 +37,7 @@ impl Speaker {
             }
         }
         self.retire_dynamic(out);
-        out.extend(self.tables.shared.log.drain(..).map(Output::Log));
+        out.extend(self.tables.shared.log.drain().map(Output::Log));
     }
 
     fn established(&self, at: usize) -> Option<SourceId> {

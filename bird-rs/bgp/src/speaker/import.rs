@@ -10,8 +10,8 @@ use std::sync::Arc;
 use tortie_net::{Asn, Prefix, RouterId};
 
 use super::export::{self, Held, RouteRef};
-use super::io::{Log, LogEvent};
 use super::roles;
+use super::said::Said;
 use super::tables::Shared;
 use crate::attr::{Attributes, NextHop, SegmentKind};
 use crate::config::{LocalAsAllowed, Policy};
@@ -158,7 +158,7 @@ impl ImportView {
         &self,
         net: Prefix,
         received: Received<'_>,
-        (interner, hops, log): (&mut Interner<Learned>, &mut NextHops, &mut Vec<Log>),
+        (interner, hops, log): (&mut Interner<Learned>, &mut NextHops, &mut Said),
     ) -> Imported {
         let learned = received.learned;
         if let Some(why) = self
@@ -195,18 +195,17 @@ impl ImportView {
             stale: false,
             hops: None,
         };
-        match self.filtered(&route) {
+        let mut lines = Vec::new();
+        let filtered = self.filtered(&route, &mut lines);
+        log.lines(&self.protocol, lines);
+        match filtered {
             Ok(None) => Ok(unchanged(interner, now)),
             Ok(Some(mut changed)) => {
                 changed.hop = self.hop(&changed, hops);
                 Ok(interner.intern(&changed))
             }
             Err(Held::Failed(error)) => {
-                let reason = error.to_string();
-                log.push(Log {
-                    protocol: self.protocol.clone(),
-                    event: LogEvent::FilterFailed { net, reason },
-                });
+                log.failed(&self.protocol, net, &error);
                 Err(Filtered::ImportPolicy)
             }
             Err(
@@ -221,10 +220,10 @@ impl ImportView {
     }
 
     /// Runs the policy: `None` when it accepts the route as it is.
-    fn filtered(&self, route: &RouteRef<'_>) -> Result<Option<Learned>, Held> {
+    fn filtered(&self, route: &RouteRef<'_>, said: &mut Vec<String>) -> Result<Option<Learned>, Held> {
         let mut context = export::context(route);
         let gw = context.gw;
-        export::admit(&self.policy, &mut context)?;
+        export::admit(&self.policy, &mut context, said)?;
         let learned = route.learned;
         let gateways = if context.gw == gw {
             learned.gateways.clone()

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Speaker;
 use super::export::View;
 use super::import::{ImportView, Received};
-use super::io::{Log, LogEvent, Output};
+use super::io::Output;
 use super::merge::FibView;
 use super::origin;
 use super::range::Range;
@@ -180,7 +180,7 @@ impl Speaker {
                 }
                 self.peer_event(source, Event::Start, out);
             }
-            Kind::Origin(_) => self.originate(usize::from(source.0), out),
+            Kind::Origin(_) => self.originate(usize::from(source.0)),
             Kind::Felix(_) => self.join_felix(source),
             Kind::Range(_) | Kind::Quiet => {}
         }
@@ -273,7 +273,7 @@ impl Speaker {
     }
 
     /// Makes the routes of a static or direct protocol equal to what its configuration and the host's addresses give.
-    pub(super) fn originate(&mut self, at: usize, out: &mut Vec<Output>) {
+    pub(super) fn originate(&mut self, at: usize) {
         let Some(Some(instance)) = self.instances.get(at) else {
             return;
         };
@@ -303,7 +303,10 @@ impl Speaker {
         for (key, channel) in keys.into_iter().zip(channels(&config)) {
             let made = match &config.kind {
                 ProtocolKind::Static(config_static) => {
-                    origin::static_routes(config_static, &config.name, &self.addresses)
+                    let mut said = Vec::new();
+                    let made = origin::static_routes(config_static, &config.name, &self.addresses, &mut said);
+                    self.tables.shared.log.lines(&config.name, said);
+                    made
                 }
                 ProtocolKind::Direct(direct) => {
                     let is_v4 = key.family == crate::packet::AfiSafi::Ipv4Unicast;
@@ -325,18 +328,11 @@ impl Speaker {
                 rule: matches!(config.kind, ProtocolKind::Static(_)).then(|| Arc::new(Rule::RECURSIVE)),
                 checks: None,
             };
-            self.replace_routes(key, source, made, &view, out);
+            self.replace_routes(key, source, made, &view);
         }
     }
 
-    fn replace_routes(
-        &mut self,
-        key: TableKey,
-        source: SourceId,
-        made: Vec<origin::Made>,
-        view: &ImportView,
-        out: &mut Vec<Output>,
-    ) {
+    fn replace_routes(&mut self, key: TableKey, source: SourceId, made: Vec<origin::Made>, view: &ImportView) {
         let since = self.seconds();
         self.tables.mark(key, source, Stale::Refresh);
         for route in made {
@@ -351,13 +347,7 @@ impl Speaker {
                     self.tables.insert(key, net, (source, 0, told, since), view, false);
                     self.tables.shared.learned.release(received);
                 }
-                Err((net, error)) => out.push(Output::Log(Log {
-                    protocol: view.protocol.clone(),
-                    event: LogEvent::FilterFailed {
-                        net,
-                        reason: error.to_string(),
-                    },
-                })),
+                Err((net, error)) => self.tables.shared.log.failed(&view.protocol, net, &error),
             }
         }
         self.tables
@@ -377,7 +367,7 @@ impl Speaker {
         match &instance.kind {
             Kind::Bgp(_) => self.refeed_session(instance.source, import, export),
             Kind::Felix(_) if export => self.refeed_felix(at),
-            Kind::Origin(_) if import => self.originate(at, &mut Vec::new()),
+            Kind::Origin(_) if import => self.originate(at),
             Kind::Felix(_) | Kind::Origin(_) | Kind::Range(_) | Kind::Quiet => {}
         }
     }

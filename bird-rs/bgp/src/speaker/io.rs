@@ -283,6 +283,11 @@ pub enum LogEvent {
         /// The line.
         text: String,
     },
+    /// Filters had more to say than is logged at a time.
+    FilterSilenced {
+        /// Lines that were dropped.
+        lines: u64,
+    },
     /// A filter failed on a route, which is rejected.
     FilterFailed {
         /// The route.

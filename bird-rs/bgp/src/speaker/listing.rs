@@ -139,8 +139,8 @@ impl Exporter<'_> {
         };
         may && match self.stage {
             ExportStage::Preexport => true,
-            ExportStage::Export => export::admit(policy, context).is_ok(),
-            ExportStage::Noexport => export::admit(policy, context).is_err(),
+            ExportStage::Export => export::admit(policy, context, &mut Vec::new()).is_ok(),
+            ExportStage::Noexport => export::admit(policy, context, &mut Vec::new()).is_err(),
         }
     }
 }
@@ -287,7 +287,8 @@ impl Speaker {
         if listing.protocol.as_ref().is_some_and(|wanted| *wanted != protocol) {
             return None;
         }
-        export::admit(&listing.policy, &mut context).ok()?;
+        // What a filter prints while routes are only looked at is nobody's news.
+        export::admit(&listing.policy, &mut context, &mut Vec::new()).ok()?;
         let mut view = self.view(key, route)?;
         if context.gw != gw {
             view.next_hops = export::hop(context.gw, None);

@@ -54,8 +54,14 @@ impl FibView {
     }
 
     /// What felix is told of the paths that [`FibView::paths`] chose.
-    pub(super) fn route(&self, net: Prefix, paths: &[&Path], shared: &Shared) -> Result<FibRoute, Held> {
-        let mut routes = paths.iter().map(|path| self.accepted(net, path, shared));
+    pub(super) fn route(
+        &self,
+        net: Prefix,
+        paths: &[&Path],
+        shared: &Shared,
+        said: &mut Vec<String>,
+    ) -> Result<FibRoute, Held> {
+        let mut routes = paths.iter().map(|path| self.accepted(net, path, shared, said));
         let mut route = routes.next().unwrap_or(Err(Held::NoNextHop))?;
         let Some(limit) = self.merge_paths.map(usize::from) else {
             return Ok(route);
@@ -78,9 +84,9 @@ impl FibView {
         Ok(route)
     }
 
-    fn accepted(&self, net: Prefix, path: &Path, shared: &Shared) -> Result<FibRoute, Held> {
+    fn accepted(&self, net: Prefix, path: &Path, shared: &Shared, said: &mut Vec<String>) -> Result<FibRoute, Held> {
         let learned = shared.learned.get(path.attrs());
         let route = RouteRef::of(net, path, &learned, shared).ok_or(Held::NoNextHop)?;
-        export::fib(&self.policy, &route)
+        export::fib(&self.policy, &route, said)
     }
 }

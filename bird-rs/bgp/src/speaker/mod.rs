@@ -42,6 +42,7 @@ mod range;
 mod reconfigure;
 mod roles;
 mod routes;
+mod said;
 mod session;
 mod show;
 mod slot;
@@ -165,7 +166,7 @@ impl Speaker {
                 self.tick(out);
                 self.flush(now, out);
             }
-            Input::Interfaces(addresses) => self.set_addresses(addresses, out),
+            Input::Interfaces(addresses) => self.set_addresses(addresses),
             Input::Kernel { complete, changes } => self.tables.shared.hops.kernel(complete, changes),
             Input::Incoming { conn, local, remote } => self.incoming(conn, local, remote, out),
             Input::Connected { conn, local, remote } => {
@@ -211,7 +212,7 @@ impl Speaker {
         }
     }
 
-    fn set_addresses(&mut self, mut addresses: Vec<InterfaceAddress>, out: &mut Vec<Output>) {
+    fn set_addresses(&mut self, mut addresses: Vec<InterfaceAddress>) {
         addresses.sort_unstable();
         addresses.dedup();
         if *addresses == *self.addresses {
@@ -222,7 +223,7 @@ impl Speaker {
         self.tables.shared.hops.set_links(links.collect());
         self.addresses = addresses.into();
         for at in 0..self.instances.len() {
-            self.originate(at, out);
+            self.originate(at);
             self.refeed(at, true, true);
         }
     }

@@ -16,12 +16,17 @@ use crate::rib::{Hop, Learned};
 pub(super) type Made = Result<(Prefix, Learned), (Prefix, RunError)>;
 
 /// The routes of a static protocol that can be used now: those whose gateways are on a connected subnet.
-pub(super) fn static_routes(config: &StaticConfig, name: &str, addresses: &[InterfaceAddress]) -> Vec<Made> {
+pub(super) fn static_routes(
+    config: &StaticConfig,
+    name: &str,
+    addresses: &[InterfaceAddress],
+    said: &mut Vec<String>,
+) -> Vec<Made> {
     let preference = config.channel.preference;
     let usable = config.routes.iter().filter_map(|route| {
         let (destination, gateways) = destination(&route.destination, addresses)?;
         let learned = learned(preference, destination, gateways);
-        Some(attributed(route, name, learned).map_err(|error| (route.prefix, error)))
+        Some(attributed(route, name, learned, said).map_err(|error| (route.prefix, error)))
     });
     usable.collect()
 }
@@ -80,7 +85,12 @@ fn link_of(address: IpAddr, addresses: &[InterfaceAddress]) -> Option<Arc<str>> 
 }
 
 /// Runs the statements of a static route.
-fn attributed(route: &StaticRoute, name: &str, learned: Learned) -> Result<(Prefix, Learned), RunError> {
+fn attributed(
+    route: &StaticRoute,
+    name: &str,
+    learned: Learned,
+    said: &mut Vec<String>,
+) -> Result<(Prefix, Learned), RunError> {
     let Some(statements) = &route.attributes else {
         return Ok((route.prefix, learned));
     };
@@ -98,7 +108,11 @@ fn attributed(route: &StaticRoute, name: &str, learned: Learned) -> Result<(Pref
         krt_source: None,
         attributes: Cow::Borrowed(&learned.attributes),
     };
-    statements.apply(&mut context)?;
+    let verdict = statements.apply(&mut context);
+    said.extend(verdict.messages);
+    if let Some(error) = verdict.error {
+        return Err(error);
+    }
     let changed = Learned {
         attributes: context.attributes.into_owned(),
         preference: context.preference,

@@ -7,8 +7,7 @@ use smallvec::SmallVec;
 use tortie_net::{Family, Prefix};
 
 use super::export::{Held, RouteRef, View};
-use super::io::{Log, LogEvent};
-use super::tables::{Announced, LOG_LINES, Shared, TableRoute};
+use super::tables::{Announced, Shared, TableRoute};
 use crate::config::Policy;
 use crate::packet::Nlri;
 use crate::rib::{AttrId, Lanes, Outbox, Path, Place, PrefixId, SourceId, Table};
@@ -243,20 +242,22 @@ fn evaluate(view: &View, net: Prefix, paths: &[&Path], shared: &mut Shared) -> O
     let learned = shared.learned.get(best.attrs());
     let route = RouteRef::of(net, best, &learned, shared)?;
     let protocol = route.protocol.clone();
+    let mut said = Vec::new();
     let announced = match view {
-        View::Bgp(view) => view.announce(&route).map(|attributes| shared.wire.intern(&attributes)),
-        View::Fib(view) => view.route(net, paths, shared).map(|route| shared.fib.intern(&route)),
+        View::Bgp(view) => {
+            let announced = view.announce(&route, &mut said);
+            announced.map(|attributes| shared.wire.intern(&attributes))
+        }
+        View::Fib(view) => {
+            let route = view.route(net, paths, shared, &mut said);
+            route.map(|route| shared.fib.intern(&route))
+        }
     };
+    shared.log.lines(&protocol, said);
     match announced {
         Ok(attrs) => Some(attrs),
         Err(Held::Failed(error)) => {
-            if shared.log.len() < LOG_LINES {
-                let event = LogEvent::FilterFailed {
-                    net,
-                    reason: error.to_string(),
-                };
-                shared.log.push(Log { protocol, event });
-            }
+            shared.log.failed(&protocol, net, &error);
             None
         }
         Err(

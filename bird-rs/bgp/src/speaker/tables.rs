@@ -6,7 +6,8 @@ use tortie_net::{Family, Prefix, Prefix4, Prefix6};
 
 use super::export::View;
 use super::import::{ImportView, Received};
-use super::io::{FibRoute, Log};
+use super::io::FibRoute;
+use super::said::Said;
 use super::slot::Slot;
 use crate::attr::Attributes;
 use crate::config::{ChannelFamily, Config};
@@ -46,11 +47,8 @@ pub(super) struct Shared {
     /// What BGP next hops lead to.
     pub(super) hops: NextHops,
     /// What filters had to say since the last flush.
-    pub(super) log: Vec<Log>,
+    pub(super) log: Said,
 }
-
-/// So many lines of filters are kept between two flushes: a table full of failures must not fill the memory.
-pub(super) const LOG_LINES: usize = 64;
 
 /// One route of a table, for display.
 #[derive(Debug)]
@@ -196,7 +194,6 @@ impl Tables {
     ) -> Option<Inserted> {
         with_slot!(self, key, |slot, shared| {
             let mut imported = view.import(net, received, shared);
-            shared.log.truncate(LOG_LINES);
             let prefix = Family::of(net)?;
             if full && slot.lacks(prefix, source, path_id) && imported.is_ok() {
                 imported.into_iter().for_each(|id| shared.learned.release(id));
@@ -268,9 +265,7 @@ impl Tables {
                             learned: &learned,
                         };
                         let imported =
-                            view.import_with(prefix.erase(), received, (&mut *interner, &mut *hops, &mut *log));
-                        log.truncate(LOG_LINES);
-                        let imported = imported?;
+                            view.import_with(prefix.erase(), received, (&mut *interner, &mut *hops, &mut *log))?;
                         if used >= max {
                             interner.release(imported);
                             return Err(Filtered::ImportLimit);

@@ -15,14 +15,12 @@ use crate::filter::{
 };
 
 /// BIRD's attributes that we do not have, so that their names get a better answer than "unknown".
-const OTHER_ATTRIBUTES: [&str; 10] = [
+const OTHER_ATTRIBUTES: [&str; 8] = [
     "scope",
     "ifindex",
     "weight",
     "gw_mpls",
     "onlink",
-    "bgp_atomic_aggr",
-    "bgp_aggregator",
     "bgp_aigp",
     "roa_check",
     "krt_realm",

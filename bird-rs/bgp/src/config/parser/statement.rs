@@ -7,7 +7,7 @@ use super::super::lexer::Lexeme;
 use super::{Parser, Symbol};
 use crate::filter::check;
 use crate::filter::{
-    Access, Attribute, Case, EditOp, Expr, ExprKind, Line, Statement, Type, Value, ValueSet, Variable, enum_constant,
+    Attribute, Case, EditOp, Expr, ExprKind, Line, Statement, Type, Value, ValueSet, Variable, enum_constant,
 };
 
 /// The words that begin a declaration.
@@ -284,7 +284,7 @@ impl Parser {
         let at = self.here();
         let attribute = self.word().and_then(|word| Attribute::named(&word));
         let attribute = attribute.ok_or_else(|| self.unexpected("an attribute"))?;
-        if attribute.access() != Access::AssignUnset {
+        if !attribute.is_removable() {
             return Err(Complaint::new(at, format!("'{}' cannot be unset", attribute.as_str())));
         }
         self.advance();
@@ -297,7 +297,7 @@ impl Parser {
     fn attribute_statement(&mut self, attribute: Attribute) -> Checked<Statement> {
         let at = self.here();
         self.advance();
-        if attribute.access() == Access::Read {
+        if !attribute.is_assignable() {
             return Err(Complaint::new(at, format!("'{}' is read only", attribute.as_str())));
         }
         let value = if self.eat_sign(".") {

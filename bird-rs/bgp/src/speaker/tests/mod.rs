@@ -2,6 +2,7 @@
 
 mod add_path;
 mod bfd;
+mod filters;
 mod in_sync;
 mod limits;
 mod long_lived;
