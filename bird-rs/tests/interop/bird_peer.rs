@@ -4,7 +4,7 @@ use crate::features;
 use crate::foreign::{Cease, Foreign, OUR_AS, Received, Setup, THEIR_AS, both_ways};
 use crate::lab::{Lab, Running};
 
-struct Bird;
+pub(crate) struct Bird;
 
 /// BIRD's configuration. Other tests add protocols to it.
 pub(crate) fn config(setup: &Setup) -> String {
@@ -15,6 +15,7 @@ pub(crate) fn config(setup: &Setup) -> String {
     let limit = setup.max_prefixes.map(|n| format!("import limit {n} action disable;"));
     let limit = limit.unwrap_or_default();
     let extended = if setup.over_v6 { "extended next hop on;" } else { "" };
+    let paths = if setup.add_path { "add paths on;" } else { "" };
     let mut config = format!(
         "router id 10.77.0.2;
 log stderr all;
@@ -22,12 +23,12 @@ protocol device {{ }}
 protocol direct {{ ipv4; ipv6; }}
 protocol static s4 {{ ipv4; route 10.99.0.0/24 blackhole; route 10.99.1.0/24 blackhole; }}
 protocol static s6 {{ ipv6; route fd99::/64 blackhole; }}
-filter four {{ if source != RTS_STATIC then reject; if net = 10.99.0.0/24 then {{ {set} }} accept; }}
-filter six {{ if source != RTS_STATIC then reject; {set} accept; }}
+filter four {{ if source != RTS_STATIC then reject; if source = RTS_STATIC && net = 10.99.0.0/24 then {{ {set} }} accept; }}
+filter six {{ if source != RTS_STATIC then reject; if source = RTS_STATIC then {{ {set} }} accept; }}
 template bgp t {{
   connect delay time 1; connect retry time 2; error wait time 1, 4; hold time 90; direct; {session}
-  ipv4 {{ import all; export filter four; {limit} {extended} }};
-  ipv6 {{ import all; export filter six; next hop self; }};
+  ipv4 {{ import all; export filter four; {limit} {extended} {paths} }};
+  ipv6 {{ import all; export filter six; next hop address fd77::2; {paths} }};
 }}
 protocol bgp tortie from t {{ local {local} as {asn}; neighbor {neighbor} as {OUR_AS}; }}
 "
@@ -48,6 +49,10 @@ fn session(setup: &Setup) -> String {
         (setup.ttl_security, "ttl security on;"),
         (setup.reflects, "rr client;"),
         (setup.graceful, "graceful restart on;"),
+        (
+            setup.long_lived,
+            "graceful restart time 4; long lived graceful restart on; long lived stale time 600;",
+        ),
     ] {
         if wanted {
             session += option;
@@ -73,33 +78,38 @@ fn communities(shown: &str) -> impl Iterator<Item = String> {
     parts.filter(|part| !part.is_empty())
 }
 
+/// A path out of the attributes that it shows.
+fn path(shown: &str) -> Option<Received> {
+    let number = |attribute| value(shown, attribute).and_then(|text| text.parse().ok());
+    Some(Received {
+        next_hop: value(shown, "next_hop")?.split(' ').next()?.to_owned(),
+        as_path: value(shown, "as_path")?.to_owned(),
+        local_pref: number("local_pref"),
+        med: number("med"),
+        communities: communities(value(shown, "community").unwrap_or_default())
+            .chain(communities(value(shown, "large_community").unwrap_or_default()))
+            .collect(),
+        originator: value(shown, "originator_id").map(str::to_owned),
+        cluster_list: value(shown, "cluster_list")
+            .into_iter()
+            .flat_map(|list| list.split(' ').map(str::to_owned))
+            .collect(),
+    })
+}
+
 impl Foreign for Bird {
     fn start(&self, lab: &Lab, setup: &Setup) -> Running {
         lab.bird("b", &config(setup), setup.restarted)
     }
 
-    fn received(&self, lab: &Lab, prefix: &str) -> Option<Received> {
+    fn paths(&self, lab: &Lab, prefix: &str) -> Vec<Received> {
         let table = if prefix.contains(':') { "master6" } else { "master4" };
         let shown = lab.birdc(&format!("show route {prefix} all table {table} protocol tortie"));
-        let number = |attribute| value(&shown, attribute).and_then(|text| text.parse().ok());
-        Some(Received {
-            next_hop: value(&shown, "next_hop")?.split(' ').next()?.to_owned(),
-            as_path: value(&shown, "as_path")?.to_owned(),
-            local_pref: number("local_pref"),
-            med: number("med"),
-            communities: communities(value(&shown, "community").unwrap_or_default())
-                .chain(communities(value(&shown, "large_community").unwrap_or_default()))
-                .collect(),
-            originator: value(&shown, "originator_id").map(str::to_owned),
-            cluster_list: value(&shown, "cluster_list")
-                .into_iter()
-                .flat_map(|list| list.split(' ').map(str::to_owned))
-                .collect(),
-        })
+        shown.split("\tType: BGP").filter_map(path).collect()
     }
 
-    fn withdraw(&self, lab: &Lab, asn: u32) {
-        let fewer = config(&Setup::of(asn)).replace("route 10.99.1.0/24 blackhole;", "");
+    fn withdraw(&self, lab: &Lab, setup: &Setup, prefix: &str) {
+        let fewer = config(setup).replace(&format!("route {prefix} blackhole;"), "");
         lab.write("b-bird.conf", &fewer);
         assert!(lab.birdc("configure").contains("Reconfigured"));
     }

@@ -49,6 +49,10 @@ pub(crate) struct Setup {
     pub(crate) restarted: bool,
     /// The session is over IPv6, to fd77::1, and IPv4 routes have IPv6 next hops.
     pub(crate) over_v6: bool,
+    /// It sends and takes several paths of a prefix.
+    pub(crate) add_path: bool,
+    /// With `graceful`: the restart may take four seconds, and 600 more as the last resort (RFC 9494).
+    pub(crate) long_lived: bool,
 }
 
 impl Setup {
@@ -63,6 +67,11 @@ impl Setup {
     pub(crate) fn neighbor(&self) -> &'static str {
         if self.over_v6 { "fd77::1" } else { "10.77.0.1" }
     }
+
+    /// Seconds that a restart may take.
+    pub(crate) fn restart_time(&self) -> u32 {
+        if self.long_lived { 4 } else { 60 }
+    }
 }
 
 /// A speaker at 10.77.0.2 on side b whose neighbour is 10.77.0.1. It announces 10.99.0.0/24 and fd99::/64 with the
@@ -70,10 +79,14 @@ impl Setup {
 pub(crate) trait Foreign {
     /// Starts it.
     fn start(&self, lab: &Lab, setup: &Setup) -> Running;
-    /// What it received from us for a prefix.
-    fn received(&self, lab: &Lab, prefix: &str) -> Option<Received>;
-    /// Stops announcing 10.99.1.0/24.
-    fn withdraw(&self, lab: &Lab, asn: u32);
+    /// What it received from us for a prefix, in no order.
+    fn paths(&self, lab: &Lab, prefix: &str) -> Vec<Received>;
+    /// The only path of those.
+    fn received(&self, lab: &Lab, prefix: &str) -> Option<Received> {
+        self.paths(lab, prefix).into_iter().next()
+    }
+    /// Stops announcing an IPv4 route of its own.
+    fn withdraw(&self, lab: &Lab, setup: &Setup, prefix: &str);
     /// Asks us for everything again. False: its command line cannot.
     fn refresh(&self, lab: &Lab) -> bool;
     /// Ends the session, with a message for us. False: its command line has no way to send one.
@@ -216,7 +229,7 @@ fn attributes(lab: &Lab, foreign: &dyn Foreign, asn: u32, client: &mut Client) {
 }
 
 fn withdrawals(lab: &Lab, foreign: &dyn Foreign, asn: u32, client: &mut Client, config: &str) {
-    foreign.withdraw(lab, asn);
+    foreign.withdraw(lab, &Setup::of(asn), "10.99.1.0/24");
     client.learns("Peer", &[LEARNED[0], LEARNED[2]]);
     eventually("our second route is there", || foreign.received(lab, "10.244.0.64/26"));
     let fewer = config.replace("route 10.244.0.64/26 blackhole;", "");

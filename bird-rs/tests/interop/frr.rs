@@ -10,7 +10,7 @@ use crate::foreign::{
 };
 use crate::lab::{Client, Lab, Running, eventually, run, tool};
 
-struct Frr;
+pub(crate) struct Frr;
 
 /// Its configuration. `session` are lines of `router bgp`, `activated` of both address families.
 pub(crate) fn config(asn: u32, session: &str, activated: &str) -> String {
@@ -86,12 +86,42 @@ fn json(lab: &Lab, show: &str) -> Option<Value> {
     serde_json::from_str(&said(&mut vtysh(lab, &[&format!("show bgp {show} json")]))?).ok()
 }
 
+/// All paths to a prefix.
+fn paths(lab: &Lab, prefix: &str) -> Option<Vec<Value>> {
+    let family = if prefix.contains(':') { "ipv6" } else { "ipv4" };
+    json(lab, &format!("{family} unicast {prefix}"))?["paths"]
+        .as_array()
+        .cloned()
+}
+
 /// The path to a prefix that it has from one neighbour.
 pub(crate) fn path(lab: &Lab, prefix: &str, from: &str) -> Option<Value> {
-    let family = if prefix.contains(':') { "ipv6" } else { "ipv4" };
-    let shown = json(lab, &format!("{family} unicast {prefix}"))?;
-    let mut paths = shown["paths"].as_array()?.iter();
-    paths.find(|path| path["peer"]["peerId"] == from).cloned()
+    let mut paths = paths(lab, prefix)?.into_iter();
+    paths.find(|path| path["peer"]["peerId"] == from)
+}
+
+/// Well-known communities have names.
+fn community(shown: String) -> String {
+    match &*shown {
+        "llgr-stale" => "65535:6".to_owned(),
+        _ => shown,
+    }
+}
+
+fn received(path: &Value) -> Option<Received> {
+    let as_path = path["aspath"]["string"].as_str()?;
+    Some(Received {
+        next_hop: path["nexthops"][0]["ip"].as_str()?.to_owned(),
+        as_path: if as_path == "Local" { "" } else { as_path }.to_owned(),
+        local_pref: number(&path["locPrf"]),
+        med: number(&path["metric"]),
+        communities: texts(&path["community"]["list"])
+            .map(community)
+            .chain(texts(&path["largeCommunity"]["list"]))
+            .collect(),
+        originator: path["originatorId"].as_str().map(str::to_owned),
+        cluster_list: texts(&path["clusterList"]["list"]).collect(),
+    })
 }
 
 fn configure(lab: &Lab, asn: u32, lines: &[&str]) {
@@ -106,7 +136,10 @@ impl Foreign for Frr {
         let neighbor = setup.neighbor();
         let (mut session, mut activated) = (String::new(), String::new());
         if let Some(limit) = setup.max_prefixes {
-            activated = format!("  neighbor {neighbor} maximum-prefix {limit}");
+            activated += &format!("  neighbor {neighbor} maximum-prefix {limit}\n");
+        }
+        if setup.add_path {
+            activated += &format!("  neighbor {neighbor} addpath-tx-all-paths\n");
         }
         if let Some(password) = setup.password {
             session += &format!(" neighbor {neighbor} password {password}\n");
@@ -115,7 +148,10 @@ impl Foreign for Frr {
             session += &format!(" neighbor {neighbor} ttl-security hops 1\n");
         }
         if setup.over_v6 {
-            session += &format!(" neighbor {neighbor} capability extended-nexthop");
+            session += &format!(" neighbor {neighbor} capability extended-nexthop\n");
+        }
+        if setup.long_lived {
+            session += " bgp long-lived-graceful-restart stale-time 600\n";
         }
         let mut config = config(setup.asn, &session, &activated).replace("10.77.0.1", neighbor);
         if setup.reflects {
@@ -123,32 +159,31 @@ impl Foreign for Frr {
  neighbor 10.77.0.3 timers connect 1\n address-family ipv4 unicast\n";
             config = config.replacen(" address-family ipv4 unicast\n", third, 1);
             let activate = "  neighbor 10.77.0.1 activate\n";
-            let client = "  neighbor 10.77.0.1 route-reflector-client\n";
+            let mut client = "  neighbor 10.77.0.1 route-reflector-client\n".to_owned();
             config = config.replace(activate, &format!("{activate}{client}"));
+            if setup.add_path {
+                client += "  neighbor 10.77.0.1 addpath-tx-all-paths\n";
+            }
             let both = format!("{activate}{client}").replace("10.77.0.1", "10.77.0.3");
-            config = config.replacen(activate, &format!("{both}{activate}"), 1);
+            config = config.replace(activate, &format!("{both}{activate}"));
+            let six = "  neighbor 10.77.0.1 route-map six out\n";
+            config = config.replace(six, &format!("{six}{}", six.replace("10.77.0.1", "10.77.0.3")));
         }
-        start(lab, &config)
+        start(
+            lab,
+            &config.replace("restart-time 60", &format!("restart-time {}", setup.restart_time())),
+        )
     }
 
-    fn received(&self, lab: &Lab, prefix: &str) -> Option<Received> {
-        let path = path(lab, prefix, "10.77.0.1").or_else(|| path(lab, prefix, "fd77::1"))?;
-        let as_path = path["aspath"]["string"].as_str()?;
-        Some(Received {
-            next_hop: path["nexthops"][0]["ip"].as_str()?.to_owned(),
-            as_path: if as_path == "Local" { "" } else { as_path }.to_owned(),
-            local_pref: number(&path["locPrf"]),
-            med: number(&path["metric"]),
-            communities: texts(&path["community"]["list"])
-                .chain(texts(&path["largeCommunity"]["list"]))
-                .collect(),
-            originator: path["originatorId"].as_str().map(str::to_owned),
-            cluster_list: texts(&path["clusterList"]["list"]).collect(),
-        })
+    fn paths(&self, lab: &Lab, prefix: &str) -> Vec<Received> {
+        let paths = paths(lab, prefix).unwrap_or_default();
+        let ours = |path: &&Value| ["10.77.0.1", "fd77::1"].iter().any(|&us| path["peer"]["peerId"] == us);
+        paths.iter().filter(ours).filter_map(received).collect()
     }
 
-    fn withdraw(&self, lab: &Lab, asn: u32) {
-        configure(lab, asn, &["address-family ipv4 unicast", "no network 10.99.1.0/24"]);
+    fn withdraw(&self, lab: &Lab, setup: &Setup, prefix: &str) {
+        let network = format!("no network {prefix}");
+        configure(lab, setup.asn, &["address-family ipv4 unicast", &network]);
     }
 
     fn refresh(&self, lab: &Lab) -> bool {

@@ -8,7 +8,7 @@ use crate::features;
 use crate::foreign::{Cease, Foreign, OUR_AS, Received, Setup, THEIR_AS, both_ways, number, said, texts};
 use crate::lab::{Lab, Running, eventually, run, tool};
 
-struct GoBgp;
+pub(crate) struct GoBgp;
 
 fn gobgp(lab: &Lab) -> Command {
     lab.command("b", tool("/usr/bin/gobgp"))
@@ -23,7 +23,11 @@ fn neighbor(setup: &Setup, address: &str, asn: u32) -> Value {
         let mut family = json!({
             "config": {"afi-safi-name": name},
             "mp-graceful-restart": {"config": {"enabled": setup.graceful}},
+            "long-lived-graceful-restart": {"config": {"enabled": setup.long_lived, "restart-time": 600}},
         });
+        if setup.add_path {
+            family["add-paths"] = json!({"config": {"receive": true, "send-max": 8}});
+        }
         if let Some(limit) = limit {
             family["prefix-limit"] = json!({"config": {"max-prefixes": limit}});
         }
@@ -33,7 +37,9 @@ fn neighbor(setup: &Setup, address: &str, asn: u32) -> Value {
         "config": {"neighbor-address": address, "peer-as": asn},
         "timers": {"config": {"connect-retry": 2, "hold-time": 90}},
         "afi-safis": [family("ipv4-unicast", setup.max_prefixes), family("ipv6-unicast", None)],
-        "graceful-restart": {"config": {"enabled": setup.graceful, "restart-time": 60}},
+        "graceful-restart": {"config": {
+            "enabled": setup.graceful, "restart-time": setup.restart_time(), "long-lived-enabled": setup.long_lived,
+        }},
         "ttl-security": {"config": {"enabled": setup.ttl_security, "ttl-min": 255}},
     });
     if let Some(password) = setup.password {
@@ -50,6 +56,45 @@ fn neighbor(setup: &Setup, address: &str, asn: u32) -> Value {
 fn shown(lab: &Lab) -> Option<Value> {
     let shown: Value = serde_json::from_str(&said(gobgp(lab).args(["-j", "neighbor"]))?).ok()?;
     Some(shown[0].clone())
+}
+
+/// What came in from us for a prefix.
+fn adjacent(lab: &Lab, prefix: &str) -> Option<Vec<Value>> {
+    let address = shown(lab)?["conf"]["neighbor_address"].as_str()?.to_owned();
+    let shown = said(gobgp(lab).args(["-j", "neighbor", &address, "adj-in", "-a", family(prefix)]))?;
+    let shown: Value = serde_json::from_str(&shown).ok()?;
+    shown[prefix].as_array().cloned()
+}
+
+fn received(path: &Value) -> Option<Received> {
+    let mut route = Received::default();
+    for attribute in path["attrs"].as_array()? {
+        match attribute["type"].as_u64()? {
+            2 => {
+                let numbers = attribute["as_paths"][0]["asns"].as_array();
+                let numbers: Vec<String> = numbers.into_iter().flatten().map(Value::to_string).collect();
+                route.as_path = numbers.join(" ");
+            }
+            3 | 14 => route.next_hop = attribute["nexthop"].as_str()?.to_owned(),
+            4 => route.med = number(&attribute["metric"]),
+            5 => route.local_pref = number(&attribute["value"]),
+            8 => {
+                let communities = attribute["communities"].as_array()?.iter().filter_map(number);
+                let shown = communities.map(|community| format!("{}:{}", community >> 16, community & 0xffff));
+                route.communities.splice(0..0, shown);
+            }
+            9 => route.originator = attribute["value"].as_str().map(str::to_owned),
+            10 => route.cluster_list = texts(&attribute["value"]).collect(),
+            32 => {
+                for part in attribute["value"].as_array()? {
+                    let community = format!("{}:{}:{}", part["ASN"], part["LocalData1"], part["LocalData2"]);
+                    route.communities.push(community);
+                }
+            }
+            _ => {}
+        }
+    }
+    Some(route)
 }
 
 impl Foreign for GoBgp {
@@ -89,43 +134,13 @@ impl Foreign for GoBgp {
         running
     }
 
-    fn received(&self, lab: &Lab, prefix: &str) -> Option<Received> {
-        let address = shown(lab)?["conf"]["neighbor_address"].as_str()?.to_owned();
-        let shown = said(gobgp(lab).args(["-j", "neighbor", &address, "adj-in", "-a", family(prefix)]))?;
-        let shown: Value = serde_json::from_str(&shown).ok()?;
-        let attributes = shown[prefix][0]["attrs"].as_array()?;
-        let mut route = Received::default();
-        for attribute in attributes {
-            match attribute["type"].as_u64()? {
-                2 => {
-                    let numbers = attribute["as_paths"][0]["asns"].as_array();
-                    let numbers: Vec<String> = numbers.into_iter().flatten().map(Value::to_string).collect();
-                    route.as_path = numbers.join(" ");
-                }
-                3 | 14 => route.next_hop = attribute["nexthop"].as_str()?.to_owned(),
-                4 => route.med = number(&attribute["metric"]),
-                5 => route.local_pref = number(&attribute["value"]),
-                8 => {
-                    let communities = attribute["communities"].as_array()?.iter().filter_map(number);
-                    let shown = communities.map(|community| format!("{}:{}", community >> 16, community & 0xffff));
-                    route.communities.splice(0..0, shown);
-                }
-                9 => route.originator = attribute["value"].as_str().map(str::to_owned),
-                10 => route.cluster_list = texts(&attribute["value"]).collect(),
-                32 => {
-                    for part in attribute["value"].as_array()? {
-                        let community = format!("{}:{}:{}", part["ASN"], part["LocalData1"], part["LocalData2"]);
-                        route.communities.push(community);
-                    }
-                }
-                _ => {}
-            }
-        }
-        Some(route)
+    fn paths(&self, lab: &Lab, prefix: &str) -> Vec<Received> {
+        let paths = adjacent(lab, prefix).unwrap_or_default();
+        paths.iter().filter_map(received).collect()
     }
 
-    fn withdraw(&self, lab: &Lab, _asn: u32) {
-        run(gobgp(lab).args(["global", "rib", "del", "10.99.1.0/24", "-a", "ipv4"]));
+    fn withdraw(&self, lab: &Lab, _setup: &Setup, prefix: &str) {
+        run(gobgp(lab).args(["global", "rib", "del", prefix, "-a", "ipv4"]));
     }
 
     /// Its soft reset works on what it has kept.

@@ -381,13 +381,18 @@ impl Client {
 
     /// The route to a prefix that a protocol learned.
     pub(crate) fn route(&mut self, protocol: &str, prefix: &str) -> Option<bird::Route> {
+        self.paths(protocol, prefix).into_iter().next()
+    }
+
+    /// All paths to a prefix that a protocol learned.
+    pub(crate) fn paths(&mut self, protocol: &str, prefix: &str) -> Vec<bird::Route> {
         let prefix: tortie_net::Prefix = prefix.parse().unwrap();
         let request = bird::ShowRoutesRequest {
             prefix: Some(prefix.into()),
             protocol: protocol.to_owned(),
             ..Default::default()
         };
-        self.selected(request).into_iter().next()
+        self.selected(request)
     }
 
     pub(crate) fn configure(&mut self, text: &str, check_only: bool, revision: &str) -> bird::ConfigureResponse {

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod add_path;
 mod bfd;
 mod bird;
 mod bird_only;

@@ -9,7 +9,7 @@ use crate::features;
 use crate::foreign::{Cease, Foreign, OUR_AS, Received, Setup, THEIR_AS, both_ways, number, said, texts};
 use crate::lab::{Lab, Running, eventually, run, tool};
 
-struct OpenBgpd;
+pub(crate) struct OpenBgpd;
 
 fn bgpctl(lab: &Lab) -> Command {
     let mut command = Command::new(tool("/usr/sbin/bgpctl"));
@@ -31,6 +31,9 @@ fn neighbor(setup: &Setup, address: &str) -> String {
     if setup.reflects {
         options += "\troute-reflector\n";
     }
+    if setup.add_path {
+        options += "\tannounce add-path recv yes\n\tannounce add-path send all\n";
+    }
     format!(
         "neighbor {address} {{\n\tremote-as {OUR_AS}\n\tannounce IPv4 unicast\n\tannounce IPv6 unicast
 \tannounce enhanced refresh yes\n{options}}}\n"
@@ -48,6 +51,27 @@ fn shown(lab: &Lab) -> Option<Value> {
     let shown = said(bgpctl(lab).args(["-j", "show", "neighbor", "10.77.0.1"]))?;
     let shown: Value = serde_json::from_str(&shown).ok()?;
     Some(shown["neighbors"][0].clone())
+}
+
+/// Every path to a prefix.
+fn routes(lab: &Lab, prefix: &str) -> Option<Vec<Value>> {
+    let shown = said(bgpctl(lab).args(["-j", "show", "rib", "detail", prefix]))?;
+    let shown: Value = serde_json::from_str(&shown).ok()?;
+    shown["rib"].as_array().cloned()
+}
+
+fn received(route: &Value) -> Option<Received> {
+    Some(Received {
+        next_hop: route["exit_nexthop"].as_str()?.to_owned(),
+        as_path: route["aspath"].as_str()?.to_owned(),
+        local_pref: number(&route["localpref"]),
+        med: number(&route["metric"]),
+        communities: texts(&route["communities"])
+            .chain(texts(&route["large_communities"]))
+            .collect(),
+        originator: attribute(route, "originator").and_then(|id| id.as_str().map(str::to_owned)),
+        cluster_list: attribute(route, "cluster_list").into_iter().flat_map(texts).collect(),
+    })
 }
 
 impl Foreign for OpenBgpd {
@@ -87,25 +111,14 @@ network 10.99.0.0/24 {set}\nnetwork 10.99.1.0/24\nnetwork fd99::/64 {set}
         running
     }
 
-    fn received(&self, lab: &Lab, prefix: &str) -> Option<Received> {
-        let shown = said(bgpctl(lab).args(["-j", "show", "rib", "detail", prefix]))?;
-        let shown: Value = serde_json::from_str(&shown).ok()?;
-        let route = &shown["rib"][0];
-        Some(Received {
-            next_hop: route["exit_nexthop"].as_str()?.to_owned(),
-            as_path: route["aspath"].as_str()?.to_owned(),
-            local_pref: number(&route["localpref"]),
-            med: number(&route["metric"]),
-            communities: texts(&route["communities"])
-                .chain(texts(&route["large_communities"]))
-                .collect(),
-            originator: attribute(route, "originator").and_then(|id| id.as_str().map(str::to_owned)),
-            cluster_list: attribute(route, "cluster_list").into_iter().flat_map(texts).collect(),
-        })
+    fn paths(&self, lab: &Lab, prefix: &str) -> Vec<Received> {
+        let routes = routes(lab, prefix).unwrap_or_default();
+        let ours = |route: &&Value| route["neighbor"]["remote_addr"] == "10.77.0.1";
+        routes.iter().filter(ours).filter_map(received).collect()
     }
 
-    fn withdraw(&self, lab: &Lab, _asn: u32) {
-        run(bgpctl(lab).args(["network", "delete", "10.99.1.0/24"]));
+    fn withdraw(&self, lab: &Lab, _setup: &Setup, prefix: &str) {
+        run(bgpctl(lab).args(["network", "delete", prefix]));
     }
 
     fn refresh(&self, lab: &Lab) -> bool {
