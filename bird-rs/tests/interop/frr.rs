@@ -103,7 +103,7 @@ pub(crate) fn path(lab: &Lab, prefix: &str, from: &str) -> Option<Value> {
 /// Well-known communities have names.
 fn community(shown: String) -> String {
     match &*shown {
-        "llgr-stale" => "65535:6".to_owned(),
+        "llgrStale" => "65535:6".to_owned(),
         _ => shown,
     }
 }
