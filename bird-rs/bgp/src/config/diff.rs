@@ -3,6 +3,7 @@
 //! Pure: `Config x Config -> Vec<Change>`. The least that makes the new configuration true is asked for: a policy edit
 //! refeeds, it never resets a session.
 
+use super::bmp::diff_bmp;
 use super::monitor::diff_mrt;
 use super::{
     BgpChannel, BgpConfig, Channel, Config, DeviceConfig, DirectConfig, FelixConfig, KernelConfig, Neighbor, Policy,
@@ -112,6 +113,7 @@ fn compare(old: &Protocol, new: &Protocol, configs: (&Config, &Config)) -> Verdi
         (ProtocolKind::Bfd(a), ProtocolKind::Bfd(b)) => (a != b).then_some((Action::InPlace, "bfd")),
         (ProtocolKind::Bgp(a), ProtocolKind::Bgp(b)) => bgp(a, b),
         (ProtocolKind::Mrt(a), ProtocolKind::Mrt(b)) => diff_mrt(a, b),
+        (ProtocolKind::Bmp(a), ProtocolKind::Bmp(b)) => diff_bmp(a, b),
         _ => Some((Action::Restart, "protocol")),
     };
     worst.and(own).0

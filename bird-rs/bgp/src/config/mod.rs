@@ -11,6 +11,7 @@
 
 mod bfd;
 mod bgp;
+mod bmp;
 mod diagnostic;
 mod diff;
 mod keywords;
@@ -28,6 +29,7 @@ pub use bgp::{
     AddPaths, BgpChannel, BgpConfig, CeaseReasons, DEFAULT_DYNAMIC_LIMIT, Gateway, GracefulRestart, LocalAsAllowed,
     Neighbor, NextHopRewrite, PeerType, Role, Timers, Transport,
 };
+pub use bmp::BmpConfig;
 pub use monitor::{MrtConfig, TableChoice};
 pub use protocol::{
     Channel, ChannelFamily, DeviceConfig, DirectConfig, FelixConfig, InterfacePattern, KernelConfig, Limit,

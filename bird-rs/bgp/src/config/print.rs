@@ -6,6 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::bmp::write_bmp;
 use super::monitor::write_mrt;
 use super::print_bfd::write_bfd;
 use super::print_bgp::write_bgp;
@@ -129,6 +130,7 @@ impl fmt::Display for Protocol {
             ProtocolKind::Bfd(bfd) => write_bfd(f, bfd)?,
             ProtocolKind::Bgp(bgp) => write_bgp(f, bgp)?,
             ProtocolKind::Mrt(mrt) => write_mrt(f, mrt)?,
+            ProtocolKind::Bmp(bmp) => write_bmp(f, bmp)?,
         }
         f.write_str("}\n")
     }

@@ -8,6 +8,7 @@ use tortie_net::{Prefix, RouterId};
 
 use super::bfd::BfdConfig;
 use super::bgp::BgpConfig;
+use super::bmp::BmpConfig;
 use super::monitor::MrtConfig;
 use crate::filter::Filter;
 
@@ -129,6 +130,8 @@ pub enum ProtocolKind {
     Bgp(Box<BgpConfig>),
     /// `mrt`: tables dumped to files.
     Mrt(MrtConfig),
+    /// `bmp`: what peers tell us, shown to a monitoring station.
+    Bmp(BmpConfig),
 }
 
 impl ProtocolKind {
@@ -143,6 +146,7 @@ impl ProtocolKind {
             ProtocolKind::Bfd(_) => "bfd",
             ProtocolKind::Bgp(_) => "bgp",
             ProtocolKind::Mrt(_) => "mrt",
+            ProtocolKind::Bmp(_) => "bmp",
         }
     }
 }

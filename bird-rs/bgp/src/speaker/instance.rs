@@ -75,7 +75,7 @@ impl Instance {
 /// The channels of a protocol.
 pub(super) fn channels(protocol: &Protocol) -> Vec<&Channel> {
     match &protocol.kind {
-        ProtocolKind::Device(_) | ProtocolKind::Bfd(_) | ProtocolKind::Mrt(_) => Vec::new(),
+        ProtocolKind::Device(_) | ProtocolKind::Bfd(_) | ProtocolKind::Mrt(_) | ProtocolKind::Bmp(_) => Vec::new(),
         ProtocolKind::Direct(direct) => direct.channels.iter().collect(),
         ProtocolKind::Static(config) => vec![&config.channel],
         ProtocolKind::Kernel(kernel) => vec![&kernel.channel],
@@ -137,9 +137,11 @@ impl Speaker {
             },
             ProtocolKind::Static(_) | ProtocolKind::Direct(_) => Kind::Origin(keys),
             ProtocolKind::Felix(_) => Kind::Felix(keys.into_iter().map(|key| (key, None)).collect()),
-            ProtocolKind::Device(_) | ProtocolKind::Kernel(_) | ProtocolKind::Bfd(_) | ProtocolKind::Mrt(_) => {
-                Kind::Quiet
-            }
+            ProtocolKind::Device(_)
+            | ProtocolKind::Kernel(_)
+            | ProtocolKind::Bfd(_)
+            | ProtocolKind::Mrt(_)
+            | ProtocolKind::Bmp(_) => Kind::Quiet,
         };
         let instance = Instance {
             enabled: false,
@@ -297,7 +299,8 @@ impl Speaker {
             | ProtocolKind::Kernel(_)
             | ProtocolKind::Felix(_)
             | ProtocolKind::Bfd(_)
-            | ProtocolKind::Mrt(_) => RouteSource::Static,
+            | ProtocolKind::Mrt(_)
+            | ProtocolKind::Bmp(_) => RouteSource::Static,
         };
         self.tables.set_source(source, &config.name, kind, traits.clone());
         for (key, channel) in keys.into_iter().zip(channels(&config)) {
@@ -317,7 +320,8 @@ impl Speaker {
                 | ProtocolKind::Kernel(_)
                 | ProtocolKind::Felix(_)
                 | ProtocolKind::Bfd(_)
-                | ProtocolKind::Mrt(_) => Vec::new(),
+                | ProtocolKind::Mrt(_)
+                | ProtocolKind::Bmp(_) => Vec::new(),
             };
             let view = ImportView {
                 protocol: config.name.clone(),

@@ -81,6 +81,7 @@ impl Speaker {
                 ProtocolKind::Bfd(_) => "BFD",
                 ProtocolKind::Bgp(_) => "BGP",
                 ProtocolKind::Mrt(_) => "MRT",
+                ProtocolKind::Bmp(_) => "BMP",
             },
             table,
             state,

@@ -101,7 +101,8 @@ fn in_order_of(old: &Protocol, new: &Protocol) -> Protocol {
         | ProtocolKind::Device(_)
         | ProtocolKind::Kernel(_)
         | ProtocolKind::Bfd(_)
-        | ProtocolKind::Mrt(_) => {}
+        | ProtocolKind::Mrt(_)
+        | ProtocolKind::Bmp(_) => {}
     }
     new
 }
@@ -117,7 +118,8 @@ fn decision(config: &Config) -> Decision {
             | ProtocolKind::Kernel(_)
             | ProtocolKind::Felix(_)
             | ProtocolKind::Bfd(_)
-            | ProtocolKind::Mrt(_) => None,
+            | ProtocolKind::Mrt(_)
+            | ProtocolKind::Bmp(_) => None,
         })
     };
     Decision {

@@ -33,7 +33,7 @@ pub struct Status {
 pub struct ProtocolStatus {
     /// Its name.
     pub name: Arc<str>,
-    /// `"BGP"`, `"Static"`, `"Device"`, `"Direct"`, `"Felix"`, `"Kernel"`, `"MRT"`, as BIRD writes them.
+    /// `"BGP"`, `"Static"`, `"Device"`, `"Direct"`, `"Felix"`, `"Kernel"`, `"MRT"`, `"BMP"`, as BIRD writes them.
     pub kind: &'static str,
     /// Its table, or `"---"`.
     pub table: Arc<str>,

@@ -6,6 +6,7 @@
 
 mod bfd;
 mod bgp;
+mod bmp;
 mod channel;
 mod code;
 mod cursor;

@@ -11,6 +11,7 @@ use super::super::{
     StaticConfig, StaticRoute,
 };
 use super::bgp::BgpDraft;
+use super::bmp::BmpDraft;
 use super::channel::{ChannelDraft, ChannelOf};
 use super::monitor::{MRT_OPTIONS, MrtDraft};
 use super::{Parser, Symbol};
@@ -46,6 +47,7 @@ enum DraftKind {
     Bfd(BfdConfig),
     Bgp(Box<BgpDraft>),
     Mrt(MrtDraft),
+    Bmp(BmpDraft),
 }
 
 #[derive(Debug, Clone, Default)]
@@ -89,6 +91,7 @@ impl DraftKind {
             "bfd" => DraftKind::Bfd(BfdConfig::default()),
             "bgp" => DraftKind::Bgp(Box::default()),
             "mrt" => DraftKind::Mrt(MrtDraft::default()),
+            "bmp" => DraftKind::Bmp(BmpDraft::default()),
             _ => return None,
         })
     }
@@ -103,6 +106,7 @@ impl DraftKind {
             DraftKind::Bfd(_) => "bfd",
             DraftKind::Bgp(_) => "bgp",
             DraftKind::Mrt(_) => "mrt",
+            DraftKind::Bmp(_) => "bmp",
         }
     }
 
@@ -127,6 +131,7 @@ impl DraftKind {
             DraftKind::Bfd(_) => &super::bfd::OPTIONS,
             DraftKind::Bgp(_) => return super::bgp::options(),
             DraftKind::Mrt(_) => &MRT_OPTIONS,
+            DraftKind::Bmp(_) => &super::bmp::OPTIONS,
         };
         own.to_vec()
     }
@@ -144,7 +149,7 @@ impl Parser {
         };
         let Some(kind) = DraftKind::named(&word) else {
             let complaint = Complaint::new(self.here(), format!("protocol '{word}' is not supported"));
-            return Err(complaint.with_hint("expected one of: device, direct, static, kernel, felix, bfd, bgp, mrt"));
+            return Err(complaint.with_hint("expected one of: device, direct, static, kernel, felix, bfd, bgp, mrt, bmp"));
         };
         self.advance();
         let named = !self.is_sign("{") && !self.is_word("from");
@@ -257,7 +262,10 @@ impl Parser {
             draft.router_id = Some(self.router_id("router id")?);
             return self.end();
         }
-        let has_channels = !matches!(draft.kind, DraftKind::Device(_) | DraftKind::Bfd(_) | DraftKind::Mrt(_));
+        let has_channels = !matches!(
+            draft.kind,
+            DraftKind::Device(_) | DraftKind::Bfd(_) | DraftKind::Mrt(_) | DraftKind::Bmp(_)
+        );
         if has_channels && (self.is_word("ipv4") || self.is_word("ipv6")) {
             let of = match draft.kind {
                 DraftKind::Bgp(_) => ChannelOf::Bgp,
@@ -267,7 +275,8 @@ impl Parser {
                 | DraftKind::Direct(..)
                 | DraftKind::Static(_)
                 | DraftKind::Kernel(_)
-                | DraftKind::Mrt(_) => ChannelOf::Another,
+                | DraftKind::Mrt(_)
+                | DraftKind::Bmp(_) => ChannelOf::Another,
             };
             return self.channel(&mut draft.channels, of);
         }
@@ -280,6 +289,7 @@ impl Parser {
             DraftKind::Bfd(bfd) => self.bfd_option(bfd)?,
             DraftKind::Bgp(draft) => self.bgp_option(draft)?,
             DraftKind::Mrt(draft) => self.mrt_option(draft)?,
+            DraftKind::Bmp(draft) => self.bmp_option(draft)?,
         };
         if !done {
             let known = draft.kind.options().into_iter().chain(COMMON_OPTIONS);
@@ -395,6 +405,7 @@ impl Draft {
             DraftKind::Bfd(bfd) => ProtocolKind::Bfd(bfd),
             DraftKind::Bgp(draft) => ProtocolKind::Bgp(Box::new(draft.finish(&self.channels, at, config)?)),
             DraftKind::Mrt(draft) => ProtocolKind::Mrt(draft.finish(at)?),
+            DraftKind::Bmp(draft) => ProtocolKind::Bmp(draft.finish(at)?),
         };
         Ok(Protocol {
             name: Arc::clone(name),
