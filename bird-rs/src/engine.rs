@@ -19,9 +19,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tortie_bgp::config::Config;
 use tortie_bgp::fsm::ConnId;
-use tortie_bgp::speaker::{Command, ConnectSpec, Input, LogEvent, Operated, Output, Speaker};
+use tortie_bgp::speaker::{Command, ConnectSpec, Input, LogEvent, Operated, Output, Speaker, Station};
 
 use crate::bfd::Bfd;
+use crate::bmp;
 use crate::export::Exports;
 use crate::fib::{Fanout, Subscription};
 use crate::log;
@@ -66,6 +67,8 @@ pub(crate) enum Request {
     },
     /// Look at the speaker.
     Query(Box<dyn FnOnce(&Speaker) + Send>),
+    /// What became of the connection to a monitoring station.
+    Station { serial: u64, news: bmp::News },
     /// Follow the best routes.
     Subscribe(oneshot::Sender<Subscription>),
     /// The process ends: answered when the peers are told.
@@ -197,7 +200,7 @@ impl Loop {
             listeners: Listeners::default(),
             guard: Guard::new(config),
             fanout: Fanout::default(),
-            exports: Exports::default(),
+            exports: Exports::new(clock),
             bfd,
             tasks: TaskTracker::new(),
             incoming: 0,
@@ -272,6 +275,7 @@ impl Loop {
                 let _ = done.send(operated);
             }
             Request::Query(look) => look(&self.speaker),
+            Request::Station { serial, news } => self.station(serial, news),
             Request::Subscribe(answer) => {
                 self.input(Input::Tick);
                 let snapshot = self.speaker.fib();
@@ -304,6 +308,7 @@ impl Loop {
             self.outputs.clear();
             // Subscribers may have missed a change: they must begin anew.
             self.fanout = Fanout::default();
+            self.exports.monitor_lost();
             if !closed && self.connections.remove(&conn).is_some() {
                 self.input(Input::Closed {
                     conn,
@@ -354,9 +359,11 @@ impl Loop {
                     }
                 }
                 Output::Listen(specs) => self.listeners.apply(&specs, &self.engine),
-                Output::Exports(specs) => self.exports.apply(specs, &self.engine, self.clock),
+                Output::Exports(specs) => self.exports.apply(specs, &self.engine, &self.tasks),
                 Output::Bfd(specs) => self.bfd.want(specs),
                 Output::Fib(delta) => deltas.push(delta),
+                Output::Monitor(messages) => self.exports.monitor(&messages),
+                Output::MonitorLost => self.exports.monitor_lost(),
                 Output::Log(entry) => {
                     if entry.event == LogEvent::Converged {
                         self.metrics.converged();
@@ -371,6 +378,21 @@ impl Loop {
             self.fanout.publish(deltas);
         }
         failed
+    }
+
+    /// A station that is connected hears of every session that there is, and then of what happens.
+    fn station(&mut self, serial: u64, news: bmp::News) {
+        let Some(protocol) = self.exports.protocol(serial) else {
+            return;
+        };
+        let (station, feed) = match news {
+            bmp::News::Connected(feed) => (Station::Connected, Some(feed)),
+            bmp::News::Lost(reason) => (Station::Lost(reason), None),
+        };
+        self.exports.connect(serial, None, &[]);
+        self.input(Input::Station { protocol, station });
+        let sessions = self.speaker.monitored_peers();
+        self.exports.connect(serial, feed, &sessions);
     }
 
     fn connect(&mut self, conn: ConnId, spec: ConnectSpec) {
@@ -430,6 +452,7 @@ impl Loop {
         self.fanout = Fanout::default();
         self.listeners = Listeners::default();
         self.input(Input::Stop);
+        self.exports.stop();
         self.connections.clear();
         self.tasks.close();
         self.requests.close();

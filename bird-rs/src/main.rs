@@ -1,6 +1,7 @@
 //! bird-rs: a BGP speaker with BIRD 2's configuration language. See DESIGN.md.
 
 mod bfd;
+mod bmp;
 mod configure;
 mod control;
 mod daemon;

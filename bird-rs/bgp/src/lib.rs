@@ -12,11 +12,13 @@
 //! | [`nexthop`] | where BGP next hops lead, by the kernel's routes |
 //! | [`rib`] | tables and the decision process |
 //! | [`filter`] | the policy language, compiled and run |
+//! | [`bmp`] | messages to monitoring stations (RFC 7854) |
 //! | [`mrt`] | dumps of tables (RFC 6396) |
 //! | [`config`] | the configuration language, and the difference of two configurations |
 //! | [`speaker`] | all of it together: a router without IO |
 
 pub mod attr;
+pub mod bmp;
 pub mod config;
 pub mod filter;
 pub mod fsm;

@@ -1,7 +1,7 @@
 //! `show protocols [all]`.
 
 use tortie_bgp::config::TimeFormat;
-use tortie_bgp::speaker::{BgpStatus, ChannelStatus, ProtocolState, ProtocolStatus, Speaker};
+use tortie_bgp::speaker::{BgpStatus, BmpStatus, ChannelStatus, ProtocolState, ProtocolStatus, Speaker};
 
 use super::reply::Reply;
 use super::words::{Which, Word};
@@ -68,7 +68,10 @@ fn render(protocols: &[&ProtocolStatus], all: bool, since: impl Fn(&ProtocolStat
 
 /// BIRD's last column.
 fn info(protocol: &ProtocolStatus) -> String {
-    let Some(bgp) = &protocol.bgp else { return String::new() };
+    let Some(bgp) = &protocol.bgp else {
+        let of_station = protocol.bmp.as_ref().map(|_| protocol.info.clone());
+        return of_station.unwrap_or_default();
+    };
     let error = bgp.last_error.as_deref().or(bgp.last_connect_failure.as_deref());
     let error = error.filter(|_| bgp.state != "Established");
     let error = error.unwrap_or_default();
@@ -95,6 +98,9 @@ fn details(protocol: &ProtocolStatus) -> Vec<String> {
     if let Some(bgp) = &protocol.bgp {
         lines.extend(session(protocol, bgp));
     }
+    if let Some(bmp) = &protocol.bmp {
+        lines.extend(station(bmp));
+    }
     protocol.channels.iter().for_each(|c| lines.extend(channel(c)));
     lines
 }
@@ -113,6 +119,20 @@ fn session(protocol: &ProtocolStatus, bgp: &BgpStatus) -> Vec<String> {
     }
     if let Some(failure) = &bgp.last_connect_failure {
         lines.push(format!("    Last connect failure: {failure}"));
+    }
+    lines
+}
+
+fn station(bmp: &BmpStatus) -> Vec<String> {
+    let on = |on: bool| if on { "on" } else { "off" };
+    let mut lines = vec![
+        format!("  Station address:    {}", bmp.station.ip()),
+        format!("  Station port:       {}", bmp.station.port()),
+        format!("  Pre-policy:         {}", on(bmp.pre_policy)),
+        format!("  Post-policy:        {}", on(bmp.post_policy)),
+    ];
+    if let Some(error) = &bmp.last_error {
+        lines.push(format!("  Last error:         {error}"));
     }
     lines
 }

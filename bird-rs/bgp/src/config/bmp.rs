@@ -44,10 +44,7 @@ pub(super) fn write_bmp(f: &mut fmt::Formatter<'_>, bmp: &BmpConfig) -> fmt::Res
     }
     writeln!(f, "  tx buffer limit {};", bmp.tx_buffer_limit)?;
     writeln!(f, "  statistics period {};", bmp.statistics_period.as_secs())?;
-    for (what, text) in [
-        ("name", &bmp.system_name),
-        ("description", &bmp.system_description),
-    ] {
+    for (what, text) in [("name", &bmp.system_name), ("description", &bmp.system_description)] {
         if let Some(text) = text {
             writeln!(f, "  system {what} \"{text}\";")?;
         }

@@ -36,6 +36,11 @@ pub fn frame_length(buffer: &[u8], context: &SessionContext) -> Result<Option<us
     Ok(Some(length))
 }
 
+/// Is a frame an OPEN?
+pub(crate) fn is_open(frame: &[u8]) -> bool {
+    frame.get(HEADER - 1) == Some(&TYPE_OPEN)
+}
+
 /// The length and type that a header gives.
 fn check_header(header: &[u8], context: &SessionContext) -> Result<(usize, u8), Notification> {
     let mut reader = Reader::new(header);

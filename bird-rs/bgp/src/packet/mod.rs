@@ -28,6 +28,7 @@ mod wire;
 pub use encode::{EncodeError, announce, end_of_rib, withdraw};
 
 pub use family::{AfiSafi, FamilySet, SessionContext};
+pub(crate) use header::is_open;
 pub use header::{decode, frame_length};
 pub use message::{
     AddPathMode, Capability, ControlMessage, Fault, FaultReason, GracefulRestart, GracefulRestartFamily,

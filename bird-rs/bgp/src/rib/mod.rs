@@ -18,6 +18,7 @@
 
 mod best;
 mod intern;
+mod journal;
 mod lanes;
 mod outbox;
 mod packed;
@@ -30,6 +31,7 @@ mod tests;
 
 pub use best::{Candidate, Decision, Reason, SourceKind, Traits, decide};
 pub use intern::{AttrId, Interner};
+pub use journal::{Before, Journal, Note};
 pub use lanes::{Lane, Lanes, Place};
 pub use outbox::{MemberId, Outbox, PullItem};
 pub(crate) use packed::{destination, destination_code, pack_hop, unpack_hop, unpack_text};

@@ -15,6 +15,7 @@ use tortie_net::Family;
 
 use super::best::{Candidate, Decision, Traits, decide};
 use super::intern::{AttrId, Interner};
+use super::journal::Journal;
 use super::path::{Filtered, Imported, Learned, Path, Paths, PrefixId, SourceId, Stale};
 use crate::nexthop::NextHops;
 
@@ -88,6 +89,8 @@ pub struct Table<F> {
     empty: Vec<PrefixId>,
     /// How long `empty` gets before it is looked through.
     reclaim_at: usize,
+    /// What is new about the paths of sources that somebody watches.
+    pub journal: Journal<F>,
 }
 
 const RECLAIM_AT_LEAST: usize = 64;
@@ -103,6 +106,7 @@ impl<F: Family> Default for Table<F> {
             dirty: Vec::new(),
             empty: Vec::new(),
             reclaim_at: RECLAIM_AT_LEAST,
+            journal: Journal::default(),
         }
     }
 }
@@ -247,6 +251,7 @@ impl<F: Family> Table<F> {
             .iter_mut()
             .find(|p| p.source == path.source && p.path_id == path.path_id);
         let Some(slot) = old else {
+            self.journal.came(prefix, &path);
             paths.push(path);
             self.count(new.source, new.imported.err(), true);
             self.touch(id);
@@ -264,6 +269,7 @@ impl<F: Family> Table<F> {
         if same && !was_stale {
             return Inserted::Unchanged;
         }
+        self.journal.was(prefix, &old);
         self.touch(id);
         if same { Inserted::Unchanged } else { Inserted::Replaced }
     }
@@ -287,6 +293,7 @@ impl<F: Family> Table<F> {
             return false;
         };
         let path = paths.remove(at);
+        self.journal.was(prefix, &path);
         self.forget(&path, interner);
         self.touch(id);
         true
@@ -318,6 +325,7 @@ impl<F: Family> Table<F> {
                 self.count(source, old.filtered, false);
                 self.count(source, imported.err(), true);
                 if changed {
+                    self.journal.was(prefix, &old);
                     self.touch(PrefixId(i as u32));
                 }
             }

@@ -8,7 +8,7 @@ use super::instance::{Instance, Kind};
 use super::io::{ListenSpec, Log, LogEvent, Output};
 use super::{SEND_WINDOW, Speaker};
 use crate::fsm::{Action, ConnId, Event, State};
-use crate::packet;
+use crate::packet::{self, ControlMessage};
 use crate::rib::SourceId;
 use tortie_net::Prefix;
 
@@ -20,6 +20,8 @@ pub(super) struct Connection {
     buffer: BytesMut,
     /// Octets given to the shell and not yet confirmed.
     unconfirmed: usize,
+    /// Both OPENs as they were on the wire, ours first.
+    pub(super) opens: [Bytes; 2],
 }
 
 impl Connection {
@@ -28,6 +30,7 @@ impl Connection {
             source,
             buffer: BytesMut::new(),
             unconfirmed: 0,
+            opens: [Bytes::new(), Bytes::new()],
         }
     }
 
@@ -57,6 +60,8 @@ impl Speaker {
     }
 
     fn act(&mut self, source: SourceId, actions: Vec<Action>, out: &mut Vec<Output>) {
+        // What we said last before the session ended: for monitoring stations.
+        let mut goodbye = None;
         for action in actions {
             match action {
                 Action::Connect { conn } => {
@@ -71,9 +76,27 @@ impl Speaker {
                     self.connections.remove(&conn);
                     out.push(Output::Close { conn });
                 }
-                Action::Send { conn, message } => self.send(conn, message.encode(), out),
-                Action::Up(negotiated) => self.session_up(source, negotiated),
-                Action::Down { reason, retain } => self.session_down(source, &reason, retain, out),
+                Action::Send { conn, message } => {
+                    let octets = message.encode();
+                    match message {
+                        ControlMessage::Open(_) => self.seen_open(conn, 0, octets.clone()),
+                        ControlMessage::Notification(_) if self.carries(source, conn) => {
+                            goodbye = Some(octets.clone());
+                        }
+                        ControlMessage::Notification(_)
+                        | ControlMessage::Keepalive
+                        | ControlMessage::RouteRefresh(_) => {}
+                    }
+                    self.send(conn, octets, out);
+                }
+                Action::Up(negotiated) => {
+                    self.session_up(source, negotiated);
+                    self.monitor_up(source, out);
+                }
+                Action::Down { reason, retain } => {
+                    self.monitor_down(source, &reason, goodbye.take(), out);
+                    self.session_down(source, &reason, retain, out);
+                }
                 Action::SweepStale { family } => self.sweep(source, family, out),
                 Action::LongLived { family } => self.long_live(source, family, out),
                 Action::Update(update) => self.apply(source, &update, out),
@@ -81,6 +104,20 @@ impl Speaker {
                 Action::StateChange { from, to, reason } => self.state_changed(source, from, to, reason, out),
             }
         }
+    }
+
+    fn seen_open(&mut self, conn: ConnId, side: usize, octets: Bytes) {
+        let opens = self.connections.get_mut(&conn).map(|connection| &mut connection.opens);
+        if let Some(open) = opens.and_then(|opens| opens.get_mut(side)) {
+            *open = octets;
+        }
+    }
+
+    /// Is this the connection of the session?
+    fn carries(&self, source: SourceId, conn: ConnId) -> bool {
+        let session = self.instance(source).and_then(Instance::session);
+        let up = session.and_then(|session| session.up.as_ref());
+        up.is_some_and(|up| up.conn == conn)
     }
 
     fn state_changed(&mut self, source: SourceId, from: State, to: State, reason: String, out: &mut Vec<Output>) {
@@ -151,6 +188,9 @@ impl Speaker {
             match packet::frame_length(&connection.buffer, &context) {
                 Ok(Some(length)) if connection.buffer.len() >= length => {
                     let frame = connection.buffer.split_to(length);
+                    if packet::is_open(&frame) {
+                        connection.opens[1] = Bytes::copy_from_slice(&frame);
+                    }
                     session.peer.receive(now, conn, &frame, &mut actions);
                 }
                 Ok(_) => return,

@@ -155,6 +155,7 @@ impl Speaker {
             .filter_map(|instance| {
                 let kind = match &instance.config.kind {
                     ProtocolKind::Mrt(mrt) => ExportKind::Mrt(mrt.clone()),
+                    ProtocolKind::Bmp(bmp) => ExportKind::Bmp(bmp.clone()),
                     _ => return None,
                 };
                 let protocol = instance.name().clone();
@@ -162,6 +163,7 @@ impl Speaker {
             })
             .collect();
         if wanted != self.exporting {
+            self.forget_stations(&wanted);
             self.exporting.clone_from(&wanted);
             out.push(Output::Exports(wanted));
         }

@@ -26,6 +26,7 @@ impl Speaker {
         self.exports(out);
         self.want_bfd(out);
         self.tables.settle();
+        self.feed_stations(out);
         self.feed_felix(out);
         if self.convergence.check(self.now) {
             self.converged(out);
@@ -74,6 +75,7 @@ impl Speaker {
     /// Is there something that a flush would do?
     pub(super) fn has_work(&self) -> bool {
         self.tables.is_dirty()
+            || self.has_news_for_stations()
             || self
                 .instances
                 .iter()

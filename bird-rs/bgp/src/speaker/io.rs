@@ -8,7 +8,8 @@ use tortie_net::Prefix;
 use tortie_replica::Delta;
 
 use super::bfd::{BfdKey, BfdSpec};
-use crate::config::{Config, MrtConfig};
+use crate::bmp;
+use crate::config::{BmpConfig, Config, MrtConfig};
 use crate::filter::RouteDestination;
 use crate::fsm::{BfdVerdict, ConnId};
 use crate::nexthop::KernelChange;
@@ -92,6 +93,14 @@ pub enum Input {
         /// What.
         verdict: BfdVerdict,
     },
+    /// How a `protocol bmp` stands with its station. Only one that is connected costs anything; the shell reads
+    /// [`super::Speaker::monitored_peers`] at once and passes [`Output::Monitor`] on from then on.
+    Station {
+        /// Its name.
+        protocol: Arc<str>,
+        /// What is new.
+        station: Station,
+    },
     /// The process is about to end. Sessions with graceful restart are closed silently, so that peers keep our routes;
     /// the others are told.
     Stop,
@@ -156,8 +165,21 @@ pub enum Output {
     /// A change of the best routes that `protocol felix` exports. `InSync` comes once, when the initial table is
     /// complete; whoever joins later reads [`super::Speaker::fib`] first.
     Fib(Delta<Prefix, FibRoute>),
+    /// For every connected monitoring station that [`bmp::Message::is_for`], in order.
+    Monitor(Vec<bmp::Message>),
+    /// Stations have missed something: they must be connected to anew.
+    MonitorLost,
     /// Something an operator may want to know.
     Log(Log),
+}
+
+/// How a `protocol bmp` stands with its station.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Station {
+    /// It is connected and told things.
+    Connected,
+    /// It is not, for this reason.
+    Lost(String),
 }
 
 /// How to open a connection.
@@ -191,6 +213,8 @@ pub struct ExportSpec {
 pub enum ExportKind {
     /// Dump tables now and then.
     Mrt(MrtConfig),
+    /// Tell a monitoring station what peers tell us.
+    Bmp(BmpConfig),
 }
 
 /// Where to listen, and for whom.

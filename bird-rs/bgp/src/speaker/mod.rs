@@ -34,6 +34,7 @@ mod instance;
 mod io;
 mod listing;
 mod merge;
+mod monitor;
 mod operate;
 mod origin;
 mod packed;
@@ -62,17 +63,21 @@ pub use self::bfd::{BfdKey, BfdSpec};
 pub use self::dump::{DumpCursor, DumpPage};
 pub use self::io::{
     Command, ConnectSpec, ExportKind, ExportSpec, FibNextHop, FibRoute, Input, InterfaceAddress, ListenSpec, Log,
-    LogEvent, Output,
+    LogEvent, Output, Station,
 };
 pub use self::listing::{ExportStage, Listed, ListedNets, ListedTables, Listing, NoListing, Page};
+pub use self::monitor::{MonitorCursor, MonitorPage};
 pub use self::operate::{MAX_REASON, Operated};
-pub use self::show::{BgpStatus, ChannelStatus, ProtocolState, ProtocolStatus, RouteQuery, RouteView, Status};
+pub use self::show::{
+    BgpStatus, BmpStatus, ChannelStatus, ProtocolState, ProtocolStatus, RouteQuery, RouteView, Status,
+};
 pub use crate::fsm::{BfdVerdict, ConnId};
 pub use crate::rib::Filtered;
 
 use self::connection::Connection;
 use self::converge::Convergence;
 use self::instance::Instance;
+use self::monitor::Monitor;
 use self::tables::Tables;
 use crate::config::Config;
 use crate::fsm::{Event, StopReason};
@@ -102,6 +107,7 @@ pub struct Speaker {
     convergence: Convergence,
     listening: Vec<ListenSpec>,
     exporting: Vec<ExportSpec>,
+    monitor: Monitor,
     bfd_wanted: Vec<BfdSpec>,
     /// Of these, the ones that are up.
     bfd_up: BTreeSet<BfdKey>,
@@ -140,6 +146,7 @@ impl Speaker {
             tables: Tables::default(),
             listening: Vec::new(),
             exporting: Vec::new(),
+            monitor: Monitor::default(),
             bfd_wanted: Vec::new(),
             bfd_up: BTreeSet::new(),
             next_key: 0,
@@ -187,6 +194,7 @@ impl Speaker {
                 self.operate(now, (&protocol, command), "", out);
             }
             Input::Bfd { key, verdict } => self.bfd_says(&key, verdict, out),
+            Input::Station { protocol, station } => self.station(&protocol, station),
             Input::Stop => self.stop(out),
         }
     }

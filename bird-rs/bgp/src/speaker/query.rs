@@ -10,7 +10,7 @@ use super::Speaker;
 use super::export::next_hops;
 use super::instance::{Instance, Kind};
 use super::session::Session;
-use super::show::{BgpStatus, ChannelStatus, ProtocolState, ProtocolStatus, RouteQuery, RouteView, Status};
+use super::show::{BgpStatus, BmpStatus, ChannelStatus, ProtocolState, ProtocolStatus, RouteQuery, RouteView, Status};
 use super::tables::{TableKey, TableRoute};
 use crate::config::{BgpConfig, PeerType, ProtocolKind};
 use crate::filter::RouteSource;
@@ -65,8 +65,10 @@ impl Speaker {
             _ => "---".into(),
         };
         let session = instance.session();
+        let bmp = self.bmp_status(instance);
         let state = match session {
             _ if !instance.enabled => ProtocolState::Down,
+            _ if bmp.as_ref().is_some_and(|bmp| !bmp.connected) => ProtocolState::Start,
             Some(session) if session.up.is_none() => ProtocolState::Start,
             Some(_) | None => ProtocolState::Up,
         };
@@ -89,7 +91,8 @@ impl Speaker {
             info: match &instance.kind {
                 Kind::Bgp(session) => info(session, instance.enabled),
                 Kind::Range(range) => self.range_info(instance.name(), range),
-                Kind::Origin(_) | Kind::Felix(_) | Kind::Quiet => String::new(),
+                Kind::Quiet => bmp.as_ref().map(BmpStatus::info).unwrap_or_default(),
+                Kind::Origin(_) | Kind::Felix(_) => String::new(),
             },
             description: instance.config.description.clone(),
             channels,
@@ -97,6 +100,7 @@ impl Speaker {
                 (Kind::Bgp(session), ProtocolKind::Bgp(bgp)) => Some(bgp_status(session, bgp)),
                 _ => None,
             },
+            bmp,
         }
     }
 

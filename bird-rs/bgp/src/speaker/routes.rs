@@ -222,6 +222,7 @@ impl Speaker {
         }
         if let Some(family) = update.end_of_rib {
             self.convergence.end_of_rib(source, family);
+            self.monitor_end_of_rib(source, family);
         }
         if let Some((at, over)) = exceeded {
             self.limit_exceeded(source, at, over, out);

@@ -1,6 +1,6 @@
 //! What a speaker shows of itself. All lists are sorted, so that two prints can be compared.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +49,23 @@ pub struct ProtocolStatus {
     pub channels: Vec<ChannelStatus>,
     /// For BGP.
     pub bgp: Option<BgpStatus>,
+    /// For BMP.
+    pub bmp: Option<BmpStatus>,
+}
+
+/// A `protocol bmp` and its station.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BmpStatus {
+    /// Where the station is.
+    pub station: SocketAddr,
+    /// Is it told things?
+    pub connected: bool,
+    /// Why the last connection ended or could not be made.
+    pub last_error: Option<String>,
+    /// It monitors routes before the import policy.
+    pub pre_policy: bool,
+    /// And behind it.
+    pub post_policy: bool,
 }
 
 /// BIRD's protocol states.

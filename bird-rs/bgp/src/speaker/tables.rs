@@ -111,6 +111,9 @@ macro_rules! with_slot {
 
 // After the macro, which it uses.
 mod visit;
+mod watch;
+
+pub(super) use watch::News;
 
 /// The family of a channel.
 pub(super) fn afi(family: ChannelFamily) -> AfiSafi {

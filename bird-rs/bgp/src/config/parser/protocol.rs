@@ -149,7 +149,9 @@ impl Parser {
         };
         let Some(kind) = DraftKind::named(&word) else {
             let complaint = Complaint::new(self.here(), format!("protocol '{word}' is not supported"));
-            return Err(complaint.with_hint("expected one of: device, direct, static, kernel, felix, bfd, bgp, mrt, bmp"));
+            return Err(
+                complaint.with_hint("expected one of: device, direct, static, kernel, felix, bfd, bgp, mrt, bmp")
+            );
         };
         self.advance();
         let named = !self.is_sign("{") && !self.is_word("from");

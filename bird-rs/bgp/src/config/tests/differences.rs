@@ -85,3 +85,26 @@ fn protocols_come_and_go() {
         [(Action::Restart, "router id"); 2]
     );
 }
+
+#[test]
+fn a_station_s_change_restarts_its_session_alone() {
+    let with = |options: &str| {
+        let station = format!("protocol bmp station {{ station address ip 192.0.2.9 port 1790; {options} }}");
+        parsed(&format!("{NODE}\n{station}\n"))
+    };
+    let before = with("");
+    for (options, reason) in [
+        ("station address ip 192.0.2.8 port 1790;", "station address"),
+        ("monitoring rib in pre_policy;", "monitoring rib"),
+        ("monitoring rib in post_policy on;", "monitoring rib"),
+        ("tx buffer limit 8;", "tx buffer limit"),
+        ("statistics period 8;", "statistics period"),
+        ("system name \"n\";", "system name"),
+        ("system description \"d\";", "system description"),
+    ] {
+        let changes = diff(&before, &with(options));
+        let shown: Vec<_> = changes.iter().map(|c| (&*c.protocol, c.action, c.reason)).collect();
+        assert_eq!(shown, [("station", Action::Restart, reason)]);
+    }
+    assert_eq!(diff(&before, &with("monitoring rib in pre_policy off;")), []);
+}

@@ -18,11 +18,13 @@ impl<F: Family> Table<F> {
         for i in 0..self.nets.len() {
             let aging = |path: &&mut Path| path.source == source && path.stale == Stale::Restart;
             let mut touched = false;
+            let prefix = self.nets[i].prefix;
             for path in self.nets[i].paths.as_mut_slice().iter_mut().filter(aging) {
                 let may_not = |id| interner.get(id).attributes.communities.contains(Community::NO_LLGR);
                 if may_not(path.attrs) || may_not(path.received) {
                     continue;
                 }
+                self.journal.was(prefix, path);
                 for id in [&mut path.attrs, &mut path.received] {
                     *id = marked(*id, interner, &mut memo);
                 }

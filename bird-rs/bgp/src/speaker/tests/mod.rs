@@ -8,6 +8,7 @@ mod limits;
 mod long_lived;
 mod maintenance;
 mod merge;
+mod monitor;
 mod network;
 mod next_hops;
 mod operate;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tortie_net::Prefix;
 use tortie_replica::Delta;
 
+use crate::bmp::Message;
 use crate::config::{Config, NoInclude, parse};
 use crate::speaker::{
     BfdSpec, Command, ConnId, FibRoute, Input, InterfaceAddress, ListenSpec, Log, LogEvent, Operated, Output,
@@ -33,6 +34,8 @@ pub(super) struct Node {
     pub(super) logs: Vec<Log>,
     pub(super) listening: Vec<ListenSpec>,
     pub(super) bfd: Vec<BfdSpec>,
+    /// What its stations were told.
+    pub(super) monitored: Vec<Message>,
     /// Octets are not taken from it while this is set; they wait here.
     pub(super) slow: bool,
     /// Or only its UPDATEs are not.
@@ -64,6 +67,7 @@ impl Network {
             logs: Vec::new(),
             listening: Vec::new(),
             bfd: Vec::new(),
+            monitored: Vec::new(),
             slow: false,
             holds_updates: false,
             waiting: Vec::new(),
@@ -180,6 +184,8 @@ impl Network {
                 }
                 Output::Log(log) => self.node_mut(at).logs.push(log),
                 Output::Exports(_) => {}
+                Output::Monitor(messages) => self.node_mut(at).monitored.extend(messages),
+                Output::MonitorLost => panic!("more happened than can be noted"),
                 Output::Bfd(specs) => self.node_mut(at).bfd = specs,
                 Output::Listen(specs) => self.node_mut(at).listening = specs,
             }
