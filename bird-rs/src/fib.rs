@@ -113,7 +113,7 @@ mod tests {
             next_hops: Vec::new(),
             destination: RouteDestination::Blackhole,
             protocol: "p".into(),
-            metric: None,
+            krt: tortie_bgp::filter::Krt::default(),
             local_pref: None,
             stale: false,
         }

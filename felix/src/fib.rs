@@ -282,6 +282,7 @@ fn hop(prefix: Prefix, hop: &NextHop) -> Result<FibHop, BadRoute> {
         address,
         interface,
         weight,
+        onlink: hop.onlink,
     })
 }
 
@@ -296,6 +297,7 @@ mod tests {
             address: hop.to_vec(),
             interface: String::new(),
             weight,
+            onlink: false,
         }];
         FibRoute {
             prefix: Some(prefix.into()),

@@ -131,6 +131,7 @@ fn path(gateway: &str) -> Arc<FibPath> {
         address: Some(gateway.parse().unwrap()),
         interface: None,
         weight: 1,
+        onlink: false,
     };
     let kind = tortie_netlink::route::Kind::Unicast;
     Arc::new(FibPath {

@@ -116,6 +116,7 @@ fn batch(routes: &[(&str, &str)]) -> FibMessage {
             address,
             interface: String::new(),
             weight: 1,
+            onlink: false,
         }];
         FibRoute {
             prefix: Some(prefix.into()),

@@ -12,7 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tortie-proto", &["tortie-net"]),
     ("tortie-model", &["tortie-net"]),
     ("tortie-ipam", &["tortie-net", "tortie-model"]),
-    ("tortie-netlink", &["tortie-net"]),
+    ("tortie-netlink", &["tortie-net", "tortie-replica"]),
     ("tortie-kit", &[]),
     ("tortie-typha-client", &["tortie-kit", "tortie-proto", "tortie-replica"]),
     ("tortie-bgp", &["tortie-net", "tortie-replica"]),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tortie_bgp::attr::Attributes;
 use tortie_bgp::config::ShowRoute;
-use tortie_bgp::filter::{RouteDestination, RouteSource, Value};
+use tortie_bgp::filter::{Krt, RouteDestination, RouteSource, Value};
 use tortie_bgp::speaker::{FibNextHop, Listed, ListedNets, ListedTables, Page, RouteView};
 
 use super::reply::Reply;
@@ -133,7 +133,7 @@ impl Printer {
         }
         if self.show.all {
             self.reply.line(1008, &format!("\tType: {} univ", kind(view.source)));
-            for attribute in attributes(view) {
+            for attribute in attributes(view).into_iter().chain(kernel(view.krt)) {
                 self.reply.line(1012, &attribute);
             }
         }
@@ -206,8 +206,9 @@ fn hops(view: &RouteView) -> Vec<String> {
     };
     let line = |hop: &FibNextHop| {
         let (interface, weight) = (hop.interface.as_deref(), weight(hop));
+        let onlink = if hop.onlink { " onlink" } else { "" };
         match (hop.address, interface) {
-            (Some(address), Some(interface)) => format!("\tvia {address} on {interface}{weight}"),
+            (Some(address), Some(interface)) => format!("\tvia {address} on {interface}{onlink}{weight}"),
             (Some(address), None) => format!("\tvia {address}{weight}"),
             (None, interface) => format!("\tdev {}{weight}", interface.unwrap_or_default()),
         }
@@ -222,6 +223,20 @@ fn kind(source: RouteSource) -> &'static str {
         RouteSource::Device => "device",
         RouteSource::Bgp => "BGP",
     }
+}
+
+/// What the kernel says of a route, a line each.
+fn kernel(
+    Krt {
+        metric,
+        source,
+        prefsrc,
+    }: Krt,
+) -> impl Iterator<Item = String> {
+    let source = source.map(|source| format!("\tKernel.source: {source}"));
+    let metric = metric.map(|metric| format!("\tKernel.metric: {metric}"));
+    let prefsrc = prefsrc.map(|address| format!("\tKernel.prefsrc: {address}"));
+    source.into_iter().chain(metric).chain(prefsrc)
 }
 
 /// The attributes a line each, in the order of their codes.
@@ -290,11 +305,13 @@ mod tests {
             filtered: None,
             preference: 100,
             igp_metric: None,
+            krt: Krt::default(),
             destination: RouteDestination::Unicast,
             next_hops: vec![FibNextHop {
                 address: Some("192.168.9.2".parse().unwrap()),
                 interface: Some("eth0".into()),
                 weight: 1,
+                onlink: false,
             }],
             attributes: Attributes {
                 local_pref: Some(100),
@@ -361,6 +378,7 @@ mod tests {
                     address: None,
                     interface: None,
                     weight: 3,
+                    onlink: true,
                 },
             ],
             ..view()

@@ -50,7 +50,7 @@ pub(crate) fn batch(changes: &[(Prefix, Option<FibRoute>)]) -> bird::FibBatch {
                 next_hops: route.next_hops.iter().map(next_hop).collect(),
                 r#type: route_type(route.destination).into(),
                 protocol: route.protocol.to_string(),
-                metric: route.metric,
+                metric: route.krt.metric,
                 local_pref: route.local_pref,
                 stale: route.stale,
             }),
@@ -65,6 +65,7 @@ fn next_hop(hop: &FibNextHop) -> bird::NextHop {
         address: hop.address.map(tortie_proto::octets).unwrap_or_default(),
         interface: hop.interface.as_deref().unwrap_or_default().to_owned(),
         weight: hop.weight.into(),
+        onlink: hop.onlink,
     }
 }
 

@@ -134,6 +134,7 @@ mod tests {
             address: Some([172, 30, (n / 250) as u8, (n % 250) as u8 + 1].into()),
             interface: None,
             weight: 256,
+            onlink: false,
         };
         let path = |hops| FibPath {
             kind: Kind::Unicast,

@@ -2,7 +2,7 @@
 //! somebody else's.
 //!
 //! Each prefix has at most one candidate of each class ([`super::class::RouteClass`]); the strongest that can be
-//! installed wins. What is wanted and what the kernel holds of ours meet in a [`Tracker`].
+//! installed wins. What is wanted and what the kernel holds of ours meet in a [`Reconciler`].
 //!
 //! Invariants:
 //! * a route in the kernel is removed only after its class's source was in sync once, or has withdrawn it, or when the
@@ -17,13 +17,14 @@ mod show;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tortie_calc::Update;
 use tortie_net::Prefix;
 use tortie_netlink::monitor::Event;
-use tortie_netlink::route::{Interface, InterfaceAddress, Kind, NextHop, Protocol, Route, RouteKey, Scope};
-use tortie_replica::{Delta, Tracker};
+use tortie_netlink::reconcile::Reconciler;
+use tortie_netlink::route::{Kind, NextHop, Protocol, Route, RouteKey, Scope};
+use tortie_netlink::worker::Dump;
+use tortie_replica::Delta;
 
 use super::LocalEndpoint;
 use super::admission::Own;
@@ -58,17 +59,6 @@ pub enum Input {
     Kernel(Vec<Event>),
 }
 
-/// What is in the kernel, all of it.
-#[derive(Debug, Clone, Default)]
-pub struct Dump {
-    /// Every interface.
-    pub interfaces: Vec<Interface>,
-    /// Every address.
-    pub addresses: Vec<InterfaceAddress>,
-    /// Every route of the main table.
-    pub routes: Vec<Route>,
-}
-
 /// The candidates of one prefix and what came of them.
 #[derive(Debug, Default)]
 struct Entry {
@@ -101,14 +91,6 @@ struct Synced {
     fib: bool,
 }
 
-/// A change the kernel refused, and when it is tried again.
-#[derive(Debug, Clone)]
-struct Failure {
-    error: String,
-    attempts: u32,
-    not_before: Duration,
-}
-
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Manager {
@@ -117,10 +99,10 @@ pub struct Manager {
     own: Own,
     paths: Paths,
     entries: BTreeMap<Prefix, Entry>,
-    tracker: Tracker<RouteKey, Arc<Route>>,
+    /// What is wanted and what the kernel holds of ours.
+    routes: Reconciler,
     synced: Synced,
     loaded: bool,
-    failures: BTreeMap<RouteKey, Failure>,
     /// What bird-rs withdrew before it was in sync: known to be gone all the same.
     withdrawn: BTreeSet<Prefix>,
     dirty: BTreeSet<Prefix>,
@@ -154,13 +136,12 @@ impl Manager {
         self.loaded
     }
 
-    /// Takes a full dump of the kernel. The first one shows what a former life left.
+    /// Takes a full dump of the kernel: every route of the main table. The first one shows what a former life left.
     pub fn loaded(&mut self, dump: Dump) {
         self.dump_wanted = false;
         let (view, own) = View::load(dump.interfaces, dump.addresses, dump.routes);
         self.view = view;
-        self.tracker
-            .found_all(own.iter().map(|(_, r)| (r.key(), Arc::clone(r))));
+        self.routes.found_all(own.iter().map(|(_, r)| Arc::clone(r)));
         if !std::mem::replace(&mut self.loaded, true) {
             for (class, route) in own {
                 if !self.source_is_synced(class) {
@@ -352,16 +333,10 @@ impl Manager {
         if let Some((_, key)) = before
             && now.is_none_or(|(_, k)| k != key)
         {
-            self.tracker.unwant(&key);
-            self.failures.remove(&key);
+            self.routes.unwant(&key);
         }
         if let Some((_, route)) = winner {
-            let key = route.key();
-            if self.tracker.desired(&key) != Some(&route) {
-                // Another route than the one the kernel refused deserves a try at once.
-                self.failures.remove(&key);
-                self.tracker.want(key, route);
-            }
+            self.routes.want(route);
         }
     }
 

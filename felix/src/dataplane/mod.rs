@@ -6,7 +6,6 @@
 mod admission;
 pub mod class;
 pub mod fib;
-mod kernel;
 pub mod manager;
 mod task;
 pub mod view;
@@ -22,6 +21,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tortie_netlink::monitor::Monitor;
 use tortie_netlink::route::{Kernel, KernelError};
+use tortie_netlink::worker::Worker;
 
 use manager::{Input, Row, Summary};
 pub use task::TaskError;
@@ -107,7 +107,7 @@ pub struct Running {
 /// # Errors
 /// [`StartError`].
 pub fn start(kernel: impl Kernel, monitor: Monitor, token: CancellationToken) -> Result<Running, StartError> {
-    let kernel = kernel::KernelThread::start(kernel)?;
+    let kernel = Worker::start(kernel)?;
     let (commands, queue) = mpsc::channel(COMMANDS);
     let (inputs, wishes) = mpsc::channel(INPUTS);
     let (summary, seen) = watch::channel(Arc::default());

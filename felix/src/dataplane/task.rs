@@ -17,9 +17,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tortie_netlink::monitor::Monitor;
+use tortie_netlink::route::Filter;
+use tortie_netlink::worker::{Worker, WorkerEnded};
 
 use super::class::WORKLOAD_INTERFACE_PREFIX;
-use super::kernel::{KernelThread, KernelThreadEnded};
 use super::manager::{Input, Manager, Summary};
 use super::{Command, DataplaneError, ENDPOINT_DEADLINE};
 
@@ -36,9 +37,9 @@ const INPUTS: usize = 64;
 /// Why the task ended before it was asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum TaskError {
-    /// See [`KernelThreadEnded`].
+    /// See [`WorkerEnded`].
     #[error(transparent)]
-    Kernel(#[from] KernelThreadEnded),
+    Kernel(#[from] WorkerEnded),
     /// The monitor failed for good.
     #[error("the kernel cannot be followed: {0}")]
     Monitor(std::io::Error),
@@ -55,7 +56,7 @@ struct Waiter {
 
 /// The task's own state.
 pub(crate) struct Task {
-    pub(crate) kernel: KernelThread,
+    pub(crate) kernel: Worker,
     pub(crate) monitor: Monitor,
     pub(crate) inputs: mpsc::Receiver<Input>,
     pub(crate) commands: mpsc::Receiver<Command>,
@@ -137,7 +138,7 @@ impl Loop {
             if Instant::now() < self.dump_after {
                 return Ok(false);
             }
-            match self.task.kernel.dump().await? {
+            match self.task.kernel.dump(Filter::MAIN).await? {
                 Ok(dump) => self.manager.loaded(dump),
                 Err(error) => {
                     tracing::error!(%error, "cannot read the kernel's routes");

@@ -23,6 +23,8 @@ pub struct FibHop {
     pub interface: Option<String>,
     /// The share of the flows, from 1.
     pub weight: u16,
+    /// The router is on the interface's link although no route says so.
+    pub onlink: bool,
 }
 
 /// See the module.
@@ -245,7 +247,7 @@ impl View {
                 gateway: hop.address,
                 interface,
                 weight: hop.weight,
-                onlink: false,
+                onlink: hop.onlink,
             }]);
         }
         let address = hop.address.ok_or(Withheld::NoNextHop)?;

@@ -4,6 +4,8 @@
 //! Routes go through the [`route::Kernel`] trait, which the real socket ([`route::Netlink`]) and
 //! [`fake::FakeKernel`] implement, so that a reconciler's behaviour under faults is a unit test.
 //!
+//! What a program wants to be there and what is there meet in a [`reconcile::Reconciler`].
+//!
 //! A socket stays in the network namespace it was opened in. Unsafe code is allowed in [`sockopt`] alone.
 
 #![warn(missing_docs)]
@@ -15,8 +17,10 @@ pub mod link;
 pub mod monitor;
 pub mod neigh;
 pub mod netns;
+pub mod reconcile;
 pub mod request;
 pub mod route;
 #[allow(unsafe_code)]
 pub mod sockopt;
 pub mod sysctl;
+pub mod worker;

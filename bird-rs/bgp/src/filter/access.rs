@@ -107,8 +107,9 @@ impl RouteContext<'_> {
             Attribute::Dest => Value::Enum(EnumType::Destination, self.dest.code()),
             Attribute::Preference => Value::Int(self.preference.into()),
             Attribute::IgpMetric => or_void(self.igp_metric, Value::Int),
-            Attribute::KrtMetric => or_void(self.krt_metric, Value::Int),
-            Attribute::KrtSource => or_void(self.krt_source, Value::Int),
+            Attribute::KrtMetric => or_void(self.krt.metric, Value::Int),
+            Attribute::KrtSource => or_void(self.krt.source, Value::Int),
+            Attribute::KrtPrefsrc => or_void(self.krt.prefsrc, Value::Ip),
             // A route that never met BGP has no origin; there is one once BGP or a filter gave it another than the default.
             Attribute::Origin if self.source != RouteSource::Bgp && a.origin == Origin::default() => Value::Void,
             Attribute::Origin => Value::Enum(EnumType::Origin, a.origin.code()),
@@ -156,8 +157,9 @@ impl RouteContext<'_> {
                 })?;
             }
             (Attribute::IgpMetric, Value::Int(i)) => self.igp_metric = Some(i),
-            (Attribute::KrtMetric, Value::Int(i)) => self.krt_metric = Some(i),
-            (Attribute::KrtSource, Value::Int(i)) => self.krt_source = Some(i),
+            (Attribute::KrtMetric, Value::Int(i)) => self.krt.metric = Some(i),
+            (Attribute::KrtSource, Value::Int(i)) => self.krt.source = Some(i),
+            (Attribute::KrtPrefsrc, Value::Ip(ip)) => self.krt.prefsrc = Some(ip),
             (attribute, value) => return self.set_path_attribute(attribute, value),
         }
         Ok(())
@@ -245,8 +247,9 @@ impl RouteContext<'_> {
     pub(crate) fn unset(&mut self, attribute: Attribute) {
         match attribute {
             Attribute::IgpMetric => self.igp_metric = None,
-            Attribute::KrtMetric => self.krt_metric = None,
-            Attribute::KrtSource => self.krt_source = None,
+            Attribute::KrtMetric => self.krt.metric = None,
+            Attribute::KrtSource => self.krt.source = None,
+            Attribute::KrtPrefsrc => self.krt.prefsrc = None,
             Attribute::Origin => assign!(self, origin, Origin::default()),
             Attribute::Path => assign!(self, as_path, AsPath::empty()),
             Attribute::NextHop => assign!(self, next_hop, None),

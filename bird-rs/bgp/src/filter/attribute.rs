@@ -27,6 +27,8 @@ pub enum Attribute {
     KrtMetric,
     /// `krt_source`.
     KrtSource,
+    /// `krt_prefsrc`.
+    KrtPrefsrc,
     /// `bgp_origin`.
     Origin,
     /// `bgp_path`.
@@ -69,7 +71,7 @@ pub(crate) enum Access {
 }
 
 /// The rows: name, attribute, type, access.
-pub(crate) const ATTRIBUTES: [(&str, Attribute, Type, Access); 24] = [
+pub(crate) const ATTRIBUTES: [(&str, Attribute, Type, Access); 25] = [
     ("net", Attribute::Net, Type::Prefix, Access::Read),
     ("proto", Attribute::Proto, Type::String, Access::Read),
     ("source", Attribute::Source, Type::Enum(EnumType::Source), Access::Read),
@@ -86,6 +88,7 @@ pub(crate) const ATTRIBUTES: [(&str, Attribute, Type, Access); 24] = [
     ("igp_metric", Attribute::IgpMetric, Type::Int, Access::AssignUnset),
     ("krt_metric", Attribute::KrtMetric, Type::Int, Access::AssignUnset),
     ("krt_source", Attribute::KrtSource, Type::Int, Access::AssignUnset),
+    ("krt_prefsrc", Attribute::KrtPrefsrc, Type::Ip, Access::AssignUnset),
     (
         "bgp_origin",
         Attribute::Origin,

@@ -33,6 +33,17 @@ pub enum RouteDestination {
     Prohibit,
 }
 
+/// What the kernel and a route have to do with each other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Krt {
+    /// `krt_metric`: the metric of a learned route; of an exported one, where the protocol gives none to all.
+    pub metric: Option<u32>,
+    /// `krt_source`: the protocol number of a learned route.
+    pub source: Option<u32>,
+    /// `krt_prefsrc`: the address that this host shall send from.
+    pub prefsrc: Option<IpAddr>,
+}
+
 /// A route as a filter sees it. A filter changes what it may change in place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteContext<'a> {
@@ -54,10 +65,8 @@ pub struct RouteContext<'a> {
     pub preference: u16,
     /// `igp_metric`: the distance of the next hop. None: it is not known.
     pub igp_metric: Option<u32>,
-    /// `krt_metric`: the kernel's metric of the route; set by an export filter towards the kernel.
-    pub krt_metric: Option<u32>,
-    /// `krt_source`: the kernel's protocol number of a learned route.
-    pub krt_source: Option<u32>,
+    /// What the kernel says of the route, or an export filter wants it to say.
+    pub krt: Krt,
     /// The path attributes. Stays borrowed until a filter changes one, so that an interned value keeps its identity.
     pub attributes: Cow<'a, Attributes>,
 }

@@ -25,8 +25,7 @@ fn route(attributes: &Attributes) -> RouteContext<'_> {
         dest: RouteDestination::Unicast,
         preference: 100,
         igp_metric: None,
-        krt_metric: None,
-        krt_source: None,
+        krt: super::Krt::default(),
         attributes: Cow::Borrowed(attributes),
     }
 }
@@ -174,7 +173,7 @@ fn destinations_and_gateways() {
             .accepted
     );
     assert_eq!(
-        (changed.dest, changed.gw, changed.krt_metric),
+        (changed.dest, changed.gw, changed.krt.metric),
         (RouteDestination::Blackhole, None, Some(7))
     );
     assert!(filter("filter f { gw = 10.0.0.9; accept; }").run(&mut changed).accepted);

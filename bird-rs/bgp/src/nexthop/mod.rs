@@ -378,6 +378,7 @@ fn reached(metric: u32, gateway: IpAddr, interface: Option<Arc<str>>) -> Resolve
         address: Some(gateway),
         interface,
         weight: 1,
+        onlink: false,
     };
     Resolved::Reached {
         metric,
@@ -391,14 +392,11 @@ fn through(route: &KernelRoute, address: IpAddr, cost: u32) -> Resolved {
     if route.gateways.is_empty() {
         return Resolved::Unreachable;
     }
-    if route.gateways.iter().any(|gateway| gateway.onlink) {
-        // A gateway that no route leads to has to be installed as such: left to whoever can say so.
-        return reached(metric, address, None);
-    }
     let hops = route.gateways.iter().map(|gateway| Hop {
         address: Some(gateway.address.unwrap_or(address)),
         interface: Some(gateway.interface.clone()),
         weight: gateway.weight,
+        onlink: gateway.onlink,
     });
     Resolved::Reached {
         metric,

@@ -138,7 +138,7 @@ fn direct_next_hops_are_on_a_link_or_the_peer_is_the_gateway() {
 }
 
 #[test]
-fn a_gateway_beyond_every_link_is_left_to_who_installs_the_route() {
+fn a_gateway_beyond_every_link_is_on_the_link_by_decree() {
     let mut hops = NextHops::default();
     let mut route = via(3, &[("169.254.1.1", "eth0")]);
     if let Some(route) = &mut route {
@@ -146,7 +146,14 @@ fn a_gateway_beyond_every_link_is_left_to_who_installs_the_route() {
     }
     hops.kernel(true, vec![(prefix("0.0.0.0/0"), route)]);
     let far = hops.id(addr("192.0.2.1"), &rule(true));
-    assert_eq!(shown(hops.get(far)), "3: 192.0.2.1%?");
+    let Resolved::Reached { metric: 3, hops } = hops.get(far) else {
+        panic!("{:?}", hops.get(far));
+    };
+    let [hop] = &**hops else { panic!("{hops:?}") };
+    assert_eq!(
+        (hop.address, hop.interface.as_deref(), hop.onlink),
+        (Some(addr("169.254.1.1")), Some("eth0"), true)
+    );
 }
 
 #[test]

@@ -147,7 +147,7 @@ mod tests {
             preference: 100,
             destination: crate::filter::RouteDestination::Unicast,
             igp_metric: None,
-            krt_metric: None,
+            krt: crate::filter::Krt::default(),
             gateways: Box::default(),
             hop: None,
         })

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::intern::{AttrId, Interner};
 use crate::attr::Attributes;
-use crate::filter::RouteDestination;
+use crate::filter::{Krt, RouteDestination};
 use crate::nexthop::{HopId, NextHops};
 
 /// A route as it was learned, without its prefix and source: what is interned.
@@ -19,8 +19,8 @@ pub struct Learned {
     pub destination: RouteDestination,
     /// Distance of the next hop, when a filter set one.
     pub igp_metric: Option<u32>,
-    /// The kernel's metric, when a filter set one.
-    pub krt_metric: Option<u32>,
+    /// What the kernel says of the route, or a filter wants it to say.
+    pub krt: Krt,
     /// Gateways of a route of our own, or the one that a filter set; when empty, the attributes' next hop is the gateway.
     pub gateways: Box<[Hop]>,
     /// The next hop that has to be resolved before the route can be used; none when nothing has.
@@ -36,6 +36,8 @@ pub struct Hop {
     pub interface: Option<Arc<str>>,
     /// From 1.
     pub weight: u16,
+    /// The gateway is on the interface's link although no subnet of it says so.
+    pub onlink: bool,
 }
 
 /// Who told us a path: a protocol's number. Dense and reused.

@@ -16,7 +16,7 @@ fn learned(attributes: Attributes) -> Learned {
         preference: 100,
         destination: RouteDestination::Unicast,
         igp_metric: None,
-        krt_metric: None,
+        krt: crate::filter::Krt::default(),
         gateways: Box::default(),
         hop: None,
     }

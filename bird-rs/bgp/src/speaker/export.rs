@@ -135,8 +135,7 @@ pub(super) fn context<'a>(route: &RouteRef<'a>) -> RouteContext<'a> {
         dest: learned.destination,
         preference: learned.preference,
         igp_metric: learned.igp_metric.or_else(|| route.hops?.metric(learned.hop?)),
-        krt_metric: learned.krt_metric,
-        krt_source: None,
+        krt: learned.krt,
         attributes: Cow::Borrowed(&learned.attributes),
     }
 }
@@ -332,7 +331,7 @@ pub(super) fn fib(policy: &Policy, route: &RouteRef<'_>, said: &mut Vec<String>)
         next_hops,
         destination: context.dest,
         protocol: route.protocol.clone(),
-        metric: context.krt_metric,
+        krt: context.krt,
         local_pref: context.attributes.local_pref,
         stale: route.stale,
     })
@@ -343,6 +342,7 @@ pub(super) fn hop(address: Option<IpAddr>, interface: Option<Arc<str>>) -> Vec<F
         address,
         interface,
         weight: 1,
+        onlink: false,
     }]
 }
 
@@ -358,10 +358,12 @@ pub(super) fn next_hops(learned: &Learned, hops: Option<&NextHops>) -> Vec<FibNe
              address,
              interface,
              weight,
+             onlink,
          }| FibNextHop {
             address: *address,
             interface: interface.clone(),
             weight: *weight,
+            onlink: *onlink,
         },
     );
     let mut hops: Vec<FibNextHop> = own.collect();

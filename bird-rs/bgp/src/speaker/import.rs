@@ -15,7 +15,7 @@ use super::said::Said;
 use super::tables::Shared;
 use crate::attr::{Attributes, NextHop, SegmentKind};
 use crate::config::{LocalAsAllowed, Policy};
-use crate::filter::{RouteDestination, RouteSource};
+use crate::filter::{Krt, RouteDestination, RouteSource};
 use crate::nexthop::{HopId, NextHops, Rule};
 use crate::packet::Role;
 use crate::rib::{AttrId, Filtered, Hop, Imported, Interner, Learned, Traits};
@@ -120,7 +120,7 @@ impl ImportView {
             preference: self.preference,
             destination: RouteDestination::Unicast,
             igp_metric: None,
-            krt_metric: None,
+            krt: Krt::default(),
             gateways: Box::default(),
             hop: None,
         };
@@ -232,16 +232,12 @@ impl ImportView {
                 address: context.gw,
                 interface: None,
                 weight: 1,
+                onlink: false,
             };
             Box::from([hop])
         };
-        let before = (
-            learned.preference,
-            learned.destination,
-            learned.igp_metric,
-            learned.krt_metric,
-        );
-        let after = (context.preference, context.dest, context.igp_metric, context.krt_metric);
+        let before = (learned.preference, learned.destination, learned.igp_metric, learned.krt);
+        let after = (context.preference, context.dest, context.igp_metric, context.krt);
         if matches!(context.attributes, Cow::Borrowed(_)) && before == after && gateways == learned.gateways {
             return Ok(None);
         }
@@ -249,7 +245,7 @@ impl ImportView {
             preference: context.preference,
             destination: context.dest,
             igp_metric: context.igp_metric,
-            krt_metric: context.krt_metric,
+            krt: context.krt,
             gateways,
             hop: None,
             attributes: context.attributes.into_owned(),

@@ -10,7 +10,7 @@ use tortie_replica::Delta;
 use super::bfd::{BfdKey, BfdSpec};
 use crate::bmp;
 use crate::config::{BmpConfig, Config, MrtConfig};
-use crate::filter::RouteDestination;
+use crate::filter::{Krt, RouteDestination};
 use crate::fsm::{BfdVerdict, ConnId};
 use crate::nexthop::KernelChange;
 
@@ -239,8 +239,8 @@ pub struct FibRoute {
     pub destination: RouteDestination,
     /// The protocol that the route was learned from.
     pub protocol: Arc<str>,
-    /// `krt_metric`, when a filter set one.
-    pub metric: Option<u32>,
+    /// What the kernel is to say of it, or said when it was learned.
+    pub krt: Krt,
     /// LOCAL_PREF.
     pub local_pref: Option<u32>,
     /// Kept over the restart of the peer that told it.
@@ -256,6 +256,8 @@ pub struct FibNextHop {
     pub interface: Option<Arc<str>>,
     /// From 1.
     pub weight: u16,
+    /// The gateway is on the interface's link although no subnet of it says so.
+    pub onlink: bool,
 }
 
 /// Something worth a line in the log.

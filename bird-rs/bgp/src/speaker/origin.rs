@@ -9,7 +9,7 @@ use tortie_net::Prefix;
 use super::io::InterfaceAddress;
 use crate::attr::Attributes;
 use crate::config::{DirectConfig, InterfacePattern, StaticConfig, StaticDestination, StaticHop, StaticRoute};
-use crate::filter::{RouteContext, RouteDestination, RouteSource, RunError};
+use crate::filter::{Krt, RouteContext, RouteDestination, RouteSource, RunError};
 use crate::rib::{Hop, Learned};
 
 /// A route of our own, or why a static one cannot be made.
@@ -37,7 +37,7 @@ fn learned(preference: u16, destination: RouteDestination, gateways: Box<[Hop]>)
         preference,
         destination,
         igp_metric: None,
-        krt_metric: None,
+        krt: Krt::default(),
         gateways,
         hop: None,
     }
@@ -57,6 +57,7 @@ fn destination(
                 address: Some(*address),
                 interface: None,
                 weight: 1,
+                onlink: false,
             };
             Some((RouteDestination::Unicast, Box::from([hop])))
         }
@@ -75,6 +76,7 @@ fn via(hop: &StaticHop, addresses: &[InterfaceAddress]) -> Option<Hop> {
         address: hop.gateway,
         interface,
         weight: hop.weight,
+        onlink: hop.onlink,
     })
 }
 
@@ -104,8 +106,7 @@ fn attributed(
         dest: learned.destination,
         preference: learned.preference,
         igp_metric: None,
-        krt_metric: None,
-        krt_source: None,
+        krt: Krt::default(),
         attributes: Cow::Borrowed(&learned.attributes),
     };
     let verdict = statements.apply(&mut context);
@@ -118,7 +119,7 @@ fn attributed(
         preference: context.preference,
         destination: context.dest,
         igp_metric: context.igp_metric,
-        krt_metric: context.krt_metric,
+        krt: context.krt,
         gateways: learned.gateways.clone(),
         hop: None,
     };
@@ -142,6 +143,7 @@ pub(super) fn direct_routes(
             address: None,
             interface: Some(a.interface.clone()),
             weight: 1,
+            onlink: false,
         };
         Ok((
             a.subnet,

@@ -193,6 +193,7 @@ impl Speaker {
                 .learned
                 .igp_metric
                 .or_else(|| self.tables.shared.hops.metric(route.learned.hop?)),
+            krt: route.learned.krt,
             attributes: route.learned.attributes.clone(),
             since: Duration::from_secs(u64::from(route.path.since())),
             stale: route.path.stale().is_left_over(),

@@ -8,7 +8,7 @@ use tortie_net::{Asn, Prefix, RouterId};
 
 use super::io::FibNextHop;
 use crate::attr::Attributes;
-use crate::filter::{RouteDestination, RouteSource};
+use crate::filter::{Krt, RouteDestination, RouteSource};
 use crate::rib::{Filtered, Reason};
 
 /// The speaker as a whole.
@@ -190,6 +190,8 @@ pub struct RouteView {
     pub next_hops: Vec<FibNextHop>,
     /// Distance of the next hop, when known.
     pub igp_metric: Option<u32>,
+    /// What the kernel says of it, or is to say.
+    pub krt: Krt,
     /// The path attributes.
     pub attributes: Attributes,
     /// When it came.

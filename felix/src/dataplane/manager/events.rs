@@ -17,8 +17,8 @@ impl Manager {
             Event::RouteGone(route) => {
                 self.reroute |= self.view.class(&route) != Some(RouteClass::Bgp);
                 self.view.route_gone(&route.key());
-                self.tracker.missing(&route.key());
-                self.failures.remove(&route.key());
+                self.routes.missing(&route.key());
+                self.routes.forgive(&route.key());
             }
             Event::Interface(interface) => self.interface_is(interface),
             Event::InterfaceGone(index) => {
@@ -48,10 +48,10 @@ impl Manager {
             Some(class) => {
                 self.view.own_is(class, &route);
                 self.reroute |= class != RouteClass::Bgp;
-                self.tracker.found(route.key(), route);
+                self.routes.found(route);
             }
             None => {
-                self.tracker.missing(&route.key());
+                self.routes.missing(&route.key());
                 self.view.foreign_is(&route);
                 self.reroute = true;
             }
@@ -73,7 +73,7 @@ impl Manager {
             .collect();
         self.touch(&ips);
         for (_, route) in self.view.interface_is(interface) {
-            self.tracker.found(route.key(), route);
+            self.routes.found(route);
         }
         self.reroute = true;
     }
@@ -82,12 +82,12 @@ impl Manager {
     fn interface_lost(&mut self, index: IfIndex) {
         let uses = |r: &Arc<Route>| r.interfaces().any(|i| i == index);
         let lost: Vec<RouteKey> = self
-            .tracker
+            .routes
             .all_actual()
             .filter(|(_, r)| uses(r))
             .map(|(k, _)| *k)
             .collect();
-        lost.iter().for_each(|key| self.tracker.missing(key));
+        lost.iter().for_each(|key| self.routes.missing(key));
         let inherited = self
             .entries
             .iter()

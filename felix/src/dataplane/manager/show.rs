@@ -142,7 +142,7 @@ impl Manager {
             out.chain(beaten.map(|c| c.to_string())).collect()
         };
         if let Some((class, key)) = &entry.wanted {
-            let route = self.tracker.desired(key)?;
+            let route = self.routes.desired(key)?;
             let (state, reason) = self.fate(key);
             let route = self.text(route);
             return Some(Row {
@@ -172,7 +172,7 @@ impl Manager {
 
     /// What became of a wanted route, and why.
     fn fate(&self, key: &RouteKey) -> (RowState, String) {
-        if self.tracker.desired(key) == self.tracker.actual(key) {
+        if self.routes.desired(key) == self.routes.actual(key) {
             let shadow = self.view.shadow_of(key);
             let reason = shadow
                 .map(|s| format!("shadowed by {}", self.text(s)))
@@ -185,7 +185,7 @@ impl Manager {
                 format!("somebody else's route is in its place: {}", self.text(foreign)),
             );
         }
-        match self.failures.get(key) {
+        match self.routes.failure(key) {
             Some(f) => (RowState::Failing, f.error.clone()),
             None => (RowState::Pending, String::new()),
         }
@@ -225,7 +225,7 @@ impl Manager {
     /// Which one is.
     pub fn endpoint_is_down(&self, interface: &str) -> Result<(), String> {
         let on_it = |r: &Route| r.interfaces().any(|i| self.view.name(i) == Some(interface));
-        let left = self.tracker.all_actual().find(|(_, r)| on_it(r));
+        let left = self.routes.all_actual().find(|(_, r)| on_it(r));
         left.map_or(Ok(()), |(_, route)| Err(format!("{} is still there", self.text(route))))
     }
 
@@ -233,7 +233,7 @@ impl Manager {
     pub fn summary(&self) -> Summary {
         let mut s = Summary {
             loaded: self.loaded,
-            settled: self.loaded && !self.dump_wanted && self.tracker.is_settled(),
+            settled: self.loaded && !self.dump_wanted && self.routes.is_settled(),
             datastore_known: self.synced.datastore_known,
             datastore_synced: self.synced.datastore,
             fib_synced: self.synced.fib,
@@ -272,8 +272,8 @@ impl Manager {
             }
             RowState::Failing => {
                 s.failing_total += 1;
-                if let (true, Some(route)) = (s.failing.len() < Summary::FAILING_SHOWN, self.tracker.desired(key)) {
-                    let attempts = self.failures.get(key).map_or(0, |f| f.attempts);
+                if let (true, Some(route)) = (s.failing.len() < Summary::FAILING_SHOWN, self.routes.desired(key)) {
+                    let attempts = self.routes.failure(key).map_or(0, |f| f.attempts);
                     s.failing.push(Failing {
                         object: self.text(route),
                         error: reason,

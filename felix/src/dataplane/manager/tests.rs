@@ -1,5 +1,7 @@
 //! The manager on the fake kernel: what it does to a node, whatever goes wrong.
 
+use std::time::Duration;
+
 use nix::errno::Errno;
 use proptest::prelude::*;
 use tortie_calc::Endpoint;
@@ -43,6 +45,7 @@ fn path(gateways: &[&str]) -> Arc<FibPath> {
         address: Some(ip(g)),
         interface: None,
         weight: 1,
+        onlink: false,
     };
     let hops = gateways.iter().map(hop).collect();
     Arc::new(FibPath {
@@ -733,7 +736,7 @@ proptest! {
         for _ in 0..8 {
             node.wait(Duration::from_secs(31));
         }
-        let wanted: BTreeMap<RouteKey, Route> = node.manager.tracker.all_desired()
+        let wanted: BTreeMap<RouteKey, Route> = node.manager.routes.all_desired()
             .filter(|(k, _)| node.manager.view.foreign_at(k).is_none())
             .map(|(k, r)| (*k, Route::clone(r))).collect();
         let ours: BTreeMap<RouteKey, Route> = node.kernel.all_routes().into_iter()

@@ -48,6 +48,7 @@ impl Parser {
 
     /// What can be said only of the whole file: each of the tables that we export to has one protocol that does.
     pub(super) fn finish(&mut self) {
+        self.one_writer();
         let mut seen: Vec<(String, ChannelFamily)> = Vec::new();
         for protocol in &self.config.protocols {
             let written = match &protocol.kind {
@@ -71,6 +72,25 @@ impl Parser {
                 }
                 seen.push(key);
             }
+        }
+    }
+
+    /// Routes reach the kernel through felix or by ourselves, not both ways.
+    fn one_writer(&mut self) {
+        let protocols = &self.config.protocols;
+        let felix = protocols.iter().find(|p| matches!(p.kind, ProtocolKind::Felix(_)));
+        let exports = |p: &&super::super::Protocol| match &p.kind {
+            ProtocolKind::Kernel(kernel) => kernel.channel.export != super::super::Policy::None,
+            _ => false,
+        };
+        if let (Some(felix), Some(kernel)) = (felix, protocols.iter().find(exports)) {
+            let message = format!(
+                "{}: cannot export to the kernel, which is felix's to write",
+                kernel.name
+            );
+            let hint = format!("write 'export none' in it, or remove protocol {}", felix.name);
+            self.complaints
+                .push(*Complaint::new(self.here(), message).with_hint(hint));
         }
     }
 

@@ -70,15 +70,25 @@ fn hop() -> impl Strategy<Value = Hop> {
         any::<u128>().prop_map(|a| IpAddr::V6(Ipv6Addr::from_bits(a)))
     ];
     let interface = proptest::option::of("[a-z]{0,15}");
-    (proptest::option::of(address), interface, 0u16..3).prop_map(|(address, interface, weight)| Hop {
+    let parts = (proptest::option::of(address), interface, 0u16..3, any::<bool>());
+    parts.prop_map(|(address, interface, weight, onlink)| Hop {
         address,
         interface: interface.map(Arc::from),
         weight,
+        onlink,
     })
 }
 
 fn learned() -> impl Strategy<Value = Learned> {
-    let metrics = (proptest::option::of(0u32..3), proptest::option::of(0u32..3), 0u32..3);
+    let address = any::<u32>().prop_map(|a| IpAddr::V4(Ipv4Addr::from_bits(a)));
+    let some = || proptest::option::of(0u32..3);
+    let krt = (some(), some(), proptest::option::of(address));
+    let krt = krt.prop_map(|(metric, source, prefsrc)| Krt {
+        metric,
+        source,
+        prefsrc,
+    });
+    let metrics = (some(), krt, 0u32..3);
     (
         attributes(),
         0u16..3,
@@ -87,12 +97,12 @@ fn learned() -> impl Strategy<Value = Learned> {
         prop::collection::vec(hop(), 0..3),
     )
         .prop_map(
-            |(attributes, preference, code, (igp_metric, krt_metric, hop), gateways)| Learned {
+            |(attributes, preference, code, (igp_metric, krt, hop), gateways)| Learned {
                 attributes,
                 preference,
                 destination: destination(code),
                 igp_metric,
-                krt_metric,
+                krt,
                 gateways: gateways.into(),
                 hop: HopId::from_number(hop),
             },
@@ -132,7 +142,7 @@ fn a_usual_route_is_small() {
         preference: 100,
         destination: RouteDestination::Unicast,
         igp_metric: None,
-        krt_metric: None,
+        krt: Krt::default(),
         gateways: Box::default(),
         hop: None,
     };

@@ -1,64 +1,80 @@
-//! The kernel as the dataplane task sees it: a thread that owns the blocking socket and answers one request at a time.
+//! The kernel as a task sees it: a thread that owns the blocking socket and answers one request at a time.
 
 use std::sync::mpsc as blocking;
 
 use tokio::sync::oneshot;
-use tortie_netlink::route::{Change, Filter, Kernel, KernelError, Refusal};
 
-use super::manager::Dump;
+use crate::route::{Change, Filter, Interface, InterfaceAddress, Kernel, KernelError, Refusal, Route};
 
 /// How often a dump that a change interrupted is begun again before the error is given.
 const DUMP_ATTEMPTS: u32 = 5;
 
+/// What is in the kernel, all of it.
+#[derive(Debug, Clone, Default)]
+pub struct Dump {
+    /// Every interface.
+    pub interfaces: Vec<Interface>,
+    /// Every address.
+    pub addresses: Vec<InterfaceAddress>,
+    /// Every route that passes the filter.
+    pub routes: Vec<Route>,
+}
+
 /// A batch and what the kernel did with it.
-pub(crate) type Applied = (Vec<Change>, Result<Vec<Refusal>, KernelError>);
+pub type Applied = (Vec<Change>, Result<Vec<Refusal>, KernelError>);
 
 enum Request {
-    Dump(oneshot::Sender<Result<Dump, KernelError>>),
+    Dump(Filter, oneshot::Sender<Result<Dump, KernelError>>),
     Apply(Vec<Change>, oneshot::Sender<Applied>),
 }
 
 /// A handle on the thread, which ends with it.
 #[derive(Debug)]
-pub(crate) struct KernelThread {
+pub struct Worker {
     requests: blocking::SyncSender<Request>,
 }
 
 /// The thread has ended, which only a panic in it can cause.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("the kernel thread has ended")]
-pub struct KernelThreadEnded;
+pub struct WorkerEnded;
 
-impl KernelThread {
+impl Worker {
     /// Starts the thread.
     ///
     /// # Errors
     /// When the system has no thread to give.
-    pub(crate) fn start(kernel: impl Kernel) -> std::io::Result<Self> {
+    pub fn start(kernel: impl Kernel) -> std::io::Result<Self> {
         // One request at a time: the task waits for each answer.
         let (requests, queue) = blocking::sync_channel(1);
         std::thread::Builder::new()
             .name("netlink-routes".to_owned())
             .spawn(move || serve(kernel, &queue))?;
-        Ok(KernelThread { requests })
+        Ok(Worker { requests })
     }
 
-    /// Everything in the kernel.
-    pub(crate) async fn dump(&self) -> Result<Result<Dump, KernelError>, KernelThreadEnded> {
+    /// Everything in the kernel, of routes those that pass the filter.
+    ///
+    /// # Errors
+    /// [`WorkerEnded`]; inside, the kernel's.
+    pub async fn dump(&self, filter: Filter) -> Result<Result<Dump, KernelError>, WorkerEnded> {
         let (answer, done) = oneshot::channel();
         self.requests
-            .send(Request::Dump(answer))
-            .map_err(|_| KernelThreadEnded)?;
-        done.await.map_err(|_| KernelThreadEnded)
+            .send(Request::Dump(filter, answer))
+            .map_err(|_| WorkerEnded)?;
+        done.await.map_err(|_| WorkerEnded)
     }
 
     /// Makes the changes; gives them back with the refusals.
-    pub(crate) async fn apply(&self, changes: Vec<Change>) -> Result<Applied, KernelThreadEnded> {
+    ///
+    /// # Errors
+    /// [`WorkerEnded`].
+    pub async fn apply(&self, changes: Vec<Change>) -> Result<Applied, WorkerEnded> {
         let (answer, done) = oneshot::channel();
         self.requests
             .send(Request::Apply(changes, answer))
-            .map_err(|_| KernelThreadEnded)?;
-        done.await.map_err(|_| KernelThreadEnded)
+            .map_err(|_| WorkerEnded)?;
+        done.await.map_err(|_| WorkerEnded)
     }
 }
 
@@ -66,7 +82,7 @@ fn serve(mut kernel: impl Kernel, queue: &blocking::Receiver<Request>) {
     // A receiver that is gone has no use for the answer.
     while let Ok(request) = queue.recv() {
         match request {
-            Request::Dump(answer) => drop(answer.send(dump(&mut kernel))),
+            Request::Dump(filter, answer) => drop(answer.send(dump(&mut kernel, filter))),
             Request::Apply(changes, answer) => {
                 let result = kernel.apply(&changes);
                 drop(answer.send((changes, result)));
@@ -75,11 +91,11 @@ fn serve(mut kernel: impl Kernel, queue: &blocking::Receiver<Request>) {
     }
 }
 
-fn dump(kernel: &mut impl Kernel) -> Result<Dump, KernelError> {
+fn dump(kernel: &mut impl Kernel, filter: Filter) -> Result<Dump, KernelError> {
     Ok(Dump {
         interfaces: whole(|| kernel.interfaces())?,
         addresses: whole(|| kernel.addresses())?,
-        routes: whole(|| kernel.routes(Filter::MAIN))?,
+        routes: whole(|| kernel.routes(filter))?,
     })
 }
 
