@@ -4,10 +4,10 @@
 //! is bounded too; what the engine puts in is bounded by the speaker's window (see [`tortie_bgp::speaker::SEND_WINDOW`]).
 //! A panic in either task is reported as the connection's end.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -21,6 +21,9 @@ use crate::engine::{Engine, Request};
 
 /// Messages that wait for the writer. The smallest UPDATE has 23 octets, and so many of them fill the speaker's window.
 const QUEUE: usize = 16 * 1024;
+
+/// Buffers that are written with one system call at most.
+const GATHER: usize = 64;
 
 /// After `Close`: how long the last messages may take, and how long we wait for the peer to close too. Without the wait
 /// unread input would make the kernel reset the connection and the peer lose our last NOTIFICATION.
@@ -142,14 +145,16 @@ async fn writer(
     closing: CancellationToken,
 ) -> io::Result<()> {
     let work = async {
-        while let Some(bytes) = messages.recv().await {
-            write.write_all(&bytes).await?;
-            engine
-                .request(Request::Input(Input::Sent {
-                    conn,
-                    bytes: bytes.len(),
-                }))
-                .await;
+        let mut batch = Batch::default();
+        while messages.recv_many(&mut batch.0, GATHER).await > 0 {
+            batch.0.reverse();
+            while batch.has_remaining() {
+                let bytes = write.write_buf(&mut batch).await?;
+                if bytes == 0 {
+                    return Err(io::ErrorKind::WriteZero.into());
+                }
+                engine.request(Request::Input(Input::Sent { conn, bytes })).await;
+            }
         }
         write.shutdown().await
     };
@@ -165,6 +170,36 @@ async fn writer(
         return Err(io::Error::other("writer stopped"));
     }
     result
+}
+
+/// Buffers that are written at once, the last one first.
+#[derive(Debug, Default)]
+struct Batch(Vec<Bytes>);
+
+impl Buf for Batch {
+    fn remaining(&self) -> usize {
+        self.0.iter().map(Bytes::len).sum()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.0.last().map(Bytes::as_ref).unwrap_or_default()
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let filled = slices.iter_mut().zip(self.0.iter().rev());
+        filled.map(|(slice, bytes)| *slice = IoSlice::new(bytes)).count()
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        while let Some(bytes) = self.0.last_mut() {
+            if bytes.len() > count {
+                return bytes.advance(count);
+            }
+            count -= bytes.len();
+            self.0.pop();
+        }
+        assert_eq!(count, 0, "advanced beyond the end");
+    }
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ pub use best::{Candidate, Decision, Reason, SourceKind, Traits, decide};
 pub use intern::{AttrId, Interner};
 pub use journal::{Before, Journal, Note};
 pub use lanes::{Lane, Lanes, Place};
-pub use outbox::{MemberId, Outbox, PullItem};
+pub use outbox::{MemberId, Outbox, PullItem, Round, RoundItem, Stretch};
 pub(crate) use packed::{destination, destination_code, pack_hop, unpack_hop, unpack_text};
 pub use path::{Filtered, Hop, Imported, Learned, Path, PrefixId, SourceId, Stale};
 pub use table::{Counts, Inserted, NewPath, Sources, Table};

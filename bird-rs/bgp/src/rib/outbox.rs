@@ -5,7 +5,8 @@
 //! that it told us itself. A member was told exactly what it sees now, except for the places in its pending set, which
 //! remembers what it was told of those, and, during its first feed, for the places the feed has not come to.
 //!
-//! A change is written once, into a log; a member notes it when it pulls.
+//! A change is written once, into a log; a member notes it when it pulls. Members that are equally far are told together,
+//! of a [`Round`].
 //!
 //! Members pull. A slow one costs memory for the places that changed and nothing for the changes: what went to and fro
 //! meanwhile is never sent, and nothing is ever sent that the member was told already.
@@ -18,6 +19,10 @@ use super::intern::{AttrId, Interner};
 use super::lanes::Place;
 use super::path::SourceId;
 use super::pending::Pending;
+
+mod round;
+
+pub use round::{Round, RoundItem, Stretch};
 
 /// A member's number in its outbox. Dense and reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,7 +47,7 @@ const NOTHING: Entry = Entry {
 /// In [`Entry::pending`]: the place is in the log. There are fewer members than this.
 const LOGGED: u16 = 1 << 15;
 
-/// So many changes wait for members in the log; beyond that they are noted for each member.
+/// So many changes wait for members in the log, or as many as there are places; beyond that they are noted for each member.
 const LOG: usize = 64 * 1024;
 
 /// A change of what is announced that not all members have noted yet. It holds a reference to what was announced before;
@@ -118,6 +123,8 @@ pub struct Outbox {
     log: Vec<Change>,
     /// How many members have not noted all of the log.
     behind: usize,
+    /// How often the log was emptied.
+    epoch: u64,
 }
 
 impl Outbox {
@@ -256,7 +263,7 @@ impl Outbox {
                 now_from: entry.from,
             });
             self.behind = self.count;
-            if self.log.len() >= LOG {
+            if self.log.len() >= LOG.max(self.entries.len()) {
                 (0..self.members.len()).for_each(|member| self.note(member, interner));
             }
         } else if let Some(old) = old.announced {
@@ -285,6 +292,7 @@ impl Outbox {
         if self.behind > 0 {
             return;
         }
+        self.epoch += 1;
         for change in std::mem::take(&mut self.log) {
             self.entries[change.place.index()].pending &= !LOGGED;
             if let Some(before) = change.before {

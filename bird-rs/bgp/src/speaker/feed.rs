@@ -6,6 +6,7 @@ use tortie_replica::Delta;
 
 use super::instance::{Instance, Kind};
 use super::io::{FibRoute, Log, LogEvent, Output};
+use super::rounds::Share;
 use super::tables::{Membership, TableKey, Tables};
 use super::{ConnId, Speaker};
 use crate::config::LimitAction;
@@ -37,6 +38,7 @@ impl Speaker {
                 self.feed_peer(source, out);
             }
         }
+        self.tables.tidy_rounds();
         self.retire_dynamic(out);
         out.extend(self.tables.shared.log.drain().map(Output::Log));
     }
@@ -170,7 +172,7 @@ impl Speaker {
         let (conn, context) = (up.conn, up.context);
         let restarting = up.graceful_restart.is_some_and(|gr| gr.restarting);
         for at in 0..session.channels.len() {
-            self.feed_channel(source, at, conn, &context, out);
+            self.feed_channel((source, at), conn, &context, out);
             self.finish_channel(source, at, conn, restarting, out);
         }
     }
@@ -178,8 +180,7 @@ impl Speaker {
     /// Sends a channel's changes until there are none, or the window is full, or the session ends.
     fn feed_channel(
         &mut self,
-        source: SourceId,
-        at: usize,
+        (source, at): (SourceId, usize),
         conn: ConnId,
         context: &SessionContext,
         out: &mut Vec<Output>,
@@ -200,14 +201,25 @@ impl Speaker {
             let max = limit
                 .filter(|limit| limit.action != LimitAction::Warn)
                 .map(|limit| limit.routes);
-            let items = self.tables.pull(key, member, BATCH, max);
-            let (messages, failures) = encode(&self.tables, key.family, context, &items);
+            // Who has a limit is told one by one what it has room for.
+            let shared = match max {
+                None => self.tables.share(key, member, context, BATCH),
+                Some(_) => None,
+            };
+            let share = shared.unwrap_or_else(|| {
+                let items = self.tables.pull(key, member, BATCH, max);
+                let (messages, failures) = encode(&self.tables, key.family, context, &items);
+                self.log_failures(source, failures, out);
+                Share {
+                    messages: messages.len() as u64,
+                    octets: join(messages).into_iter().collect(),
+                }
+            });
             if let Some(session) = self.instance_mut(source).and_then(Instance::session_mut) {
-                session.updates_sent += messages.len() as u64;
+                session.updates_sent += share.messages;
             }
-            self.log_failures(source, failures, out);
-            if let Some(bytes) = join(messages) {
-                self.send(conn, bytes, out);
+            for octets in share.octets {
+                self.send(conn, octets, out);
             }
             self.check_export_limit(source, at, key, member, out);
         }

@@ -42,6 +42,7 @@ mod query;
 mod range;
 mod reconfigure;
 mod roles;
+mod rounds;
 mod routes;
 mod said;
 mod session;
@@ -79,7 +80,7 @@ use self::converge::Convergence;
 use self::instance::Instance;
 use self::monitor::Monitor;
 use self::tables::Tables;
-use crate::config::Config;
+use crate::config::{Config, ProtocolKind};
 use crate::fsm::{Event, StopReason};
 
 /// Octets of UPDATEs that may be unconfirmed on one connection.
@@ -99,7 +100,7 @@ pub struct Speaker {
     configured_at: Duration,
     router_id: RouterId,
     addresses: Arc<[InterfaceAddress]>,
-    /// The same, without interfaces.
+    /// Next hops that would be ourselves.
     own: Arc<[IpAddr]>,
     instances: Vec<Option<Instance>>,
     connections: FxHashMap<ConnId, Connection>,
@@ -226,14 +227,23 @@ impl Speaker {
         if *addresses == *self.addresses {
             return;
         }
-        self.own = addresses.iter().map(|a| a.address).collect();
         let links = addresses.iter().map(|a| (a.subnet, a.interface.clone()));
         self.tables.shared.hops.set_links(links.collect());
         self.addresses = addresses.into();
+        let import = self.find_own();
         for at in 0..self.instances.len() {
             self.originate(at);
-            self.refeed(at, true, true);
+            // Views that stay as they are cost nothing. Importing anew looks at every route.
+            self.refeed(at, import, true);
         }
+    }
+
+    /// Finds out which next hops would be ourselves; says whether they are other ones than before.
+    fn find_own(&mut self) -> bool {
+        let own: Vec<IpAddr> = own_addresses(&self.addresses, &self.config);
+        let changed = own[..] != self.own[..];
+        self.own = own.into();
+        changed
     }
 
     fn stop(&mut self, out: &mut Vec<Output>) {
@@ -248,4 +258,22 @@ impl Speaker {
             self.peer_event(source, Event::Stop(StopReason::ProcessExit), out);
         }
     }
+}
+
+/// The addresses that a peer may take for a next hop. A link-local one is known on its link only, and a node has one for each
+/// pod: those count where the link has another address, or a session.
+fn own_addresses(addresses: &[InterfaceAddress], config: &Config) -> Vec<IpAddr> {
+    let is_link_local = |a: &InterfaceAddress| matches!(a.address, IpAddr::V6(a) if a.is_unicast_link_local());
+    let mut links: Vec<&str> = addresses
+        .iter()
+        .filter(|a| !is_link_local(a))
+        .map(|a| &*a.interface)
+        .collect();
+    links.extend(config.protocols.iter().filter_map(|protocol| match &protocol.kind {
+        ProtocolKind::Bgp(bgp) => bgp.interface.as_deref(),
+        _ => None,
+    }));
+    links.sort_unstable();
+    let counts = |a: &&InterfaceAddress| !is_link_local(a) || links.binary_search(&&*a.interface).is_ok();
+    addresses.iter().filter(counts).map(|a| a.address).collect()
 }

@@ -18,6 +18,8 @@ impl Speaker {
         self.router_id = config.router_id.unwrap_or(self.router_id);
         let old = std::mem::replace(&mut self.config, config.clone());
         self.configured_at = self.now;
+        // What a new protocol's link adds can only concern its own session.
+        self.find_own();
         self.tables.provide(&config);
         let matters = |p: &Protocol| !p.disabled && matches!(p.kind, ProtocolKind::Bgp(_) | ProtocolKind::Felix(_));
         if config.protocols.iter().any(matters) {

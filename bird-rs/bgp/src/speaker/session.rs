@@ -151,7 +151,12 @@ impl Session {
     pub(super) fn export_view(&self, channel: &BgpChannel, up: &Negotiated, addresses: &[InterfaceAddress]) -> View {
         let family = afi(channel.channel.family);
         let shared = if self.config.transport.multihop.is_none() {
-            shared_subnets(self.remote, self.config.interface.as_deref(), addresses)
+            let mut shared = shared_subnets(self.remote, self.config.interface.as_deref(), addresses);
+            // The view must not depend on what can make no difference.
+            if family == AfiSafi::Ipv4Unicast && !up.context.ext_next_hop {
+                shared.retain(|subnet| subnet.is_v4());
+            }
+            shared
         } else {
             Vec::new()
         };

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use tortie_net::{Family, Prefix};
 
 use super::export::{Held, RouteRef, View};
+use super::rounds::Rounds;
 use super::tables::{Announced, Shared, TableRoute};
 use crate::config::Policy;
 use crate::packet::Nlri;
@@ -16,6 +17,8 @@ use crate::rib::{AttrId, Lanes, Outbox, Path, Place, PrefixId, SourceId, Table};
 pub(super) struct Group {
     pub(super) view: View,
     pub(super) outbox: Outbox,
+    /// What its members are sent alike.
+    pub(super) rounds: Rounds,
 }
 
 /// A table and what is announced from it.
@@ -44,6 +47,7 @@ impl<F: Family> Slot<F> {
         let mut group = Group {
             view,
             outbox: Outbox::default(),
+            rounds: Rounds::default(),
         };
         let ids: Vec<PrefixId> = self.table.ids().collect();
         self.assign(&ids, group.view.adds_paths());
@@ -200,7 +204,7 @@ impl<'a> Announcer<'a> {
 
     /// What is announced comes of these paths, the best one first, or there is nothing.
     fn tell(&mut self, place: Place, net: Prefix, paths: &[&Path]) {
-        let Group { view, outbox } = &mut *self.group;
+        let Group { view, outbox, .. } = &mut *self.group;
         let Some(best) = paths.first() else {
             set(outbox, view, place, None, self.shared);
             return;

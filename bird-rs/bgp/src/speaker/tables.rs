@@ -7,13 +7,14 @@ use tortie_net::{Family, Prefix, Prefix4, Prefix6};
 use super::export::View;
 use super::import::{ImportView, Received};
 use super::io::FibRoute;
+use super::rounds::{self, Share};
 use super::said::Said;
 use super::slot::Slot;
 use crate::attr::Attributes;
 use crate::config::{ChannelFamily, Config};
 use crate::filter::RouteSource;
 use crate::nexthop::NextHops;
-use crate::packet::{AfiSafi, Nlri};
+use crate::packet::{AfiSafi, Nlri, SessionContext};
 use crate::rib::{
     AttrId, Counts, Decision, Filtered, Inserted, Interner, Lane, Lanes, Learned, MemberId, NewPath, Outbox, Path,
     PullItem, SourceId, Stale, Table, Traits,
@@ -29,8 +30,8 @@ pub(super) struct TableKey {
 /// A member of a group on a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Membership {
-    group: usize,
-    member: MemberId,
+    pub(super) group: usize,
+    pub(super) member: MemberId,
 }
 
 /// What all tables share.
@@ -412,6 +413,33 @@ impl Tables {
                 .map(|item| (slot.nlri(group, item.place), item.attrs))
                 .collect()
         })
+    }
+
+    /// What a member is sent next, together with others, of `limit` changes at most. It counts as told. `None` when it has to
+    /// pull.
+    pub(super) fn share(
+        &mut self,
+        key: TableKey,
+        at: Membership,
+        context: &SessionContext,
+        limit: usize,
+    ) -> Option<Share> {
+        with_slot!(self, key, |slot, shared| rounds::share(
+            key.family,
+            at,
+            (slot, shared),
+            context,
+            limit
+        ))
+    }
+
+    /// Forgets encoded messages that nobody needs any more.
+    pub(super) fn tidy_rounds(&mut self) {
+        let v4 = self.v4.iter_mut().flat_map(|slot| &mut slot.groups);
+        let v6 = self.v6.iter_mut().flat_map(|slot| &mut slot.groups);
+        for group in v4.chain(v6).flatten() {
+            group.rounds.tidy(&group.outbox);
+        }
     }
 
     /// What a member's group announces, sorted by prefix. What the member told itself is left out.

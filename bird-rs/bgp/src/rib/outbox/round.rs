@@ -1,0 +1,156 @@
+//! What many members have to be told at once: the same stretch of the log, worked out once for all of them.
+//!
+//! A member that has been through its view and has nothing else pending was told exactly what the view announced before
+//! the changes that it has not noted. Members at the same place in the log therefore have to be told the same, but for
+//! what they told us themselves: of a change whose route was learned from them they hear nothing, and nothing has to be
+//! remembered of what they were told. Where that does not hold, because a route's source has changed, the member has to
+//! [pull](Outbox::pull).
+
+use std::hash::Hash;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::{Change, Feed, Member, MemberId, Outbox};
+use crate::rib::intern::{AttrId, Interner};
+use crate::rib::lanes::Place;
+use crate::rib::path::SourceId;
+
+/// A stretch of an outbox's log. It never means anything else, and nothing once the log was emptied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Stretch {
+    epoch: u64,
+    from: usize,
+    to: usize,
+}
+
+/// What a stretch of the log changed at one place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RoundItem {
+    /// What is announced now, or `None` to withdraw.
+    pub attrs: Option<AttrId>,
+    /// The member that must not be told: who told us what is announced, or what was announced.
+    pub owner: SourceId,
+    /// Of what.
+    pub place: Place,
+}
+
+/// What a stretch of the log has for the members that can be told of it as it is.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Round {
+    /// Withdrawals first, equal attributes of one owner together.
+    pub items: Vec<RoundItem>,
+    /// By how much the number of routes that a member has from us grows.
+    grew: i64,
+    /// By how much more it grows for these.
+    own: FxHashMap<SourceId, i64>,
+    /// These have to be told something else.
+    odd: FxHashSet<SourceId>,
+}
+
+impl Round {
+    fn add(&mut self, change: &Change) {
+        let Change {
+            place,
+            before,
+            now,
+            before_from,
+            now_from,
+        } = *change;
+        if (before, before_from) == (now, now_from) {
+            return;
+        }
+        self.grew += i64::from(now.is_some()) - i64::from(before.is_some());
+        if before_from != now_from {
+            if before.is_some() {
+                *self.own.entry(before_from).or_default() += 1;
+            }
+            if now.is_some() {
+                *self.own.entry(now_from).or_default() -= 1;
+            }
+            if before.is_some() && now.is_some() {
+                // It was told, and now it is its own.
+                self.odd.insert(now_from);
+            }
+        }
+        if before == now {
+            // The others were told already.
+            self.odd.insert(before_from);
+            return;
+        }
+        self.items.push(RoundItem {
+            attrs: now,
+            owner: if now.is_some() { now_from } else { before_from },
+            place,
+        });
+    }
+
+    /// Can a member be told this? All of it, but for the items that it owns.
+    pub fn suits(&self, member: SourceId) -> bool {
+        !self.odd.contains(&member)
+    }
+
+    fn grew(&self, member: SourceId) -> i64 {
+        self.grew + self.own.get(&member).copied().unwrap_or_default()
+    }
+}
+
+impl Outbox {
+    /// The next changes that a member has to note, up to a multiple of `limit`, which makes members meet that are not
+    /// equally fast. `None` when it has something else to be told, or there are none.
+    pub fn stretch(&self, id: MemberId, limit: usize) -> Option<Stretch> {
+        let member = self.member(id)?;
+        let ready = member.feed == Feed::Done && member.pending.is_empty() && member.noted < self.log.len();
+        let boundary = (member.noted / limit).saturating_add(1).saturating_mul(limit);
+        ready.then_some(Stretch {
+            epoch: self.epoch,
+            from: member.noted,
+            to: boundary.min(self.log.len()),
+        })
+    }
+
+    /// May a member still have to be told of a stretch?
+    pub fn needs(&self, stretch: Stretch) -> bool {
+        let behind = |member: &Member| member.noted <= stretch.from;
+        self.epoch == stretch.epoch && self.members.iter().flatten().any(behind)
+    }
+
+    /// What a stretch has for its members, valid until the outbox changes. What went to and fro in it is left out.
+    pub fn round(&self, stretch: Stretch) -> Round {
+        let mut changes = self.log.get(stretch.from..stretch.to).unwrap_or_default().to_vec();
+        // Stable: those of one place stay in order.
+        changes.sort_by_key(|change| change.place);
+        let mut round = Round::default();
+        for of_place in changes.chunk_by(|a, b| a.place == b.place) {
+            if let [first, .., last] = of_place {
+                round.add(&Change {
+                    now: last.now,
+                    now_from: last.now_from,
+                    ..*first
+                });
+            } else if let [only] = of_place {
+                round.add(only);
+            }
+        }
+        round.items.sort_unstable();
+        round
+    }
+
+    /// From whom what a member sees was not learned: itself.
+    pub fn source(&self, id: MemberId) -> Option<SourceId> {
+        self.member(id).map(|member| member.source)
+    }
+
+    /// A member that the round [suits](Round::suits) was told of it, which was made of the member's own stretch.
+    pub fn took<V: Eq + Hash>(&mut self, id: MemberId, stretch: Stretch, round: &Round, interner: &mut Interner<V>) {
+        let log = self.log.len();
+        let Some(member) = self.member_mut(id) else { return };
+        debug_assert_eq!(member.noted, stretch.from, "another member's stretch");
+        let grown = i64::from(member.announced) + round.grew(member.source);
+        member.announced = u32::try_from(grown).unwrap_or_default();
+        member.noted = stretch.to;
+        member.blocked = false;
+        if stretch.to == log {
+            self.one_less_behind(interner);
+        }
+    }
+}
