@@ -142,7 +142,6 @@ fn ours_arrive(lab: &Lab, foreign: &dyn Foreign, other: &mut Client, wanted: imp
 fn several_paths(foreign: &dyn Foreign) {
     let lab = Lab::new();
     lab.third();
-    lab.address("c", "eth0", "fd77::3/64");
     let setup = Setup {
         reflects: true,
         add_path: true,

@@ -143,7 +143,7 @@ impl Lab {
         path
     }
 
-    /// A third side, `c` with 10.77.0.3, on the same wire: it ends at a bridge in b.
+    /// A third side, `c` with 10.77.0.3 and fd77::3, on the same wire: it ends at a bridge in b.
     pub(crate) fn third(&self) {
         let (b, c) = (self.netns("b"), self.netns("c"));
         let ip = |args: &str| run(Command::new("ip").args(args.split(' ')));
@@ -158,6 +158,7 @@ impl Lab {
         ip(&format!("-n {b} address add fd77::2/64 dev br0 nodad"));
         ip(&format!("-n {c} link set eth0 up"));
         ip(&format!("-n {c} address add 10.77.0.3/24 dev eth0"));
+        ip(&format!("-n {c} address add fd77::3/64 dev eth0 nodad"));
     }
 
     /// Runs `ip` on a side.

@@ -1,5 +1,5 @@
 //! The real program against other BGP speakers and against itself, over real sockets in network namespaces. Needs root,
-//! iproute2, and what it talks to: BIRD 2, FRR, GoBGP and OpenBGPD, all installed by `make deps`.
+//! iproute2, and what it talks to: BIRD 2, FRR, GoBGP, OpenBGPD and ExaBGP, all installed by `make deps`.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -9,6 +9,7 @@ mod bird;
 mod bird_only;
 mod bird_peer;
 mod birdc;
+mod exabgp;
 mod features;
 mod foreign;
 mod frr;

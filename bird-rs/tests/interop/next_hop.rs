@@ -41,7 +41,6 @@ fn ip(lab: &Lab, side: &str, args: &str) {
 fn start(lab: &Lab) -> [Running; 3] {
     lab.third();
     ip(lab, "c", "link set lo up");
-    ip(lab, "c", "address add fd77::3/64 dev eth0 nodad");
     for (side, number) in [("a", 1), ("b", 2), ("c", 3)] {
         lab.address(side, "lo", &format!("10.255.0.{number}/32"));
         lab.address(side, "lo", &format!("fdff::{number}/128"));

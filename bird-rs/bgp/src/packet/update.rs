@@ -9,8 +9,12 @@ use super::{AfiSafi, Fault, FaultReason, Reach, SessionContext, Update, Verdict,
 use crate::attr::{NextHop, UnknownAttribute};
 
 const MALFORMED_ATTRIBUTE_LIST: u8 = 1;
+const UNRECOGNIZED_WELL_KNOWN_ATTRIBUTE: u8 = 2;
 const OPTIONAL_ATTRIBUTE_ERROR: u8 = 9;
 const INVALID_NETWORK_FIELD: u8 = 10;
+
+/// What of a wrong attribute is sent back. It fits into every message.
+const MAX_QUOTED: usize = 1024;
 
 /// More faults than this in one message are counted into none: the log need not repeat them.
 const MAX_FAULTS: usize = 16;
@@ -90,6 +94,8 @@ struct Validation<'c> {
     seen: [u64; 4],
     /// Something was wrong enough for the routes to count as withdrawn.
     withdraw: bool,
+    /// The message announces routes, whatever becomes of them.
+    reachable: bool,
 }
 
 impl<'c> Validation<'c> {
@@ -102,6 +108,7 @@ impl<'c> Validation<'c> {
             unknown: Vec::new(),
             seen: [0; 4],
             withdraw: false,
+            reachable: false,
         }
     }
 
@@ -113,7 +120,7 @@ impl<'c> Validation<'c> {
                 MP_REACH => self.mp_reach(attribute)?,
                 MP_UNREACH => self.mp_unreach(attribute, parsed)?,
                 code if repeated => self.fault(code, FaultReason::Duplicate, Verdict::DiscardAttribute),
-                _ => self.attribute(attribute),
+                _ => self.attribute(attribute)?,
             }
         }
         if parsed.overrun {
@@ -122,6 +129,11 @@ impl<'c> Validation<'c> {
         attributes::merge_as4(&mut self.decoded);
         self.classic(parsed)?;
         self.mandatory();
+        // An error that costs routes, and no routes: they are hidden by the error (RFC 7606 section 5.2).
+        let only_withdraws = !parsed.overrun && parsed.attributes.iter().all(|other| other.code == MP_UNREACH);
+        if self.withdraw && !self.reachable && !only_withdraws {
+            return Err(error(MALFORMED_ATTRIBUTE_LIST));
+        }
         Ok(self.finish())
     }
 
@@ -158,28 +170,29 @@ impl<'c> Validation<'c> {
         wrong
     }
 
-    fn attribute(&mut self, attribute: &RawAttribute<'_>) {
+    fn attribute(&mut self, attribute: &RawAttribute<'_>) -> Result<(), Notification> {
         let code = attribute.code;
         let Some(spec) = Spec::of(code) else {
             return self.unknown(attribute);
         };
         if spec.internal && self.context.ebgp {
-            return self.fault(code, FaultReason::WrongSession, Verdict::DiscardAttribute);
-        }
-        if self.wrong_flags(attribute, spec.flags) {
-            return;
-        }
-        if let Err(reason) = (spec.decode)(attribute.value, self.context, &mut self.decoded) {
+            self.fault(code, FaultReason::WrongSession, Verdict::DiscardAttribute);
+        } else if !self.wrong_flags(attribute, spec.flags)
+            && let Err(reason) = (spec.decode)(attribute.value, self.context, &mut self.decoded)
+        {
             self.fault(code, reason, spec.malformed);
         }
+        Ok(())
     }
 
-    /// What we do not know is passed on if it is transitive, dropped if not; it cannot be well-known.
-    fn unknown(&mut self, attribute: &RawAttribute<'_>) {
+    /// What we do not know is passed on if it is transitive, dropped if not. It cannot be well-known: that still ends the
+    /// session (RFC 4271 section 6.3, which RFC 7606 leaves as it is).
+    fn unknown(&mut self, attribute: &RawAttribute<'_>) -> Result<(), Notification> {
         let RawAttribute { flags, code, value } = *attribute;
         if flags & attributes::OPTIONAL == 0 {
-            self.fault(code, FaultReason::Flags, Verdict::TreatAsWithdraw);
-        } else if flags & attributes::TRANSITIVE != 0 {
+            return Err(error(UNRECOGNIZED_WELL_KNOWN_ATTRIBUTE).with_data(quoted(attribute)));
+        }
+        if flags & attributes::TRANSITIVE != 0 {
             let partial = flags & attributes::PARTIAL != 0;
             self.unknown.push(UnknownAttribute {
                 code,
@@ -187,6 +200,7 @@ impl<'c> Validation<'c> {
                 value: value.into(),
             });
         }
+        Ok(())
     }
 
     fn mp_reach(&mut self, attribute: &RawAttribute<'_>) -> Result<(), Notification> {
@@ -196,6 +210,7 @@ impl<'c> Validation<'c> {
             return Err(error(OPTIONAL_ATTRIBUTE_ERROR));
         };
         let Some(family) = self.negotiated(afi, safi) else {
+            self.reachable = true;
             self.fault(MP_REACH, FaultReason::WrongSession, Verdict::DiscardAttribute);
             return Ok(());
         };
@@ -214,6 +229,7 @@ impl<'c> Validation<'c> {
             self.fault(MP_REACH, FaultReason::Value, Verdict::TreatAsWithdraw);
         }
         if !nlri.is_empty() {
+            self.reachable = true;
             self.announced.push(Reach { family, next_hop, nlri });
         }
         Ok(())
@@ -277,6 +293,7 @@ impl<'c> Validation<'c> {
         let add_path = self.context.add_path_rx.contains(family);
         let read = |bytes| nlri::decode(bytes, family, add_path).ok_or_else(|| error(INVALID_NETWORK_FIELD));
         let (withdrawn, announced) = (read(parsed.withdrawn)?, read(parsed.nlri)?);
+        self.reachable |= !announced.is_empty();
         if parsed.attributes.is_empty() && !parsed.overrun && withdrawn.is_empty() && announced.is_empty() {
             self.update.end_of_rib = Some(family);
         }
@@ -339,6 +356,20 @@ impl<'c> Validation<'c> {
         update.reach = self.announced;
         update
     }
+}
+
+/// An attribute as it was received, or its begin.
+fn quoted(attribute: &RawAttribute<'_>) -> Vec<u8> {
+    let length = u16::try_from(attribute.value.len()).unwrap_or(u16::MAX).to_be_bytes();
+    let length = if attribute.flags & EXTENDED_LENGTH != 0 {
+        &length[..]
+    } else {
+        &length[1..]
+    };
+    let head = [attribute.flags, attribute.code]
+        .into_iter()
+        .chain(length.iter().copied());
+    head.chain(attribute.value.iter().copied()).take(MAX_QUOTED).collect()
 }
 
 /// Can a router have this address? An IPv4-mapped one is an IPv4 address in a program's memory and must not be on the

@@ -216,12 +216,7 @@ fn each_attribute_costs_what_rfc_7606_says() {
             Withdrawn(35),
             Withdrawn(35),
         ),
-        (
-            "unknown well-known",
-            &with("40 63 01 00"),
-            Withdrawn(0x63),
-            Withdrawn(0x63),
-        ),
+        ("unknown well-known", &with("40 63 01 00"), Reset(2), Reset(2)),
         (
             "unknown optional, any content (255, 40, 23)",
             &with("c0 ff 01 00 c0 28 00 c0 17 02 0100"),
@@ -292,6 +287,47 @@ fn each_attribute_costs_what_rfc_7606_says() {
     for (what, list, internal, external) in cases {
         assert_eq!(&outcome(list, &session()), internal, "{what}, internal");
         assert_eq!(&outcome(list, &ebgp()), external, "{what}, external");
+    }
+}
+
+#[test]
+fn an_unknown_well_known_attribute_is_quoted() {
+    let quoted_in = |list: &str| {
+        let error = decode_update(&update_frame(&[], &hex(&with(list)), &hex("08 0a")), &session()).unwrap_err();
+        assert_eq!((error.code, error.subcode), (3, 2), "{list}");
+        error.data
+    };
+    for list in ["40 63 02 0102", "50 63 0003 010203"] {
+        assert_eq!(quoted_in(list), hex(list));
+    }
+    assert_eq!(quoted_in(&format!("50 63 0bb8 {}", "07".repeat(3000))).len(), 1024);
+}
+
+/// RFC 7606 section 5.2: the routes that it is about may be in what could not be read.
+#[test]
+fn an_error_without_any_route_ends_the_session() {
+    const V6: &str = "80 0e 1a 0002 01 10 20010db8000000000000000000000001 00 20 20010db8";
+    // ORIGIN's length swallows the rest, MP_REACH too.
+    let hidden = format!("40 01 ff 00 {V6}");
+    for list in [
+        &*hidden,
+        "40 01 01 03 40 02 00",
+        "80 04 01 00",
+        "80 0f 04 0002 01 00 80 04 01 00",
+    ] {
+        let error = decode_update(&update_frame(&[], &hex(list), &[]), &session()).unwrap_err();
+        assert_eq!((error.code, error.subcode), (3, 1), "{list}");
+        let error = decode_update(&update_frame(&hex("08 0a"), &hex(list), &[]), &session()).unwrap_err();
+        assert_eq!((error.code, error.subcode), (3, 1), "{list} and a withdrawal");
+    }
+    // Nothing is hidden where routes are announced, only withdrawn, or the attribute alone is lost.
+    for list in [
+        &*format!("{V6} 40 01 01 03 40 02 00"),
+        "c0 0f 04 0002 01 00",
+        "c0 07 01 00",
+    ] {
+        let update = decode_update(&update_frame(&[], &hex(list), &[]), &session()).unwrap();
+        assert_eq!((update.reach.len(), update.faults.len()), (0, 1), "{list}");
     }
 }
 
