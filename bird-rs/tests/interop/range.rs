@@ -2,13 +2,11 @@
 
 use crate::lab::{Lab, eventually};
 
-/// The hold time is short: an OPEN from afar may be in before the guard is, and what the far one says later, also that it
-/// ends, is dropped.
 fn ours(limit: u32) -> String {
     format!(
         "router id 10.77.0.1;
 protocol device {{ }}
-protocol bgp Range {{ local 10.77.0.1 as 64512; neighbor range 10.77.0.0/24 external; ttl security; dynamic limit {limit}; hold time 6;
+protocol bgp Range {{ local 10.77.0.1 as 64512; neighbor range 10.77.0.0/24 external; ttl security; dynamic limit {limit};
   ipv4 {{ import all; export all; }}; }}\n"
     )
 }
@@ -29,7 +27,8 @@ fn a_range_lets_in_only_neighbours_that_are_near() {
     let lab = Lab::new();
     let _daemon = lab.bird_rs("a", &ours(1));
     let mut client = lab.client("a");
-    // Its packets arrive with TTL 1, as if from far away: not even the handshake's end gets through.
+    // Its packets arrive with TTL 1, as if from far away. An OPEN may be in before the guard is; what the far one says
+    // later, also that it ends, is dropped, and must not keep the near one out.
     let far = lab.bird("b", &birds(""), false);
     eventually("the far one has tried", || {
         (lab.tcp_counter("a", "TCPMinTTLDrop") > 0).then_some(())

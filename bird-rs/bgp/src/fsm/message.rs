@@ -127,7 +127,9 @@ impl Peer {
     }
 
     /// RFC 4271 section 6.8, when `conn` got its OPEN: may it go on? The connection that the side with the higher
-    /// identifier (with equal ones the higher AS, RFC 6286) opened survives.
+    /// identifier (with equal ones the higher AS, RFC 6286) opened survives. Of two that the peer opened it is the newer
+    /// one, whoever has the higher identifier: nobody opens a second connection while he has the first, so he has lost it,
+    /// and we have not heard. That it is he, is as certain as it was for the first: he has said a valid OPEN.
     fn resolve_collision(
         &mut self,
         now: Duration,
@@ -154,7 +156,8 @@ impl Peer {
         }
         let ours_wins = (self.config.router_id, self.config.local_as) > (peer_id, peer_as);
         let outgoing = matches!(conn, ConnId::Outgoing { .. });
-        if outgoing == ours_wins {
+        // Of two incoming ones this is the newer: the older one was closed for it if its OPEN was not in yet.
+        if outgoing == other.is_outgoing() || outgoing == ours_wins {
             self.abandon(other.id, collision(), out);
             true
         } else {

@@ -233,11 +233,9 @@ impl Peer {
                 // With graceful restart the peer's OPEN on the new connection tells that it restarted.
                 Phase::Established(ref live) if live.negotiated.graceful_restart.is_some() => {}
                 Phase::Established(_) => return refuse(conn, Cease::CollisionResolution, out),
-                Phase::OpenConfirm(_) if !connection.is_outgoing() => {
-                    return refuse(conn, Cease::CollisionResolution, out);
-                }
                 // The newer of two that said nothing yet: the older one may be a leftover of a peer that is gone.
                 Phase::OpenSent { .. } if !connection.is_outgoing() => older = Some(connection.id),
+                // What an OPEN on the new one means is decided when it is there.
                 Phase::OpenConfirm(_) | Phase::OpenSent { .. } | Phase::Connecting { .. } => {}
             }
         }

@@ -105,6 +105,49 @@ fn a_bad_second_connection_does_not_hurt_the_session() {
     }
 }
 
+/// Whoever has the higher identifier: the peer has one connection less than we think.
+#[test]
+fn of_two_that_the_peer_opened_the_newer_survives() {
+    for (ours, theirs) in [(1, 2), (2, 1)] {
+        let mut solo = Solo::new(config(1, 2, ours));
+        let open = Message::Open(open_of(&config(2, 1, theirs)));
+        let (old, _) = solo.accept(0);
+        solo.message(old, open.clone());
+        assert_eq!(solo.peer.state(), State::OpenConfirm);
+        // A connection alone does not say whose it is.
+        let (new, actions) = solo.accept(1);
+        assert!(notifications(&actions).is_empty(), "{actions:?}");
+        assert_eq!(solo.peer.negotiated().map(|negotiated| negotiated.conn), Some(old));
+        let actions = solo.message(new, open.clone());
+        assert!(notifications(&actions)[0].is_cease(Cease::CollisionResolution));
+        assert!(actions.contains(&Action::Close { conn: old }), "{actions:?}");
+        solo.message(new, Message::Keepalive);
+        assert_eq!(solo.peer.state(), State::Established);
+    }
+}
+
+#[test]
+fn only_a_valid_open_takes_over() {
+    let open = || Message::Open(open_of(&config(2, 1, 2)));
+    let strange = Ok(Message::Open(open_of(&config(3, 1, 2))));
+    for message in [strange, Err(Notification::new(crate::packet::ErrorCode::Header, 1))] {
+        let mut solo = Solo::new(config(1, 2, 1));
+        let (old, _) = solo.accept(0);
+        solo.message(old, open());
+        for serial in 1..5 {
+            let (conn, _) = solo.accept(serial);
+            let message = message.clone();
+            let actions = solo.event(Event::Message { conn, message });
+            assert!(actions.contains(&Action::Close { conn }), "{actions:?}");
+        }
+        // Nor does one that says nothing, and it goes when the first one is the session.
+        let (silent, _) = solo.accept(5);
+        let actions = solo.message(old, Message::Keepalive);
+        assert!(actions.contains(&Action::Close { conn: silent }), "{actions:?}");
+        assert_eq!(solo.peer.state(), State::Established);
+    }
+}
+
 #[test]
 fn a_leftover_of_a_peer_that_is_gone_gives_way() {
     let mut solo = Solo::new(config(1, 2, 1));

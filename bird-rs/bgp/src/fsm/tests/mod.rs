@@ -2,6 +2,7 @@
 
 mod collision;
 mod long_lived;
+mod network;
 mod property;
 mod restart;
 mod session;
