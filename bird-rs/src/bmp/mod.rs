@@ -177,9 +177,9 @@ impl Monitor {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
             ticks.tick().await;
-            let queue = feed.clone();
+            let (queue, clock) = (feed.clone(), self.clock);
             self.engine
-                .query(move |speaker| queue.push(&speaker.monitor_statistics()))
+                .query(move |speaker| queue.push(&speaker.monitor_statistics(clock.now())))
                 .await??;
         }
     }

@@ -9,6 +9,7 @@ mod bird;
 mod bird_only;
 mod bird_peer;
 mod birdc;
+mod bmp;
 mod exabgp;
 mod features;
 mod foreign;

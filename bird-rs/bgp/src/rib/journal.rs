@@ -50,6 +50,8 @@ pub struct Note<F> {
     pub path_id: u32,
     /// What it was.
     pub before: Before,
+    /// The peer said something; not only the import policy is another.
+    pub heard: bool,
 }
 
 /// The notes of a table.
@@ -90,15 +92,20 @@ impl<F: Copy + Ord> Journal<F> {
 
     /// A path came, or came again after its peer's session was lost.
     pub(super) fn came(&mut self, prefix: F, path: &Path) {
-        self.note(prefix, path, Before::Absent);
+        self.note(prefix, path, Before::Absent, true);
     }
 
     /// A path is about to change or go.
     pub(super) fn was(&mut self, prefix: F, path: &Path) {
-        self.note(prefix, path, Before::of(path));
+        self.note(prefix, path, Before::of(path), true);
     }
 
-    fn note(&mut self, prefix: F, path: &Path, before: Before) {
+    /// A path is about to be used otherwise; the peer told nothing.
+    pub(super) fn was_imported(&mut self, prefix: F, path: &Path) {
+        self.note(prefix, path, Before::of(path), false);
+    }
+
+    fn note(&mut self, prefix: F, path: &Path, before: Before, heard: bool) {
         let (source, path_id) = (path.source, path.path_id);
         if !self.watched.get(usize::from(source.0)).is_some_and(|watched| *watched) {
             return;
@@ -112,6 +119,7 @@ impl<F: Copy + Ord> Journal<F> {
             prefix,
             path_id,
             before,
+            heard,
         });
     }
 
@@ -124,8 +132,16 @@ impl<F: Copy + Ord> Journal<F> {
     pub fn take(&mut self, limit: usize) -> Vec<Note<F>> {
         let rest = self.notes.split_off(limit.min(self.notes.len()));
         let mut taken = std::mem::replace(&mut self.notes, rest);
-        taken.sort_unstable_by(|a, b| b.cmp(a));
-        taken.dedup_by_key(|note| (note.source, note.prefix, note.path_id));
+        let path = |note: &Note<F>| (note.source, note.prefix, note.path_id);
+        taken.sort_unstable_by_key(path);
+        taken.dedup_by(|later, kept| {
+            let same = path(later) == path(kept);
+            if same {
+                kept.before = kept.before.max(later.before);
+                kept.heard |= later.heard;
+            }
+            same
+        });
         taken
     }
 
@@ -172,13 +188,16 @@ mod tests {
         assert!(journal.is_empty(), "nobody watches");
         journal.watch(SourceId(3), true);
         journal.came(2, &path(3, None));
-        journal.was(2, &path(3, Some(Filtered::NextHop)));
+        journal.was_imported(2, &path(3, Some(Filtered::NextHop)));
         journal.was(2, &path(3, Some(Filtered::AsLoop)));
-        journal.was(1, &path(3, Some(Filtered::AsLoop)));
+        journal.was_imported(1, &path(3, Some(Filtered::AsLoop)));
         journal.came(9, &path(4, None));
         let taken = journal.take(10);
-        let shown: Vec<_> = taken.iter().map(|note| (note.prefix, note.before)).collect();
-        assert_eq!(shown, [(2, Before::Accepted), (1, Before::Refused)]);
+        let shown: Vec<_> = taken
+            .iter()
+            .map(|note| (note.prefix, note.before, note.heard))
+            .collect();
+        assert_eq!(shown, [(1, Before::Refused, false), (2, Before::Accepted, true)]);
         assert!(journal.is_empty());
     }
 

@@ -325,7 +325,7 @@ impl<F: Family> Table<F> {
                 self.count(source, old.filtered, false);
                 self.count(source, imported.err(), true);
                 if changed {
-                    self.journal.was(prefix, &old);
+                    self.journal.was_imported(prefix, &old);
                     self.touch(PrefixId(i as u32));
                 }
             }

@@ -224,8 +224,8 @@ impl Speaker {
         }
     }
 
-    /// Statistics of each session.
-    pub fn monitor_statistics(&self) -> Vec<Message> {
+    /// Statistics of each session, as of now.
+    pub fn monitor_statistics(&self, now: Duration) -> Vec<Message> {
         let report = |(instance, session): (&Instance, &Session)| {
             let counts = |key: TableKey| {
                 let counts = self.tables.counts(key, instance.source);
@@ -245,11 +245,7 @@ impl Speaker {
             );
             gauges.extend(counts.iter().map(|(family, _, best)| Gauge::LocRibOf(*family, *best)));
             let (_, peer) = self.peer(instance.source)?;
-            Some(Message::Statistics {
-                peer,
-                at: self.now,
-                gauges,
-            })
+            Some(Message::Statistics { peer, at: now, gauges })
         };
         self.monitored().filter_map(report).collect()
     }

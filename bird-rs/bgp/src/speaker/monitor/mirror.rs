@@ -100,7 +100,7 @@ impl Speaker {
             });
         };
         let now = news.now.as_ref();
-        if self.monitor.pre_policy {
+        if self.monitor.pre_policy && news.heard {
             tell(Policy::Pre, now.map(|path| (path.received(), path.since())));
         }
         let accepted = now.filter(|path| path.is_accepted());
@@ -118,9 +118,7 @@ impl Speaker {
             let Some((session, peer)) = self.peer(first.source) else {
                 continue;
             };
-            let at = first
-                .route
-                .map_or(self.now, |(_, since)| Duration::from_secs(since.into()));
+            let at = self.came_at(first);
             let nlri: Vec<Nlri> = run.iter().map(|item| item.nlri).collect();
             messages.extend(
                 self.updates(session, first, &nlri)
@@ -133,6 +131,14 @@ impl Speaker {
                     }),
             );
         }
+    }
+
+    /// Paths know the second in which they came; what came in this one came just now.
+    fn came_at(&self, item: &Item) -> Duration {
+        let second = item.route.map(|(_, since)| Duration::from_secs(since.into()));
+        second
+            .filter(|_| item.route.is_some_and(|(_, since)| since < self.seconds()))
+            .unwrap_or(self.now)
     }
 
     /// The family of all of them is the same.

@@ -12,6 +12,8 @@ pub(in crate::speaker) struct News {
     pub(in crate::speaker) source: SourceId,
     pub(in crate::speaker) nlri: Nlri,
     pub(in crate::speaker) before: Before,
+    /// The peer said something; not only the import policy is another.
+    pub(in crate::speaker) heard: bool,
     pub(in crate::speaker) now: Option<Path>,
 }
 
@@ -44,6 +46,7 @@ impl Tables {
                         prefix,
                     },
                     before: note.before,
+                    heard: note.heard,
                     now: id.and_then(|id| slot.table.paths(id).iter().find(is_it).cloned()),
                 }
             });

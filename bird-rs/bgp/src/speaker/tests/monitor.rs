@@ -248,12 +248,16 @@ fn a_new_policy_is_told_behind_the_policy_only() {
     station.agrees(&mut net);
     assert_eq!(station.has(Policy::Post), ["10.1.0.0/24", "10.2.0.0/24"]);
     assert!(station.downs.is_empty() && !told.is_empty());
+    assert!(
+        told.iter()
+            .all(|message| message.is_for(false, true) && !message.is_for(true, false))
+    );
 }
 
 #[test]
 fn statistics_count_what_there_is() {
     let net = scene(IMPORT, "off");
-    let told = net.node(0).speaker.monitor_statistics();
+    let told = net.node(0).speaker.monitor_statistics(net.now);
     let [Message::Statistics { gauges, .. }] = &told[..] else {
         panic!("{told:?}");
     };
