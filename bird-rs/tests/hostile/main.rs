@@ -10,6 +10,7 @@
 #[path = "../interop/lab.rs"]
 mod lab;
 mod scripted;
+mod station;
 
 use std::io::Write;
 
@@ -30,6 +31,11 @@ struct Scene {
 impl Scene {
     /// One of us with a witness, a bad peer (`Odd`, with these options in its channel) and a source of routes.
     fn new(limits: &str) -> Self {
+        Scene::with(limits, "")
+    }
+
+    /// The same, and more protocols.
+    fn with(limits: &str, more: &str) -> Self {
         let lab = Lab::new();
         for number in [4, 5, 6] {
             lab.address("b", "eth0", &format!("10.77.0.{number}/24"));
@@ -46,7 +52,7 @@ protocol device {{ }}
 template bgp t {{
   local 10.77.0.1 as 64512; passive on; hold time 90; error wait time 1, 1; enable extended messages on;
 }}
-{}{}{}",
+{}{}{}{more}",
             protocol("Witness", 2, ""),
             protocol("Odd", 4, limits),
             protocol("Feeder", 5, "")
