@@ -14,7 +14,8 @@ help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
 
 deps: ## Install the tools that the demo and the tests use (needs root)
-	@tests/deps.sh $(LAB_TOOLS) bird:bird2 setpriv:util-linux zebra:frr gobgpd:gobgpd bgpctl:openbgpd bgpdump:bgpdump exabgp:exabgp nft:nftables
+	@tests/deps.sh $(LAB_TOOLS) bird:bird2 setpriv:util-linux zebra:frr gobgpd:gobgpd bgpctl:openbgpd bgpdump:bgpdump exabgp:exabgp nft:nftables \
+	  pmbmpd:pmacct tshark:tshark
 
 deps-lint: ## Install cargo-deny
 	@$(CARGO) deny --version 2>/dev/null | grep -q $(CARGO_DENY_VERSION) || \

@@ -1,10 +1,11 @@
-//! What a monitoring station makes of what we tell it: pmacct's collector, which logs what it read as JSON.
+//! What a monitoring station makes of what we tell it: pmacct's collector, which logs what it read as JSON, and tshark, which
+//! looks at every field.
 
 use serde_json::{Value, json};
 
 use crate::bird_peer::Bird;
 use crate::foreign::{Foreign, Setup, THEIR_AS, ours};
-use crate::lab::{Lab, Running, eventually, eventually_or, tool};
+use crate::lab::{Lab, Running, eventually, eventually_or, run, tool};
 
 const STATION: &str = "protocol bmp station {
   station address ip 10.77.0.2 port 1790; monitoring rib in pre_policy; monitoring rib in post_policy;
@@ -262,4 +263,116 @@ fn a_station_that_comes_late_or_again_has_everything() {
         let shown = lab.birdc_of("a", "show protocols station");
         shown.contains("down").then_some(())
     });
+}
+
+/// What tshark captures on side b of the station's connection, until it is told to end. Each packet is in its log too.
+fn capture(lab: &Lab) -> Running {
+    let mut command = lab.command("b", tool("/usr/bin/tshark"));
+    command.args(["-i", "eth0", "-f", "tcp port 1790", "-P", "-l", "-w"]);
+    command.arg(lab.path("bmp.pcap"));
+    let capture = lab.spawn(command, "tshark");
+    eventually("tshark captures", || {
+        lab.log("tshark").contains("Capturing on").then_some(())
+    });
+    capture
+}
+
+#[test]
+fn tshark_reads_the_session_of_an_ipv6_peer() {
+    let lab = Lab::new();
+    let mut capture = capture(&lab);
+    let _station = collector(&lab);
+    let setup = Setup {
+        over_v6: true,
+        ..Setup::of(THEIR_AS)
+    };
+    let _bird = Bird.start(&lab, &setup);
+    let near = ours(&format!("neighbor fd77::2 as {THEIR_AS};")).replace("local 10.77.0.1", "local fd77::1");
+    let near = near.replace("ipv4 {", "ipv4 { extended next hop on;");
+    let _daemon = lab.bird_rs("a", &format!("{near}{STATION}"));
+    lab.client("a").established("Peer");
+    for prefix in ["10.99.0.0/24", "fd99::/64"] {
+        hears(&lab, 0, "route_monitor", |entry| {
+            entry["ip_prefix"] == prefix && entry["is_post"] == 1
+        });
+    }
+    assert!(Bird.shut_down(&lab, THEIR_AS, "bye"));
+    hears(&lab, 0, "peer_down", |_| true);
+    assert!(lab.birdc_of("a", "disable station").contains("disabled"));
+    hears(&lab, 0, "term", |_| true);
+    eventually("the end of the connection is captured", || {
+        lab.log("tshark").contains("[FIN").then_some(())
+    });
+    capture.signal("-INT");
+    capture.ended();
+
+    let messages = dissected(&lab);
+    let of = |kind: &str| -> Vec<&String> { messages.iter().filter(|text| text.starts_with(kind)).collect() };
+    assert!(messages[0].starts_with("Initiation"), "{messages:?}");
+    let end = messages.last().unwrap();
+    assert!(
+        end.starts_with("Termination") && end.contains("Reason: Session administratively closed (0)"),
+        "{end}"
+    );
+    let [up] = of("Peer Up")[..] else {
+        panic!("{messages:?}")
+    };
+    let opens: Vec<&str> = up.split("OPEN Message\n").collect();
+    assert!(opens[0].contains("Local Address: fd77::1"), "{up}");
+    for (open, asn) in [(opens[1], 64512), (opens[2], THEIR_AS)] {
+        assert!(
+            open.contains(&format!("AS Number: {asn}\n")) && open.contains("Extended Next Hop Encoding"),
+            "{open}"
+        );
+    }
+    let [down] = of("Peer Down")[..] else {
+        panic!("{messages:?}")
+    };
+    let wanted = ["Reason: Remote System, Notification (3)", "Shutdown Communication: bye"];
+    assert!(wanted.iter().all(|part| down.contains(part)), "{down}");
+    let routes = of("Route Monitoring");
+    for text in routes.iter().chain([&up, &down]) {
+        assert!(
+            text.contains("IPv6: Set") && text.contains("Address: fd77::2"),
+            "{text}"
+        );
+        assert!(text.contains("AS PATH: Not set"), "four octets: {text}");
+    }
+    let path = format!("AS_PATH: {THEIR_AS} \n");
+    for view in ["Post-policy: Not set", "Post-policy: Set"] {
+        let ours: Vec<_> = routes.iter().filter(|text| text.contains(view)).collect();
+        let has = |parts: &[&str]| ours.iter().any(|text| parts.iter().all(|part| text.contains(part)));
+        assert!(
+            has(&["IPv4 prefix: 10.99.0.0", "Next hop: IPv6=fd77::2", &path]),
+            "{view}: {ours:?}"
+        );
+        assert!(
+            has(&[
+                "IPv6 prefix: fd99::",
+                "Next hop: IPv6=fd77::2",
+                "COMMUNITIES: 65002:1 ",
+                &path
+            ]),
+            "{view}: {ours:?}"
+        );
+        // Both End-of-RIBs.
+        assert!(has(&["Total Path Attribute Length: 0\n"]), "{view}: {ours:?}");
+        assert!(
+            has(&["Total Path Attribute Length: 6\n", "MP_UNREACH_NLRI"]),
+            "{view}: {ours:?}"
+        );
+    }
+}
+
+/// BMP's messages in what was captured, as tshark explains them, each beginning with its type.
+fn dissected(lab: &Lab) -> Vec<String> {
+    let mut command = lab.command("b", tool("/usr/bin/tshark"));
+    command.arg("-r").arg(lab.path("bmp.pcap"));
+    let output = run(command.args(["-d", "tcp.port==1790,bmp", "-Y", "bmp", "-O", "bmp,bgp"]));
+    let text = String::from_utf8(output.stdout).unwrap();
+    for complaint in ["Malformed", "Expert Info (Error", "Expert Info (Warning"] {
+        assert!(!text.contains(complaint), "{text}");
+    }
+    let messages = text.split("BGP Monitoring Protocol, Type ").skip(1);
+    messages.map(str::to_owned).collect()
 }

@@ -1,5 +1,6 @@
 //! The real program against other BGP speakers and against itself, over real sockets in network namespaces. Needs root,
-//! iproute2, and what it talks to: BIRD 2, FRR, GoBGP, OpenBGPD and ExaBGP, all installed by `make deps`.
+//! iproute2, and what it talks to: BIRD 2, FRR, GoBGP, OpenBGPD and ExaBGP; and what reads what it writes: bgpdump, pmacct,
+//! tshark. All are installed by `make deps`.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

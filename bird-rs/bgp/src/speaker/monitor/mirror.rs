@@ -133,12 +133,14 @@ impl Speaker {
         }
     }
 
-    /// Paths know the second in which they came; what came in this one came just now.
+    /// Paths know the second in which they came: no route of this session came before it, and none of this second before
+    /// now. What graceful restart has kept is of this session too.
     fn came_at(&self, item: &Item) -> Duration {
-        let second = item.route.map(|(_, since)| Duration::from_secs(since.into()));
-        second
-            .filter(|_| item.route.is_some_and(|(_, since)| since < self.seconds()))
-            .unwrap_or(self.now)
+        let up = self.instance(item.source).map_or(self.now, |instance| instance.since);
+        match item.route {
+            Some((_, since)) if since < self.seconds() => Duration::from_secs(since.into()).max(up),
+            Some(_) | None => self.now,
+        }
     }
 
     /// The family of all of them is the same.
