@@ -36,7 +36,7 @@ impl Peer {
                 let end_of_rib = update.end_of_rib;
                 out.push(Action::Update(update));
                 if let Some(family) = end_of_rib {
-                    self.sweep(family, out);
+                    self.synchronized(family, out);
                 }
             }
             (Ok(Message::RouteRefresh(refresh)), State::Established) => self.refresh(conn, refresh, out),

@@ -9,7 +9,7 @@ use super::event::{Action, ConnId, DownReason, Event, Negotiated, State, StopRea
 use super::negotiate;
 use super::restart::Retained;
 use super::timer::Damping;
-use crate::packet::{self, Cease, ControlMessage, ErrorCode, Notification, SessionContext};
+use crate::packet::{self, Cease, ControlMessage, ErrorCode, FamilySet, Notification, SessionContext};
 
 /// A configured peer and everything that happens to it.
 #[derive(Debug, Clone)]
@@ -36,6 +36,9 @@ pub struct Peer {
     pub(super) damping: Damping,
     /// At most one for each family.
     pub(super) retained: Vec<Retained>,
+    /// Families whose long-lived stale time was over before the session's table was complete: nothing of them is to
+    /// outlive the session (RFC 9494 section 4.2). Empty without a session.
+    pub(super) spent: FamilySet,
     state: State,
     /// Why the state will be another at the end of this event.
     pub(super) reason: String,
@@ -63,6 +66,7 @@ impl Peer {
             bfd_up: false,
             bfd_wait: None,
             retained: Vec::new(),
+            spent: FamilySet::EMPTY,
             state: State::Idle,
             reason: String::new(),
             last_error: None,

@@ -2,10 +2,16 @@
 //!
 //! Each family has a time of its own. It begins with the peer's restart time. When that is over the routes go, or become
 //! long-lived stale for the time the peer asked for. Once they are, nothing but the End-of-RIB, the end of that time, or
-//! a peer that comes back without them ends it: another loss of the session does not begin it anew.
+//! a peer that comes back without them ends it: another loss of the session does not begin it anew. When the time is over
+//! while the peer is back and has not said End-of-RIB, another loss leaves nothing.
+//!
+//! A peer that is lost again before its End-of-RIB loses what was stale (RFC 4724 section 4.2), unless long-lived graceful
+//! restart was agreed on: then that is kept too (RFC 9494 section 4.2), and the restart time goes on from the first loss,
+//! so that a peer that never gets so far as to say what it has does not keep stale routes in use for ever.
 
 use std::time::Duration;
 
+use super::connection::Connection;
 use super::event::{Action, DownReason, LongLivedRoutes, Negotiated, StopReason};
 use super::peer::Peer;
 use crate::packet::{AfiSafi, Cease, FamilySet};
@@ -24,6 +30,8 @@ pub(super) struct Retained {
 enum Phase {
     /// As RFC 4724 has it; after that so long as RFC 9494 has it, if at all.
     Restart {
+        /// When the peer's restart time is over, counted from the first loss.
+        over: Duration,
         then: Option<Duration>,
     },
     LongLived,
@@ -40,9 +48,9 @@ impl Peer {
         let mut lost = Vec::new();
         for retained in &mut self.retained {
             let kept = match retained.phase {
-                Phase::Restart { .. } => {
+                Phase::Restart { over, .. } => {
                     retained.until = stale_until;
-                    retained.phase = Phase::Restart { then: None };
+                    retained.phase = Phase::Restart { over, then: None };
                     preserved.contains(retained.family)
                 }
                 Phase::LongLived => long_lived(negotiated, retained.family).is_some_and(|routes| routes.forwarding),
@@ -58,16 +66,19 @@ impl Peer {
 
     /// The session is over; `connections` holds its connection no more.
     pub(super) fn down(&mut self, now: Duration, negotiated: &Negotiated, reason: DownReason, out: &mut Vec<Action>) {
-        let retain = retain(negotiated, &reason);
+        let mut retain = retain(negotiated, &reason);
+        let exits = reason == DownReason::Stopped(StopReason::ProcessExit);
+        let spent = std::mem::replace(&mut self.spent, FamilySet::EMPTY);
+        if !exits {
+            retain = retain.difference(spent);
+        }
         // What was still stale from before and is not kept again is gone with the session's other routes. Nobody counts
         // the time when the process is about to end.
         let before = std::mem::take(&mut self.retained);
-        if reason != DownReason::Stopped(StopReason::ProcessExit) {
-            let again = |family| {
-                let aged = before
-                    .iter()
-                    .find(|r| r.family == family && r.phase == Phase::LongLived);
-                aged.cloned().unwrap_or_else(|| Retained::new(now, negotiated, family))
+        if !exits {
+            let again = |family| match before.iter().find(|r| r.family == family) {
+                Some(earlier) => earlier.lost_again(now, negotiated),
+                None => Retained::new(now, negotiated, family),
             };
             self.retained = retain.iter().map(again).collect();
         }
@@ -84,17 +95,24 @@ impl Peer {
 
     /// The time of some stale routes may be over.
     pub(super) fn age(&mut self, now: Duration, out: &mut Vec<Action>) {
+        let synchronizing = self.connections.iter().any(Connection::is_established);
         let mut over = Vec::new();
         for retained in self.retained.iter_mut().filter(|retained| retained.until <= now) {
             match retained.phase {
-                Phase::Restart { then: Some(time) } => {
+                Phase::Restart { then: Some(time), .. } => {
                     retained.phase = Phase::LongLived;
                     retained.until = now + time;
                     out.push(Action::LongLived {
                         family: retained.family,
                     });
                 }
-                Phase::Restart { then: None } | Phase::LongLived => over.push(retained.family),
+                Phase::Restart { then: None, .. } => over.push(retained.family),
+                Phase::LongLived => {
+                    if synchronizing {
+                        self.spent.insert(retained.family);
+                    }
+                    over.push(retained.family);
+                }
             }
         }
         for family in over {
@@ -105,6 +123,12 @@ impl Peer {
     /// When to call `age`.
     pub(super) fn next_age(&self) -> Option<Duration> {
         self.retained.iter().map(|retained| retained.until).min()
+    }
+
+    /// The peer's table is complete.
+    pub(super) fn synchronized(&mut self, family: AfiSafi, out: &mut Vec<Action>) {
+        self.spent.remove(family);
+        self.sweep(family, out);
     }
 
     /// Stale routes of this family, if there are any, have had their time.
@@ -136,10 +160,31 @@ impl Retained {
                 until: now + time,
                 phase: Phase::LongLived,
             },
-            (graceful, then) => Retained {
-                family,
-                until: now + graceful.map_or(Duration::ZERO, |graceful| graceful.restart_time),
-                phase: Phase::Restart { then },
+            (graceful, then) => {
+                let over = now + graceful.map_or(Duration::ZERO, |graceful| graceful.restart_time);
+                Retained {
+                    family,
+                    until: over,
+                    phase: Phase::Restart { over, then },
+                }
+            }
+        }
+    }
+
+    /// A family of which routes are stale already.
+    fn lost_again(&self, now: Duration, negotiated: &Negotiated) -> Retained {
+        match self.phase {
+            Phase::LongLived => self.clone(),
+            Phase::Restart { over, .. } => match long_lived(negotiated, self.family) {
+                Some(routes) => Retained {
+                    family: self.family,
+                    until: over,
+                    phase: Phase::Restart {
+                        over,
+                        then: Some(routes.stale_time),
+                    },
+                },
+                None => Retained::new(now, negotiated, self.family),
             },
         }
     }

@@ -67,7 +67,8 @@ impl Speaker {
         };
         let name = instance.config.name.clone();
         let Kind::Bgp(session) = &mut instance.kind else { return };
-        session.up = None;
+        let long_lived = session.up.take().and_then(|negotiated| negotiated.long_lived);
+        let lives_long = |family| long_lived.iter().flatten().any(|routes| routes.family == family);
         let mut kept = 0;
         for channel in &mut session.channels {
             if let Some(member) = channel.membership.take() {
@@ -76,11 +77,13 @@ impl Speaker {
             channel.owes_end_of_rib = false;
             channel.owes_end_of_refresh = false;
             if retain.contains(channel.key.family) {
-                // What was stale before this session and was not told again on it is too old to be kept twice. What is
-                // long-lived stale has a time of its own.
-                self.tables.remove_where(channel.key, source, |path| {
-                    !matches!(path.stale(), Stale::Fresh | Stale::LongLived)
-                });
+                // What was stale before this session and was not told again on it is too old to be kept twice, unless it
+                // may become long-lived stale, or is: that has a time of its own.
+                if !lives_long(channel.key.family) {
+                    self.tables.remove_where(channel.key, source, |path| {
+                        !matches!(path.stale(), Stale::Fresh | Stale::LongLived)
+                    });
+                }
                 kept += self.tables.mark(channel.key, source, Stale::Restart);
             } else {
                 self.tables.remove_where(channel.key, source, |_| true);

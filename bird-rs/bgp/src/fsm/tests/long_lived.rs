@@ -70,6 +70,47 @@ fn only_the_table_or_the_time_ends_it_not_the_session() {
 }
 
 #[test]
+fn when_the_time_is_over_before_the_table_is_complete_another_loss_leaves_nothing() {
+    for complete in [false, true] {
+        let mut pair = lost();
+        pair.run_until(secs(200));
+        pair.partitioned = false;
+        // IPv4's time is over, IPv6's is not.
+        pair.run_until(secs(800));
+        assert!(pair.established());
+        assert_eq!(pair.seen[0].swept, [AfiSafi::Ipv4Unicast]);
+        if complete {
+            end_of_rib(&mut pair, AfiSafi::Ipv4Unicast);
+        }
+        pair.cut(&[0, 1]);
+        let retained = pair.seen[0].downs[1].1;
+        assert_eq!(retained.contains(AfiSafi::Ipv4Unicast), complete);
+        assert!(retained.contains(AfiSafi::Ipv6Unicast));
+        // It is not held against the next session.
+        pair.run_until(secs(900));
+        pair.cut(&[0, 1]);
+        assert_eq!(pair.seen[0].downs[2].1, both_families());
+    }
+}
+
+#[test]
+fn lost_again_within_the_restart_time_that_time_goes_on() {
+    let mut pair = lost();
+    pair.run_until(secs(60));
+    pair.partitioned = false;
+    pair.run_until(secs(100));
+    assert!(pair.established());
+    pair.partitioned = true;
+    pair.cut(&[0, 1]);
+    pair.run_until(secs(129));
+    assert_eq!((&*pair.seen[0].aged, &*pair.seen[0].swept), (&[][..], &[][..]));
+    pair.run_until(secs(131));
+    assert_eq!(pair.seen[0].aged, AfiSafi::ALL);
+    pair.run_until(secs(731));
+    assert_eq!(pair.seen[0].swept, [AfiSafi::Ipv4Unicast]);
+}
+
+#[test]
 fn a_peer_that_comes_back_without_them_loses_them() {
     let families = |edit: fn(&mut Vec<LongLivedFamily>)| {
         let mut solo = Solo::new(config(1, 2, 1));

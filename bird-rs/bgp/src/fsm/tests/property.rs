@@ -188,6 +188,7 @@ proptest! {
             if waiting && !passive {
                 prop_assert!(peer.connect_at.is_some() || peer.idle_until.is_some());
             }
+            prop_assert!(ledger.up || peer.spent.is_empty());
             if ledger.stale.is_empty() {
                 prop_assert!(peer.retained.is_empty());
             }

@@ -36,13 +36,17 @@ impl<F: Family> Table<F> {
                 self.touch(PrefixId(i as u32));
             }
         }
-        memo.into_values().for_each(|id| interner.release(id));
+        for (id, with) in memo {
+            interner.release(id);
+            interner.release(with);
+        }
         let removed = self.remove_where(source, interner, |path| path.stale == Stale::Restart);
         (kept, removed)
     }
 }
 
-/// Exchanges a reference for one to the same with LLGR_STALE. The memo has a reference of its own to each.
+/// Exchanges a reference for one to the same with LLGR_STALE. The memo has references of its own to both, so that neither
+/// number becomes another value's meanwhile.
 fn marked(id: AttrId, interner: &mut Interner<Learned>, memo: &mut FxHashMap<AttrId, AttrId>) -> AttrId {
     let with = match memo.get(&id) {
         Some(known) => interner.retain(*known),
@@ -50,10 +54,13 @@ fn marked(id: AttrId, interner: &mut Interner<Learned>, memo: &mut FxHashMap<Att
             let mut learned = interner.get(id);
             learned.attributes.communities.insert(Community::LLGR_STALE);
             let with = interner.intern(&learned);
-            memo.insert(id, interner.retain(with));
+            memo.insert(interner.retain(id), interner.retain(with));
             with
         }
     };
     interner.release(id);
     with
 }
+
+#[cfg(test)]
+mod tests;

@@ -119,6 +119,27 @@ fn whoever_comes_back_has_its_routes_fresh_again() {
 }
 
 #[test]
+fn a_peer_that_is_lost_again_before_it_has_told_its_routes_keeps_them() {
+    let mut net = star(PLAIN);
+    let begin = net.now;
+    net.kill(0);
+    net.seconds(20);
+    net.start(0, "10.0.0.1", &node(1, 65001, &[(2, 65002, ASKS)]));
+    net.node_mut(0).holds_updates = true;
+    net.seconds(20);
+    let ups = net.logged(1, |e| matches!(e, LogEvent::State { to: "Established", .. }));
+    net.kill(0);
+    net.quiesce();
+    assert_eq!(is_marked(&net, 1), Some(false), "as before");
+    assert!(net.best(1, "10.1.0.0/24").unwrap().stale);
+    // The restart time of the first loss is over, and so is the time after that, once.
+    net.seconds(62 - (net.now - begin).as_secs());
+    assert_eq!(is_marked(&net, 1), Some(true), "{ups} sessions");
+    net.seconds(600);
+    assert!(net.best(1, "10.1.0.0/24").is_none());
+}
+
+#[test]
 fn a_new_policy_does_not_make_them_fresh() {
     let mut net = star(PLAIN);
     net.kill(0);
