@@ -20,8 +20,10 @@ use super::lanes::Place;
 use super::path::SourceId;
 use super::pending::Pending;
 
+mod log;
 mod round;
 
+use log::{Change, Log, MEMBERS};
 pub use round::{Round, RoundItem, Stretch};
 
 /// A member's number in its outbox. Dense and reused.
@@ -34,32 +36,15 @@ struct Entry {
     announced: Option<AttrId>,
     /// From whom the announced route was learned.
     from: SourceId,
-    /// In how many members' pending sets the place is; and whether it is in the log, see [`LOGGED`].
-    pending: u16,
+    /// In how many members' pending sets the place is, and how often it is in the log.
+    uses: u16,
 }
 
 const NOTHING: Entry = Entry {
     announced: None,
     from: SourceId::NONE,
-    pending: 0,
+    uses: 0,
 };
-
-/// In [`Entry::pending`]: the place is in the log. There are fewer members than this.
-const LOGGED: u16 = 1 << 15;
-
-/// So many changes wait for members in the log, or as many as there are places; beyond that they are noted for each member.
-const LOG: usize = 64 * 1024;
-
-/// A change of what is announced that not all members have noted yet. It holds a reference to what was announced before;
-/// what was announced then is held by the next change or by the entry.
-#[derive(Debug, Clone, Copy)]
-struct Change {
-    place: Place,
-    before: Option<AttrId>,
-    now: Option<AttrId>,
-    before_from: SourceId,
-    now_from: SourceId,
-}
 
 /// How far a member is with the whole view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,8 +65,8 @@ struct Member {
     pending: Pending,
     /// How many routes it has from us.
     announced: u32,
-    /// How much of the log it has noted.
-    noted: usize,
+    /// Up to which change it has noted the log.
+    noted: u64,
     /// All that is pending would exceed its limit, until something changes.
     blocked: bool,
 }
@@ -119,12 +104,8 @@ pub struct Outbox {
     members: Vec<Option<Member>>,
     /// How many members there are.
     count: usize,
-    /// Changes in order, one copy for all members. Empty once every member has noted them.
-    log: Vec<Change>,
-    /// How many members have not noted all of the log.
-    behind: usize,
-    /// How often the log was emptied.
-    epoch: u64,
+    /// Changes in order, one copy for all members, kept until every member has noted them.
+    log: Log,
 }
 
 impl Outbox {
@@ -137,7 +118,7 @@ impl Outbox {
     pub fn uses(&self, id: Place) -> bool {
         self.entries
             .get(id.0 as usize)
-            .is_some_and(|e| e.announced.is_some() || e.pending > 0)
+            .is_some_and(|e| e.announced.is_some() || e.uses > 0)
     }
 
     /// What the view announces for a place, and from whom it was learned.
@@ -161,8 +142,8 @@ impl Outbox {
     fn add(&mut self, mut member: Member) -> Option<MemberId> {
         let free = self.members.iter().position(Option::is_none);
         let at = free.unwrap_or(self.members.len());
-        let id = u16::try_from(at).ok().filter(|id| *id < LOGGED).map(MemberId)?;
-        member.noted = self.log.len();
+        let id = u16::try_from(at).ok().filter(|id| *id < MEMBERS).map(MemberId)?;
+        member.noted = self.log.end();
         self.count += 1;
         match free {
             Some(at) => self.members[at] = Some(member),
@@ -192,7 +173,7 @@ impl Outbox {
     /// Is there anything to tell a member? Not even that may be, when there are changes that it has not noted.
     pub fn has_work(&self, id: MemberId) -> bool {
         self.member(id)
-            .is_some_and(|m| m.feed != Feed::Done || m.noted < self.log.len() || !(m.pending.is_empty() || m.blocked))
+            .is_some_and(|m| m.feed != Feed::Done || m.noted < self.log.end() || !(m.pending.is_empty() || m.blocked))
     }
 
     /// Was the last pull in vain because of the member's limit?
@@ -214,7 +195,7 @@ impl Outbox {
         };
         // The first change that it has not noted says what it was told.
         let mut unnoted = FxHashMap::default();
-        for change in self.log.get(member.noted..).unwrap_or_default() {
+        for change in self.log.since(member.noted) {
             let before = member.sees_from(change.before, change.before_from);
             unnoted.entry(change.place).or_insert(before);
         }
@@ -248,73 +229,36 @@ impl Outbox {
             }
             self.entries.resize(at + 1, NOTHING);
         }
+        self.make_room(id, interner);
         let entry = &mut self.entries[at];
         let old = *entry;
         entry.announced = new;
         entry.from = if new.is_some() { from } else { SourceId::NONE };
         let changed = (old.announced, old.from) != (entry.announced, entry.from);
         if changed && self.count > 0 {
-            entry.pending |= LOGGED;
-            self.log.push(Change {
+            entry.uses += 1;
+            let change = Change {
                 place: id,
                 before: old.announced,
                 now: entry.announced,
                 before_from: old.from,
                 now_from: entry.from,
-            });
-            self.behind = self.count;
-            if self.log.len() >= LOG.max(self.entries.len()) {
-                (0..self.members.len()).for_each(|member| self.note(member, interner));
-            }
+            };
+            self.log.push(change);
         } else if let Some(old) = old.announced {
             interner.release(old);
         }
     }
 
-    /// Notes for a member what has changed since it last did.
-    fn note<V: Eq + Hash>(&mut self, at: usize, interner: &mut Interner<V>) {
-        let Some(Some(member)) = self.members.get_mut(at) else {
-            return;
-        };
-        if member.noted == self.log.len() {
-            return;
-        }
-        for change in self.log.get(member.noted..).unwrap_or_default() {
-            note(member, change, &mut self.entries[change.place.index()], interner);
-        }
-        member.noted = self.log.len();
-        self.one_less_behind(interner);
-    }
-
-    /// The last member that notes the log empties it.
-    fn one_less_behind<V: Eq + Hash>(&mut self, interner: &mut Interner<V>) {
-        self.behind -= 1;
-        if self.behind > 0 {
-            return;
-        }
-        self.epoch += 1;
-        for change in std::mem::take(&mut self.log) {
-            self.entries[change.place.index()].pending &= !LOGGED;
-            if let Some(before) = change.before {
-                interner.release(before);
-            }
-        }
-        self.members.iter_mut().flatten().for_each(|member| member.noted = 0);
-    }
-
-    /// Takes a member that has noted everything, or will not need to, out.
-    fn take<V: Eq + Hash>(&mut self, id: MemberId, interner: &mut Interner<V>) -> Option<Member> {
+    fn take(&mut self, id: MemberId) -> Option<Member> {
         let member = self.members.get_mut(usize::from(id.0)).and_then(Option::take)?;
         self.count -= 1;
-        if member.noted < self.log.len() {
-            self.one_less_behind(interner);
-        }
         Some(member)
     }
 
     /// Removes a member and what it has pending.
     pub fn leave<V: Eq + Hash>(&mut self, id: MemberId, interner: &mut Interner<V>) {
-        let Some(member) = self.take(id, interner) else {
+        let Some(member) = self.take(id) else {
             return;
         };
         for (place, told) in member.pending.into_told() {
@@ -323,10 +267,12 @@ impl Outbox {
                 interner.release(told);
             }
         }
+        self.trim(interner);
     }
 
     /// Gives back all that is announced, when the outbox is to be dropped. It has no members then.
     pub fn clear<V: Eq + Hash>(&mut self, interner: &mut Interner<V>) {
+        self.trim(interner);
         for entry in std::mem::take(&mut self.entries) {
             if let Some(announced) = entry.announced {
                 interner.release(announced);
@@ -336,7 +282,7 @@ impl Outbox {
 
     fn unpend(&mut self, place: Place) {
         if let Some(entry) = self.entries.get_mut(place.0 as usize) {
-            entry.pending = entry.pending.saturating_sub(1);
+            entry.uses = entry.uses.saturating_sub(1);
         }
     }
 
@@ -348,7 +294,8 @@ impl Outbox {
         interner: &mut Interner<V>,
     ) -> Option<MemberId> {
         self.note(usize::from(id.0), interner);
-        let mut member = self.take(id, interner)?;
+        let mut member = self.take(id)?;
+        self.trim(interner);
         // What the other view shows it may be less than its limit.
         member.blocked = false;
         let mut told_of = std::mem::take(&mut member.pending).into_told();
@@ -369,7 +316,7 @@ impl Outbox {
             };
             if member.reached(place) && told != member.sees(entry) {
                 member.pending.insert(place, told);
-                entry.pending += 1;
+                entry.uses += 1;
             } else if let Some(told) = told {
                 interner.release(told);
             }
@@ -409,7 +356,7 @@ impl Outbox {
                 continue;
             }
             member.pending.remove(place);
-            entry.pending -= 1;
+            entry.uses -= 1;
             match (told.is_some(), attrs.is_some()) {
                 (false, true) => member.announced += 1,
                 (true, false) => member.announced -= 1,
@@ -429,31 +376,6 @@ impl Outbox {
         }
         items.sort_unstable();
         items
-    }
-}
-
-/// Notes for a member that what is announced has changed.
-fn note<V: Eq + Hash>(member: &mut Member, change: &Change, entry: &mut Entry, interner: &mut Interner<V>) {
-    let id = change.place;
-    let before = member.sees_from(change.before, change.before_from);
-    let now = member.sees_from(change.now, change.now_from);
-    if before == now || !member.reached(id) {
-        return;
-    }
-    member.blocked = false;
-    match member.pending.get(id) {
-        None => {
-            member.pending.insert(id, before.map(|before| interner.retain(before)));
-            entry.pending += 1;
-        }
-        Some(told) if told == now => {
-            member.pending.remove(id);
-            entry.pending -= 1;
-            if let Some(told) = told {
-                interner.release(told);
-            }
-        }
-        Some(_) => {}
     }
 }
 
@@ -477,7 +399,7 @@ fn feed(member: &mut Member, entries: &mut [Entry], limit: usize, max: u32, item
         }
         if first && member.announced >= max {
             member.pending.insert(id, None);
-            entry.pending += 1;
+            entry.uses += 1;
         } else {
             items.push(PullItem { attrs, place: id });
             member.announced += u32::from(first);

@@ -38,7 +38,7 @@ impl Speaker {
                 self.feed_peer(source, out);
             }
         }
-        self.tables.tidy_rounds();
+        self.tables.trim();
         self.retire_dynamic(out);
         out.extend(self.tables.shared.log.drain().map(Output::Log));
     }

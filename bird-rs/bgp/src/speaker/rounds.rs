@@ -169,6 +169,6 @@ pub(super) fn share<F: Family>(
     if !encoded.round.suits(member) {
         return None;
     }
-    outbox.took(at.member, stretch, &encoded.round, &mut shared.wire);
+    outbox.took(at.member, stretch, &encoded.round);
     Some(encoded.share(member))
 }

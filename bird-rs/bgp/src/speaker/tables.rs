@@ -433,11 +433,16 @@ impl Tables {
         ))
     }
 
-    /// Forgets encoded messages that nobody needs any more.
-    pub(super) fn tidy_rounds(&mut self) {
-        let v4 = self.v4.iter_mut().flat_map(|slot| &mut slot.groups);
-        let v6 = self.v6.iter_mut().flat_map(|slot| &mut slot.groups);
+    /// Forgets what no member has still to be told.
+    pub(super) fn trim(&mut self) {
+        let Tables { shared, v4, v6 } = self;
+        let v4 = v4.iter_mut().flat_map(|slot| &mut slot.groups);
+        let v6 = v6.iter_mut().flat_map(|slot| &mut slot.groups);
         for group in v4.chain(v6).flatten() {
+            match group.view {
+                View::Bgp(_) => group.outbox.trim(&mut shared.wire),
+                View::Fib(_) => group.outbox.trim(&mut shared.fib),
+            }
             group.rounds.tidy(&group.outbox);
         }
     }

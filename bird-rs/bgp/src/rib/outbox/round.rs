@@ -6,21 +6,18 @@
 //! remembered of what they were told. Where that does not hold, because a route's source has changed, the member has to
 //! [pull](Outbox::pull).
 
-use std::hash::Hash;
-
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{Change, Feed, Member, MemberId, Outbox};
-use crate::rib::intern::{AttrId, Interner};
+use super::{Change, Feed, MemberId, Outbox};
+use crate::rib::intern::AttrId;
 use crate::rib::lanes::Place;
 use crate::rib::path::SourceId;
 
-/// A stretch of an outbox's log. It never means anything else, and nothing once the log was emptied.
+/// A stretch of an outbox's log: the numbers of its first change and of the next one behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Stretch {
-    epoch: u64,
-    from: usize,
-    to: usize,
+    from: u64,
+    to: u64,
 }
 
 /// What a stretch of the log changed at one place.
@@ -96,27 +93,28 @@ impl Round {
 
 impl Outbox {
     /// The next changes that a member has to note, up to a multiple of `limit`, which makes members meet that are not
-    /// equally fast. `None` when it has something else to be told, or there are none.
+    /// equally fast. `None` when it has something else to be told, when there are none, or when it is more than `limit` behind
+    /// and some of it may be needless by now.
     pub fn stretch(&self, id: MemberId, limit: usize) -> Option<Stretch> {
-        let member = self.member(id)?;
-        let ready = member.feed == Feed::Done && member.pending.is_empty() && member.noted < self.log.len();
-        let boundary = (member.noted / limit).saturating_add(1).saturating_mul(limit);
-        ready.then_some(Stretch {
-            epoch: self.epoch,
+        let (member, end, limit) = (self.member(id)?, self.log.end(), limit as u64);
+        let ready = member.feed == Feed::Done && member.pending.is_empty() && member.noted < end;
+        // Who is far behind must not be told what has changed again since.
+        let needless = end - member.noted.min(end) > limit && self.log.repeats_since(member.noted);
+        (ready && !needless).then(|| Stretch {
             from: member.noted,
-            to: boundary.min(self.log.len()),
+            to: end.min((member.noted / limit + 1) * limit),
         })
     }
 
     /// May a member still have to be told of a stretch?
     pub fn needs(&self, stretch: Stretch) -> bool {
-        let behind = |member: &Member| member.noted <= stretch.from;
-        self.epoch == stretch.epoch && self.members.iter().flatten().any(behind)
+        self.log.base() <= stretch.from && self.members.iter().flatten().any(|member| member.noted <= stretch.from)
     }
 
     /// What a stretch has for its members, valid until the outbox changes. What went to and fro in it is left out.
     pub fn round(&self, stretch: Stretch) -> Round {
-        let mut changes = self.log.get(stretch.from..stretch.to).unwrap_or_default().to_vec();
+        let length = usize::try_from(stretch.to.saturating_sub(stretch.from)).unwrap_or(usize::MAX);
+        let mut changes: Vec<Change> = self.log.since(stretch.from).take(length).copied().collect();
         // Stable: those of one place stay in order.
         changes.sort_by_key(|change| change.place);
         let mut round = Round::default();
@@ -141,16 +139,12 @@ impl Outbox {
     }
 
     /// A member that the round [suits](Round::suits) was told of it, which was made of the member's own stretch.
-    pub fn took<V: Eq + Hash>(&mut self, id: MemberId, stretch: Stretch, round: &Round, interner: &mut Interner<V>) {
-        let log = self.log.len();
+    pub fn took(&mut self, id: MemberId, stretch: Stretch, round: &Round) {
         let Some(member) = self.member_mut(id) else { return };
         debug_assert_eq!(member.noted, stretch.from, "another member's stretch");
         let grown = i64::from(member.announced) + round.grew(member.source);
         member.announced = u32::try_from(grown).unwrap_or_default();
         member.noted = stretch.to;
         member.blocked = false;
-        if stretch.to == log {
-            self.one_less_behind(interner);
-        }
     }
 }

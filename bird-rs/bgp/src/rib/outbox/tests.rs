@@ -51,7 +51,7 @@ fn listen(
     let source = outbox.source(id).unwrap();
     let items: Vec<_> = match round.filter(|(_, round)| round.suits(source)) {
         Some((stretch, round)) => {
-            outbox.took(id, stretch, &round, interner);
+            outbox.took(id, stretch, &round);
             let theirs = round.items.iter().filter(|item| item.owner != source);
             theirs
                 .map(|item| (item.place, item.attrs.map(|attrs| interner.get(attrs))))
@@ -73,6 +73,9 @@ fn listen(
             Some(value) => ear.told.insert(place.0, value),
             None => ear.told.remove(&place.0),
         };
+    }
+    if limit > 4 {
+        outbox.trim(interner);
     }
     ear.again &= !outbox.fed(id);
     prop_assert_eq!(outbox.announced_to(id) as usize, ear.told.len());
@@ -148,6 +151,7 @@ proptest! {
         }
         // Nothing is held by anybody but the announcements themselves.
         for view in &mut views {
+            view.trim(&mut interner);
             prop_assert!((0..12).all(|p| view.uses(Place(p)) == model.contains_key(&p)));
             view.clear(&mut interner);
         }
