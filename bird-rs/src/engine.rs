@@ -25,6 +25,7 @@ use crate::bfd::Bfd;
 use crate::bmp;
 use crate::export::Exports;
 use crate::fib::{Fanout, Subscription};
+use crate::kernel::Kernels;
 use crate::log;
 use crate::metrics::Metrics;
 use crate::net::connection::{self, Handle};
@@ -144,6 +145,7 @@ pub(crate) struct Loop {
     fanout: Fanout,
     exports: Exports,
     bfd: Bfd,
+    kernels: Kernels,
     tasks: TaskTracker,
     incoming: u64,
     outputs: Vec<Output>,
@@ -202,6 +204,7 @@ impl Loop {
             fanout: Fanout::default(),
             exports: Exports::new(clock),
             bfd,
+            kernels: Kernels::default(),
             tasks: TaskTracker::new(),
             incoming: 0,
             outputs,
@@ -309,6 +312,7 @@ impl Loop {
             // Subscribers may have missed a change: they must begin anew.
             self.fanout = Fanout::default();
             self.exports.monitor_lost();
+            self.speaker.tell_kernels_anew();
             if !closed && self.connections.remove(&conn).is_some() {
                 self.input(Input::Closed {
                     conn,
@@ -361,6 +365,12 @@ impl Loop {
                 Output::Listen(specs) => self.listeners.apply(&specs, &self.engine),
                 Output::Exports(specs) => self.exports.apply(specs, &self.engine, &self.tasks),
                 Output::Bfd(specs) => self.bfd.want(specs),
+                Output::Kernels(specs) => self.kernels.apply(specs, &self.engine),
+                Output::Kernel {
+                    protocol,
+                    epoch,
+                    deltas,
+                } => self.kernels.give(&protocol, epoch, deltas),
                 Output::Fib(delta) => deltas.push(delta),
                 Output::Monitor(messages) => self.exports.monitor(&messages),
                 Output::MonitorLost => self.exports.monitor_lost(),
@@ -466,5 +476,6 @@ impl Loop {
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
             tracing::warn!("some connections did not close in time");
         }
+        self.kernels.ended().await;
     }
 }

@@ -9,6 +9,7 @@ mod engine;
 mod export;
 mod fib;
 mod grpc;
+mod kernel;
 mod log;
 mod metrics;
 mod mrt;

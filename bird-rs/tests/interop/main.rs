@@ -16,6 +16,7 @@ mod features;
 mod foreign;
 mod frr;
 mod gobgp;
+mod kernel;
 mod lab;
 mod long_lived;
 mod mapped;

@@ -25,6 +25,7 @@ impl Speaker {
         out.append(&mut self.early);
         self.listen(out);
         self.exports(out);
+        self.kernels(out);
         self.want_bfd(out);
         self.tables.settle();
         self.feed_stations(out);
@@ -33,6 +34,7 @@ impl Speaker {
             self.converged(out);
         }
         self.mark_fib(out);
+        self.feed_kernels(out);
         for at in 0..self.instances.len() {
             if let Some(source) = self.established(at) {
                 self.feed_peer(source, out);
@@ -101,6 +103,7 @@ impl Speaker {
                         .is_some_and(|member| owes || self.tables.has_work(c.key, member))
                 })
             }
+            Kind::Kernel(_) => self.owes_kernel(instance),
             Kind::Range(_) | Kind::Origin(_) | Kind::Quiet => false,
         }
     }
@@ -112,7 +115,7 @@ impl Speaker {
             .flatten()
             .filter_map(|instance| match &instance.kind {
                 Kind::Felix(channels) => Some(channels.iter().filter_map(|(key, member)| Some((*key, (*member)?)))),
-                Kind::Bgp(_) | Kind::Range(_) | Kind::Origin(_) | Kind::Quiet => None,
+                Kind::Bgp(_) | Kind::Range(_) | Kind::Origin(_) | Kind::Kernel(_) | Kind::Quiet => None,
             });
         let members: Vec<(TableKey, Membership)> = felix.flatten().collect();
         for (key, member) in members {
@@ -147,7 +150,7 @@ impl Speaker {
                         .iter()
                         .filter_map(move |(key, at)| Some((*key, (*at)?, instance.source))),
                 ),
-                Kind::Bgp(_) | Kind::Range(_) | Kind::Origin(_) | Kind::Quiet => None,
+                Kind::Bgp(_) | Kind::Range(_) | Kind::Origin(_) | Kind::Kernel(_) | Kind::Quiet => None,
             });
         let routes = felix
             .flatten()

@@ -168,9 +168,10 @@ impl ImportView {
         {
             return Err(why);
         }
-        // What a peer told may have come while the channel had another preference, or resolved next hops otherwise.
+        // What others told may have come while the channel had another preference, or resolved next hops otherwise.
         let hop = self.hop(learned, hops);
-        let differs = self.checks.is_some() && (learned.preference, learned.hop) != (self.preference, hop);
+        let told = self.checks.is_some() || self.source == RouteSource::Inherit;
+        let differs = told && (learned.preference, learned.hop) != (self.preference, hop);
         let now = differs.then(|| Learned {
             preference: self.preference,
             hop,

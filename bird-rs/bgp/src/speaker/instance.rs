@@ -7,6 +7,7 @@ use super::Speaker;
 use super::export::View;
 use super::import::{ImportView, Received};
 use super::io::Output;
+use super::kernel::KernelTable;
 use super::merge::FibView;
 use super::origin;
 use super::range::Range;
@@ -43,6 +44,8 @@ pub(super) enum Kind {
     Origin(Vec<TableKey>),
     /// The best routes, for felix; no membership while disabled.
     Felix(Vec<(TableKey, Option<Membership>)>),
+    /// A routing table of the kernel's.
+    Kernel(Box<KernelTable>),
     /// Nothing that concerns routes.
     Quiet,
 }
@@ -55,14 +58,14 @@ impl Instance {
     pub(super) fn session(&self) -> Option<&Session> {
         match &self.kind {
             Kind::Bgp(session) => Some(session),
-            Kind::Range(_) | Kind::Origin(_) | Kind::Felix(_) | Kind::Quiet => None,
+            Kind::Range(_) | Kind::Origin(_) | Kind::Felix(_) | Kind::Kernel(_) | Kind::Quiet => None,
         }
     }
 
     pub(super) fn session_mut(&mut self) -> Option<&mut Session> {
         match &mut self.kind {
             Kind::Bgp(session) => Some(session),
-            Kind::Range(_) | Kind::Origin(_) | Kind::Felix(_) | Kind::Quiet => None,
+            Kind::Range(_) | Kind::Origin(_) | Kind::Felix(_) | Kind::Kernel(_) | Kind::Quiet => None,
         }
     }
 
@@ -137,11 +140,11 @@ impl Speaker {
             },
             ProtocolKind::Static(_) | ProtocolKind::Direct(_) => Kind::Origin(keys),
             ProtocolKind::Felix(_) => Kind::Felix(keys.into_iter().map(|key| (key, None)).collect()),
-            ProtocolKind::Device(_)
-            | ProtocolKind::Kernel(_)
-            | ProtocolKind::Bfd(_)
-            | ProtocolKind::Mrt(_)
-            | ProtocolKind::Bmp(_) => Kind::Quiet,
+            ProtocolKind::Kernel(_) => match keys.first() {
+                Some(key) => Kind::Kernel(Box::new(KernelTable::new(*key, self.new_epoch()))),
+                None => Kind::Quiet,
+            },
+            ProtocolKind::Device(_) | ProtocolKind::Bfd(_) | ProtocolKind::Mrt(_) | ProtocolKind::Bmp(_) => Kind::Quiet,
         };
         let instance = Instance {
             enabled: false,
@@ -184,6 +187,7 @@ impl Speaker {
             }
             Kind::Origin(_) => self.originate(usize::from(source.0)),
             Kind::Felix(_) => self.join_felix(source),
+            Kind::Kernel(_) => self.join_kernel(source),
             Kind::Range(_) | Kind::Quiet => {}
         }
     }
@@ -225,6 +229,7 @@ impl Speaker {
                     self.tables.leave(key, at);
                 }
             }
+            Kind::Kernel(_) => self.leave_kernel(source),
             Kind::Range(_) | Kind::Quiet => {}
         }
     }
@@ -371,6 +376,7 @@ impl Speaker {
         match &instance.kind {
             Kind::Bgp(_) => self.refeed_session(instance.source, import, export),
             Kind::Felix(_) if export => self.refeed_felix(at),
+            Kind::Kernel(_) => self.refeed_kernel(instance.source, import, export),
             Kind::Origin(_) if import => self.originate(at),
             Kind::Felix(_) | Kind::Origin(_) | Kind::Range(_) | Kind::Quiet => {}
         }

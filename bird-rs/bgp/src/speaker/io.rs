@@ -8,6 +8,7 @@ use tortie_net::Prefix;
 use tortie_replica::Delta;
 
 use super::bfd::{BfdKey, BfdSpec};
+use super::kernel::{Alien, KernelEntry, KernelSpec};
 use crate::bmp;
 use crate::config::{BmpConfig, Config, MrtConfig};
 use crate::filter::{Krt, RouteDestination};
@@ -29,6 +30,22 @@ pub enum Input {
         complete: bool,
         /// What there is now at each prefix.
         changes: Vec<KernelChange>,
+    },
+    /// Routes of others in the table of a kernel protocol that learns them: of each prefix the one with the lowest metric.
+    Learned {
+        /// The protocol.
+        protocol: Arc<str>,
+        /// These are all, instead of what was known.
+        complete: bool,
+        /// What there is now at each prefix.
+        aliens: Vec<(Prefix, Option<Alien>)>,
+    },
+    /// The routes of the last [`Output::Kernel`] of this protocol and epoch were written, as far as they can be.
+    Written {
+        /// The protocol.
+        protocol: Arc<str>,
+        /// From its [`KernelSpec`].
+        epoch: u32,
     },
     /// Somebody connected to us. When it is nobody's peer, the answer is [`Output::Close`].
     Incoming {
@@ -169,6 +186,18 @@ pub enum Output {
     Monitor(Vec<bmp::Message>),
     /// Stations have missed something: they must be connected to anew.
     MonitorLost,
+    /// The tables of the kernel's to write and to learn from, all of them; replaces what was wanted before. What was written
+    /// on behalf of one that is gone goes, unless it was to persist.
+    Kernels(Vec<KernelSpec>),
+    /// Changes of what is to be in one of these tables; answered by [`Input::Written`], and no others come before that.
+    Kernel {
+        /// Whose table.
+        protocol: Arc<str>,
+        /// From its [`KernelSpec`].
+        epoch: u32,
+        /// The changes. `InSync`: everything was told, and nothing else of ours is to be there.
+        deltas: Vec<Delta<Prefix, KernelEntry>>,
+    },
     /// Something an operator may want to know.
     Log(Log),
 }

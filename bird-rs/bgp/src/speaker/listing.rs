@@ -12,6 +12,7 @@ use super::Speaker;
 use super::export::{self, View};
 use super::instance::{Instance, Kind};
 use super::io::FibNextHop;
+use super::kernel::fib_views;
 use super::merge::FibView;
 use super::show::RouteView;
 use super::tables::{TableKey, TableRoute};
@@ -327,6 +328,11 @@ impl Speaker {
                     .position(|(of, member)| *of == key && member.is_some())?;
                 to.channels().get(at).map(|channel| View::Fib(FibView::of(channel)))
             }
+            Kind::Kernel(table) => {
+                let [(of, member)] = table.channel;
+                let view = fib_views(&to.config).pop().filter(|_| of == key && member.is_some());
+                view.map(View::Fib)
+            }
             Kind::Range(_) | Kind::Origin(_) | Kind::Quiet => None,
         }
     }
@@ -345,6 +351,7 @@ fn keys_of(instance: &Instance) -> Vec<TableKey> {
     match &instance.kind {
         Kind::Bgp(session) => session.channels.iter().map(|c| c.key).collect(),
         Kind::Felix(channels) => channels.iter().map(|(key, _)| *key).collect(),
+        Kind::Kernel(table) => table.channel.iter().map(|(key, _)| *key).collect(),
         Kind::Origin(keys) => keys.clone(),
         Kind::Range(_) | Kind::Quiet => Vec::new(),
     }

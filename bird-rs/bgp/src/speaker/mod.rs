@@ -32,6 +32,7 @@ mod feed;
 mod import;
 mod instance;
 mod io;
+mod kernel;
 mod listing;
 mod merge;
 mod monitor;
@@ -66,6 +67,7 @@ pub use self::io::{
     Command, ConnectSpec, ExportKind, ExportSpec, FibNextHop, FibRoute, Input, InterfaceAddress, ListenSpec, Log,
     LogEvent, Output, Station,
 };
+pub use self::kernel::{Alien, KernelEntry, KernelSpec};
 pub use self::listing::{ExportStage, Listed, ListedNets, ListedTables, Listing, NoListing, Page};
 pub use self::monitor::{MonitorCursor, MonitorPage};
 pub use self::operate::{MAX_REASON, Operated};
@@ -114,6 +116,10 @@ pub struct Speaker {
     bfd_up: BTreeSet<BfdKey>,
     /// Of the next session.
     next_key: u32,
+    /// Of the last kernel protocol that began to be told anew.
+    next_epoch: u32,
+    /// The tables of the kernel's that the shell was told of.
+    kernel_specs: Vec<KernelSpec>,
     /// Of the next dynamic peer.
     next_dynamic: u32,
     stopping: bool,
@@ -151,6 +157,8 @@ impl Speaker {
             bfd_wanted: Vec::new(),
             bfd_up: BTreeSet::new(),
             next_key: 0,
+            next_epoch: 0,
+            kernel_specs: Vec::new(),
             next_dynamic: 0,
             stopping: false,
             unflushed: true,
@@ -176,6 +184,12 @@ impl Speaker {
             }
             Input::Interfaces(addresses) => self.set_addresses(addresses),
             Input::Kernel { complete, changes } => self.tables.shared.hops.kernel(complete, changes),
+            Input::Learned {
+                protocol,
+                complete,
+                aliens,
+            } => self.learn(&protocol, complete, aliens),
+            Input::Written { protocol, epoch } => self.written(&protocol, epoch),
             Input::Incoming { conn, local, remote } => self.incoming(conn, local, remote, out),
             Input::Connected { conn, local, remote } => {
                 self.connection_event(conn, Event::Connected { conn, local, remote }, out);
@@ -257,6 +271,7 @@ impl Speaker {
         for source in sources {
             self.peer_event(source, Event::Stop(StopReason::ProcessExit), out);
         }
+        self.kernels(out);
     }
 }
 

@@ -92,7 +92,7 @@ impl Speaker {
                 Kind::Bgp(session) => info(session, instance.enabled),
                 Kind::Range(range) => self.range_info(instance.name(), range),
                 Kind::Quiet => bmp.as_ref().map(BmpStatus::info).unwrap_or_default(),
-                Kind::Origin(_) | Kind::Felix(_) => String::new(),
+                Kind::Origin(_) | Kind::Felix(_) | Kind::Kernel(_) => String::new(),
             },
             description: instance.config.description.clone(),
             channels,
@@ -112,6 +112,11 @@ impl Speaker {
                 .map(|c| (c.key, c.membership, c.membership.is_some()))
                 .collect(),
             Kind::Felix(channels) => channels.iter().map(|(key, at)| (*key, *at, at.is_some())).collect(),
+            Kind::Kernel(table) => table
+                .channel
+                .iter()
+                .map(|(key, at)| (*key, *at, at.is_some()))
+                .collect(),
             Kind::Origin(keys) => keys.iter().map(|key| (*key, None, instance.enabled)).collect(),
             Kind::Range(_) | Kind::Quiet => Vec::new(),
         };
@@ -214,6 +219,11 @@ impl Speaker {
                 .filter_map(|c| Some((c.key, c.membership?)))
                 .collect(),
             Kind::Felix(channels) => channels.iter().filter_map(|(key, at)| Some((*key, (*at)?))).collect(),
+            Kind::Kernel(table) => table
+                .channel
+                .iter()
+                .filter_map(|(key, at)| Some((*key, (*at)?)))
+                .collect(),
             Kind::Range(_) | Kind::Origin(_) | Kind::Quiet => Vec::new(),
         };
         for (key, member) in members {
@@ -224,7 +234,7 @@ impl Speaker {
                     let is_it = told.lane.map_or(route.best, |lane| lane.is_of(route.path));
                     if is_it && route.path.source() == told.from {
                         let mut view = self.view(key, &route);
-                        if let (Some(view), Kind::Felix(_)) = (&mut view, &instance.kind) {
+                        if let (Some(view), Kind::Felix(_) | Kind::Kernel(_)) = (&mut view, &instance.kind) {
                             view.next_hops
                                 .clone_from(&self.tables.shared.fib.get(told.attrs).next_hops);
                         }

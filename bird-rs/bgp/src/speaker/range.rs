@@ -49,7 +49,7 @@ impl Instance {
     pub(super) fn range(&self) -> Option<&Range> {
         match &self.kind {
             Kind::Range(range) => Some(range),
-            Kind::Bgp(_) | Kind::Origin(_) | Kind::Felix(_) | Kind::Quiet => None,
+            Kind::Bgp(_) | Kind::Origin(_) | Kind::Felix(_) | Kind::Kernel(_) | Kind::Quiet => None,
         }
     }
 

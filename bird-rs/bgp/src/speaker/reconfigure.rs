@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Speaker;
 use super::instance::{Kind, channels};
 use super::io::Output;
+use super::kernel::is_written;
 use super::session::peer_config;
 use crate::config::{Action, BgpConfig, Channel, Config, Protocol, ProtocolKind, diff};
 use crate::filter::RouteSource;
@@ -21,7 +22,9 @@ impl Speaker {
         // What a new protocol's link adds can only concern its own session.
         self.find_own();
         self.tables.provide(&config);
-        let matters = |p: &Protocol| !p.disabled && matches!(p.kind, ProtocolKind::Bgp(_) | ProtocolKind::Felix(_));
+        let waited_for =
+            |p: &Protocol| matches!(p.kind, ProtocolKind::Bgp(_) | ProtocolKind::Felix(_)) || is_written(p);
+        let matters = |p: &Protocol| !p.disabled && waited_for(p);
         if config.protocols.iter().any(matters) {
             self.convergence.begin(self.now, config.graceful_restart_wait);
         }
@@ -84,7 +87,7 @@ impl Speaker {
                 }
             }
             (Kind::Range(range), ProtocolKind::Bgp(bgp)) => range.config.clone_from(bgp),
-            (Kind::Bgp(_) | Kind::Range(_) | Kind::Origin(_) | Kind::Felix(_) | Kind::Quiet, _) => {}
+            (Kind::Bgp(_) | Kind::Range(_) | Kind::Origin(_) | Kind::Felix(_) | Kind::Kernel(_) | Kind::Quiet, _) => {}
         }
         self.refeed(usize::from(source.0), true, true);
     }

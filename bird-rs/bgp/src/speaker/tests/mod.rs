@@ -4,6 +4,7 @@ mod add_path;
 mod bfd;
 mod filters;
 mod in_sync;
+mod kernel;
 mod limits;
 mod long_lived;
 mod maintenance;

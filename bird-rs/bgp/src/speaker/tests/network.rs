@@ -186,6 +186,7 @@ impl Network {
                 Output::Exports(_) => {}
                 Output::Monitor(messages) => self.node_mut(at).monitored.extend(messages),
                 Output::MonitorLost => panic!("more happened than can be noted"),
+                Output::Kernels(_) | Output::Kernel { .. } => {}
                 Output::Bfd(specs) => self.node_mut(at).bfd = specs,
                 Output::Listen(specs) => self.node_mut(at).listening = specs,
             }
