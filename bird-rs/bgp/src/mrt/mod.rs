@@ -92,7 +92,7 @@ pub struct RibEntry {
     pub originated: u32,
     /// Path identifier (RFC 7911); 0 and not written without `add_path`.
     pub path_id: u32,
-    /// The attributes. A route of our own may be without next hop.
+    /// The attributes. A route of our own that leads nowhere has an unspecified next hop.
     pub attributes: Attributes,
 }
 

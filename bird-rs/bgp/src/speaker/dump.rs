@@ -5,13 +5,16 @@
 //! at all that came, went or moved meanwhile; one that stayed as it was is shown once.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
+
+use tortie_net::{Prefix, RouterId};
 
 use super::Speaker;
 use super::instance::Instance;
 use super::io::{ExportKind, ExportSpec, Output};
-use crate::attr::Attributes;
+use crate::attr::{Attributes, NextHop};
 use crate::config::ProtocolKind;
 use crate::mrt::{Peer, PeerIndex, Rib, RibEntry};
 use crate::rib::Path;
@@ -21,7 +24,7 @@ use crate::rib::Path;
 pub struct DumpCursor {
     table: Arc<str>,
     /// By router identifier and address: who is what in the index.
-    peers: HashMap<(tortie_net::RouterId, std::net::IpAddr), u16>,
+    peers: HashMap<(RouterId, IpAddr), u16>,
     always_add_path: bool,
     next: usize,
     sequence: u32,
@@ -102,7 +105,7 @@ impl Speaker {
         let next = self.tables.visit_page(key, cursor.next, slots.max(1), |prefix, paths| {
             let entries: Vec<RibEntry> = paths
                 .iter()
-                .filter_map(|path| self.entry(path, cursor, boot))
+                .filter_map(|path| self.entry(prefix, path, cursor, boot))
                 .take(usize::from(u16::MAX))
                 .collect();
             if entries.is_empty() {
@@ -124,7 +127,7 @@ impl Speaker {
     }
 
     /// A path that may be used. One of a peer that came after the index was written cannot be shown.
-    fn entry(&self, path: &Path, cursor: &DumpCursor, boot: Duration) -> Option<RibEntry> {
+    fn entry(&self, prefix: Prefix, path: &Path, cursor: &DumpCursor, boot: Duration) -> Option<RibEntry> {
         if path.filtered().is_some() {
             return None;
         }
@@ -142,7 +145,7 @@ impl Speaker {
             originated: u32::try_from(since.as_secs()).unwrap_or(u32::MAX),
             path_id: path.path_id(),
             attributes: Attributes {
-                next_hop: learned.attributes.next_hop.or_else(gateway),
+                next_hop: learned.attributes.next_hop.or_else(gateway).or(Some(nowhere(prefix))),
                 ..learned.attributes.clone()
             },
         })
@@ -168,4 +171,13 @@ impl Speaker {
             out.push(Output::Exports(wanted));
         }
     }
+}
+
+/// The next hop of a route of our own that has none. The attribute is mandatory, and there are readers that refuse a whole
+/// dump without it; unspecified is what other routers write.
+fn nowhere(prefix: Prefix) -> NextHop {
+    NextHop::from(match prefix.addr() {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    })
 }

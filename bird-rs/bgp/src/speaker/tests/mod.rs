@@ -2,6 +2,7 @@
 
 mod add_path;
 mod bfd;
+mod dump;
 mod filters;
 mod in_sync;
 mod kernel;
