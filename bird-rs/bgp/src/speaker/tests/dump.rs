@@ -7,7 +7,8 @@ use crate::mrt::RibEntry;
 
 #[test]
 fn every_entry_has_a_next_hop() {
-    let text = node(1, 64512, &[(2, 64512, "")]) + "protocol static gone_via { ipv4; route 10.7.0.0/24 via 10.0.0.7; }\n";
+    let text =
+        node(1, 64512, &[(2, 64512, "")]) + "protocol static gone_via { ipv4; route 10.7.0.0/24 via 10.0.0.7; }\n";
     let mut net = pair(&text, &node(2, 64512, &[(1, 64512, "")]));
     net.seconds(20);
     let speaker = &net.node(0).speaker;

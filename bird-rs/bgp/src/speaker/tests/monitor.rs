@@ -320,6 +320,8 @@ fn sessions_end_for_reasons() {
         station.downs.pop().unwrap()
     };
     net.operate(0, "p2", Command::Restart, "ours");
+    let nothing = !net.node(0).speaker.has_news_for_stations();
+    assert!(nothing, "that its routes go goes without saying");
     let notification = cease(Cease::AdministrativeReset, "ours");
     assert_eq!(ended(&mut net), DownReason::LocalNotification(notification));
     net.operate(1, "p1", Command::Restart, "theirs");
@@ -364,6 +366,23 @@ fn routes_kept_over_a_restart_are_told_anew_and_the_others_are_not() {
     net.seconds(60);
     station.agrees(&mut net);
     assert_eq!(station.has(Policy::Post), ["10.1.0.0/24"]);
+}
+
+#[test]
+fn kept_routes_that_a_page_has_shown_go_when_they_are_swept() {
+    let mut net = scene(IMPORT, "on");
+    net.kill(1);
+    net.seconds(3);
+    net.start(1, "10.0.0.2", &peer("10.1.0.0/24", "on"));
+    net.node_mut(1).holds_updates = true;
+    net.seconds(5);
+    assert!(net.established(0, "p2"));
+    let mut station = Collector::start(&mut net);
+    assert_eq!(station.has(Policy::Pre), ["10.1.0.0/24", "10.2.0.0/24", "fd01::/64"]);
+    net.hurry(1);
+    net.seconds(30);
+    station.agrees(&mut net);
+    assert_eq!(station.has(Policy::Pre), ["10.1.0.0/24"]);
 }
 
 /// What may happen while a station is told what there is.
