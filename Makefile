@@ -43,7 +43,7 @@ bench: deps build ## Compare bird-rs with other BGP daemons under the same load 
 	$(CARGO) build --release --locked -p tortie-bench
 	target/release/bench --svg docs/bench.svg $(BENCH)
 
-interop-bird: deps ## Compare bird-rs with stock BIRD on the same files and neighbours (ARGS=NAME for one case; needs root)
+interop-bird: deps ## Compare bird-rs with stock BIRD on the same files and neighbours (ARGS=NAME for one case; FILTERS=N random filters, SEED=S; needs root)
 	$(CARGO) test --locked -p bird-rs --test differential -- $(ARGS)
 
 test: deps build test-unit test-lab ## Run every test (needs root)

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod filters;
 #[allow(
     dead_code,
     reason = "the laboratory is shared with the interop tests, which use more of it"

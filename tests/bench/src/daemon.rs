@@ -9,7 +9,8 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 use tortie_tests::lab::{Daemon, Lab, Netns, binary};
 
-use crate::workload::{DAEMON, DAEMON_AS, Workload};
+use crate::policy;
+use crate::workload::{DAEMON, DAEMON_AS, Import, Workload};
 
 /// A BGP daemon that the tester can drive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +46,11 @@ impl Program {
             Program::GoBgp => "gobgp",
             Program::OpenBgpd => "openbgpd",
         }
+    }
+
+    /// Can it run this workload? The filter is in the language of two of them.
+    pub(crate) fn runs(self, workload: &Workload) -> bool {
+        workload.import == Import::Plain || matches!(self, Program::BirdRs | Program::Bird)
     }
 
     /// The file that must exist for it to run.
@@ -120,9 +126,14 @@ impl Program {
 /// What BIRD and bird-rs both read.
 fn bird(workload: &Workload) -> String {
     let family = if workload.v6 { "ipv6" } else { "ipv4" };
+    let (policy, import) = match workload.import {
+        Import::Plain | Import::Rich => (String::new(), "all".to_owned()),
+        Import::Filtered => (policy::text(), format!("filter {}", policy::NAME)),
+    };
     let mut text = format!(
         "router id {DAEMON};\nlog stderr {{ error, fatal }};\nprotocol device {{ }}\nprotocol direct {{ ipv4; ipv6; }}\n\
-         template bgp peer {{\n  local {DAEMON} as {DAEMON_AS};\n  passive on;\n  hold time 180;\n  {family} {{ import all; export all; }};\n}}\n"
+         {policy}\
+         template bgp peer {{\n  local {DAEMON} as {DAEMON_AS};\n  passive on;\n  hold time 180;\n  {family} {{ import {import}; export all; }};\n}}\n"
     );
     for peer in 0..workload.peers() {
         let (address, asn) = (workload.address_of(peer), workload.asn_of(peer));

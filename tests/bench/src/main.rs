@@ -1,6 +1,7 @@
 //! `make bench`: bird-rs and its rivals under the same load, side by side in the same run.
 
 mod daemon;
+mod policy;
 mod report;
 mod tester;
 mod wire;
@@ -16,7 +17,7 @@ use tortie_tests::lab::{Lab, Netns, missing_requirements, run, wait_for, watch_s
 use daemon::{Program, usage};
 use report::{Measured, Row};
 use tester::{Goal, Tester, Timing};
-use workload::{DAEMON, Workload};
+use workload::{DAEMON, Import, Workload};
 
 #[derive(Debug, Parser)]
 #[command(about = "Drives BGP daemons with the same load and compares them")]
@@ -24,7 +25,7 @@ struct Args {
     /// Which daemons: bird-rs, bird, frr, gobgp, openbgpd; default all that are installed
     #[arg(long, value_delimiter = ',')]
     daemons: Vec<String>,
-    /// Which workloads: full, full-v6, rr200, rr200-v6, rr1000, exchange; default all
+    /// Which workloads: full, full-v6, rr200, rr200-v6, rr1000, exchange, filter; default all
     #[arg(long, value_delimiter = ',')]
     workloads: Vec<String>,
     /// Divides the number of routes, for a quick look
@@ -56,6 +57,8 @@ fn all(shrink: u32) -> Vec<Workload> {
         few.with_family(true),
         many,
         Workload::exchange(30, 20_000 / shrink),
+        Workload::filter(1_000_000 / shrink, Import::Rich),
+        Workload::filter(1_000_000 / shrink, Import::Filtered),
     ]
 }
 
@@ -70,7 +73,7 @@ fn bench(args: &Args) -> Result<()> {
     let mut rows = Vec::new();
     for workload in &workloads {
         let mut of_workload = Vec::new();
-        for program in &programs {
+        for program in programs.iter().filter(|program| program.runs(workload)) {
             if !program.installed() {
                 bail!("{} is not installed: run `make deps build`", program.name());
             }
@@ -81,6 +84,7 @@ fn bench(args: &Args) -> Result<()> {
         rows.extend(of_workload);
     }
     print!("{}", report::table(&rows, Program::BirdRs.name()));
+    print!("{}", report::filter(&rows));
     if let Some(path) = &args.svg {
         std::fs::write(path, report::svg(&rows)).with_context(|| format!("write {}", path.display()))?;
     }

@@ -77,6 +77,27 @@ pub(crate) fn table(rows: &[Row], ours: &str) -> String {
     out
 }
 
+/// What an import filter costs bird-rs and BIRD: the CPU time of announcing everything, with the filter and for the
+/// filter alone. Nothing when it was not measured with both.
+pub(crate) fn filter(rows: &[Row]) -> String {
+    let cpu = |daemon: &str, with: &str| {
+        let named = |r: &&Row| r.daemon == daemon && r.phase == "announce" && r.workload.starts_with(with);
+        let measured = rows.iter().find(named)?.result.as_ref().ok()?;
+        Some(measured.cpu.as_secs_f64())
+    };
+    let of = |daemon| Some((cpu(daemon, "import with a")?, cpu(daemon, "import without a")?));
+    let (Some((ours, our_base)), Some((birds, bird_base))) = (of("bird-rs"), of("bird")) else {
+        return String::new();
+    };
+    let (our_filter, bird_filter) = (ours - our_base, birds - bird_base);
+    format!(
+        "\nthe import filter, CPU of bird-rs against BIRD: {ours:.2} s to {birds:.2} s in all, x {:.2}; \
+         the filter alone {our_filter:.2} s to {bird_filter:.2} s, x {:.2}\n",
+        ours / birds.max(0.01),
+        our_filter / bird_filter.max(0.01)
+    )
+}
+
 /// A bar chart, one group of bars per workload and phase, on a logarithmic scale.
 pub(crate) fn svg(rows: &[Row]) -> String {
     const WIDTH: f64 = 420.0;

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::workload::{Prefixes, Workload};
+use crate::workload::{Import, Prefixes, Workload};
 
 /// The high half of the community that carries a route's version.
 const VERSION_TAG: u16 = 65100;
@@ -76,9 +76,30 @@ fn push_prefix(out: &mut Vec<u8>, prefixes: &Prefixes, index: u32) {
     out.extend(&bits.to_be_bytes()[..usize::from(len.div_ceil(8))]);
 }
 
+/// One to three AS numbers of those on the way.
+fn transit(number: u32) -> Vec<u32> {
+    let all = [3356, 1299 + number % 5, 20_000 + number % 4000];
+    all[..1 + number as usize % 3].to_vec()
+}
+
+/// Communities of a provider: where it learned the route, from whom, and sometimes what to do with it.
+fn tags(number: u32) -> Vec<u32> {
+    let pair = |high: u32, low: u32| high << 16 | low;
+    let mut tags = vec![
+        pair(3356, 100 + number % 40),
+        pair(3356, 2000 + number % 3),
+        pair(65000, number % 90),
+    ];
+    if number.is_multiple_of(10) {
+        tags.push(pair(65000, 120));
+    }
+    tags
+}
+
 /// The UPDATEs by which a peer announces its routes with this version.
 pub(crate) fn announce(workload: &Workload, peer: u32, version: u8) -> Vec<u8> {
     let mut out = Vec::new();
+    let rich = workload.import != Import::Plain;
     let indices: Vec<u32> = workload.routes_of(peer).collect();
     for (number, chunk) in (0u32..).zip(indices.chunks(workload.per_update)) {
         let mut attributes = Vec::new();
@@ -86,8 +107,10 @@ pub(crate) fn announce(workload: &Workload, peer: u32, version: u8) -> Vec<u8> {
         let mut path = Vec::new();
         if workload.ebgp {
             // As on the Internet, the routes of different UPDATEs have different paths: nothing to share but these few.
-            path.extend([2, 2]);
+            let between = if rich { transit(number) } else { Vec::new() };
+            path.extend([2, 2 + between.len() as u8]);
             path.extend(workload.asn_of(peer).to_be_bytes());
+            path.extend(between.iter().flat_map(|asn| asn.to_be_bytes()));
             path.extend((1_000_000 + number).to_be_bytes());
         }
         attribute(&mut attributes, 0x40, 2, &path);
@@ -102,7 +125,15 @@ pub(crate) fn announce(workload: &Workload, peer: u32, version: u8) -> Vec<u8> {
         }
         let mut community = VERSION_TAG.to_be_bytes().to_vec();
         community.extend(u16::from(version).to_be_bytes());
+        if rich {
+            community.extend(tags(number).iter().flat_map(|tag| tag.to_be_bytes()));
+        }
         attribute(&mut attributes, 0xC0, 8, &community);
+        if rich {
+            let large = [3356, 1, number % 7, 3356, 2, number % 50];
+            let octets: Vec<u8> = large.iter().flat_map(|part: &u32| part.to_be_bytes()).collect();
+            attribute(&mut attributes, 0xC0, 32, &octets);
+        }
         let mut nlri = Vec::new();
         for index in chunk {
             push_prefix(&mut nlri, &workload.prefixes, *index);

@@ -36,6 +36,17 @@ impl Prefixes {
     }
 }
 
+/// The import policy, and whether the routes have what it looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Import {
+    /// Short paths and one community, everything accepted.
+    Plain,
+    /// Longer paths and several communities, everything accepted.
+    Rich,
+    /// The same routes through a filter, see [`crate::policy`].
+    Filtered,
+}
+
 /// One row of the benchmark.
 #[derive(Debug, Clone)]
 pub(crate) struct Workload {
@@ -55,6 +66,8 @@ pub(crate) struct Workload {
     pub(crate) v6: bool,
     /// Prefixes in one UPDATE.
     pub(crate) per_update: usize,
+    /// What becomes of routes on their way in.
+    pub(crate) import: Import,
     /// All prefixes of the run.
     pub(crate) prefixes: Prefixes,
 }
@@ -70,6 +83,7 @@ impl Workload {
             ebgp: true,
             v6: false,
             per_update: 4,
+            import: Import::Plain,
             prefixes: Prefixes {
                 v6: false,
                 len,
@@ -99,6 +113,16 @@ impl Workload {
             routes,
             24,
         )
+    }
+
+    /// The same with routes as a transit provider sends them, without and with an import filter.
+    pub(crate) fn filter(routes: u32, import: Import) -> Self {
+        let with = if import == Import::Filtered { "with" } else { "without" };
+        let title = format!("import {with} a filter: 1 sender x {routes} /24 -> 1 receiver");
+        Workload {
+            import,
+            ..Workload::new("filter", &title, 1, 1, routes, 24)
+        }
     }
 
     /// An exchange: everyone announces to everyone.

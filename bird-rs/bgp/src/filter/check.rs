@@ -57,7 +57,8 @@ pub(crate) fn binary(op: BinaryOp, left: Expr, right: Expr, line: Line) -> Resul
             Type::Bool
         }
         BinaryOp::Less | BinaryOp::LessEqual | BinaryOp::Greater | BinaryOp::GreaterEqual => {
-            if !is_any(l, r) && (l != r || !ordered(l)) {
+            let quads = matches!((l, r), (Type::Quad, Type::Ip) | (Type::Ip, Type::Quad));
+            if !is_any(l, r) && !quads && (l != r || !ordered(l)) {
                 return Err(format!("'{}' cannot order {l} and {r}", op.as_str()));
             }
             Type::Bool

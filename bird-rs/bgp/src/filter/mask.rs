@@ -6,7 +6,7 @@ use tortie_net::Asn;
 
 use super::set::ValueSet;
 use super::value::joined;
-use crate::attr::{AsPath, Segment, SegmentKind};
+use crate::attr::{AsPath, Segment};
 
 /// One item of a mask.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,36 +49,110 @@ impl MaskItem {
     }
 }
 
-impl PathMask {
-    /// Does the whole path match? A sequence is its numbers one after another; a set stands for one number, and
-    /// matches when any of its members does, or for none when the mask has it so.
-    ///
-    /// A set of places in the mask is carried along the path, so that the cost is at most the product of the lengths.
-    pub fn matches(&self, path: &AsPath) -> bool {
-        let mut places = vec![false; self.items.len() + 1];
-        self.settle(&mut places, 0);
-        for segment in path.segments() {
-            match segment.kind {
-                SegmentKind::Sequence | SegmentKind::ConfedSequence => {
-                    for asn in segment.asns {
-                        places = self.step(&places, |item| item.takes(*asn));
-                    }
-                }
-                SegmentKind::Set | SegmentKind::ConfedSet => places = self.step_set(&places, segment),
-            }
-        }
-        places.last().copied().unwrap_or(false)
+/// Places in a mask: before each item, and the end.
+trait Places: Clone + PartialEq {
+    fn none(count: usize) -> Self;
+    fn has(&self, place: usize) -> bool;
+    fn mark(&mut self, place: usize);
+    fn join(&mut self, other: &Self);
+}
+
+/// Of masks with fewer than 64 items, as nearly all are: no allocation.
+impl Places for u64 {
+    fn none(_: usize) -> Self {
+        0
     }
 
-    fn step_set(&self, places: &[bool], segment: Segment<'_>) -> Vec<bool> {
-        self.step(places, |item| segment.asns.iter().any(|asn| item.takes(*asn)))
+    fn has(&self, place: usize) -> bool {
+        self & (1 << place) != 0
+    }
+
+    fn mark(&mut self, place: usize) {
+        *self |= 1 << place;
+    }
+
+    fn join(&mut self, other: &Self) {
+        *self |= other;
+    }
+}
+
+impl Places for Vec<bool> {
+    fn none(count: usize) -> Self {
+        vec![false; count]
+    }
+
+    fn has(&self, place: usize) -> bool {
+        self.get(place).copied().unwrap_or(false)
+    }
+
+    fn mark(&mut self, place: usize) {
+        if let Some(place) = self.get_mut(place) {
+            *place = true;
+        }
+    }
+
+    fn join(&mut self, other: &Self) {
+        for (own, other) in self.iter_mut().zip(other) {
+            *own |= other;
+        }
+    }
+}
+
+impl PathMask {
+    /// Does the whole path match? A sequence is its numbers one after another. A set is, as in BIRD, any numbers of it
+    /// one after another, again and again, but at least one; sets behind a set may be left out.
+    ///
+    /// A set of places in the mask is carried along the path, so that the cost is at most the product of the lengths, times
+    /// the mask's length for a set.
+    pub fn matches(&self, path: &AsPath) -> bool {
+        if self.items.len() < 64 {
+            self.walk::<u64>(path)
+        } else {
+            self.walk::<Vec<bool>>(path)
+        }
+    }
+
+    fn walk<P: Places>(&self, path: &AsPath) -> bool {
+        let mut places = P::none(self.items.len() + 1);
+        self.settle(&mut places, 0);
+        let mut behind_set = false;
+        for segment in path.segments() {
+            if segment.kind.is_set() {
+                let once = self.of_set(&places, segment);
+                if behind_set {
+                    places.join(&once);
+                } else {
+                    places = once;
+                }
+            } else {
+                for asn in segment.asns {
+                    places = self.step(&places, |item| item.takes(*asn));
+                }
+            }
+            behind_set = segment.kind.is_set();
+        }
+        places.has(self.items.len())
+    }
+
+    /// The places after one or more numbers of a set.
+    fn of_set<P: Places>(&self, places: &P, segment: Segment<'_>) -> P {
+        let takes = |item: &MaskItem| segment.asns.iter().any(|asn| item.takes(*asn));
+        let mut reached = self.step(places, takes);
+        loop {
+            let mut further = reached.clone();
+            further.join(&self.step(&reached, takes));
+            if further == reached {
+                return reached;
+            }
+            reached = further;
+        }
     }
 
     /// The places after one more number that `takes` accepts.
-    fn step(&self, places: &[bool], takes: impl Fn(&MaskItem) -> bool) -> Vec<bool> {
-        let mut next = vec![false; places.len()];
+    fn step<P: Places>(&self, places: &P, takes: impl Fn(&MaskItem) -> bool) -> P {
+        let mut next = P::none(self.items.len() + 1);
         for (i, item) in self.items.iter().enumerate() {
-            if !places.get(i).copied().unwrap_or(false) {
+            if !places.has(i) {
                 continue;
             }
             match item {
@@ -97,17 +171,12 @@ impl PathMask {
     }
 
     /// Marks a place and all that can be reached from it without a number.
-    fn settle(&self, places: &mut [bool], from: usize) {
+    fn settle<P: Places>(&self, places: &mut P, from: usize) {
         let mut at = from;
-        loop {
-            match places.get_mut(at) {
-                Some(place) => *place = true,
-                None => return,
-            }
-            match self.items.get(at) {
-                Some(item) if item.optional() => at += 1,
-                _ => return,
-            }
+        places.mark(at);
+        while self.items.get(at).is_some_and(MaskItem::optional) {
+            at += 1;
+            places.mark(at);
         }
     }
 }
@@ -155,5 +224,43 @@ mod tests {
         assert!(mask(vec![]).matches(&path(&[])));
         assert!(mask(vec![MaskItem::Star]).matches(&path(&[])));
         assert!(!mask(vec![MaskItem::Any]).matches(&path(&[])));
+    }
+
+    #[test]
+    fn a_set_is_any_of_its_numbers_as_often_as_needed() {
+        use crate::attr::{AsPathBuilder, SegmentKind};
+        let path = |segments: &[(SegmentKind, &[u32])]| {
+            let mut path = AsPathBuilder::default();
+            for (kind, asns) in segments {
+                path.push(*kind, asns.iter().map(|n| Asn(*n)));
+            }
+            path.build()
+        };
+        let (set, sequence) = (SegmentKind::Set, SegmentKind::Sequence);
+        let numbers = |all: &[u32]| mask(all.iter().map(|n| MaskItem::Asn(*n)).collect());
+        let aggregate = path(&[(sequence, &[3]), (set, &[1, 5]), (sequence, &[4])]);
+        // All of these are BIRD 2.0.12's answers.
+        for (mask, expected) in [
+            (&[3, 1, 4][..], true),
+            (&[3, 5, 1, 4], true),
+            (&[3, 4], false),
+            (&[3, 2, 4], false),
+        ] {
+            assert_eq!(numbers(mask).matches(&aggregate), expected, "{mask:?}");
+        }
+        let two = path(&[(sequence, &[3]), (set, &[1]), (set, &[2]), (sequence, &[4])]);
+        for (mask, expected) in [(&[3, 1, 4][..], true), (&[3, 1, 2, 4], true), (&[3, 2, 1, 4], false)] {
+            assert_eq!(numbers(mask).matches(&two), expected, "{mask:?}");
+        }
+        assert!(!numbers(&[]).matches(&path(&[(set, &[1])])));
+    }
+
+    #[test]
+    fn long_masks_are_no_different() {
+        let mut items = vec![MaskItem::Asn(7); 70];
+        items.push(MaskItem::Star);
+        assert!(mask(items.clone()).matches(&path(&[7; 70])));
+        assert!(mask(items.clone()).matches(&path(&[7; 80])));
+        assert!(!mask(items).matches(&path(&[7; 69])));
     }
 }

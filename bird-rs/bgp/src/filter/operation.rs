@@ -76,6 +76,8 @@ fn compare(left: &Value, right: &Value) -> Option<Ordering> {
         (Value::Int(a), Value::Int(b)) | (Value::Pair(a), Value::Pair(b)) | (Value::Quad(a), Value::Quad(b)) => {
             a.cmp(b)
         }
+        (Value::Quad(a), Value::Ip(IpAddr::V4(b))) => a.cmp(&u32::from(*b)),
+        (Value::Ip(IpAddr::V4(a)), Value::Quad(b)) => u32::from(*a).cmp(b),
         (Value::Ip(a), Value::Ip(b)) => bird_address(*a).cmp(&bird_address(*b)),
         (Value::Prefix(a), Value::Prefix(b)) => a.cmp(b),
         (Value::Ec(a), Value::Ec(b)) => a.cmp(b),

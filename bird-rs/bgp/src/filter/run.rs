@@ -22,25 +22,28 @@ enum Flow {
     End(bool),
 }
 
-type Run<T> = Result<T, Box<RunError>>;
+/// What ends a filter in the middle of an expression.
+enum Stop {
+    Failed(Box<RunError>),
+    /// A function that was called for its result accepts or rejects: that is the filter's word, as in BIRD.
+    Decided(bool),
+}
+
+type Run<T> = Result<T, Stop>;
 
 impl Filter {
     /// Decides on a route, and changes it. A route that is rejected may have been changed too.
     pub fn run(&self, route: &mut RouteContext<'_>) -> Verdict {
         let mut machine = Machine::new(Some(route));
-        let result = machine.body(&self.body);
-        let messages = machine.finish();
-        match result {
-            Ok(flow) => Verdict {
-                accepted: matches!(flow, Flow::End(true)),
-                messages,
-                error: None,
-            },
-            Err(error) => Verdict {
-                accepted: false,
-                messages,
-                error: Some(*error),
-            },
+        let (accepted, error) = match machine.body(&self.body) {
+            Ok(Flow::End(accepted)) | Err(Stop::Decided(accepted)) => (accepted, None),
+            Ok(Flow::Next | Flow::Return(_)) => (false, None),
+            Err(Stop::Failed(error)) => (false, Some(*error)),
+        };
+        Verdict {
+            accepted,
+            messages: machine.finish(),
+            error,
         }
     }
 
@@ -56,7 +59,13 @@ impl Filter {
 
 /// The value of an expression without a route: a constant of the configuration.
 pub(crate) fn evaluate(expr: &Expr) -> Result<Value, RunError> {
-    Machine::new(None).eval(expr).map_err(|e| *e)
+    Machine::new(None).eval(expr).map_err(|stop| match stop {
+        Stop::Failed(error) => *error,
+        Stop::Decided(_) => RunError {
+            line: expr.line.0,
+            problem: Problem::Decided,
+        },
+    })
 }
 
 struct Machine<'r, 'a> {
@@ -117,13 +126,13 @@ impl<'r, 'a> Machine<'r, 'a> {
         match statement {
             Statement::Declare(variable, init) => {
                 let value = match init {
-                    Some(init) => self.eval(init)?,
+                    Some(init) => self.assigned(init)?,
                     None => Value::initial(variable.ty),
                 };
                 self.store(variable.slot, op::convert(variable.ty, value));
             }
             Statement::Assign(variable, value) => {
-                let value = self.eval(value)?;
+                let value = self.assigned(value)?;
                 self.store(variable.slot, op::convert(variable.ty, value));
             }
             Statement::Set(attribute, value) => self.set(*attribute, value)?,
@@ -193,7 +202,9 @@ impl<'r, 'a> Machine<'r, 'a> {
     fn set<'p: 'r>(&mut self, attribute: Attribute, value: &'p Expr) -> Run<()> {
         let line = value.line;
         if let ExprKind::Edit(edit, list, what) = &value.kind
-            && list.kind == ExprKind::Attribute(attribute)
+            && matches!(list.kind, ExprKind::Attribute(of) if of == attribute)
+            // What a function does to the attribute comes too late, as in BIRD: the old value is the one that is changed.
+            && !calls(what)
         {
             let what = self.eval(what)?;
             let route = self.route.as_deref_mut();
@@ -207,6 +218,17 @@ impl<'r, 'a> Machine<'r, 'a> {
     }
 
     // === Variables and calls ===
+
+    /// What a variable is to hold. As in BIRD that is a value; an argument may be none.
+    fn assigned<'p: 'r>(&mut self, expr: &'p Expr) -> Run<Value> {
+        match self.eval(expr)? {
+            Value::Void => {
+                let problem = op::mistyped("what a variable is set to", "its own type", &Value::Void);
+                Err(fail(expr.line, undefined(expr, problem)))
+            }
+            value => Ok(value),
+        }
+    }
 
     fn store(&mut self, slot: u16, value: Value) {
         if let Some(place) = self.stack.get_mut(self.base + usize::from(slot)) {
@@ -327,8 +349,7 @@ impl<'r, 'a> Machine<'r, 'a> {
             ExprKind::Call(call) => match self.call(call)? {
                 Flow::Return(value) => Ok(value),
                 Flow::Next => Ok(Value::Void),
-                // A function that decides ends the filter, but this is the middle of an expression: BIRD fails too.
-                Flow::End(_) => Err(fail(line, Problem::Decided)),
+                Flow::End(accepted) => Err(Stop::Decided(accepted)),
             },
         }
     }
@@ -374,8 +395,26 @@ impl<'r, 'a> Machine<'r, 'a> {
     }
 }
 
-fn fail(line: Line, problem: Problem) -> Box<RunError> {
-    Box::new(RunError { line: line.0, problem })
+fn fail(line: Line, problem: Problem) -> Stop {
+    Stop::Failed(Box::new(RunError { line: line.0, problem }))
+}
+
+/// Might a function be called on the way to its value?
+fn calls(expr: &Expr) -> bool {
+    match &expr.kind {
+        ExprKind::Constant(_) | ExprKind::Variable(_) | ExprKind::Attribute(_) => false,
+        ExprKind::Call(_) => true,
+        ExprKind::Not(a) | ExprKind::Member(_, a) | ExprKind::Defined(a) | ExprKind::Format(a) => calls(a),
+        ExprKind::Binary(_, a, b)
+        | ExprKind::Pair(a, b)
+        | ExprKind::Ec(_, a, b)
+        | ExprKind::AddressMask(a, b)
+        | ExprKind::Edit(_, a, b) => calls(a) || calls(b),
+        ExprKind::Lc(parts) => parts.iter().any(calls),
+        ExprKind::Mask(parts) => parts
+            .iter()
+            .any(|part| matches!(part, MaskPart::Expr(part) if calls(part))),
+    }
 }
 
 /// A void where a value is needed is best explained by the attribute that is not there.

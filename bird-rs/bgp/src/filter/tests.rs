@@ -182,3 +182,52 @@ fn destinations_and_gateways() {
         (RouteDestination::Unicast, Some("10.0.0.9".parse().unwrap()))
     );
 }
+
+// === What random filters found to differ from BIRD ===
+
+#[test]
+fn a_quad_is_ordered_with_an_address() {
+    assert!(run("quad q = 1.2.3.4; if q < 1.2.3.5 && 1.2.3.3 < q && q >= 1.2.3.4 then accept;").accepted);
+    let verdict = run("quad q = 1.2.3.4; if q < 2001:db8::1 then accept; accept;");
+    assert!(verdict.error.is_some(), "an IPv6 address is none");
+}
+
+#[test]
+fn a_variable_is_set_to_something() {
+    for body in [
+        "int i = bgp_med;",
+        "int i = 1; i = bgp_med;",
+        "quad q = bgp_originator_id;",
+    ] {
+        let verdict = run(&format!("{body} accept;"));
+        let problem = verdict.error.map(|e| e.problem);
+        assert!(matches!(problem, Some(Problem::Undefined(_))), "{body} {problem:?}");
+    }
+    let attributes = attributes();
+    let text = "function is(int i) { return defined(i); } filter f { if !is(bgp_med) then accept; }";
+    let verdict = filter(text).run(&mut route(&attributes));
+    assert!(verdict.accepted, "an argument may be nothing");
+}
+
+#[test]
+fn a_function_decides_in_the_middle_of_an_expression() {
+    let attributes = attributes();
+    let text = "function f() { if net.len = 26 then accept; return 1; } filter g { bgp_med = 1 + f(); reject; }";
+    let verdict = filter(text).run(&mut route(&attributes));
+    assert_eq!((verdict.accepted, verdict.error), (true, None));
+    let wrong = parse(
+        "test.conf",
+        "function f() { accept; return 1; } define X = f();",
+        &mut NoInclude,
+    );
+    assert!(wrong.is_err(), "a constant has nothing to accept");
+}
+
+#[test]
+fn an_edit_begins_with_what_was_there_before_its_operand() {
+    let attributes = attributes();
+    let text = "function f() { bgp_path.empty; return 7; } filter g { bgp_path.prepend(f()); accept; }";
+    let mut changed = route(&attributes);
+    filter(text).run(&mut changed);
+    assert_eq!(changed.attributes.as_path.to_string(), "7 65001 65002");
+}
