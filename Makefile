@@ -8,13 +8,13 @@ CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
 BINARIES := felix bird-rs confd typha tortie tortiectl
 
-.PHONY: help deps deps-lint deps-fuzz fuzz fuzz-smoke bench build demo demo-stop interop-bird test test-unit test-lab lint ci
+.PHONY: help bench-smoke deps deps-lint deps-fuzz fuzz fuzz-smoke bench build demo demo-stop interop-bird test test-unit test-lab lint ci
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
 
 deps: ## Install the tools that the demo and the tests use (needs root)
-	@tests/deps.sh $(LAB_TOOLS) bird:bird2 setpriv:util-linux zebra:frr gobgpd:gobgpd bgpctl:openbgpd bgpdump:bgpdump exabgp:exabgp nft:nftables \
+	@tests/deps.sh $(LAB_TOOLS) bird:bird2 setpriv:util-linux zebra:frr gobgpd:gobgpd bgpctl:openbgpd bgpdump:bgpdump exabgp:exabgp nft:nftables valgrind:valgrind \
 	  pmbmpd:pmacct tshark:tshark
 
 deps-lint: ## Install cargo-deny
@@ -46,6 +46,10 @@ bench: deps build ## Compare bird-rs with other BGP daemons under the same load 
 interop-bird: deps ## Compare bird-rs with stock BIRD on the same files and neighbours (ARGS=NAME for one case; FILTERS=N random filters, SEED=S; needs root)
 	$(CARGO) test --locked -p bird-rs --test differential -- $(ARGS)
 
+bench-smoke: deps ## Count the instructions of bird-rs's core and compare them with the record
+	$(CARGO) build --release --locked -p tortie-bench --bin bench-core
+	BENCH_CORE=$(CURDIR)/target/release/bench-core tests/bench/smoke.sh
+
 test: deps build test-unit test-lab ## Run every test (needs root)
 
 test-unit: ## Tests of single crates
@@ -69,4 +73,4 @@ lint: deps-lint ## Formatting, clippy, licences and duplicates, size of files
 	$(CARGO) deny --locked --log-level error check licenses bans sources
 	tests/lint/sizes.sh
 
-ci: deps lint test fuzz-smoke ## Everything that must pass before a change lands
+ci: deps lint test fuzz-smoke bench-smoke ## Everything that must pass before a change lands

@@ -70,7 +70,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "tortie-typha-client",
         ],
     ),
-    ("tortie-bench", &["tortie-tests"]),
+    ("tortie-bench", &["tortie-bgp", "tortie-tests"]),
     (
         "tortie-tests",
         &["tortie-kit", "tortie-net", "tortie-netlink", "tortie-proto"],
