@@ -7,7 +7,9 @@
 //! A client that does not take its reply is dropped: nobody waits for it, and it costs one page.
 
 mod bfd;
+mod capabilities;
 mod configure;
+mod details;
 mod mrt;
 pub(crate) mod operate;
 mod protocols;

@@ -27,9 +27,11 @@ mod restart;
 #[cfg(test)]
 mod tests;
 mod timer;
+mod watch;
 
 pub use config::{GracefulRestartMode, PeerAs, PeerConfig};
 pub use event::{
     Action, BfdVerdict, ConnId, DownReason, Event, LongLivedRoutes, Negotiated, PeerGracefulRestart, State, StopReason,
 };
 pub use peer::Peer;
+pub use watch::{Kept, PeerTimers};

@@ -43,7 +43,8 @@ pub struct Peer {
     /// Why the state will be another at the end of this event.
     pub(super) reason: String,
     /// Of a connection that stood.
-    last_error: Option<String>,
+    pub(super) last_error: Option<String>,
+    pub(super) last_failure: Option<DownReason>,
     /// Of an attempt to make one.
     pub(super) last_connect_failure: Option<String>,
 }
@@ -70,6 +71,7 @@ impl Peer {
             state: State::Idle,
             reason: String::new(),
             last_error: None,
+            last_failure: None,
             last_connect_failure: None,
         }
     }
@@ -277,7 +279,7 @@ impl Peer {
         match connection.phase {
             Phase::Established(live) => {
                 let reason = DownReason::ConnectionLost(error);
-                self.last_error = Some(reason.to_string());
+                self.failed(&reason);
                 self.down(now, &live.negotiated, reason, out);
             }
             Phase::Connecting { .. } => {
@@ -286,8 +288,9 @@ impl Peer {
                 self.last_connect_failure = Some(error);
             }
             Phase::OpenSent { .. } | Phase::OpenConfirm(_) => {
-                self.reason = DownReason::ConnectionLost(error).to_string();
-                self.last_error = Some(self.reason.clone());
+                let reason = DownReason::ConnectionLost(error);
+                self.reason = reason.to_string();
+                self.failed(&reason);
                 self.connect_at = Some(self.retry_at(now));
             }
         }
@@ -315,7 +318,7 @@ impl Peer {
         error: bool,
         out: &mut Vec<Action>,
     ) {
-        self.last_error = Some(reason.to_string());
+        self.failed(&reason);
         self.reason = reason.to_string();
         if let Phase::Established(live) = &connection.phase {
             self.down(now, &live.negotiated, reason, out);
@@ -386,7 +389,7 @@ impl Peer {
             reason,
             StopReason::PrefixLimit { .. } | StopReason::OutOfResources | StopReason::BfdDown { .. }
         ) {
-            self.last_error = Some(self.reason.clone());
+            self.failed(&DownReason::Stopped(reason.clone()));
         }
         if !reason.restarts() {
             return;

@@ -148,6 +148,10 @@ impl Peer {
 }
 
 impl Retained {
+    pub(super) fn is_long_lived(&self) -> bool {
+        self.phase == Phase::LongLived
+    }
+
     /// A family of a session that was just lost.
     fn new(now: Duration, negotiated: &Negotiated, family: AfiSafi) -> Self {
         let stale_time = long_lived(negotiated, family).map(|routes| routes.stale_time);

@@ -28,6 +28,11 @@ impl Damping {
         }
     }
 
+    /// The pause after the last error, without jitter.
+    pub(super) fn wait(&self) -> Duration {
+        self.wait
+    }
+
     /// How long to wait after an error now: twice as long as the last time, unless that was long ago. A session that was
     /// up for a moment in between does not count as time without error.
     pub(super) fn error(&mut self, now: Duration, config: &PeerConfig) -> Duration {

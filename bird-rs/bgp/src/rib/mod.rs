@@ -24,6 +24,7 @@ mod outbox;
 mod packed;
 mod path;
 mod pending;
+mod stats;
 mod store;
 mod table;
 #[cfg(test)]
@@ -36,4 +37,5 @@ pub use lanes::{Lane, Lanes, Place};
 pub use outbox::{MemberId, Outbox, PullItem, Round, RoundItem, Stretch};
 pub(crate) use packed::{destination, destination_code, pack_hop, unpack_hop, unpack_text};
 pub use path::{Filtered, Hop, Imported, Learned, Path, PrefixId, SourceId, Stale};
+pub use stats::{Changes, Tally, Traffic};
 pub use table::{Counts, Inserted, NewPath, Sources, Table};

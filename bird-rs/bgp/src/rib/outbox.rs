@@ -19,9 +19,11 @@ use super::intern::{AttrId, Interner};
 use super::lanes::Place;
 use super::path::SourceId;
 use super::pending::Pending;
+use super::stats::{Tally, Told};
 
 mod log;
 mod round;
+mod traffic;
 
 use log::{Change, Log, MEMBERS};
 pub use round::{Round, RoundItem, Stretch};
@@ -69,6 +71,7 @@ struct Member {
     noted: u64,
     /// All that is pending would exceed its limit, until something changes.
     blocked: bool,
+    told: Told,
 }
 
 impl Member {
@@ -106,6 +109,8 @@ pub struct Outbox {
     count: usize,
     /// Changes in order, one copy for all members, kept until every member has noted them.
     log: Log,
+    /// What the view did not announce.
+    pub tally: Tally,
 }
 
 impl Outbox {
@@ -136,6 +141,7 @@ impl Outbox {
             announced: 0,
             noted: 0,
             blocked: false,
+            told: Told::default(),
         })
     }
 
@@ -158,11 +164,6 @@ impl Outbox {
 
     fn member(&self, id: MemberId) -> Option<&Member> {
         self.members.get(usize::from(id.0)).and_then(Option::as_ref)
-    }
-
-    /// How many routes a member has from us.
-    pub fn announced_to(&self, id: MemberId) -> u32 {
-        self.member(id).map_or(0, |m| m.announced)
     }
 
     /// Has a member been told all of the view at least once since it joined or asked again, but for pending changes?
@@ -298,6 +299,7 @@ impl Outbox {
         self.trim(interner);
         // What the other view shows it may be less than its limit.
         member.blocked = false;
+        (member.told).moved(self.tally.by(member.source), other.tally.by(member.source));
         let mut told_of = std::mem::take(&mut member.pending).into_told();
         for place in told_of.keys() {
             self.unpend(*place);
@@ -375,6 +377,9 @@ impl Outbox {
             member.pending = Pending::default();
         }
         items.sort_unstable();
+        let withdrawn = items.iter().take_while(|item| item.attrs.is_none()).count();
+        member.told.withdrawn += withdrawn as u64;
+        member.told.announced += (items.len() - withdrawn) as u64;
         items
     }
 }
@@ -394,6 +399,7 @@ fn feed(member: &mut Member, entries: &mut [Entry], limit: usize, max: u32, item
         let id = Place(next);
         next += 1;
         let attrs = member.sees(entry);
+        member.told.own += u64::from(entry.announced.is_some() && attrs.is_none());
         if attrs.is_none() || member.pending.contains(id) {
             continue;
         }

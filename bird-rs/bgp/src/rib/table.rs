@@ -299,14 +299,14 @@ impl<F: Family> Table<F> {
         true
     }
 
-    /// Imports the `wanted` paths of a source anew, from what was received. `import` gets the number of received attributes and
-    /// returns a new reference to the accepted ones.
+    /// Imports the `wanted` paths of a source anew, from what was received. `import` gets the path as it was and returns a new
+    /// reference to the accepted attributes.
     pub fn reimport(
         &mut self,
         source: SourceId,
         interner: &mut Interner<Learned>,
         wanted: impl Fn(&Path) -> bool,
-        mut import: impl FnMut(F, AttrId, &mut Interner<Learned>) -> Imported,
+        mut import: impl FnMut(F, &Path, &mut Interner<Learned>) -> Imported,
     ) {
         for i in 0..self.nets.len() {
             let prefix = self.nets[i].prefix;
@@ -316,7 +316,7 @@ impl<F: Family> Table<F> {
                     continue;
                 }
                 let old = path.clone();
-                let imported = import(prefix, old.received, interner);
+                let imported = import(prefix, &old, interner);
                 let path = &mut self.nets[i].paths.as_mut_slice()[at];
                 path.filtered = imported.err();
                 path.attrs = imported.unwrap_or_else(|_| interner.retain(old.received));

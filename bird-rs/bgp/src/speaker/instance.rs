@@ -124,6 +124,7 @@ impl Speaker {
             .iter()
             .map(|c| self.tables.key(afi(c.family), &c.table))
             .collect();
+        keys.iter().for_each(|key| self.tables.count_anew(*key, source));
         let kind = match &protocol.kind {
             ProtocolKind::Bgp(bgp) => match neighbour(bgp) {
                 Ok(remote) => {
@@ -359,8 +360,10 @@ impl Speaker {
                 Err((net, error)) => self.tables.shared.log.failed(&view.protocol, net, &error),
             }
         }
-        self.tables
+        let gone = self
+            .tables
             .remove_where(key, source, |path| path.stale() == Stale::Refresh);
+        self.tables.took_back(key, source, gone);
     }
 
     /// The time in the unit that paths have.

@@ -24,6 +24,7 @@
 //! ([`crate::fsm`]), encoding ([`crate::packet`]), routes of the kernel.
 
 mod bfd;
+mod channels;
 mod connection;
 mod converge;
 mod dump;
@@ -72,7 +73,8 @@ pub use self::listing::{ExportStage, Listed, ListedNets, ListedTables, Listing, 
 pub use self::monitor::{MonitorCursor, MonitorPage};
 pub use self::operate::{MAX_REASON, Operated};
 pub use self::show::{
-    BgpStatus, BmpStatus, ChannelStatus, ProtocolState, ProtocolStatus, RouteQuery, RouteView, Status,
+    BgpStatus, BmpStatus, ChannelSettings, ChannelStatus, LimitStatus, ProtocolState, ProtocolStatus, RangeStatus,
+    RouteQuery, RouteView, Status,
 };
 pub use crate::fsm::{BfdVerdict, ConnId};
 pub use crate::rib::Filtered;

@@ -101,41 +101,11 @@ impl Speaker {
                 _ => None,
             },
             bmp,
+            range: instance.range().and_then(|range| range.status()),
+            by_hand: instance.taken_down.is_some(),
+            message: instance.taken_down.clone().filter(|reason| !reason.is_empty()),
+            router_id: instance.config.router_id,
         }
-    }
-
-    fn channels(&self, instance: &Instance) -> Vec<ChannelStatus> {
-        let members: Vec<(TableKey, Option<super::tables::Membership>, bool)> = match &instance.kind {
-            Kind::Bgp(session) => session
-                .channels
-                .iter()
-                .map(|c| (c.key, c.membership, c.membership.is_some()))
-                .collect(),
-            Kind::Felix(channels) => channels.iter().map(|(key, at)| (*key, *at, at.is_some())).collect(),
-            Kind::Kernel(table) => table
-                .channel
-                .iter()
-                .map(|(key, at)| (*key, *at, at.is_some()))
-                .collect(),
-            Kind::Origin(keys) => keys.iter().map(|key| (*key, None, instance.enabled)).collect(),
-            Kind::Range(_) | Kind::Quiet => Vec::new(),
-        };
-        let status = |(key, member, up): (TableKey, Option<super::tables::Membership>, bool)| {
-            let counts = self.tables.counts(key, instance.source);
-            ChannelStatus {
-                family: match key.family {
-                    AfiSafi::Ipv4Unicast => "ipv4",
-                    AfiSafi::Ipv6Unicast => "ipv6",
-                },
-                table: self.tables.name(key).clone(),
-                up,
-                imported: u64::from(counts.accepted),
-                filtered: u64::from(counts.filtered),
-                preferred: u64::from(counts.best),
-                exported: member.map_or(0, |member| u64::from(self.tables.announced_to(key, member))),
-            }
-        };
-        members.into_iter().map(status).collect()
     }
 
     /// Routes, sorted by table and prefix, the best path of a prefix first.
@@ -286,5 +256,26 @@ fn bgp_status(session: &Session, bgp: &BgpConfig) -> BgpStatus {
         updates_received: session.updates_received,
         updates_sent: session.updates_sent,
         passive: bgp.transport.passive,
+        interface: bgp.interface.as_deref().map(Arc::from),
+        session: kinds(session, bgp),
+        negotiated: told.map(|told| Box::new(told.clone())),
+        timers: session.peer.timers(),
+        connect_delay: bgp.timers.connect_delay,
+        last_failure: session.peer.last_failure().cloned(),
+        outgoing: session.peer.is_outgoing(),
     }
+}
+
+/// What a session is, in BIRD's words.
+fn kinds(session: &Session, bgp: &BgpConfig) -> Vec<&'static str> {
+    let told = session.peer.negotiated();
+    let side = if session.is_internal() { "internal" } else { "external" };
+    let kinds = [
+        (true, side),
+        (bgp.transport.multihop.is_some(), "multihop"),
+        (bgp.rr_client, "route-reflector"),
+        (bgp.rs_client, "route-server"),
+        (told.is_some_and(|told| told.context.four_octet_as), "AS4"),
+    ];
+    kinds.into_iter().filter(|(is, _)| *is).map(|(_, word)| word).collect()
 }

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use super::Speaker;
 use super::instance::{Instance, Kind};
 use super::io::{Log, LogEvent, Output};
-use crate::config::{BgpConfig, Change, DYNAMIC_LIMIT, Neighbor, Protocol, ProtocolKind};
+use super::session::neighbour;
+use super::show::RangeStatus;
+use crate::config::{BgpConfig, Change, DYNAMIC_LIMIT, Neighbor, PeerType, Protocol, ProtocolKind};
 use crate::fsm::StopReason;
 use crate::rib::SourceId;
 
@@ -34,6 +36,19 @@ impl Range {
 
     pub(super) fn contains(&self, address: IpAddr) -> bool {
         matches!(&self.config.neighbor, Neighbor::Range { prefix, .. } if prefix.contains(address))
+    }
+
+    /// What it shows of itself.
+    pub(super) fn status(&self) -> Option<RangeStatus> {
+        Some(RangeStatus {
+            prefix: neighbour(&self.config).err()?,
+            neighbor_as: match self.config.peer_type {
+                PeerType::As(asn) => Some(asn),
+                PeerType::Internal => Some(self.config.local_as),
+                PeerType::External => None,
+            },
+            local_as: self.config.local_as,
+        })
     }
 
     /// How many peers there may be.

@@ -10,7 +10,7 @@ use crate::config::LimitAction;
 use crate::filter::RouteSource;
 use crate::fsm::{DownReason, Event, Negotiated, StopReason};
 use crate::packet::{AfiSafi, ControlMessage, FamilySet, Reach, RefreshKind, RouteRefresh, Update};
-use crate::rib::{SourceId, Stale};
+use crate::rib::{SourceId, Stale, Traffic};
 
 /// A limit that is exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +72,7 @@ impl Speaker {
         let mut kept = 0;
         for channel in &mut session.channels {
             if let Some(member) = channel.membership.take() {
+                channel.told += self.tables.exports(channel.key, member);
                 self.tables.leave(channel.key, member);
             }
             channel.owes_end_of_rib = false;
@@ -87,6 +88,8 @@ impl Speaker {
                 kept += self.tables.mark(channel.key, source, Stale::Restart);
             } else {
                 self.tables.remove_where(channel.key, source, |_| true);
+                self.tables.count_anew(channel.key, source);
+                channel.told = Traffic::default();
             }
         }
         if kept > 0 {
@@ -295,6 +298,7 @@ fn announce(
                 action: limit.action,
             });
             if limit.action == LimitAction::Block {
+                tables.ignored(key, source);
                 continue;
             }
         }

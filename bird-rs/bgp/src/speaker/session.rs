@@ -17,7 +17,7 @@ use crate::filter::RouteSource;
 use crate::fsm::{GracefulRestartMode, Negotiated, Peer, PeerAs, PeerConfig};
 use crate::nexthop::Rule;
 use crate::packet::{AfiSafi, FamilySet, Role};
-use crate::rib::{SourceKind, Traits};
+use crate::rib::{SourceKind, Traffic, Traits};
 
 /// A BGP protocol with one neighbour.
 #[derive(Debug)]
@@ -54,6 +54,8 @@ pub(super) struct SessionChannel {
     pub(super) owes_end_of_refresh: bool,
     /// A limit was reached and said so.
     pub(super) limit_logged: bool,
+    /// On sessions before this one, while the peer's routes were kept in between.
+    pub(super) told: Traffic,
 }
 
 impl Session {
@@ -215,6 +217,7 @@ impl SessionChannel {
             owes_end_of_rib: false,
             owes_end_of_refresh: false,
             limit_logged: false,
+            told: Traffic::default(),
         }
     }
 }

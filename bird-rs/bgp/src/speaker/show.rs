@@ -7,9 +7,11 @@ use std::time::Duration;
 use tortie_net::{Asn, Prefix, RouterId};
 
 use super::io::FibNextHop;
-use crate::attr::Attributes;
+use crate::attr::{Attributes, NextHop};
+use crate::config::Limit;
 use crate::filter::{Krt, RouteDestination, RouteSource};
-use crate::rib::{Filtered, Reason};
+use crate::fsm::{DownReason, Kept, Negotiated, PeerTimers};
+use crate::rib::{Filtered, Reason, Traffic};
 
 /// The speaker as a whole.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,6 +53,14 @@ pub struct ProtocolStatus {
     pub bgp: Option<BgpStatus>,
     /// For BMP.
     pub bmp: Option<BmpStatus>,
+    /// For a range of BGP peers.
+    pub range: Option<RangeStatus>,
+    /// An operator took it down.
+    pub by_hand: bool,
+    /// What the operator who took it down said.
+    pub message: Option<Arc<str>>,
+    /// `router id` of the protocol.
+    pub router_id: Option<RouterId>,
 }
 
 /// A `protocol bmp` and its station.
@@ -107,6 +117,55 @@ pub struct ChannelStatus {
     pub preferred: u64,
     /// Routes that the other side has from us.
     pub exported: u64,
+    /// How it is configured, as BIRD shows it.
+    pub settings: ChannelSettings,
+    /// What came in.
+    pub imports: Traffic,
+    /// What went out.
+    pub exports: Traffic,
+    /// Routes of a lost session are kept.
+    pub kept: Option<Kept>,
+    /// Our next hop towards the peer, while up: of BGP.
+    pub next_hop: Option<NextHop>,
+}
+
+/// How a channel is configured.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ChannelSettings {
+    /// `preference`.
+    pub preference: u16,
+    /// `import`: `ACCEPT`, `REJECT`, the filter's name, or `(unnamed)`.
+    pub import: Arc<str>,
+    /// `export`, likewise.
+    pub export: Arc<str>,
+    /// `import keep filtered`.
+    pub keep_filtered: bool,
+    /// Limits that are set: `Receive`, `Import`, `Export`.
+    pub limits: Vec<LimitStatus>,
+    /// `igp table`s that BIRD would look into: family, name.
+    pub igp_tables: Vec<(&'static str, Arc<str>)>,
+}
+
+/// A limit of a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitStatus {
+    /// `"Receive"`, `"Import"`, `"Export"`.
+    pub kind: &'static str,
+    /// The limit.
+    pub limit: Limit,
+    /// Are there as many routes as there may be, and more to come?
+    pub hit: bool,
+}
+
+/// A range of BGP peers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RangeStatus {
+    /// From where they may connect.
+    pub prefix: Prefix,
+    /// Their AS, if it is said.
+    pub neighbor_as: Option<Asn>,
+    /// Our AS towards them.
+    pub local_as: Asn,
 }
 
 /// A BGP session.
@@ -144,6 +203,20 @@ pub struct BgpStatus {
     pub updates_sent: u64,
     /// Do we only wait for the peer to connect?
     pub passive: bool,
+    /// Its address is on this link.
+    pub interface: Option<Arc<str>>,
+    /// What the session is: `internal`, `external`, and what else BIRD says of it.
+    pub session: Vec<&'static str>,
+    /// What was agreed on, from the peer's OPEN on.
+    pub negotiated: Option<Box<Negotiated>>,
+    /// Deadlines.
+    pub timers: PeerTimers,
+    /// `connect delay time`.
+    pub connect_delay: Duration,
+    /// Why the session last failed.
+    pub last_failure: Option<DownReason>,
+    /// The connection is one that we opened.
+    pub outgoing: bool,
 }
 
 /// Which routes to show. The default shows all accepted ones.

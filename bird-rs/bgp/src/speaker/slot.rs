@@ -11,7 +11,7 @@ use super::rounds::Rounds;
 use super::tables::{Announced, Shared, TableRoute};
 use crate::config::Policy;
 use crate::packet::Nlri;
-use crate::rib::{AttrId, Lanes, Outbox, Path, Place, PrefixId, SourceId, Table};
+use crate::rib::{AttrId, Lanes, Outbox, Path, Place, PrefixId, SourceId, Table, Traffic};
 
 #[derive(Debug)]
 pub(super) struct Group {
@@ -29,9 +29,20 @@ pub(super) struct Slot<F> {
     pub(super) groups: Vec<Option<Group>>,
     /// Of the groups that announce every path. Without such a group there are none.
     pub(super) lanes: Lanes,
+    /// What each source told, by [`SourceId`].
+    pub(super) imports: Vec<Traffic>,
 }
 
 impl<F: Family> Slot<F> {
+    /// What a source has told so far.
+    pub(super) fn imports(&mut self, source: SourceId) -> &mut Traffic {
+        let at = usize::from(source.0);
+        if self.imports.len() <= at {
+            self.imports.resize(at + 1, Traffic::default());
+        }
+        &mut self.imports[at]
+    }
+
     pub(super) fn lacks(&self, prefix: F, source: SourceId, path_id: u32) -> bool {
         let Some(id) = self.table.id(prefix) else { return true };
         let has = |p: &Path| p.source() == source && p.path_id() == path_id && p.filtered().is_none();
@@ -178,6 +189,15 @@ fn announce<F: Family>(table: &Table<F>, lanes: &Lanes, group: &mut Group, ids: 
 /// Of the paths that an announcement is made of, what it depends on beside the prefix: the last says whether it is stale.
 type Parts = SmallVec<[(AttrId, SourceId, bool); 1]>;
 
+/// Why a group announces nothing of a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    /// Its policy.
+    Policy,
+    /// What rules there are beside it.
+    Rules,
+}
+
 /// Puts what a group announces into its outbox.
 struct Announcer<'a> {
     group: &'a mut Group,
@@ -185,7 +205,7 @@ struct Announcer<'a> {
     /// What is announced depends on the prefix, not on the attributes alone.
     by_prefix: bool,
     /// Many prefixes share their attributes, and without a filter what is announced depends on nothing else.
-    memo: FxHashMap<Parts, Option<AttrId>>,
+    memo: FxHashMap<Parts, Result<AttrId, Refusal>>,
 }
 
 impl<'a> Announcer<'a> {
@@ -206,6 +226,9 @@ impl<'a> Announcer<'a> {
     fn tell(&mut self, place: Place, net: Prefix, paths: &[&Path]) {
         let Group { view, outbox, .. } = &mut *self.group;
         let Some(best) = paths.first() else {
+            if outbox.announced(place).is_some() {
+                outbox.tally.gone();
+            }
             set(outbox, view, place, None, self.shared);
             return;
         };
@@ -219,7 +242,12 @@ impl<'a> Announcer<'a> {
                 announced
             }
         };
-        let announced = announced.map(|attrs| (attrs, best.source()));
+        match announced {
+            Ok(_) => {}
+            Err(Refusal::Policy) => outbox.tally.filtered(best.source()),
+            Err(Refusal::Rules) => outbox.tally.rejected(),
+        }
+        let announced = announced.ok().map(|attrs| (attrs, best.source()));
         set(outbox, view, place, announced, self.shared);
     }
 }
@@ -241,10 +269,10 @@ fn set(outbox: &mut Outbox, view: &View, place: Place, new: Option<(AttrId, Sour
 }
 
 /// What a view announces for these paths, as a new reference.
-fn evaluate(view: &View, net: Prefix, paths: &[&Path], shared: &mut Shared) -> Option<AttrId> {
-    let best = paths.first()?;
+fn evaluate(view: &View, net: Prefix, paths: &[&Path], shared: &mut Shared) -> Result<AttrId, Refusal> {
+    let best = paths.first().ok_or(Refusal::Rules)?;
     let learned = shared.learned.get(best.attrs());
-    let route = RouteRef::of(net, best, &learned, shared)?;
+    let route = RouteRef::of(net, best, &learned, shared).ok_or(Refusal::Rules)?;
     let protocol = route.protocol.clone();
     let mut said = Vec::new();
     let announced = match view {
@@ -259,18 +287,14 @@ fn evaluate(view: &View, net: Prefix, paths: &[&Path], shared: &mut Shared) -> O
     };
     shared.log.lines(&protocol, said);
     match announced {
-        Ok(attrs) => Some(attrs),
+        Ok(attrs) => Ok(attrs),
         Err(Held::Failed(error)) => {
             shared.log.failed(&protocol, net, &error);
-            None
+            Err(Refusal::Policy)
         }
-        Err(
-            Held::NotReflected
-            | Held::Community
-            | Held::LongLivedStale
-            | Held::RouteLeak
-            | Held::Policy
-            | Held::NoNextHop,
-        ) => None,
+        Err(Held::Policy) => Err(Refusal::Policy),
+        Err(Held::NotReflected | Held::Community | Held::LongLivedStale | Held::RouteLeak | Held::NoNextHop) => {
+            Err(Refusal::Rules)
+        }
     }
 }

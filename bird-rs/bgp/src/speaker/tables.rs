@@ -16,8 +16,8 @@ use crate::filter::RouteSource;
 use crate::nexthop::NextHops;
 use crate::packet::{AfiSafi, Nlri, SessionContext};
 use crate::rib::{
-    AttrId, Counts, Decision, Filtered, Inserted, Interner, Lane, Lanes, Learned, MemberId, NewPath, Outbox, Path,
-    PullItem, SourceId, Stale, Table, Traits,
+    AttrId, Decision, Filtered, Inserted, Interner, Lane, Lanes, Learned, MemberId, NewPath, Outbox, Path, PullItem,
+    SourceId, Stale, Table, Traits,
 };
 
 /// Which table.
@@ -110,7 +110,8 @@ macro_rules! with_slot {
     };
 }
 
-// After the macro, which it uses.
+// After the macro, which they use.
+mod stats;
 mod visit;
 mod watch;
 
@@ -148,6 +149,7 @@ impl Tables {
                 table: Table::default(),
                 groups: Vec::new(),
                 lanes: Lanes::default(),
+                imports: Vec::new(),
             });
             slots.len() - 1
         })
@@ -210,7 +212,14 @@ impl Tables {
                 imported,
                 since,
             };
-            Some(slot.table.insert(prefix, new, &mut shared.learned))
+            let before = slot.table.counts(source).accepted;
+            let inserted = slot.table.insert(prefix, new, &mut shared.learned);
+            let was_used = before + u32::from(imported.is_ok()) > slot.table.counts(source).accepted;
+            // Our own protocols tell all they have whenever something may have changed: only news count.
+            if view.checks.is_some() || inserted != Inserted::Unchanged {
+                slot.imports(source).update(imported.map(|_| inserted), was_used);
+            }
+            Some(inserted)
         })
     }
 
@@ -226,29 +235,29 @@ impl Tables {
     /// Takes out a path.
     pub(super) fn remove(&mut self, key: TableKey, net: Prefix, source: SourceId, path_id: u32) -> bool {
         with_slot!(self, key, |slot, shared| {
-            Family::of(net).is_some_and(|prefix| slot.table.remove(prefix, source, path_id, &mut shared.learned))
+            let before = slot.table.counts(source).accepted;
+            let removed =
+                Family::of(net).is_some_and(|prefix| slot.table.remove(prefix, source, path_id, &mut shared.learned));
+            let used = before - slot.table.counts(source).accepted;
+            slot.imports(source).withdraw(1, used.into());
+            removed
         })
     }
 
     /// Takes out a source's paths that satisfy `gone`; returns how many.
     pub(super) fn remove_where(&mut self, key: TableKey, source: SourceId, gone: impl Fn(&Path) -> bool) -> usize {
-        with_slot!(self, key, |slot, shared| slot.table.remove_where(
-            source,
-            &mut shared.learned,
-            gone
-        ))
+        with_slot!(self, key, |slot, shared| {
+            let before = slot.table.counts(source).accepted;
+            let removed = slot.table.remove_where(source, &mut shared.learned, gone);
+            let used = before - slot.table.counts(source).accepted;
+            slot.imports(source).removed(removed as u64, used.into());
+            removed
+        })
     }
 
     /// Marks a source's paths; returns how many.
     pub(super) fn mark(&mut self, key: TableKey, source: SourceId, stale: Stale) -> usize {
         with_slot!(self, key, |slot, _shared| slot.table.mark(source, stale))
-    }
-
-    /// Makes long-lived stale ones of a source's stale paths; returns how many stay and how many went.
-    pub(super) fn long_live(&mut self, key: TableKey, source: SourceId) -> (usize, usize) {
-        with_slot!(self, key, |slot, shared| slot
-            .table
-            .long_live(source, &mut shared.learned))
     }
 
     /// Imports a source's paths anew. Of those that the policy accepts no more than `max` are used: what was used
@@ -258,31 +267,29 @@ impl Tables {
         let mut used = 0;
         with_slot!(self, key, |slot, shared| {
             let Shared { learned, log, hops, .. } = shared;
+            let mut traffic = *slot.imports(source);
             for last in [false, true] {
                 // Without a limit the order makes no difference, and once is enough.
                 let wanted = |path: &Path| last == (max < u32::MAX && path.filtered().is_some());
-                slot.table
-                    .reimport(source, learned, wanted, |prefix, received, interner| {
-                        let learned = interner.get(received);
-                        let received = Received {
-                            id: received,
-                            learned: &learned,
-                        };
-                        let imported =
-                            view.import_with(prefix.erase(), received, (&mut *interner, &mut *hops, &mut *log))?;
-                        if used >= max {
-                            interner.release(imported);
-                            return Err(Filtered::ImportLimit);
-                        }
-                        used += 1;
-                        Ok(imported)
-                    });
+                slot.table.reimport(source, learned, wanted, |prefix, path, interner| {
+                    let learned = interner.get(path.received());
+                    let received = Received {
+                        id: path.received(),
+                        learned: &learned,
+                    };
+                    let mut imported =
+                        view.import_with(prefix.erase(), received, (&mut *interner, &mut *hops, &mut *log));
+                    if let (Ok(beyond), true) = (imported, used >= max) {
+                        interner.release(beyond);
+                        imported = Err(Filtered::ImportLimit);
+                    }
+                    used += u32::from(imported.is_ok());
+                    stats::again(&mut traffic, path, imported);
+                    imported
+                });
             }
+            *slot.imports(source) = traffic;
         });
-    }
-
-    pub(super) fn counts(&self, key: TableKey, source: SourceId) -> Counts {
-        with_slot!(ref self, key, |slot, _shared| slot.table.counts(source))
     }
 
     /// Prefixes and paths of a table.

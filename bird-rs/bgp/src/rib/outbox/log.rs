@@ -123,6 +123,7 @@ fn note<V: Eq + Hash>(member: &mut Member, change: &Change, entry: &mut Entry, i
     let id = change.place;
     let before = member.sees_from(change.before, change.before_from);
     let now = member.sees_from(change.now, change.now_from);
+    member.told.own += u64::from(change.now.is_some() && now.is_none() && member.reached(id));
     if before == now || !member.reached(id) {
         return;
     }

@@ -12,6 +12,7 @@ use super::{Change, Feed, MemberId, Outbox};
 use crate::rib::intern::AttrId;
 use crate::rib::lanes::Place;
 use crate::rib::path::SourceId;
+use crate::rib::stats::Told;
 
 /// A stretch of an outbox's log: the numbers of its first change and of the next one behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,6 +37,10 @@ pub struct RoundItem {
 pub struct Round {
     /// Withdrawals first, equal attributes of one owner together.
     pub items: Vec<RoundItem>,
+    /// How many of the items announce.
+    announced: u64,
+    /// Of how many items, and of how many that announce, these are owners.
+    owned: FxHashMap<SourceId, (u64, u64)>,
     /// By how much the number of routes that a member has from us grows.
     grew: i64,
     /// By how much more it grows for these.
@@ -74,9 +79,14 @@ impl Round {
             self.odd.insert(before_from);
             return;
         }
+        let owner = if now.is_some() { now_from } else { before_from };
+        self.announced += u64::from(now.is_some());
+        let owned = self.owned.entry(owner).or_default();
+        owned.0 += 1;
+        owned.1 += u64::from(now.is_some());
         self.items.push(RoundItem {
             attrs: now,
-            owner: if now.is_some() { now_from } else { before_from },
+            owner,
             place,
         });
     }
@@ -84,6 +94,13 @@ impl Round {
     /// Can a member be told this? All of it, but for the items that it owns.
     pub fn suits(&self, member: SourceId) -> bool {
         !self.odd.contains(&member)
+    }
+
+    fn count(&self, member: SourceId, told: &mut Told) {
+        let (items, announced) = self.owned.get(&member).copied().unwrap_or_default();
+        told.announced += self.announced - announced;
+        told.withdrawn += (self.items.len() as u64 - self.announced) - (items - announced);
+        told.own += announced;
     }
 
     fn grew(&self, member: SourceId) -> i64 {
@@ -144,6 +161,7 @@ impl Outbox {
         debug_assert_eq!(member.noted, stretch.from, "another member's stretch");
         let grown = i64::from(member.announced) + round.grew(member.source);
         member.announced = u32::try_from(grown).unwrap_or_default();
+        round.count(member.source, &mut member.told);
         member.noted = stretch.to;
         member.blocked = false;
     }

@@ -20,5 +20,6 @@ mod reconfigure;
 mod restart;
 mod roles;
 mod sessions;
+mod stats;
 
 use self::network::Network;

@@ -253,6 +253,9 @@ proptest! {
             prop_assert!(!has_felix || node.in_sync >= 1);
             let fib: Vec<_> = node.fib.clone().into_iter().collect();
             prop_assert_eq!(node.speaker.fib(), fib);
+            for channel in node.speaker.protocols().into_iter().flat_map(|protocol| protocol.channels) {
+                prop_assert!(super::stats::add_up(&channel), "{channel:?}");
+            }
         }
     }
 }
