@@ -1,58 +1,10 @@
-//! What is shown with BIRD alone: two-octet AS numbers, extended messages, demarcated refreshes, IPv4 over an IPv6
-//! session with its own next hops, and packets that flow through a router whose speakers restart.
+//! What is shown with BIRD alone: extended messages, and packets that flow through a router whose speakers restart.
 
 use std::collections::BTreeSet;
 
 use crate::bird_peer;
 use crate::foreign::{LEARNED, OUR_AS, Setup, THEIR_AS, ours};
-use crate::lab::{Lab, Running, eventually, eventually_or, run};
-
-const FOUR_OCTETS: [u32; 2] = [4_200_000_002, 4_200_000_003];
-
-/// One of us with an AS number of four octets and a neighbour that knows two only.
-fn modern(number: u8, asn: u32) -> String {
-    format!(
-        "router id 10.77.0.{number};
-protocol device {{ }}
-protocol static own {{ ipv4; route 10.88.{number}.0/24 blackhole; }}
-protocol bgp Peer {{
-  connect delay time 1; connect retry time 2; error wait time 1, 4;
-  local 10.77.0.{number} as {asn}; neighbor 10.77.0.2 as 65002;
-  ipv4 {{ import all; export where source = RTS_STATIC; }};
-}}
-"
-    )
-}
-
-#[test]
-fn as_numbers_of_four_octets_pass_through_a_bird_that_knows_two() {
-    let lab = Lab::new();
-    lab.third();
-    let old = "router id 10.77.0.2;
-log stderr all;
-protocol device { }
-template bgp old {
-  connect delay time 1; connect retry time 2; error wait time 1, 4; direct; enable as4 off; local 10.77.0.2 as 65002;
-  ipv4 { import all; export all; next hop self; };
-}
-protocol bgp left from old { neighbor 10.77.0.1 external; }
-protocol bgp right from old { neighbor 10.77.0.3 external; }
-";
-    let _bird = lab.bird("b", old, false);
-    let _left = lab.bird_rs("a", &modern(1, FOUR_OCTETS[0]));
-    let _right = lab.bird_rs("c", &modern(3, FOUR_OCTETS[1]));
-    for (side, from, last) in [("a", 3, FOUR_OCTETS[1]), ("c", 1, FOUR_OCTETS[0])] {
-        let mut client = lab.client(side);
-        let route = eventually("the other's route is there", || {
-            client.route("Peer", &format!("10.88.{from}.0/24"))
-        });
-        assert_eq!(route.as_path, format!("65002 {last}"));
-        let theirs = client.session("Peer").neighbor_capabilities;
-        assert!(!theirs.iter().any(|shown| shown.contains("4-octet")), "{theirs:?}");
-    }
-    let shown = lab.birdc("show route all 10.88.1.0/24");
-    assert!(shown.contains(&format!("BGP.as_path: {}\n", FOUR_OCTETS[0])), "{shown}");
-}
+use crate::lab::{Lab, Running, eventually, run};
 
 /// A filter that adds so many communities of an AS.
 fn many(asn: u32, count: u32) -> String {
@@ -97,52 +49,6 @@ fn a_route_with_more_attributes_than_a_plain_message_holds_goes_both_ways() {
         lab.birdc("show route 10.244.0.0/26").contains("tortie").then_some(())
     });
     assert_eq!(client.session("Peer").state, "Established");
-}
-
-#[test]
-fn a_refresh_that_bird_asks_for_is_demarcated() {
-    let lab = Lab::new();
-    let theirs =
-        bird_peer::config(&Setup::of(THEIR_AS)).replace("log stderr all;", "log stderr all; debug protocols all;");
-    let _bird = lab.bird("b", &theirs, false);
-    let _daemon = lab.bird_rs("a", &ours(&format!("neighbor 10.77.0.2 as {THEIR_AS};")));
-    let mut client = lab.client("a");
-    client.learns("Peer", &LEARNED);
-    eventually("BIRD has both initial tables", || {
-        (lab.log("bird").matches("Got END-OF-RIB").count() == 2).then_some(())
-    });
-    lab.birdc("reload in tortie");
-    let log = eventually("both families are demarcated", || {
-        let log = lab.log("bird");
-        (log.matches("Got END-OF-RR").count() == 2).then_some(log)
-    });
-    assert_eq!(log.matches("Got BEGIN-OF-RR").count(), 2, "{log}");
-    assert!(!log.contains("ignoring"), "{log}");
-    assert!(lab.birdc("show route 10.244.0.64/26").contains("tortie"));
-}
-
-#[test]
-fn ipv4_over_an_ipv6_session_keeps_ipv4_next_hops() {
-    let lab = Lab::new();
-    let setup = Setup {
-        over_v6: true,
-        ..Setup::of(THEIR_AS)
-    };
-    let theirs = bird_peer::config(&setup).replace("extended next hop on;", "next hop address 10.77.0.2;");
-    let ours = ours(&format!("neighbor fd77::2 as {THEIR_AS};")).replace("local 10.77.0.1 as", "local fd77::1 as");
-    let _bird = lab.bird("b", &theirs, false);
-    let _daemon = lab.bird_rs("a", &ours);
-    let mut client = lab.client("a");
-    client.established("Peer");
-    client.learns("Peer", &LEARNED);
-    eventually_or(|| {
-        let shown = lab.birdc("show route all 10.244.0.0/26");
-        if shown.contains("BGP.next_hop: 10.77.0.1\n") {
-            Ok(())
-        } else {
-            Err(format!("BIRD does not have it: {shown}"))
-        }
-    });
 }
 
 /// Echo requests from c, twenty in a second.

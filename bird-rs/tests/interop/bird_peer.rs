@@ -14,7 +14,11 @@ pub(crate) fn config(setup: &Setup) -> String {
     let local = if setup.over_v6 { "fd77::2" } else { "10.77.0.2" };
     let limit = setup.max_prefixes.map(|n| format!("import limit {n} action disable;"));
     let limit = limit.unwrap_or_default();
-    let extended = if setup.over_v6 { "extended next hop on;" } else { "" };
+    let extended = match (setup.over_v6, setup.v4_next_hops) {
+        (false, _) => "",
+        (true, false) => "extended next hop on;",
+        (true, true) => "next hop address 10.77.0.2;",
+    };
     let paths = if setup.add_path { "add paths on;" } else { "" };
     let mut config = format!(
         "router id 10.77.0.2;

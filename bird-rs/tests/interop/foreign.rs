@@ -49,6 +49,8 @@ pub(crate) struct Setup {
     pub(crate) restarted: bool,
     /// The session is over IPv6, to fd77::1, and IPv4 routes have IPv6 next hops.
     pub(crate) over_v6: bool,
+    /// With `over_v6`: IPv4 routes have IPv4 next hops after all.
+    pub(crate) v4_next_hops: bool,
     /// It sends and takes several paths of a prefix.
     pub(crate) add_path: bool,
     /// With `graceful`: the restart may take four seconds, and 600 more as the last resort (RFC 9494).
@@ -66,6 +68,11 @@ impl Setup {
     /// Our address, as it sees it.
     pub(crate) fn neighbor(&self) -> &'static str {
         if self.over_v6 { "fd77::1" } else { "10.77.0.1" }
+    }
+
+    /// Do IPv4 routes have IPv6 next hops?
+    pub(crate) fn extended_next_hops(&self) -> bool {
+        self.over_v6 && !self.v4_next_hops
     }
 
     /// Seconds that a restart may take.
@@ -187,9 +194,45 @@ pub(crate) fn both_ways(foreign: &dyn Foreign, asn: u32) {
     client.learns("Peer", &[]);
 }
 
+/// Their routes with attributes, and ours, each with its next hop.
+const MARKED: [[(&str, &str); 2]; 2] = [
+    [("10.99.0.0/24", "10.77.0.2"), ("fd99::/64", "fd77::2")],
+    [("10.244.0.0/26", "10.77.0.1"), ("fd00:244::/64", "fd77::1")],
+];
+
 fn attributes(lab: &Lab, foreign: &dyn Foreign, asn: u32, client: &mut Client) {
+    let [theirs, ours] = MARKED;
+    theirs_have_attributes(&theirs, asn, client);
+    ours_have_attributes(lab, foreign, &ours, asn);
+}
+
+/// Sessions over IPv6: with IPv6 routes alone, or with both families, each with next hops of its own.
+pub(crate) fn over_ipv6(foreign: &dyn Foreign, asn: u32, families: usize) {
+    let lab = Lab::new();
+    let setup = Setup {
+        over_v6: true,
+        v4_next_hops: true,
+        ..Setup::of(asn)
+    };
+    let _them = foreign.start(&lab, &setup);
+    let mut config = ours(&format!("neighbor fd77::2 as {asn};")).replace("local 10.77.0.1 as", "local fd77::1 as");
+    if families == 1 {
+        config = config.replace("ipv4 { import all; export filter mine; };", "");
+    }
+    let _daemon = lab.bird_rs("a", &config);
+    let mut client = lab.client("a");
+    client.established("Peer");
+    client.learns("Peer", if families == 1 { &LEARNED[2..] } else { &LEARNED });
+    let [theirs, ours] = MARKED.map(|routes| routes[2 - families..].to_vec());
+    theirs_have_attributes(&theirs, asn, &mut client);
+    ours_have_attributes(&lab, foreign, &ours, asn);
+    let has_v4 = foreign.received(&lab, "10.244.0.64/26").is_some();
+    assert_eq!(has_v4, families == 2, "only what was agreed on");
+}
+
+fn theirs_have_attributes(routes: &[(&str, &str)], asn: u32, client: &mut Client) {
     let external = asn != OUR_AS;
-    for (prefix, next_hop) in [("10.99.0.0/24", "10.77.0.2"), ("fd99::/64", "fd77::2")] {
+    for (prefix, next_hop) in routes.iter().copied() {
         let mut route = as_received(client.route("Peer", prefix).unwrap());
         if external {
             assert_ne!(route.local_pref.take(), Some(200), "theirs stays in their AS");
@@ -204,7 +247,11 @@ fn attributes(lab: &Lab, foreign: &dyn Foreign, asn: u32, client: &mut Client) {
         };
         assert_eq!(route, wanted, "{prefix}");
     }
-    for (prefix, next_hop) in [("10.244.0.0/26", "10.77.0.1"), ("fd00:244::/64", "fd77::1")] {
+}
+
+fn ours_have_attributes(lab: &Lab, foreign: &dyn Foreign, routes: &[(&str, &str)], asn: u32) {
+    let external = asn != OUR_AS;
+    for (prefix, next_hop) in routes.iter().copied() {
         let wanted = Received {
             next_hop: next_hop.to_owned(),
             as_path: if external { OUR_AS.to_string() } else { String::new() },

@@ -25,6 +25,9 @@ route-map tag permit 10
 route-map six permit 10
  set ipv6 next-hop global fd77::2
 !
+route-map four permit 10
+ set ip next-hop 10.77.0.2
+!
 router bgp {asn}
  bgp router-id 10.77.0.2
  no bgp ebgp-requires-policy
@@ -147,13 +150,18 @@ impl Foreign for Frr {
         if setup.ttl_security {
             session += &format!(" neighbor {neighbor} ttl-security hops 1\n");
         }
-        if setup.over_v6 {
+        if setup.extended_next_hops() {
             session += &format!(" neighbor {neighbor} capability extended-nexthop\n");
         }
         if setup.long_lived {
             session += " bgp long-lived-graceful-restart stale-time 600\n";
         }
         let mut config = config(setup.asn, &session, &activated).replace("10.77.0.1", neighbor);
+        if setup.v4_next_hops {
+            // Without zebra it knows no IPv4 address of its own.
+            let network = "  network 10.99.1.0/24\n";
+            config = config.replace(network, &format!("{network}  neighbor {neighbor} route-map four out\n"));
+        }
         if setup.reflects {
             let third = " neighbor 10.77.0.3 remote-as 64512\n neighbor 10.77.0.3 advertisement-interval 0
  neighbor 10.77.0.3 timers connect 1\n address-family ipv4 unicast\n";

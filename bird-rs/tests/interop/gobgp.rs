@@ -118,7 +118,11 @@ impl Foreign for GoBgp {
         let running = lab.spawn(command, "gobgp");
         let set = "origin igp community 65002:1 large-community 65002:1:2 med 50 local-pref 200";
         // It keeps the next hop that a route of its own is given.
-        let next_hop = if setup.over_v6 { "fd77::2" } else { "10.77.0.2" };
+        let next_hop = if setup.extended_next_hops() {
+            "fd77::2"
+        } else {
+            "10.77.0.2"
+        };
         for route in [
             format!("10.99.0.0/24 nexthop {next_hop} {set} -a ipv4"),
             format!("10.99.1.0/24 nexthop {next_hop} -a ipv4"),

@@ -40,6 +40,43 @@ fn neighbor(setup: &Setup, address: &str) -> String {
     )
 }
 
+/// Starts it with these neighbours.
+pub(crate) fn start(lab: &Lab, asn: u32, neighbors: &str) -> Running {
+    // Its chroot.
+    std::fs::create_dir_all("/run/openbgpd").unwrap();
+    // On Linux it takes the first IPv6 address of the namespace for the next hop of a session over IPv4.
+    lab.address("b", "lo", "fd77::2/128");
+    let set = "set { community 65002:1 large-community 65002:1:2 metric 50 localpref 200 }";
+    let socket = lab.path("openbgpd.ctl");
+    let config = lab.write(
+        "openbgpd.conf",
+        &format!(
+            "AS {asn}\nrouter-id 10.77.0.2\nfib-update no\nsocket \"{}\"
+network 10.99.0.0/24 {set}\nnetwork 10.99.1.0/24\nnetwork fd99::/64 {set}
+{neighbors}allow from any\nallow to any\n",
+            socket.display()
+        ),
+    );
+    std::fs::set_permissions(&config, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let mut command = lab.command("b", tool("/usr/sbin/bgpd"));
+    command.arg("-d").arg("-f").arg(config);
+    let running = lab.spawn(command, "openbgpd");
+    // Its sessions start before its decision process has the neighbours' configuration: what arrives in between is passed
+    // on as if there were no reflector.
+    eventually("OpenBGPD has its configuration", || {
+        lab.log("openbgpd")
+            .contains("RDE soft reconfiguration done")
+            .then_some(())
+    });
+    running
+}
+
+/// How often we began a refresh that it asked for, and how often we ended one.
+pub(crate) fn demarcations(lab: &Lab) -> Option<[u64; 2]> {
+    let received = &shown(lab)?["stats"]["route-refresh"]["received"];
+    Some([received["borr"].as_u64()?, received["eorr"].as_u64()?])
+}
+
 /// Of the attributes that have no place of their own in a route.
 fn attribute<'a>(route: &'a Value, name: &str) -> Option<&'a Value> {
     let mut attributes = route["attributes"].as_array()?.iter();
@@ -54,7 +91,7 @@ fn shown(lab: &Lab) -> Option<Value> {
 }
 
 /// Every path to a prefix.
-fn routes(lab: &Lab, prefix: &str) -> Option<Vec<Value>> {
+pub(crate) fn routes(lab: &Lab, prefix: &str) -> Option<Vec<Value>> {
     let shown = said(bgpctl(lab).args(["-j", "show", "rib", "detail", prefix]))?;
     let shown: Value = serde_json::from_str(&shown).ok()?;
     shown["rib"].as_array().cloned()
@@ -76,44 +113,25 @@ fn received(route: &Value) -> Option<Received> {
 
 impl Foreign for OpenBgpd {
     fn start(&self, lab: &Lab, setup: &Setup) -> Running {
-        // Its chroot.
-        std::fs::create_dir_all("/run/openbgpd").unwrap();
-        // On Linux it takes the first IPv6 address of the namespace for the next hop of a session over IPv4.
-        lab.address("b", "lo", "fd77::2/128");
-        let set = "set { community 65002:1 large-community 65002:1:2 metric 50 localpref 200 }";
-        let socket = lab.path("openbgpd.ctl");
-        let mut neighbors = neighbor(setup, "10.77.0.1");
+        let mut neighbors = neighbor(setup, setup.neighbor());
         if setup.reflects {
             neighbors += &neighbor(setup, "10.77.0.3");
         }
-        let config = lab.write(
-            "openbgpd.conf",
-            &format!(
-                "AS {}\nrouter-id 10.77.0.2\nfib-update no\nsocket \"{}\"
-network 10.99.0.0/24 {set}\nnetwork 10.99.1.0/24\nnetwork fd99::/64 {set}
-{}allow from any\nallow to any\n",
-                setup.asn,
-                socket.display(),
-                neighbors
-            ),
-        );
-        std::fs::set_permissions(&config, std::fs::Permissions::from_mode(0o600)).unwrap();
-        let mut command = lab.command("b", tool("/usr/sbin/bgpd"));
-        command.arg("-d").arg("-f").arg(config);
-        let running = lab.spawn(command, "openbgpd");
-        // Its sessions start before its decision process has the neighbours' configuration: what arrives in between is passed
-        // on as if there were no reflector.
-        eventually("OpenBGPD has its configuration", || {
-            lab.log("openbgpd")
-                .contains("RDE soft reconfiguration done")
-                .then_some(())
-        });
-        running
+        if setup.over_v6 {
+            // And the first IPv4 address for that of one over IPv6.
+            lab.ip("b", "address del 127.0.0.1/8 dev lo");
+            lab.address("b", "lo", "10.77.0.2/32");
+        }
+        start(lab, setup.asn, &neighbors)
     }
 
     fn paths(&self, lab: &Lab, prefix: &str) -> Vec<Received> {
         let routes = routes(lab, prefix).unwrap_or_default();
-        let ours = |route: &&Value| route["neighbor"]["remote_addr"] == "10.77.0.1";
+        let ours = |route: &&Value| {
+            ["10.77.0.1", "fd77::1"]
+                .iter()
+                .any(|&us| route["neighbor"]["remote_addr"] == us)
+        };
         routes.iter().filter(ours).filter_map(received).collect()
     }
 

@@ -1,8 +1,9 @@
-//! Roles and the OTC attribute (RFC 9234), with those that have them: BIRD and FRR.
+//! Roles and the OTC attribute (RFC 9234), with those that have them: BIRD, FRR and OpenBGPD.
 
 use crate::foreign::{OUR_AS, THEIR_AS, ours};
 use crate::frr;
 use crate::lab::{Client, Lab, eventually};
+use crate::openbgpd;
 
 const ROLES: [(&str, &str, &str); 3] = [
     ("provider", "customer", "customer"),
@@ -82,6 +83,35 @@ fn roles_and_otc_with_frr() {
         });
         drop(them);
         let _them = frr::start(&lab, &role("peer"));
+        is_refused(&mut client);
+    }
+}
+
+#[test]
+fn roles_and_otc_with_openbgpd() {
+    for (mine, _, theirs) in ROLES {
+        let lab = Lab::new();
+        let role = |role: &str| {
+            format!(
+                "neighbor 10.77.0.1 {{\n\tremote-as {OUR_AS}\n\tannounce IPv4 unicast\n\tannounce policy {role} enforce\n}}\n"
+            )
+        };
+        let theirs = theirs.replace("rs-server", "rs");
+        let _them = openbgpd::start(&lab, THEIR_AS, &role(&theirs));
+        let (_daemon, mut client) = start_ours(&lab, mine);
+        client.established("Peer");
+        is_marked(&mut client, (mine != "provider").then_some(THEIR_AS));
+        eventually("OpenBGPD has ours, marked as it must be", || {
+            let route = openbgpd::routes(&lab, "10.244.0.64/26")?.into_iter().next()?;
+            let mut attributes = route["attributes"].as_array().into_iter().flatten();
+            let mark = attributes.find(|attribute| attribute["type"] == "OTC");
+            let mark = mark.map(|mark| mark["as"] == OUR_AS);
+            (mark == (mine == "provider").then_some(true)).then_some(())
+        });
+        // Another one, since the processes it started end a moment after it.
+        let lab = Lab::new();
+        let _them = openbgpd::start(&lab, THEIR_AS, &role("peer"));
+        let (_daemon, mut client) = start_ours(&lab, mine);
         is_refused(&mut client);
     }
 }

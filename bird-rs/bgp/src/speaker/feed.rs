@@ -37,6 +37,7 @@ impl Speaker {
         self.feed_kernels(out);
         for at in 0..self.instances.len() {
             if let Some(source) = self.established(at) {
+                self.ask_again(source, out);
                 self.feed_peer(source, out);
             }
         }

@@ -416,7 +416,10 @@ impl Speaker {
                 let block = limit.filter(|limit| limit.action == LimitAction::Block);
                 self.tables
                     .reimport(key, source, &view, block.map(|limit| limit.routes));
+                let channel = &mut session.channels[at];
+                channel.wants_refresh |= std::mem::take(&mut channel.refused);
             }
+            let channel = &session.channels[at];
             if let (true, Some(up), Some(member)) = (export, &session.up, channel.membership) {
                 let view = session.export_view(&channel.config, up, &addresses);
                 let moved = self.tables.change_view(key, member, view);

@@ -77,6 +77,7 @@ impl Speaker {
             }
             channel.owes_end_of_rib = false;
             channel.owes_end_of_refresh = false;
+            (channel.refused, channel.wants_refresh) = (false, false);
             if retain.contains(channel.key.family) {
                 // What was stale before this session and was not told again on it is too old to be kept twice, unless it
                 // may become long-lived stale, or is: that has a time of its own.
@@ -161,6 +162,34 @@ impl Speaker {
         }
     }
 
+    /// Asks a peer for everything again of which not all was kept, now that more may be (RFC 2918). A peer that cannot be
+    /// asked tells it on a new session.
+    pub(super) fn ask_again(&mut self, source: SourceId, out: &mut Vec<Output>) {
+        let Some(session) = self.instance_mut(source).and_then(Instance::session_mut) else {
+            return;
+        };
+        let wanting = session.channels.iter_mut().filter(|channel| channel.wants_refresh);
+        let families: FamilySet = wanting
+            .map(|channel| {
+                channel.wants_refresh = false;
+                channel.key.family
+            })
+            .collect();
+        let Some(up) = session.up.as_ref().filter(|_| !families.is_empty()) else {
+            return;
+        };
+        let (conn, able) = (up.conn, up.route_refresh);
+        if !able {
+            let reason = StopReason::AdministrativeReset(String::new());
+            return self.peer_event(source, Event::Stop(reason), out);
+        }
+        for family in families.iter() {
+            let kind = RefreshKind::Request;
+            let request = ControlMessage::RouteRefresh(RouteRefresh { family, kind });
+            self.send(conn, request.encode(), out);
+        }
+    }
+
     fn announce_family_again(&mut self, source: SourceId, family: AfiSafi, out: &mut Vec<Output>) {
         let Some(Some(instance)) = self.instances.get_mut(usize::from(source.0)) else {
             return;
@@ -207,7 +236,7 @@ impl Speaker {
             let view = session.import_view(&name, &session.channels[at].config, &self.own);
             let over = announce(
                 &mut self.tables,
-                &session.channels[at],
+                &mut session.channels[at],
                 source,
                 &view,
                 (reach, update),
@@ -266,7 +295,7 @@ impl Speaker {
 /// Puts the routes of one family of an UPDATE into the table; says which limit they exceed, if any.
 fn announce(
     tables: &mut Tables,
-    channel: &SessionChannel,
+    channel: &mut SessionChannel,
     source: SourceId,
     view: &ImportView,
     (reach, update): (&Reach, &Update),
@@ -283,15 +312,15 @@ fn announce(
         id: received,
         learned: &learned,
     };
-    let limits = &channel.config.channel;
+    let (receive_limit, import_limit) = (
+        channel.config.channel.receive_limit,
+        channel.config.channel.import_limit,
+    );
     let mut exceeded = None;
     for nlri in &reach.nlri {
         let counts = tables.counts(key, source);
         let all = counts.accepted + counts.filtered;
-        if let Some(limit) = limits
-            .receive_limit
-            .filter(|limit| all >= limit.routes && tables.lacks(key, source, *nlri))
-        {
+        if let Some(limit) = receive_limit.filter(|limit| all >= limit.routes && tables.lacks(key, source, *nlri)) {
             exceeded = Some(Exceeded {
                 kind: "receive",
                 limit: limit.routes,
@@ -299,16 +328,17 @@ fn announce(
             });
             if limit.action == LimitAction::Block {
                 tables.ignored(key, source);
+                channel.refused = true;
                 continue;
             }
         }
-        let full = limits.import_limit.filter(|limit| counts.accepted >= limit.routes);
+        let full = import_limit.filter(|limit| counts.accepted >= limit.routes);
         let block = full.is_some_and(|limit| limit.action == LimitAction::Block);
         tables.insert(key, nlri.prefix, (source, nlri.path_id, told, since), view, block);
         let grown = tables.counts(key, source);
         let over =
             |limit: &crate::config::Limit| grown.accepted > limit.routes || (block && grown.filtered > counts.filtered);
-        if let Some(limit) = limits.import_limit.filter(over) {
+        if let Some(limit) = import_limit.filter(over) {
             exceeded = Some(Exceeded {
                 kind: "import",
                 limit: limit.routes,

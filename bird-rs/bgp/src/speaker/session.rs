@@ -56,6 +56,10 @@ pub(super) struct SessionChannel {
     pub(super) limit_logged: bool,
     /// On sessions before this one, while the peer's routes were kept in between.
     pub(super) told: Traffic,
+    /// The peer has announced more than the receive limit, and the rest was not kept.
+    pub(super) refused: bool,
+    /// The peer is to announce everything again.
+    pub(super) wants_refresh: bool,
 }
 
 impl Session {
@@ -218,6 +222,8 @@ impl SessionChannel {
             owes_end_of_refresh: false,
             limit_logged: false,
             told: Traffic::default(),
+            refused: false,
+            wants_refresh: false,
         }
     }
 }

@@ -44,6 +44,63 @@ fn an_export_limit_warns_or_blocks() {
     }
 }
 
+/// Everything else that a peer said is kept, so that nothing else asks it again.
+#[test]
+fn what_a_receive_limit_kept_out_is_asked_for_when_it_may_be_more() {
+    for (options, sessions) in [("", 1), ("enable route refresh off;", 2)] {
+        let receiver = |limit: &str| {
+            let channel = format!("import all; {limit} export all;|{options}");
+            node(2, 65002, &[(1, 65001, &channel)])
+        };
+        let mut net = limited("");
+        net.input(
+            1,
+            Input::Reconfigure(config(&receiver("receive limit 3 action block;"))),
+        );
+        net.input(1, restart());
+        net.seconds(40);
+        assert_eq!(received(&net), 3, "{options}");
+        let before = established_so_often(&net);
+        net.input(
+            1,
+            Input::Reconfigure(config(&receiver("receive limit 5 action block;"))),
+        );
+        net.quiesce();
+        net.seconds(40);
+        assert_eq!(received(&net), 5, "{options}");
+        // What is left out again is asked for again.
+        net.input(1, Input::Reconfigure(config(&receiver(""))));
+        net.seconds(40);
+        assert_eq!(received(&net), 6, "{options}");
+        let asked = net.protocol(0, "p2").bgp.unwrap().updates_sent;
+        assert_eq!(established_so_often(&net) - before, 2 * (sessions - 1), "{options}");
+        net.input(
+            1,
+            Input::Command {
+                protocol: "p1".into(),
+                command: Command::ReloadIn,
+            },
+        );
+        net.seconds(40);
+        assert_eq!(
+            net.protocol(0, "p2").bgp.unwrap().updates_sent,
+            asked,
+            "nothing is missing"
+        );
+    }
+}
+
+fn restart() -> Input {
+    Input::Command {
+        protocol: "p1".into(),
+        command: Command::Restart,
+    }
+}
+
+fn established_so_often(net: &Network) -> usize {
+    net.logged(0, |e| matches!(e, LogEvent::State { to: "Established", .. }))
+}
+
 #[test]
 fn an_export_limit_ends_the_session_before_more_is_told() {
     for (limit, comes_back) in [
