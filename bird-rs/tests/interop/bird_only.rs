@@ -1,55 +1,8 @@
-//! What is shown with BIRD alone: extended messages, and packets that flow through a router whose speakers restart.
-
-use std::collections::BTreeSet;
+//! What is shown with BIRD alone: packets that flow through a router whose speakers restart.
 
 use crate::bird_peer;
-use crate::foreign::{LEARNED, OUR_AS, Setup, THEIR_AS, ours};
+use crate::foreign::{LEARNED, Setup, THEIR_AS, ours};
 use crate::lab::{Lab, Running, eventually, run};
-
-/// A filter that adds so many communities of an AS.
-fn many(asn: u32, count: u32) -> String {
-    let mut filter = "filter many {\n if source != RTS_STATIC then reject;\n".to_owned();
-    for number in 0..count {
-        filter += &format!(" bgp_large_community.add(({asn},1,{number}));\n");
-    }
-    filter + " accept;\n}\n"
-}
-
-#[test]
-fn a_route_with_more_attributes_than_a_plain_message_holds_goes_both_ways() {
-    /// 12 octets each, and a plain message has 4,096.
-    const COUNT: u32 = 1000;
-    let lab = Lab::new();
-    let ours = (many(OUR_AS, COUNT)
-        + &ours(&format!(
-            "neighbor 10.77.0.2 as {THEIR_AS}; enable extended messages on;"
-        )))
-        .replace("export filter mine", "export filter many");
-    let all = format!(
-        "bgp_large_community.len = {COUNT} && ({OUR_AS},1,{}) ~ bgp_large_community",
-        COUNT - 1
-    );
-    let theirs = many(65002, COUNT)
-        + &bird_peer::config(&Setup::of(THEIR_AS))
-            .replace("direct;", "direct; enable extended messages on;")
-            .replace(
-                "import all; export filter four",
-                &format!("import where {all}; export filter many"),
-            );
-    let _bird = lab.bird("b", &theirs, false);
-    let _daemon = lab.bird_rs("a", &ours);
-    let mut client = lab.client("a");
-    client.established("Peer");
-    let wanted = |asn| (0..COUNT).map(move |number| format!("{asn}:1:{number}"));
-    let route = eventually("theirs is there", || client.route("Peer", "10.99.0.0/24"));
-    let learned: BTreeSet<String> = route.communities.into_iter().collect();
-    assert_eq!(learned, wanted(65002).collect());
-    // It shows only as many as fit into a line, and takes the route only with all of them.
-    eventually("BIRD has ours", || {
-        lab.birdc("show route 10.244.0.0/26").contains("tortie").then_some(())
-    });
-    assert_eq!(client.session("Peer").state, "Established");
-}
 
 /// Echo requests from c, twenty in a second.
 struct Pings<'a> {

@@ -107,6 +107,7 @@ pub(crate) fn path(lab: &Lab, prefix: &str, from: &str) -> Option<Value> {
 fn community(shown: String) -> String {
     match &*shown {
         "llgrStale" => "65535:6".to_owned(),
+        "gracefulShutdown" => "65535:0".to_owned(),
         _ => shown,
     }
 }
@@ -127,7 +128,7 @@ fn received(path: &Value) -> Option<Received> {
     })
 }
 
-fn configure(lab: &Lab, asn: u32, lines: &[&str]) {
+pub(crate) fn configure(lab: &Lab, asn: u32, lines: &[&str]) {
     let router = format!("router bgp {asn}");
     let mut commands = vec!["configure terminal", &router];
     commands.extend(lines);

@@ -10,7 +10,7 @@ use crate::lab::{Lab, Running, eventually, run, tool};
 
 pub(crate) struct GoBgp;
 
-fn gobgp(lab: &Lab) -> Command {
+pub(crate) fn gobgp(lab: &Lab) -> Command {
     lab.command("b", tool("/usr/bin/gobgp"))
 }
 

@@ -11,7 +11,7 @@ use crate::lab::{Lab, Running, eventually, run, tool};
 
 pub(crate) struct OpenBgpd;
 
-fn bgpctl(lab: &Lab) -> Command {
+pub(crate) fn bgpctl(lab: &Lab) -> Command {
     let mut command = Command::new(tool("/usr/sbin/bgpctl"));
     command.arg("-s").arg(lab.path("openbgpd.ctl"));
     command
@@ -104,6 +104,7 @@ fn received(route: &Value) -> Option<Received> {
         local_pref: number(&route["localpref"]),
         med: number(&route["metric"]),
         communities: texts(&route["communities"])
+            .map(|shown| shown.replace("GRACEFUL_SHUTDOWN", "65535:0"))
             .chain(texts(&route["large_communities"]))
             .collect(),
         originator: attribute(route, "originator").and_then(|id| id.as_str().map(str::to_owned)),
