@@ -19,6 +19,7 @@ use crate::configure::{Configurator, Text};
 use crate::control::Control;
 use crate::engine::{self, Clock, Engine, Loop};
 use crate::grpc::Service;
+use crate::grpc::operator::Operator;
 use crate::metrics::Metrics;
 use crate::net::{interfaces, routes};
 use crate::source;
@@ -129,6 +130,7 @@ async fn clients(
         let incoming = addr.listen().await?;
         let server = tonic::transport::Server::builder()
             .add_service(Service::new(engine.clone(), clock, configurator.clone()).into_server())
+            .add_service(Operator::new(engine.clone(), clock, configurator.clone()).into_server())
             .serve_with_incoming_shutdown(incoming, token.clone().cancelled_owned());
         tasks.spawn(async move {
             if let Err(error) = server.await {

@@ -6,6 +6,8 @@
 //!
 //! A panic while one connection's input is handled costs that connection, not the daemon.
 
+mod handle;
+
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,6 +23,7 @@ use tortie_bgp::config::Config;
 use tortie_bgp::fsm::ConnId;
 use tortie_bgp::speaker::{Command, ConnectSpec, Input, LogEvent, Operated, Output, Speaker, Station};
 
+pub(crate) use self::handle::{Engine, Stopped};
 use crate::bfd::Bfd;
 use crate::bmp;
 use crate::export::Exports;
@@ -70,60 +73,12 @@ pub(crate) enum Request {
     Query(Box<dyn FnOnce(&Speaker) + Send>),
     /// What became of the connection to a monitoring station.
     Station { serial: u64, news: bmp::News },
+    /// Look at it, and change what belongs to who looks.
+    Act(Box<dyn FnOnce(&mut Speaker) + Send>),
     /// Follow the best routes.
     Subscribe(oneshot::Sender<Subscription>),
     /// The process ends: answered when the peers are told.
     Stop(oneshot::Sender<()>),
-}
-
-/// The engine has stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("bird-rs is stopping")]
-pub(crate) struct Stopped;
-
-/// How the rest of the program talks to the engine.
-#[derive(Debug, Clone)]
-pub(crate) struct Engine(mpsc::Sender<Request>);
-
-impl Engine {
-    /// A queue, and the handle that fills it.
-    pub(crate) fn queue() -> (Self, mpsc::Receiver<Request>) {
-        let (sender, requests) = mpsc::channel(QUEUE);
-        (Engine(sender), requests)
-    }
-
-    /// Queues a request, waiting for room. Lost when the engine has stopped: nobody is left to care.
-    pub(crate) async fn request(&self, request: Request) {
-        let _ = self.0.send(request).await;
-    }
-
-    /// Runs a closure on the speaker and gives back what it returns.
-    ///
-    /// # Errors
-    /// [`Stopped`].
-    pub(crate) async fn query<R, F>(&self, look: F) -> Result<R, Stopped>
-    where
-        R: Send + 'static,
-        F: FnOnce(&Speaker) -> R + Send + 'static,
-    {
-        self.ask(|answer| {
-            Request::Query(Box::new(move |speaker| {
-                // Whoever asked may have gone meanwhile.
-                let _ = answer.send(look(speaker));
-            }))
-        })
-        .await
-    }
-
-    /// Sends a request that is answered.
-    ///
-    /// # Errors
-    /// [`Stopped`].
-    pub(crate) async fn ask<R>(&self, request: impl FnOnce(oneshot::Sender<R>) -> Request) -> Result<R, Stopped> {
-        let (sender, receiver) = oneshot::channel();
-        self.0.send(request(sender)).await.map_err(|_| Stopped)?;
-        receiver.await.map_err(|_| Stopped)
-    }
 }
 
 /// A connection by how far it is.
@@ -244,12 +199,22 @@ impl Loop {
 
     /// Runs the deadlines that have passed and sends what changed: at once when nothing else waits.
     fn settle(&mut self) {
-        let now = self.clock.now();
-        let due = self.speaker.next_deadline().is_some_and(|deadline| deadline <= now);
-        if due && (self.requests.is_empty() || now.saturating_sub(self.flushed_at) >= FLUSH_WITHIN) {
-            self.flushed_at = now;
-            self.input(Input::Tick);
+        let waited = self.clock.now().saturating_sub(self.flushed_at) >= FLUSH_WITHIN;
+        if self.is_due() && (self.requests.is_empty() || waited) {
+            self.flush();
         }
+    }
+
+    /// Has a deadline passed, or is there something to send?
+    fn is_due(&self) -> bool {
+        let now = self.clock.now();
+        self.speaker.next_deadline().is_some_and(|deadline| deadline <= now)
+    }
+
+    fn flush(&mut self) {
+        self.flushed_at = self.clock.now();
+        self.input(Input::Tick);
+        self.engine.changed();
     }
 
     fn take(&mut self, request: Request) {
@@ -278,9 +243,15 @@ impl Loop {
                 let _ = done.send(operated);
             }
             Request::Query(look) => look(&self.speaker),
+            Request::Act(act) => {
+                if self.is_due() {
+                    self.flush();
+                }
+                act(&mut self.speaker);
+            }
             Request::Station { serial, news } => self.station(serial, news),
             Request::Subscribe(answer) => {
-                self.input(Input::Tick);
+                self.flush();
                 let snapshot = self.speaker.fib();
                 // A subscriber that is gone already is noticed at the first message.
                 let _ = answer.send(self.fanout.subscribe(snapshot, self.speaker.fib_in_sync()));
@@ -466,6 +437,7 @@ impl Loop {
         self.connections.clear();
         self.tasks.close();
         self.requests.close();
+        self.engine.changed();
         let drained = async {
             // The connections' tasks report their ends; somebody must take the reports.
             tokio::select! {

@@ -39,6 +39,9 @@ pub(crate) enum Command {
     /// What runs on a node
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Operate and watch a node's bird-rs
+    #[command(subcommand)]
+    Bgp(BgpCommand),
     /// The version of this program and of the cluster
     Version(VersionArgs),
 }
@@ -125,6 +128,93 @@ pub(crate) struct NodeStatusArgs {
     /// How to print
     #[arg(short, long, value_enum, default_value_t = StatusFormat::Table)]
     pub(crate) output: StatusFormat,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BgpCommand {
+    /// Bring protocols up
+    Enable(OperateArgs),
+    /// Take protocols down until they are enabled, or until the configuration says otherwise
+    Disable(OperateArgs),
+    /// Take protocols down and up again
+    Restart(OperateArgs),
+    /// Apply filters anew, without touching sessions
+    Reload(ReloadArgs),
+    /// Show routes
+    Routes(BgpRoutesArgs),
+    /// Follow what changes, until interrupted
+    ///
+    /// What there is comes first, then "= in sync", then changes: "+" is there now, "-" is gone.
+    #[command(subcommand)]
+    Watch(BgpWatchCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BgpWatchCommand {
+    /// BGP sessions
+    Peers(WatchPeersArgs),
+    /// The best route of each prefix. Of QUERY only tables, prefixes and filters count
+    Routes(BgpRoutesArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BirdArgs {
+    /// Where the node's bird-rs is: unix:/path or tcp:host:port
+    #[arg(long, env = "TORTIE_BIRD", value_name = "ADDR")]
+    pub(crate) bird: ServiceAddr,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OperateArgs {
+    /// Names of protocols, or patterns with * and ?
+    #[arg(value_name = "NAME", required = true)]
+    pub(crate) protocols: Vec<String>,
+    /// Told to the peer when its session ends by this (RFC 9003)
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    #[command(flatten)]
+    pub(crate) bird: BirdArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReloadArgs {
+    #[command(flatten)]
+    pub(crate) operate: OperateArgs,
+    /// Only what is received
+    #[arg(long = "in", conflicts_with = "export")]
+    pub(crate) import: bool,
+    /// Only what is announced
+    #[arg(long = "out")]
+    pub(crate) export: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BgpRoutesArgs {
+    /// As behind birdc's `show route`: 10.0.0.0/8, for 10.1.2.3, in 10.0.0.0/8, where bgp_path ~ [= * 65001 =], table t, ..
+    #[arg(value_name = "QUERY")]
+    pub(crate) query: Vec<String>,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = LineFormat::Text)]
+    pub(crate) output: LineFormat,
+    #[command(flatten)]
+    pub(crate) bird: BirdArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WatchPeersArgs {
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = LineFormat::Text)]
+    pub(crate) output: LineFormat,
+    #[command(flatten)]
+    pub(crate) bird: BirdArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LineFormat {
+    /// A line each
+    Text,
+    /// A JSON object on a line each
+    Json,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -1,9 +1,10 @@
-//! `tortiectl`: shows, applies and deletes what the cluster is told, and shows what a node's BGP daemon does.
+//! `tortiectl`: shows, applies and deletes what the cluster is told, shows what a node's BGP daemon does, and operates it.
 //!
 //! Exit status: 0 when everything asked for was done; 1 when something was refused or failed (what, is on standard
 //! error); 64 when the command line is wrong.
 
 mod apply;
+mod bgp;
 mod cli;
 mod columns;
 mod get;
@@ -70,6 +71,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Replace(args) => apply::write(typha, apply::Verb::Replace, &args).await,
         Command::Delete(args) => apply::delete(typha, &args).await,
         Command::Get(args) => get::get(typha, &args).await,
+        Command::Bgp(command) => bgp::run(&command).await,
         Command::Node(NodeCommand::Status(args)) => node_status::show(&args).await,
         Command::Version(args) => version::show(typha, &args).await,
     }

@@ -27,6 +27,7 @@ mod mrt;
 mod next_hop;
 mod old_as;
 mod openbgpd;
+mod operator;
 mod range;
 mod refresh;
 mod roles;

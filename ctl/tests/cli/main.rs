@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // How a test fails.
 
+mod bgp;
 mod bird;
 mod documents;
 

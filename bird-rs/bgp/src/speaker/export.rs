@@ -106,6 +106,8 @@ pub(super) struct BgpView {
 pub(super) enum View {
     Bgp(Box<BgpView>),
     Fib(FibView),
+    /// The best routes that a policy accepts, as they are in the table.
+    Watch(Policy),
 }
 
 impl View {
@@ -113,7 +115,7 @@ impl View {
     pub(super) fn adds_paths(&self) -> bool {
         match self {
             View::Bgp(view) => view.add_paths,
-            View::Fib(_) => false,
+            View::Fib(_) | View::Watch(_) => false,
         }
     }
 }

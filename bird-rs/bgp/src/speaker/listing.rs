@@ -137,6 +137,7 @@ impl Exporter<'_> {
         let (policy, may) = match &self.view {
             View::Bgp(view) => (&view.policy, view.may_propagate(route).is_ok()),
             View::Fib(view) => (&view.policy, true),
+            View::Watch(policy) => (policy, true),
         };
         may && match self.stage {
             ExportStage::Preexport => true,

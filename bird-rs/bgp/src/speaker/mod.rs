@@ -53,6 +53,7 @@ mod slot;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -76,6 +77,7 @@ pub use self::show::{
     BgpStatus, BmpStatus, ChannelSettings, ChannelStatus, LimitStatus, ProtocolState, ProtocolStatus, RangeStatus,
     RouteQuery, RouteView, Status,
 };
+pub use self::watch::{MAX_WATCHERS, NoWatch, WatchId, Watched};
 pub use crate::fsm::{BfdVerdict, ConnId};
 pub use crate::rib::Filtered;
 
@@ -84,6 +86,7 @@ use self::converge::Convergence;
 use self::instance::Instance;
 use self::monitor::Monitor;
 use self::tables::Tables;
+use self::watch::Watcher;
 use crate::config::{Config, ProtocolKind};
 use crate::fsm::{Event, StopReason};
 
@@ -122,6 +125,9 @@ pub struct Speaker {
     next_epoch: u32,
     /// The tables of the kernel's that the shell was told of.
     kernel_specs: Vec<KernelSpec>,
+    watchers: Vec<Watcher>,
+    /// Of the last watcher.
+    next_watch: u64,
     /// Of the next dynamic peer.
     next_dynamic: u32,
     stopping: bool,
@@ -161,6 +167,8 @@ impl Speaker {
             next_key: 0,
             next_epoch: 0,
             kernel_specs: Vec::new(),
+            watchers: Vec::new(),
+            next_watch: 0,
             next_dynamic: 0,
             stopping: false,
             unflushed: true,

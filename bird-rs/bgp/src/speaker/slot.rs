@@ -6,7 +6,7 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use tortie_net::{Family, Prefix};
 
-use super::export::{Held, RouteRef, View};
+use super::export::{self, Held, RouteRef, View};
 use super::rounds::Rounds;
 use super::tables::{Announced, Shared, TableRoute};
 use crate::config::Policy;
@@ -84,6 +84,7 @@ impl<F: Family> Slot<F> {
         match group.view {
             View::Bgp(_) => group.outbox.clear(&mut shared.wire),
             View::Fib(_) => group.outbox.clear(&mut shared.fib),
+            View::Watch(_) => group.outbox.clear(&mut shared.learned),
         }
         if !self.adds_paths() {
             self.lanes = Lanes::default();
@@ -177,7 +178,7 @@ fn announce<F: Family>(table: &Table<F>, lanes: &Lanes, group: &mut Group, ids: 
                     announcer.tell(lane.place, net, usable.find(|path| lane.is_of(path)).as_slice());
                 }
             }
-            View::Bgp(_) => announcer.tell(id.into(), net, table.best(id).as_slice()),
+            View::Bgp(_) | View::Watch(_) => announcer.tell(id.into(), net, table.best(id).as_slice()),
             View::Fib(view) => {
                 let paths = view.paths(table, id, announcer.shared);
                 announcer.tell(id.into(), net, &paths);
@@ -213,6 +214,7 @@ impl<'a> Announcer<'a> {
         let policy = match &group.view {
             View::Bgp(view) => &view.policy,
             View::Fib(view) => &view.policy,
+            View::Watch(policy) => policy,
         };
         Announcer {
             by_prefix: matches!(policy, Policy::Filter(_)),
@@ -256,6 +258,7 @@ fn retain(view: &View, attrs: AttrId, shared: &mut Shared) -> AttrId {
     match view {
         View::Bgp(_) => shared.wire.retain(attrs),
         View::Fib(_) => shared.fib.retain(attrs),
+        View::Watch(_) => shared.learned.retain(attrs),
     }
 }
 
@@ -265,6 +268,7 @@ fn set(outbox: &mut Outbox, view: &View, place: Place, new: Option<(AttrId, Sour
     match view {
         View::Bgp(_) => outbox.set(place, attrs, from, &mut shared.wire),
         View::Fib(_) => outbox.set(place, attrs, from, &mut shared.fib),
+        View::Watch(_) => outbox.set(place, attrs, from, &mut shared.learned),
     }
 }
 
@@ -283,6 +287,10 @@ fn evaluate(view: &View, net: Prefix, paths: &[&Path], shared: &mut Shared) -> R
         View::Fib(view) => {
             let route = view.route(net, paths, shared, &mut said);
             route.map(|route| shared.fib.intern(&route))
+        }
+        View::Watch(policy) => {
+            let admitted = export::admit(policy, &mut export::context(&route), &mut said);
+            admitted.map(|()| shared.learned.retain(best.attrs()))
         }
     };
     shared.log.lines(&protocol, said);

@@ -320,14 +320,14 @@ impl Tables {
             {
                 return Some(at);
             }
-            let is_fib = matches!(view, View::Fib(_));
+            let kind = view.clone();
             let group = slot.group(view, shared);
             let mut old = slot.groups[at.group].take()?;
             let new = slot.groups[group].as_mut()?;
-            let member = if is_fib {
-                old.outbox.move_to(at.member, &mut new.outbox, &mut shared.fib)
-            } else {
-                old.outbox.move_to(at.member, &mut new.outbox, &mut shared.wire)
+            let member = match kind {
+                View::Bgp(_) => old.outbox.move_to(at.member, &mut new.outbox, &mut shared.wire),
+                View::Fib(_) => old.outbox.move_to(at.member, &mut new.outbox, &mut shared.fib),
+                View::Watch(_) => old.outbox.move_to(at.member, &mut new.outbox, &mut shared.learned),
             };
             slot.groups[at.group] = Some(old);
             slot.tidy(at.group, shared);
@@ -342,6 +342,7 @@ impl Tables {
                 match group.view {
                     View::Bgp(_) => group.outbox.leave(at.member, &mut shared.wire),
                     View::Fib(_) => group.outbox.leave(at.member, &mut shared.fib),
+                    View::Watch(_) => group.outbox.leave(at.member, &mut shared.learned),
                 }
                 slot.tidy(at.group, shared);
             }
@@ -411,6 +412,7 @@ impl Tables {
             let items: Vec<PullItem> = match group.view {
                 View::Bgp(_) => group.outbox.pull(at.member, limit, max, &mut shared.wire),
                 View::Fib(_) => group.outbox.pull(at.member, limit, max, &mut shared.fib),
+                View::Watch(_) => group.outbox.pull(at.member, limit, max, &mut shared.learned),
             };
             let Some(group) = slot.groups.get(at.group).and_then(Option::as_ref) else {
                 return Vec::new();
@@ -449,6 +451,7 @@ impl Tables {
             match group.view {
                 View::Bgp(_) => group.outbox.trim(&mut shared.wire),
                 View::Fib(_) => group.outbox.trim(&mut shared.fib),
+                View::Watch(_) => group.outbox.trim(&mut shared.learned),
             }
             group.rounds.tidy(&group.outbox);
         }

@@ -21,5 +21,6 @@ mod restart;
 mod roles;
 mod sessions;
 mod stats;
+mod watch;
 
 use self::network::Network;
