@@ -26,6 +26,7 @@ use tortie_bgp::speaker::{Command, ConnectSpec, Input, LogEvent, Operated, Outpu
 pub(crate) use self::handle::{Engine, Stopped};
 use crate::bfd::Bfd;
 use crate::bmp;
+use crate::caches::Caches;
 use crate::export::Exports;
 use crate::fib::{Fanout, Subscription};
 use crate::kernel::Kernels;
@@ -101,6 +102,7 @@ pub(crate) struct Loop {
     exports: Exports,
     bfd: Bfd,
     kernels: Kernels,
+    caches: Caches,
     tasks: TaskTracker,
     incoming: u64,
     outputs: Vec<Output>,
@@ -160,6 +162,7 @@ impl Loop {
             exports: Exports::new(clock),
             bfd,
             kernels: Kernels::default(),
+            caches: Caches::default(),
             tasks: TaskTracker::new(),
             incoming: 0,
             outputs,
@@ -342,6 +345,7 @@ impl Loop {
                     epoch,
                     deltas,
                 } => self.kernels.give(&protocol, epoch, deltas),
+                Output::Caches(specs) => self.caches.want(specs, &self.engine, self.clock),
                 Output::Fib(delta) => deltas.push(delta),
                 Output::Monitor(messages) => self.exports.monitor(&messages),
                 Output::MonitorLost => self.exports.monitor_lost(),

@@ -2,6 +2,7 @@
 
 mod bfd;
 mod bmp;
+mod caches;
 mod configure;
 mod control;
 mod daemon;

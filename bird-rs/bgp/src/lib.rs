@@ -14,6 +14,7 @@
 //! | [`filter`] | the policy language, compiled and run |
 //! | [`bmp`] | messages to monitoring stations (RFC 7854) |
 //! | [`mrt`] | dumps of tables (RFC 6396) |
+//! | [`roa`], [`rtr`] | ROAs, the validity of origins by them (RFC 6811), and the caches they come from (RFC 8210) |
 //! | [`config`] | the configuration language, and the difference of two configurations |
 //! | [`speaker`] | all of it together: a router without IO |
 
@@ -26,4 +27,6 @@ pub mod mrt;
 pub mod nexthop;
 pub mod packet;
 pub mod rib;
+pub mod roa;
+pub mod rtr;
 pub mod speaker;

@@ -28,6 +28,9 @@ pub(super) fn lines(protocol: &ProtocolStatus, now: Duration) -> Vec<String> {
     if let Some(bmp) = &protocol.bmp {
         lines.extend(station(bmp));
     }
+    if let Some(cache) = &protocol.cache {
+        lines.extend(super::roas::cache(cache, now));
+    }
     if let Some(range) = &protocol.range {
         lines.extend(range_lines(protocol, range));
     }
@@ -231,17 +234,22 @@ fn routes(channel: &ChannelStatus) -> Vec<String> {
             .for_each(|(_, cell)| *cell = None);
         cells
     };
-    vec![
-        format!(
-            "    Routes:         {} imported,{filtered} {} exported, {} preferred",
-            channel.imported, channel.exported, channel.preferred
-        ),
+    let counts = vec![format!(
+        "    Routes:         {} imported,{filtered} {} exported, {} preferred",
+        channel.imported, channel.exported, channel.preferred
+    )];
+    // A set of ROAs is replaced as a whole: there is nothing to be counted.
+    if channel.family.starts_with("roa") {
+        return counts;
+    }
+    let changes = [
         "    Route change stats:     received   rejected   filtered    ignored   accepted".to_owned(),
         row("Import updates:", update(&imports.updates)),
         row("Import withdraws:", without(update(&imports.withdraws), &[2])),
         row("Export updates:", without(update(&exports.updates), &[3])),
         row("Export withdraws:", without(update(&exports.withdraws), &[1, 2, 3])),
-    ]
+    ];
+    counts.into_iter().chain(changes).collect()
 }
 
 /// Seconds until then.

@@ -14,6 +14,7 @@ mod mrt;
 pub(crate) mod operate;
 mod protocols;
 mod reply;
+mod roas;
 mod route;
 mod status;
 mod time;

@@ -79,8 +79,8 @@ fn render(
 /// BIRD's last column.
 fn info(protocol: &ProtocolStatus) -> String {
     let Some(bgp) = &protocol.bgp else {
-        let of_station = protocol.bmp.as_ref().map(|_| protocol.info.clone());
-        return of_station.unwrap_or_default();
+        let shown = protocol.bmp.is_some() || protocol.cache.is_some();
+        return if shown { protocol.info.clone() } else { String::new() };
     };
     let error = details::error(protocol, bgp).unwrap_or_default();
     match protocol.state {

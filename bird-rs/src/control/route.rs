@@ -55,6 +55,9 @@ impl Control {
             Err(wrong) => return Ok(Ok(Reply::of(9001, &wrong))),
         };
         let format = config.time_formats.route.clone().unwrap_or(time::SHORT);
+        if !show.roa_tables.is_empty() {
+            return self.show_roas(&show, &format, client).await;
+        }
         let listing = show.listing.clone();
         let tables = match self.engine.query(move |speaker| speaker.listed_tables(&listing)).await {
             Ok(Ok(tables)) => tables,

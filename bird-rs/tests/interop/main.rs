@@ -31,3 +31,4 @@ mod operator;
 mod range;
 mod refresh;
 mod roles;
+mod rpki;

@@ -5,6 +5,7 @@
 
 use super::bmp::diff_bmp;
 use super::monitor::diff_mrt;
+use super::rpki::{diff_roas, diff_rpki};
 use super::{
     BgpChannel, BgpConfig, Channel, Config, DeviceConfig, DirectConfig, FelixConfig, KernelConfig, Neighbor, Policy,
     Protocol, ProtocolKind, StaticConfig,
@@ -114,6 +115,8 @@ fn compare(old: &Protocol, new: &Protocol, configs: (&Config, &Config)) -> Verdi
         (ProtocolKind::Bgp(a), ProtocolKind::Bgp(b)) => bgp(a, b),
         (ProtocolKind::Mrt(a), ProtocolKind::Mrt(b)) => diff_mrt(a, b),
         (ProtocolKind::Bmp(a), ProtocolKind::Bmp(b)) => diff_bmp(a, b),
+        (ProtocolKind::Roas(a), ProtocolKind::Roas(b)) => diff_roas(a, b),
+        (ProtocolKind::Rpki(a), ProtocolKind::Rpki(b)) => diff_rpki(a, b),
         _ => Some((Action::Restart, "protocol")),
     };
     worst.and(own).0
@@ -199,6 +202,8 @@ fn channel(old: &Channel, new: &Channel) -> Verdict {
         .when(old.import_limit != new.import_limit, Action::Refeed, "import limit")
         .when(old.export_limit != new.export_limit, Action::Refeed, "export limit")
         .when(old.merge_paths != new.merge_paths, Action::Refeed, "merge paths")
+        // Without it a change of ROAs may have passed by.
+        .when(old.rpki_reload != new.rpki_reload, Action::Refeed, "rpki reload")
         .0
 }
 

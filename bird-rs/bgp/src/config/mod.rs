@@ -23,6 +23,7 @@ mod print;
 mod print_bfd;
 mod print_bgp;
 mod protocol;
+mod rpki;
 
 pub use bfd::{BfdConfig, BfdNeighbor, BfdOptions, BfdTiming, BfdUsage, BgpBfd};
 pub use bgp::{
@@ -36,6 +37,7 @@ pub use protocol::{
     LimitAction, LogTarget, Policy, Protocol, ProtocolKind, StaticConfig, StaticDestination, StaticHop, StaticRoute,
     Table, TimeFormat, TimeFormats,
 };
+pub use rpki::{CacheAddress, RoaChannel, RoaConfig, RoaTable, RpkiConfig};
 
 #[cfg(test)]
 mod tests;
@@ -70,6 +72,8 @@ pub struct Config {
     pub graceful_restart_wait: Duration,
     /// All tables. `master4` and `master6` are always there.
     pub tables: Vec<Table>,
+    /// All tables of ROAs.
+    pub roa_tables: Vec<RoaTable>,
     /// Functions in order of declaration.
     pub functions: Vec<Arc<Function>>,
     /// Named filters in order of declaration.
@@ -127,6 +131,7 @@ impl Default for Config {
                     sorted: false,
                 })
                 .into(),
+            roa_tables: Vec::new(),
             functions: Vec::new(),
             filters: Vec::new(),
             protocols: Vec::new(),

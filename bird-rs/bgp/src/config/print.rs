@@ -10,6 +10,7 @@ use super::bmp::write_bmp;
 use super::monitor::write_mrt;
 use super::print_bfd::write_bfd;
 use super::print_bgp::write_bgp;
+use super::rpki::{write_roas, write_rpki};
 use super::{
     Channel, ChannelFamily, Config, DEFAULT_GRACEFUL_RESTART_WAIT, DirectConfig, InterfacePattern, KernelConfig, Limit,
     LogTarget, Policy, Protocol, ProtocolKind, StaticConfig, StaticDestination, StaticHop, TimeFormat,
@@ -41,6 +42,11 @@ impl fmt::Display for Config {
             write!(f, "{} table ", table.family.as_str())?;
             write_name(f, &table.name)?;
             writeln!(f, "{};", if table.sorted { " sorted" } else { "" })?;
+        }
+        for table in &self.roa_tables {
+            write!(f, "{} table ", table.family.roa_str())?;
+            write_name(f, &table.name)?;
+            f.write_str(";\n")?;
         }
         for function in &self.functions {
             writeln!(f, "{function}")?;
@@ -131,6 +137,8 @@ impl fmt::Display for Protocol {
             ProtocolKind::Bgp(bgp) => write_bgp(f, bgp)?,
             ProtocolKind::Mrt(mrt) => write_mrt(f, mrt)?,
             ProtocolKind::Bmp(bmp) => write_bmp(f, bmp)?,
+            ProtocolKind::Roas(roas) => write_roas(f, roas)?,
+            ProtocolKind::Rpki(rpki) => write_rpki(f, rpki)?,
         }
         f.write_str("}\n")
     }
@@ -164,6 +172,9 @@ pub(super) fn write_channel(f: &mut fmt::Formatter<'_>, channel: &Channel) -> fm
     }
     if channel.import_keep_filtered {
         f.write_str("    import keep filtered;\n")?;
+    }
+    if !channel.rpki_reload {
+        f.write_str("    rpki reload off;\n")?;
     }
     if let Some(limit) = channel.merge_paths {
         writeln!(f, "    merge paths on limit {limit};")?;

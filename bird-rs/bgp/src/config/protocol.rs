@@ -10,6 +10,7 @@ use super::bfd::BfdConfig;
 use super::bgp::BgpConfig;
 use super::bmp::BmpConfig;
 use super::monitor::MrtConfig;
+use super::rpki::{RoaConfig, RpkiConfig};
 use crate::filter::Filter;
 
 /// The network type of a table or channel.
@@ -132,6 +133,10 @@ pub enum ProtocolKind {
     Mrt(MrtConfig),
     /// `bmp`: what peers tell us, shown to a monitoring station.
     Bmp(BmpConfig),
+    /// `static` with a channel of ROAs: ROAs written in the configuration.
+    Roas(RoaConfig),
+    /// `rpki`: ROAs of a cache.
+    Rpki(RpkiConfig),
 }
 
 impl ProtocolKind {
@@ -140,13 +145,14 @@ impl ProtocolKind {
         match self {
             ProtocolKind::Device(_) => "device",
             ProtocolKind::Direct(_) => "direct",
-            ProtocolKind::Static(_) => "static",
+            ProtocolKind::Static(_) | ProtocolKind::Roas(_) => "static",
             ProtocolKind::Kernel(_) => "kernel",
             ProtocolKind::Felix(_) => "felix",
             ProtocolKind::Bfd(_) => "bfd",
             ProtocolKind::Bgp(_) => "bgp",
             ProtocolKind::Mrt(_) => "mrt",
             ProtocolKind::Bmp(_) => "bmp",
+            ProtocolKind::Rpki(_) => "rpki",
         }
     }
 }
@@ -184,6 +190,8 @@ pub struct Channel {
     pub export_limit: Option<Limit>,
     /// `import keep filtered`: rejected routes are kept, to be shown.
     pub import_keep_filtered: bool,
+    /// `rpki reload`: when ROAs change, the filters that check them run again over the routes concerned. Default on.
+    pub rpki_reload: bool,
     /// `merge paths`, of felix's channels alone: paths of equal cost become one route with so many next hops at most.
     pub merge_paths: Option<u8>,
 }

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr};
 
-use tortie_net::{Asn, Community, ExtCommunity, LargeCommunity, RouterId};
+use tortie_net::{Asn, Community, ExtCommunity, LargeCommunity, Prefix, RouterId};
 
 use super::ast::EditOp;
 use super::attribute::Attribute;
@@ -241,6 +241,15 @@ impl RouteContext<'_> {
     fn edit_copy(&mut self, attribute: Attribute, edit: EditOp, what: &Value) -> Result<(), Problem> {
         let value = op::edit(edit, self.get(attribute), what)?;
         self.set(attribute, value)
+    }
+
+    /// The route's prefix and the AS that it comes from, for `roa_check`: 0 when the path ends in a set, or is empty.
+    pub(crate) fn origin(&self) -> Result<(Prefix, Asn), Problem> {
+        let path = &self.attributes.as_path;
+        if self.source != RouteSource::Bgp && path.is_empty() {
+            return Err(Problem::Undefined(Attribute::Path.as_str()));
+        }
+        Ok((self.net, path.origin_as().unwrap_or(Asn(0))))
     }
 
     /// Removes an attribute.

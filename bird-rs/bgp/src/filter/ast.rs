@@ -37,6 +37,17 @@ pub struct Statements {
     pub slots: u16,
     /// The depth of the deepest expression or nested statement, a bound on the stack one run of it takes.
     pub depth: u16,
+    /// The tables of ROAs that `roa_check` asks in them.
+    pub roas: Vec<RoaUse>,
+}
+
+/// A use of `roa_check`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoaUse {
+    /// The table.
+    pub table: Arc<str>,
+    /// Is it asked of the route's own prefix, and not of some other one?
+    pub of_net: bool,
 }
 
 /// A function.
@@ -146,6 +157,17 @@ pub enum ExprKind {
     Format(Box<Expr>),
     /// A function's result.
     Call(Call),
+    /// `roa_check(TABLE)` or `roa_check(TABLE, PREFIX, AS)`.
+    RoaCheck(Box<RoaCheck>),
+}
+
+/// `roa_check`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RoaCheck {
+    /// The table of ROAs.
+    pub table: Arc<str>,
+    /// The prefix and the AS; else those of the route.
+    pub route: Option<(Expr, Expr)>,
 }
 
 /// A part of a path mask.

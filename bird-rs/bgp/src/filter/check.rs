@@ -4,8 +4,11 @@
 //! BIRD, which finds some of these only at run time: comparing values of different types, and matching pairs that
 //! never match, are errors here.
 
-use super::ast::{BinaryOp, EcKind, EditOp, Expr, ExprKind, Line, Member};
-use super::value::{SetOf, Type};
+use std::sync::Arc;
+
+use super::ast::{BinaryOp, EcKind, EditOp, Expr, ExprKind, Line, Member, RoaCheck};
+use super::attribute::Attribute;
+use super::value::{EnumType, SetOf, Type};
 
 /// Deeper expressions are refused: they would take stack without bound.
 pub(crate) const MAX_DEPTH: u16 = 200;
@@ -174,7 +177,7 @@ pub(crate) fn member(member: Member, object: Expr, line: Line) -> Result<Expr, S
     let ty = match (member, object.ty) {
         (_, Type::Any) => Type::Any,
         (Member::IsV4, Type::Ip) => Type::Bool,
-        (Member::NetType, Type::Prefix) => Type::Enum(super::value::EnumType::Net),
+        (Member::NetType, Type::Prefix) => Type::Enum(EnumType::Net),
         (Member::Ip, Type::Prefix) => Type::Ip,
         (Member::Len, Type::Prefix | Type::Path | Type::Clist | Type::Eclist | Type::Lclist) => Type::Int,
         (Member::First | Member::Last | Member::LastNonaggregated, Type::Path) => Type::Int,
@@ -188,6 +191,20 @@ pub(crate) fn member(member: Member, object: Expr, line: Line) -> Result<Expr, S
     };
     let depth = object.depth;
     Ok(expr(ExprKind::Member(member, Box::new(object)), ty, line, &[depth]))
+}
+
+/// `roa_check(table)` or `roa_check(table, prefix, as)`, and whether it asks of the route's own prefix.
+pub(crate) fn roa_check(table: Arc<str>, route: Option<(Expr, Expr)>, line: Line) -> Result<(Expr, bool), String> {
+    let mut depths = Vec::new();
+    if let Some((prefix, asn)) = &route {
+        want("the prefix of 'roa_check'", Type::Prefix, prefix.ty)?;
+        want("the AS of 'roa_check'", Type::Int, asn.ty)?;
+        depths.extend([prefix.depth, asn.depth]);
+    }
+    let net = |(prefix, _): &(Expr, Expr)| prefix.kind == ExprKind::Attribute(Attribute::Net);
+    let of_net = route.as_ref().is_none_or(net);
+    let kind = ExprKind::RoaCheck(Box::new(RoaCheck { table, route }));
+    Ok((expr(kind, Type::Enum(EnumType::Roa), line, &depths), of_net))
 }
 
 /// `address.mask(length)`.

@@ -11,7 +11,7 @@
 //! | `check` | the typing rules |
 //! | `operation`, `access`, `run` | what a program does |
 //!
-//! Not here: text to programs, which is [`crate::config`]'s; ROA checks, as long as there is no RPKI.
+//! Not here: text to programs, which is [`crate::config`]'s.
 
 mod access;
 mod ast;
@@ -28,8 +28,8 @@ mod tests;
 mod value;
 
 pub use ast::{
-    BinaryOp, Call, Callee, Case, EcKind, EditOp, Expr, ExprKind, Filter, Function, Line, MaskPart, Member, Statement,
-    Statements, Variable,
+    BinaryOp, Call, Callee, Case, EcKind, EditOp, Expr, ExprKind, Filter, Function, Line, MaskPart, Member, RoaCheck,
+    RoaUse, Statement, Statements, Variable,
 };
 pub use attribute::Attribute;
 pub use mask::{MaskItem, PathMask};

@@ -251,6 +251,14 @@ fn write_expr(f: &mut fmt::Formatter<'_>, expr: &Expr) -> fmt::Result {
         ExprKind::Defined(operand) => write_tuple(f, "defined(", &[operand]),
         ExprKind::Format(operand) => write_tuple(f, "format(", &[operand]),
         ExprKind::Call(call) => write_call(f, call),
+        ExprKind::RoaCheck(check) => {
+            f.write_str("roa_check(")?;
+            write_name(f, &check.table)?;
+            match &check.route {
+                Some((prefix, asn)) => write_tuple(f, ", ", &[prefix, asn]),
+                None => f.write_str(")"),
+            }
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use tortie_net::Prefix;
 
 use crate::attr::Attributes;
+use crate::roa::RoaTables;
 
 /// Where a route came from: BIRD's `source`, an `RTS_` constant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -67,6 +68,8 @@ pub struct RouteContext<'a> {
     pub igp_metric: Option<u32>,
     /// What the kernel says of the route, or an export filter wants it to say.
     pub krt: Krt,
+    /// What `roa_check` asks. Without it nothing is known of any route.
+    pub roas: Option<&'a RoaTables>,
     /// The path attributes. Stays borrowed until a filter changes one, so that an interned value keeps its identity.
     pub attributes: Cow<'a, Attributes>,
 }

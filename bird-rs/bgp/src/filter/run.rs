@@ -2,12 +2,17 @@
 //!
 //! Every run is bounded in steps and in depth; a failure of any kind rejects the route and says where.
 
-use super::ast::{BinaryOp, Call, Callee, Expr, ExprKind, Filter, Function, Line, MaskPart, Statement, Statements};
+use tortie_net::Asn;
+
+use super::ast::{
+    BinaryOp, Call, Callee, Expr, ExprKind, Filter, Function, Line, MaskPart, RoaCheck, Statement, Statements,
+};
 use super::attribute::Attribute;
 use super::mask::{MaskItem, PathMask};
 use super::operation as op;
 use super::route::{Problem, RouteContext, RunError, Verdict};
-use super::value::Value;
+use super::value::{EnumType, Value};
+use crate::roa::Validity;
 
 /// A filter that takes more statements than this is stopped.
 const MAX_STEPS: u32 = 1_000_000;
@@ -346,12 +351,33 @@ impl<'r, 'a> Machine<'r, 'a> {
             }
             ExprKind::Defined(operand) => Ok(Value::Bool(op::defined(&self.eval(operand)?))),
             ExprKind::Format(operand) => Ok(Value::String(self.eval(operand)?.to_string().into())),
+            ExprKind::RoaCheck(check) => self.roa_check(check, line),
             ExprKind::Call(call) => match self.call(call)? {
                 Flow::Return(value) => Ok(value),
                 Flow::Next => Ok(Value::Void),
                 Flow::End(accepted) => Err(Stop::Decided(accepted)),
             },
         }
+    }
+
+    fn roa_check<'p: 'r>(&mut self, check: &'p RoaCheck, line: Line) -> Run<Value> {
+        let explicit = match &check.route {
+            None => None,
+            Some((prefix, asn)) => match self.eval(prefix)? {
+                Value::Prefix(net) => Some((net, Asn(self.int(asn)?))),
+                other => return Err(fail(line, op::mistyped("the prefix of roa_check", "prefix", &other))),
+            },
+        };
+        let route = self.route.as_deref();
+        let route = route.ok_or_else(|| fail(line, Problem::NoRoute("roa_check")))?;
+        let (net, origin) = match explicit {
+            Some(explicit) => explicit,
+            None => route.origin().map_err(|p| fail(line, p))?,
+        };
+        let validity = route
+            .roas
+            .map_or(Validity::Unknown, |roas| roas.validity(&check.table, net, origin));
+        Ok(Value::Enum(EnumType::Roa, validity.code()))
     }
 
     fn binary<'p: 'r>(&mut self, operator: BinaryOp, left: &'p Expr, right: &'p Expr, whole: &'p Expr) -> Run<Value> {
@@ -411,6 +437,7 @@ fn calls(expr: &Expr) -> bool {
         | ExprKind::AddressMask(a, b)
         | ExprKind::Edit(_, a, b) => calls(a) || calls(b),
         ExprKind::Lc(parts) => parts.iter().any(calls),
+        ExprKind::RoaCheck(check) => check.route.as_ref().is_some_and(|(net, asn)| calls(net) || calls(asn)),
         ExprKind::Mask(parts) => parts
             .iter()
             .any(|part| matches!(part, MaskPart::Expr(part) if calls(part))),

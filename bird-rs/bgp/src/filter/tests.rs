@@ -26,6 +26,7 @@ fn route(attributes: &Attributes) -> RouteContext<'_> {
         preference: 100,
         igp_metric: None,
         krt: super::Krt::default(),
+        roas: None,
         attributes: Cow::Borrowed(attributes),
     }
 }

@@ -305,14 +305,14 @@ impl<F: Family> Table<F> {
         &mut self,
         source: SourceId,
         interner: &mut Interner<Learned>,
-        wanted: impl Fn(&Path) -> bool,
+        wanted: impl Fn(F, &Path) -> bool,
         mut import: impl FnMut(F, &Path, &mut Interner<Learned>) -> Imported,
     ) {
         for i in 0..self.nets.len() {
             let prefix = self.nets[i].prefix;
             for at in 0..self.nets[i].paths.as_slice().len() {
                 let path = &self.nets[i].paths.as_slice()[at];
-                if path.source != source || !wanted(path) {
+                if path.source != source || !wanted(prefix, path) {
                     continue;
                 }
                 let old = path.clone();
@@ -350,6 +350,15 @@ impl<F: Family> Table<F> {
     pub fn touch_where(&mut self, concerned: impl Fn(&Path) -> bool) {
         for i in 0..self.nets.len() {
             if self.nets[i].paths.as_slice().iter().any(&concerned) {
+                self.touch(PrefixId(i as u32));
+            }
+        }
+    }
+
+    /// Marks the prefixes that are `concerned` as changed.
+    pub fn touch_nets(&mut self, concerned: impl Fn(F) -> bool) {
+        for i in 0..self.nets.len() {
+            if !self.nets[i].paths.as_slice().is_empty() && concerned(self.nets[i].prefix) {
                 self.touch(PrefixId(i as u32));
             }
         }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use super::Speaker;
 use super::export::View;
 use super::instance::{Instance, Kind};
+use super::roas::roa_channels;
 use super::session::{Session, SessionChannel};
 use super::show::{ChannelSettings, ChannelStatus, LimitStatus};
 use super::tables::{Membership, TableKey};
-use crate::config::{BgpChannel, Channel, ChannelFamily, Gateway, LimitAction, Policy};
+use crate::config::{BgpChannel, Channel, ChannelFamily, Gateway, LimitAction, Policy, RoaChannel};
 use crate::packet::AfiSafi;
+use crate::rib::Traffic;
 
 /// Where a channel of a protocol is now.
 struct Place {
@@ -37,6 +39,7 @@ impl Speaker {
                 };
                 keys.iter().map(place).collect()
             }
+            Kind::Roas(_) => return self.channels_of_roas(instance),
             Kind::Range(_) | Kind::Quiet => Vec::new(),
         };
         let status = |(place, config): (&Place, &&Channel)| {
@@ -47,6 +50,32 @@ impl Speaker {
             status
         };
         places.iter().zip(&configs).map(status).collect()
+    }
+
+    fn channels_of_roas(&self, instance: &Instance) -> Vec<ChannelStatus> {
+        let status = |channel: &RoaChannel| {
+            let (all, preferred) = self.tables.shared.roas.counts(&channel.table, instance.source);
+            ChannelStatus {
+                family: channel.family.roa_str(),
+                table: channel.table.clone(),
+                up: instance.enabled,
+                imported: all as u64,
+                filtered: 0,
+                preferred: preferred as u64,
+                exported: 0,
+                settings: ChannelSettings {
+                    preference: channel.preference,
+                    import: policy(&Policy::All),
+                    export: policy(&Policy::None),
+                    ..ChannelSettings::default()
+                },
+                imports: Traffic::default(),
+                exports: Traffic::default(),
+                kept: None,
+                next_hop: None,
+            }
+        };
+        roa_channels(&instance.config.kind).iter().map(status).collect()
     }
 
     fn channel(&self, instance: &Instance, place: &Place, config: &Channel) -> ChannelStatus {

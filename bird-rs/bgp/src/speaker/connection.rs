@@ -211,7 +211,7 @@ impl Speaker {
         enabled.any(|instance| match &instance.kind {
             Kind::Bgp(session) => session.answers_to(remote, local),
             Kind::Range(range) => range.contains(remote),
-            Kind::Origin(_) | Kind::Felix(_) | Kind::Kernel(_) | Kind::Quiet => false,
+            Kind::Origin(_) | Kind::Felix(_) | Kind::Kernel(_) | Kind::Roas(_) | Kind::Quiet => false,
         })
     }
 
@@ -242,7 +242,9 @@ impl Speaker {
             let (config, peers) = match &instance.kind {
                 Kind::Bgp(session) if !session.is_dynamic() => (&session.config, Some(Prefix::host(session.remote))),
                 Kind::Range(range) => (&range.config, super::session::neighbour(&range.config).err()),
-                Kind::Bgp(_) | Kind::Origin(_) | Kind::Felix(_) | Kind::Kernel(_) | Kind::Quiet => continue,
+                Kind::Bgp(_) | Kind::Origin(_) | Kind::Felix(_) | Kind::Kernel(_) | Kind::Roas(_) | Kind::Quiet => {
+                    continue;
+                }
             };
             let spec = ListenSpec {
                 address: config.local_address.filter(|_| config.transport.strict_bind),

@@ -20,6 +20,7 @@ use crate::filter::{RouteContext, RouteDestination, RouteSource, RunError};
 use crate::nexthop::{NextHops, Resolved};
 use crate::packet::{AfiSafi, Role};
 use crate::rib::{Hop, Learned, Path, SourceKind, Traits};
+use crate::roa::RoaTables;
 
 /// A route in a table, with what is known of its source.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +33,7 @@ pub(super) struct RouteRef<'a> {
     pub(super) stale: bool,
     /// Where next hops lead; none while a route is being imported, which must not depend on it.
     pub(super) hops: Option<&'a NextHops>,
+    pub(super) roas: &'a RoaTables,
 }
 
 impl<'a> RouteRef<'a> {
@@ -47,6 +49,7 @@ impl<'a> RouteRef<'a> {
             source: *source,
             stale: path.stale().is_left_over(),
             hops: Some(&shared.hops),
+            roas: &shared.roas,
         })
     }
 }
@@ -138,6 +141,7 @@ pub(super) fn context<'a>(route: &RouteRef<'a>) -> RouteContext<'a> {
         preference: learned.preference,
         igp_metric: learned.igp_metric.or_else(|| route.hops?.metric(learned.hop?)),
         krt: learned.krt,
+        roas: Some(route.roas),
         attributes: Cow::Borrowed(&learned.attributes),
     }
 }

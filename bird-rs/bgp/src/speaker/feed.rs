@@ -27,6 +27,8 @@ impl Speaker {
         self.exports(out);
         self.kernels(out);
         self.want_bfd(out);
+        self.want_caches(out);
+        self.revalidate();
         self.tables.settle();
         self.feed_stations(out);
         self.feed_felix(out);
@@ -105,7 +107,7 @@ impl Speaker {
                 })
             }
             Kind::Kernel(_) => self.owes_kernel(instance),
-            Kind::Range(_) | Kind::Origin(_) | Kind::Quiet => false,
+            Kind::Range(_) | Kind::Origin(_) | Kind::Roas(_) | Kind::Quiet => false,
         }
     }
 
@@ -116,7 +118,7 @@ impl Speaker {
             .flatten()
             .filter_map(|instance| match &instance.kind {
                 Kind::Felix(channels) => Some(channels.iter().filter_map(|(key, member)| Some((*key, (*member)?)))),
-                Kind::Bgp(_) | Kind::Range(_) | Kind::Origin(_) | Kind::Kernel(_) | Kind::Quiet => None,
+                Kind::Bgp(_) | Kind::Range(_) | Kind::Origin(_) | Kind::Kernel(_) | Kind::Roas(_) | Kind::Quiet => None,
             });
         let members: Vec<(TableKey, Membership)> = felix.flatten().collect();
         for (key, member) in members {
@@ -151,7 +153,7 @@ impl Speaker {
                         .iter()
                         .filter_map(move |(key, at)| Some((*key, (*at)?, instance.source))),
                 ),
-                Kind::Bgp(_) | Kind::Range(_) | Kind::Origin(_) | Kind::Kernel(_) | Kind::Quiet => None,
+                Kind::Bgp(_) | Kind::Range(_) | Kind::Origin(_) | Kind::Kernel(_) | Kind::Roas(_) | Kind::Quiet => None,
             });
         let routes = felix
             .flatten()

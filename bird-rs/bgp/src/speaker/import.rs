@@ -19,6 +19,7 @@ use crate::filter::{Krt, RouteDestination, RouteSource};
 use crate::nexthop::{HopId, NextHops, Rule};
 use crate::packet::Role;
 use crate::rib::{AttrId, Filtered, Hop, Imported, Interner, Learned, Traits};
+use crate::roa::RoaTables;
 
 /// A route as it came, interned and as it is.
 #[derive(Debug, Clone, Copy)]
@@ -149,8 +150,14 @@ impl ImportView {
 
     /// What becomes of a received route. An accepted one has a new reference.
     pub(super) fn import(&self, net: Prefix, received: Received<'_>, shared: &mut Shared) -> Imported {
-        let Shared { learned, hops, log, .. } = shared;
-        self.import_with(net, received, (learned, hops, log))
+        let Shared {
+            learned,
+            hops,
+            log,
+            roas,
+            ..
+        } = shared;
+        self.import_with(net, received, (learned, hops, log, roas))
     }
 
     /// The same, with what it needs apart.
@@ -158,7 +165,7 @@ impl ImportView {
         &self,
         net: Prefix,
         received: Received<'_>,
-        (interner, hops, log): (&mut Interner<Learned>, &mut NextHops, &mut Said),
+        (interner, hops, log, roas): (&mut Interner<Learned>, &mut NextHops, &mut Said, &RoaTables),
     ) -> Imported {
         let learned = received.learned;
         if let Some(why) = self
@@ -195,6 +202,7 @@ impl ImportView {
             source: self.source,
             stale: false,
             hops: None,
+            roas,
         };
         let mut lines = Vec::new();
         let filtered = self.filtered(&route, &mut lines);

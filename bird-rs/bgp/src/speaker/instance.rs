@@ -11,6 +11,7 @@ use super::kernel::KernelTable;
 use super::merge::FibView;
 use super::origin;
 use super::range::Range;
+use super::roas::Roas;
 use super::session::{Session, SessionChannel, neighbour};
 use super::tables::{Membership, TableKey, afi};
 use crate::config::{Channel, LimitAction, Protocol, ProtocolKind};
@@ -46,6 +47,8 @@ pub(super) enum Kind {
     Felix(Vec<(TableKey, Option<Membership>)>),
     /// A routing table of the kernel's.
     Kernel(Box<KernelTable>),
+    /// ROAs.
+    Roas(Box<Roas>),
     /// Nothing that concerns routes.
     Quiet,
 }
@@ -58,14 +61,14 @@ impl Instance {
     pub(super) fn session(&self) -> Option<&Session> {
         match &self.kind {
             Kind::Bgp(session) => Some(session),
-            Kind::Range(_) | Kind::Origin(_) | Kind::Felix(_) | Kind::Kernel(_) | Kind::Quiet => None,
+            Kind::Range(_) | Kind::Origin(_) | Kind::Felix(_) | Kind::Kernel(_) | Kind::Roas(_) | Kind::Quiet => None,
         }
     }
 
     pub(super) fn session_mut(&mut self) -> Option<&mut Session> {
         match &mut self.kind {
             Kind::Bgp(session) => Some(session),
-            Kind::Range(_) | Kind::Origin(_) | Kind::Felix(_) | Kind::Kernel(_) | Kind::Quiet => None,
+            Kind::Range(_) | Kind::Origin(_) | Kind::Felix(_) | Kind::Kernel(_) | Kind::Roas(_) | Kind::Quiet => None,
         }
     }
 
@@ -78,7 +81,12 @@ impl Instance {
 /// The channels of a protocol.
 pub(super) fn channels(protocol: &Protocol) -> Vec<&Channel> {
     match &protocol.kind {
-        ProtocolKind::Device(_) | ProtocolKind::Bfd(_) | ProtocolKind::Mrt(_) | ProtocolKind::Bmp(_) => Vec::new(),
+        ProtocolKind::Device(_)
+        | ProtocolKind::Bfd(_)
+        | ProtocolKind::Mrt(_)
+        | ProtocolKind::Bmp(_)
+        | ProtocolKind::Roas(_)
+        | ProtocolKind::Rpki(_) => Vec::new(),
         ProtocolKind::Direct(direct) => direct.channels.iter().collect(),
         ProtocolKind::Static(config) => vec![&config.channel],
         ProtocolKind::Kernel(kernel) => vec![&kernel.channel],
@@ -146,6 +154,7 @@ impl Speaker {
                 None => Kind::Quiet,
             },
             ProtocolKind::Device(_) | ProtocolKind::Bfd(_) | ProtocolKind::Mrt(_) | ProtocolKind::Bmp(_) => Kind::Quiet,
+            ProtocolKind::Roas(_) | ProtocolKind::Rpki(_) => Kind::Roas(Box::default()),
         };
         let instance = Instance {
             enabled: false,
@@ -189,6 +198,7 @@ impl Speaker {
             Kind::Origin(_) => self.originate(usize::from(source.0)),
             Kind::Felix(_) => self.join_felix(source),
             Kind::Kernel(_) => self.join_kernel(source),
+            Kind::Roas(_) => self.provide_roas(source),
             Kind::Range(_) | Kind::Quiet => {}
         }
     }
@@ -231,6 +241,7 @@ impl Speaker {
                 }
             }
             Kind::Kernel(_) => self.leave_kernel(source),
+            Kind::Roas(_) => self.withdraw_roas(source),
             Kind::Range(_) | Kind::Quiet => {}
         }
     }
@@ -306,7 +317,9 @@ impl Speaker {
             | ProtocolKind::Felix(_)
             | ProtocolKind::Bfd(_)
             | ProtocolKind::Mrt(_)
-            | ProtocolKind::Bmp(_) => RouteSource::Static,
+            | ProtocolKind::Bmp(_)
+            | ProtocolKind::Roas(_)
+            | ProtocolKind::Rpki(_) => RouteSource::Static,
         };
         self.tables.set_source(source, &config.name, kind, traits.clone());
         for (key, channel) in keys.into_iter().zip(channels(&config)) {
@@ -327,7 +340,9 @@ impl Speaker {
                 | ProtocolKind::Felix(_)
                 | ProtocolKind::Bfd(_)
                 | ProtocolKind::Mrt(_)
-                | ProtocolKind::Bmp(_) => Vec::new(),
+                | ProtocolKind::Bmp(_)
+                | ProtocolKind::Roas(_)
+                | ProtocolKind::Rpki(_) => Vec::new(),
             };
             let view = ImportView {
                 protocol: config.name.clone(),
@@ -381,7 +396,8 @@ impl Speaker {
             Kind::Felix(_) if export => self.refeed_felix(at),
             Kind::Kernel(_) => self.refeed_kernel(instance.source, import, export),
             Kind::Origin(_) if import => self.originate(at),
-            Kind::Felix(_) | Kind::Origin(_) | Kind::Range(_) | Kind::Quiet => {}
+            Kind::Roas(_) if import => self.provide_roas(instance.source),
+            Kind::Felix(_) | Kind::Origin(_) | Kind::Roas(_) | Kind::Range(_) | Kind::Quiet => {}
         }
     }
 
@@ -415,7 +431,7 @@ impl Speaker {
                 let limit = channel.config.channel.import_limit;
                 let block = limit.filter(|limit| limit.action == LimitAction::Block);
                 self.tables
-                    .reimport(key, source, &view, block.map(|limit| limit.routes));
+                    .reimport(key, source, &view, block.map(|limit| limit.routes), &|_| true);
                 let channel = &mut session.channels[at];
                 channel.wants_refresh |= std::mem::take(&mut channel.refused);
             }

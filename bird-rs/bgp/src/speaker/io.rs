@@ -9,6 +9,7 @@ use tortie_replica::Delta;
 
 use super::bfd::{BfdKey, BfdSpec};
 use super::kernel::{Alien, KernelEntry, KernelSpec};
+use super::roas::{CacheNews, CacheSpec};
 use crate::bmp;
 use crate::config::{BmpConfig, Config, MrtConfig};
 use crate::filter::{Krt, RouteDestination};
@@ -103,6 +104,13 @@ pub enum Input {
         /// What to do.
         command: Command,
     },
+    /// A session with a cache has something to say.
+    Cache {
+        /// Its number.
+        id: u32,
+        /// What.
+        news: CacheNews,
+    },
     /// BFD says something about the path to a peer; only sessions that are wanted count.
     Bfd {
         /// Which session.
@@ -179,6 +187,8 @@ pub enum Output {
     Exports(Vec<ExportSpec>),
     /// Watch these paths and no others; replaces what was wanted before. Sorted by key, each once.
     Bfd(Vec<BfdSpec>),
+    /// Speak with these caches and no others; replaces what was wanted before. Where only `timers` differ, the session goes on.
+    Caches(Vec<CacheSpec>),
     /// A change of the best routes that `protocol felix` exports. `InSync` comes once, when the initial table is
     /// complete; whoever joins later reads [`super::Speaker::fib`] first.
     Fib(Delta<Prefix, FibRoute>),

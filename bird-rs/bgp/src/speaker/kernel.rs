@@ -126,7 +126,9 @@ pub(super) fn fib_views(protocol: &Protocol) -> Vec<FibView> {
         | ProtocolKind::Bfd(_)
         | ProtocolKind::Bgp(_)
         | ProtocolKind::Mrt(_)
-        | ProtocolKind::Bmp(_) => Vec::new(),
+        | ProtocolKind::Bmp(_)
+        | ProtocolKind::Roas(_)
+        | ProtocolKind::Rpki(_) => Vec::new(),
     }
 }
 
@@ -365,7 +367,7 @@ impl Speaker {
             return;
         };
         if let Some(view) = view {
-            self.tables.reimport(table.key(), source, &view, None);
+            self.tables.reimport(table.key(), source, &view, None, &|_| true);
         }
         if let (Some(fib), (key, Some(member))) = (fib, table.channel[0]) {
             table.channel[0].1 = self.tables.change_view(key, member, View::Fib(fib));

@@ -277,6 +277,7 @@ impl Speaker {
             source: kind,
             stale: route.path.stale().is_left_over(),
             hops: Some(&self.tables.shared.hops),
+            roas: &self.tables.shared.roas,
         };
         let mut context = export::context(&route_ref);
         let gw = context.gw;
@@ -334,7 +335,7 @@ impl Speaker {
                 let view = fib_views(&to.config).pop().filter(|_| of == key && member.is_some());
                 view.map(View::Fib)
             }
-            Kind::Range(_) | Kind::Origin(_) | Kind::Quiet => None,
+            Kind::Range(_) | Kind::Origin(_) | Kind::Roas(_) | Kind::Quiet => None,
         }
     }
 
@@ -354,6 +355,6 @@ fn keys_of(instance: &Instance) -> Vec<TableKey> {
         Kind::Felix(channels) => channels.iter().map(|(key, _)| *key).collect(),
         Kind::Kernel(table) => table.channel.iter().map(|(key, _)| *key).collect(),
         Kind::Origin(keys) => keys.clone(),
-        Kind::Range(_) | Kind::Quiet => Vec::new(),
+        Kind::Range(_) | Kind::Roas(_) | Kind::Quiet => Vec::new(),
     }
 }

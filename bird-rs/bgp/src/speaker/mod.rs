@@ -43,6 +43,7 @@ mod packed;
 mod query;
 mod range;
 mod reconfigure;
+mod roas;
 mod roles;
 mod rounds;
 mod routes;
@@ -73,9 +74,10 @@ pub use self::kernel::{Alien, KernelEntry, KernelSpec};
 pub use self::listing::{ExportStage, Listed, ListedNets, ListedTables, Listing, NoListing, Page};
 pub use self::monitor::{MonitorCursor, MonitorPage};
 pub use self::operate::{MAX_REASON, Operated};
+pub use self::roas::{CacheNews, CacheSpec, ListedRoa, ListedSource};
 pub use self::show::{
-    BgpStatus, BmpStatus, ChannelSettings, ChannelStatus, LimitStatus, ProtocolState, ProtocolStatus, RangeStatus,
-    RouteQuery, RouteView, Status,
+    BgpStatus, BmpStatus, CacheView, ChannelSettings, ChannelStatus, LimitStatus, ProtocolState, ProtocolStatus,
+    RangeStatus, RouteQuery, RouteView, Status,
 };
 pub use self::watch::{MAX_WATCHERS, NoWatch, WatchId, Watched};
 pub use crate::fsm::{BfdVerdict, ConnId};
@@ -119,6 +121,9 @@ pub struct Speaker {
     bfd_wanted: Vec<BfdSpec>,
     /// Of these, the ones that are up.
     bfd_up: BTreeSet<BfdKey>,
+    caches: Vec<CacheSpec>,
+    /// Of the next session with a cache.
+    next_cache: u32,
     /// Of the next session.
     next_key: u32,
     /// Of the last kernel protocol that began to be told anew.
@@ -164,6 +169,8 @@ impl Speaker {
             monitor: Monitor::default(),
             bfd_wanted: Vec::new(),
             bfd_up: BTreeSet::new(),
+            caches: Vec::new(),
+            next_cache: 0,
             next_key: 0,
             next_epoch: 0,
             kernel_specs: Vec::new(),
@@ -218,6 +225,7 @@ impl Speaker {
             Input::Command { protocol, command } => {
                 self.operate(now, (&protocol, command), "", out);
             }
+            Input::Cache { id, news } => self.cache_says(id, news),
             Input::Bfd { key, verdict } => self.bfd_says(&key, verdict, out),
             Input::Station { protocol, station } => self.station(&protocol, station),
             Input::Stop => self.stop(out),

@@ -107,6 +107,7 @@ fn attributed(
         preference: learned.preference,
         igp_metric: None,
         krt: Krt::default(),
+        roas: None,
         attributes: Cow::Borrowed(&learned.attributes),
     };
     let verdict = statements.apply(&mut context);

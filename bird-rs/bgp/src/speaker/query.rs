@@ -10,7 +10,9 @@ use super::Speaker;
 use super::export::next_hops;
 use super::instance::{Instance, Kind};
 use super::session::Session;
-use super::show::{BgpStatus, BmpStatus, ChannelStatus, ProtocolState, ProtocolStatus, RouteQuery, RouteView, Status};
+use super::show::{
+    BgpStatus, BmpStatus, CacheView, ChannelStatus, ProtocolState, ProtocolStatus, RouteQuery, RouteView, Status,
+};
 use super::tables::{TableKey, TableRoute};
 use crate::config::{BgpConfig, PeerType, ProtocolKind};
 use crate::filter::RouteSource;
@@ -70,6 +72,7 @@ impl Speaker {
             _ if !instance.enabled => ProtocolState::Down,
             _ if bmp.as_ref().is_some_and(|bmp| !bmp.connected) => ProtocolState::Start,
             Some(session) if session.up.is_none() => ProtocolState::Start,
+            None if matches!(&instance.kind, Kind::Roas(roas) if !roas.is_up()) => ProtocolState::Start,
             Some(_) | None => ProtocolState::Up,
         };
         ProtocolStatus {
@@ -77,13 +80,14 @@ impl Speaker {
             kind: match instance.config.kind {
                 ProtocolKind::Device(_) => "Device",
                 ProtocolKind::Direct(_) => "Direct",
-                ProtocolKind::Static(_) => "Static",
+                ProtocolKind::Static(_) | ProtocolKind::Roas(_) => "Static",
                 ProtocolKind::Kernel(_) => "Kernel",
                 ProtocolKind::Felix(_) => "Felix",
                 ProtocolKind::Bfd(_) => "BFD",
                 ProtocolKind::Bgp(_) => "BGP",
                 ProtocolKind::Mrt(_) => "MRT",
                 ProtocolKind::Bmp(_) => "BMP",
+                ProtocolKind::Rpki(_) => "RPKI",
             },
             table,
             state,
@@ -93,6 +97,7 @@ impl Speaker {
                 Kind::Range(range) => self.range_info(instance.name(), range),
                 Kind::Quiet => bmp.as_ref().map(BmpStatus::info).unwrap_or_default(),
                 Kind::Origin(_) | Kind::Felix(_) | Kind::Kernel(_) => String::new(),
+                Kind::Roas(roas) => roas.info(),
             },
             description: instance.config.description.clone(),
             channels,
@@ -101,6 +106,7 @@ impl Speaker {
                 _ => None,
             },
             bmp,
+            cache: cache(instance),
             range: instance.range().and_then(|range| range.status()),
             by_hand: instance.taken_down.is_some(),
             message: instance.taken_down.clone().filter(|reason| !reason.is_empty()),
@@ -194,7 +200,7 @@ impl Speaker {
                 .iter()
                 .filter_map(|(key, at)| Some((*key, (*at)?)))
                 .collect(),
-            Kind::Range(_) | Kind::Origin(_) | Kind::Quiet => Vec::new(),
+            Kind::Range(_) | Kind::Origin(_) | Kind::Roas(_) | Kind::Quiet => Vec::new(),
         };
         for (key, member) in members {
             let wanted = self.wanted(key, query);
@@ -278,4 +284,16 @@ fn kinds(session: &Session, bgp: &BgpConfig) -> Vec<&'static str> {
         (told.is_some_and(|told| told.context.four_octet_as), "AS4"),
     ];
     kinds.into_iter().filter(|(is, _)| *is).map(|(_, word)| word).collect()
+}
+
+/// The cache of a protocol, and how the session with it is.
+fn cache(instance: &Instance) -> Option<CacheView> {
+    let (Kind::Roas(roas), ProtocolKind::Rpki(config)) = (&instance.kind, &instance.config.kind) else {
+        return None;
+    };
+    Some(CacheView {
+        address: config.remote.to_string(),
+        port: config.port,
+        status: roas.status().cloned(),
+    })
 }

@@ -64,7 +64,7 @@ impl Instance {
     pub(super) fn range(&self) -> Option<&Range> {
         match &self.kind {
             Kind::Range(range) => Some(range),
-            Kind::Bgp(_) | Kind::Origin(_) | Kind::Felix(_) | Kind::Kernel(_) | Kind::Quiet => None,
+            Kind::Bgp(_) | Kind::Origin(_) | Kind::Felix(_) | Kind::Kernel(_) | Kind::Roas(_) | Kind::Quiet => None,
         }
     }
 

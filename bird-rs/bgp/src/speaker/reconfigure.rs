@@ -87,7 +87,16 @@ impl Speaker {
                 }
             }
             (Kind::Range(range), ProtocolKind::Bgp(bgp)) => range.config.clone_from(bgp),
-            (Kind::Bgp(_) | Kind::Range(_) | Kind::Origin(_) | Kind::Felix(_) | Kind::Kernel(_) | Kind::Quiet, _) => {}
+            (
+                Kind::Bgp(_)
+                | Kind::Range(_)
+                | Kind::Origin(_)
+                | Kind::Felix(_)
+                | Kind::Kernel(_)
+                | Kind::Roas(_)
+                | Kind::Quiet,
+                _,
+            ) => {}
         }
         self.refeed(usize::from(source.0), true, true);
     }
@@ -107,6 +116,8 @@ fn in_order_of(old: &Protocol, new: &Protocol) -> Protocol {
         | ProtocolKind::Kernel(_)
         | ProtocolKind::Bfd(_)
         | ProtocolKind::Mrt(_)
+        | ProtocolKind::Roas(_)
+        | ProtocolKind::Rpki(_)
         | ProtocolKind::Bmp(_) => {}
     }
     new
@@ -124,6 +135,8 @@ fn decision(config: &Config) -> Decision {
             | ProtocolKind::Felix(_)
             | ProtocolKind::Bfd(_)
             | ProtocolKind::Mrt(_)
+            | ProtocolKind::Roas(_)
+            | ProtocolKind::Rpki(_)
             | ProtocolKind::Bmp(_) => None,
         })
     };

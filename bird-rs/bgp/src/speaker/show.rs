@@ -12,6 +12,7 @@ use crate::config::Limit;
 use crate::filter::{Krt, RouteDestination, RouteSource};
 use crate::fsm::{DownReason, Kept, Negotiated, PeerTimers};
 use crate::rib::{Filtered, Reason, Traffic};
+use crate::rtr::CacheStatus;
 
 /// The speaker as a whole.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,6 +62,8 @@ pub struct ProtocolStatus {
     pub message: Option<Arc<str>>,
     /// `router id` of the protocol.
     pub router_id: Option<RouterId>,
+    /// For RPKI.
+    pub cache: Option<CacheView>,
 }
 
 /// A `protocol bmp` and its station.
@@ -76,6 +79,17 @@ pub struct BmpStatus {
     pub pre_policy: bool,
     /// And behind it.
     pub post_policy: bool,
+}
+
+/// A cache of ROAs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheView {
+    /// Its address or name.
+    pub address: String,
+    /// Its port.
+    pub port: u16,
+    /// How the session is, once there is one.
+    pub status: Option<CacheStatus>,
 }
 
 /// BIRD's protocol states.
@@ -103,7 +117,7 @@ impl ProtocolState {
 /// One channel of a protocol.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChannelStatus {
-    /// `"ipv4"` or `"ipv6"`.
+    /// `"ipv4"`, `"ipv6"`, `"roa4"` or `"roa6"`.
     pub family: &'static str,
     /// The table.
     pub table: Arc<str>,

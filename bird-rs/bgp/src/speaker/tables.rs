@@ -19,6 +19,7 @@ use crate::rib::{
     AttrId, Decision, Filtered, Inserted, Interner, Lane, Lanes, Learned, MemberId, NewPath, Outbox, Path, PullItem,
     SourceId, Stale, Table, Traits,
 };
+use crate::roa::RoaTables;
 
 /// Which table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,6 +48,8 @@ pub(super) struct Shared {
     pub(super) decision: Decision,
     /// What BGP next hops lead to.
     pub(super) hops: NextHops,
+    /// What `roa_check` asks.
+    pub(super) roas: RoaTables,
     /// What filters had to say since the last flush.
     pub(super) log: Said,
 }
@@ -111,6 +114,7 @@ macro_rules! with_slot {
 }
 
 // After the macro, which they use.
+mod again;
 mod stats;
 mod visit;
 mod watch;
@@ -130,6 +134,11 @@ impl Tables {
     pub(super) fn provide(&mut self, config: &Config) {
         for table in &config.tables {
             self.key(afi(table.family), &table.name);
+        }
+        for table in &config.roa_tables {
+            self.shared
+                .roas
+                .provide(&table.name, table.family == ChannelFamily::Ipv4);
         }
     }
 
@@ -258,38 +267,6 @@ impl Tables {
     /// Marks a source's paths; returns how many.
     pub(super) fn mark(&mut self, key: TableKey, source: SourceId, stale: Stale) -> usize {
         with_slot!(self, key, |slot, _shared| slot.table.mark(source, stale))
-    }
-
-    /// Imports a source's paths anew. Of those that the policy accepts no more than `max` are used: what was used
-    /// before goes first.
-    pub(super) fn reimport(&mut self, key: TableKey, source: SourceId, view: &ImportView, max: Option<u32>) {
-        let max = max.unwrap_or(u32::MAX);
-        let mut used = 0;
-        with_slot!(self, key, |slot, shared| {
-            let Shared { learned, log, hops, .. } = shared;
-            let mut traffic = *slot.imports(source);
-            for last in [false, true] {
-                // Without a limit the order makes no difference, and once is enough.
-                let wanted = |path: &Path| last == (max < u32::MAX && path.filtered().is_some());
-                slot.table.reimport(source, learned, wanted, |prefix, path, interner| {
-                    let learned = interner.get(path.received());
-                    let received = Received {
-                        id: path.received(),
-                        learned: &learned,
-                    };
-                    let mut imported =
-                        view.import_with(prefix.erase(), received, (&mut *interner, &mut *hops, &mut *log));
-                    if let (Ok(beyond), true) = (imported, used >= max) {
-                        interner.release(beyond);
-                        imported = Err(Filtered::ImportLimit);
-                    }
-                    used += u32::from(imported.is_ok());
-                    stats::again(&mut traffic, path, imported);
-                    imported
-                });
-            }
-            *slot.imports(source) = traffic;
-        });
     }
 
     /// Prefixes and paths of a table.
@@ -487,6 +464,7 @@ impl Tables {
     /// Has anything changed since the tables were last settled?
     pub(super) fn is_dirty(&self) -> bool {
         self.shared.hops.is_changed()
+            || self.shared.roas.is_changed()
             || self.v4.iter().any(|slot| slot.table.is_dirty())
             || self.v6.iter().any(|slot| slot.table.is_dirty())
     }

@@ -23,6 +23,7 @@ pub(super) struct ChannelDraft {
     pub(super) import_limit: Option<Limit>,
     pub(super) export_limit: Option<Limit>,
     pub(super) import_keep_filtered: bool,
+    pub(super) rpki_reload: bool,
     pub(super) merge_paths: Option<u8>,
     pub(super) bgp: BgpChannelDraft,
 }
@@ -61,7 +62,7 @@ pub(super) enum ChannelOf {
 const DEFAULT_MERGE_LIMIT: u8 = 16;
 
 /// What a channel may say.
-const ITEMS: [&str; 8] = [
+const ITEMS: [&str; 9] = [
     "table",
     "import",
     "export",
@@ -70,6 +71,7 @@ const ITEMS: [&str; 8] = [
     "export limit",
     "preference",
     "import keep filtered",
+    "rpki reload",
 ];
 
 /// And what a BGP channel may.
@@ -107,6 +109,7 @@ impl ChannelDraft {
             import_limit: None,
             export_limit: None,
             import_keep_filtered: false,
+            rpki_reload: true,
             merge_paths: None,
             bgp: BgpChannelDraft::default(),
         }
@@ -124,6 +127,7 @@ impl ChannelDraft {
             import_limit: self.import_limit,
             export_limit: self.export_limit,
             import_keep_filtered: self.import_keep_filtered,
+            rpki_reload: self.rpki_reload,
             merge_paths: self.merge_paths,
         }
     }
@@ -200,6 +204,8 @@ impl Parser {
             channel.table = Some(name);
         } else if self.eat_phrase("import keep filtered") {
             channel.import_keep_filtered = self.switch("import keep filtered")?;
+        } else if self.eat_phrase("rpki reload") {
+            channel.rpki_reload = self.switch("rpki reload")?;
         } else if self.eat_phrase("import limit") {
             channel.import_limit = self.limit("import limit")?;
         } else if self.eat_phrase("export limit") {

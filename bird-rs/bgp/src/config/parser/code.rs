@@ -69,14 +69,14 @@ impl Parser {
         let accept = Box::new(Statement::End(true, Vec::new()));
         let reject = Box::new(Statement::End(false, Vec::new()));
         let list = vec![Statement::If(condition, accept, Some(reject))];
-        let body = sized(list, scope.slots);
+        let body = sized(list, &scope);
         Ok(self.made(None, scope, body))
     }
 
     /// Statements over a static route, in braces.
     pub(super) fn route_statements(&mut self) -> Checked<Arc<Filter>> {
         let (scope, list) = self.scoped(Scope::default(), Self::block)?;
-        let body = sized(list, scope.slots);
+        let body = sized(list, &scope);
         Ok(self.made(None, scope, body))
     }
 
@@ -137,8 +137,8 @@ impl Parser {
             list.push(Statement::Declare(variable, None));
         }
         list.extend(self.block()?);
-        let slots = self.scope.as_ref().map_or(0, |s| s.slots);
-        Ok(sized(list, slots))
+        let none = Scope::default();
+        Ok(sized(list, self.scope.as_ref().unwrap_or(&none)))
     }
 
     /// All functions that can be reached from calls, each once, callees first.
@@ -159,10 +159,14 @@ impl Parser {
     }
 }
 
-/// Statements with what they need of the stack.
-fn sized(list: Vec<Statement>, slots: u16) -> Statements {
-    let depth = depth_of(&list);
-    Statements { list, slots, depth }
+/// Statements with what they need of the stack, and of tables of ROAs.
+fn sized(list: Vec<Statement>, scope: &Scope) -> Statements {
+    Statements {
+        depth: depth_of(&list),
+        slots: scope.slots,
+        roas: scope.roas.clone(),
+        list,
+    }
 }
 
 fn depth_of(list: &[Statement]) -> u16 {

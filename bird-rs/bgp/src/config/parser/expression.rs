@@ -15,14 +15,13 @@ use crate::filter::{
 };
 
 /// BIRD's attributes that we do not have, so that their names get a better answer than "unknown".
-const OTHER_ATTRIBUTES: [&str; 8] = [
+const OTHER_ATTRIBUTES: [&str; 7] = [
     "scope",
     "ifindex",
     "weight",
     "gw_mpls",
     "onlink",
     "bgp_aigp",
-    "roa_check",
     "krt_realm",
 ];
 
@@ -329,6 +328,10 @@ impl Parser {
             return Ok(Some(literal(value, at)));
         }
         let edit = match name {
+            "roa_check" => {
+                self.advance();
+                return self.roa_check(at).map(Some);
+            }
             "prepend" => EditOp::Prepend,
             "add" => EditOp::Add,
             "delete" => EditOp::Delete,
@@ -435,6 +438,7 @@ fn foldable(expr: &Expr) -> bool {
         | ExprKind::Variable(_)
         | ExprKind::Attribute(_)
         | ExprKind::Mask(_)
+        | ExprKind::RoaCheck(_)
         | ExprKind::Call(_) => false,
     }
 }

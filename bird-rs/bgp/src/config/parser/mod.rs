@@ -15,6 +15,7 @@ mod mask;
 mod monitor;
 mod names;
 mod protocol;
+mod rpki;
 mod scope;
 mod session;
 mod sets;
@@ -70,6 +71,7 @@ enum Symbol {
     Protocol(Arc<Draft>),
     Template(Arc<Draft>),
     Table(ChannelFamily),
+    RoaTable(ChannelFamily),
     /// Its declaration was wrong, which has been said.
     Broken,
 }
@@ -83,6 +85,7 @@ impl Symbol {
             Symbol::Protocol(_) => "a protocol",
             Symbol::Template(_) => "a template",
             Symbol::Table(_) => "a table",
+            Symbol::RoaTable(_) => "a table of ROAs",
             Symbol::Broken => "a name whose declaration is wrong",
         }
     }

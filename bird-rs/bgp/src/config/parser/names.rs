@@ -45,6 +45,8 @@ pub struct ShowRoute {
     pub stats: bool,
     /// `count`: only the numbers.
     pub count: bool,
+    /// Tables of ROAs that were named; then there are no others.
+    pub roa_tables: Vec<Arc<str>>,
 }
 
 impl Names {
@@ -111,7 +113,7 @@ fn kind(symbol: &Symbol) -> &'static str {
         Symbol::Filter(_) => "filter",
         Symbol::Protocol(_) => "protocol",
         Symbol::Template(_) => "protocol template",
-        Symbol::Table(_) => "routing table",
+        Symbol::Table(_) | Symbol::RoaTable(_) => "routing table",
         Symbol::Broken => "undefined",
     }
 }
@@ -139,6 +141,7 @@ impl Parser {
             all: false,
             stats: false,
             count: false,
+            roa_tables: Vec::new(),
         };
         while !matches!(self.peek(), Lexeme::End) {
             let at = self.here();
@@ -147,6 +150,7 @@ impl Parser {
                 return Err(Complaint::new(at, "Incompatible show route options"));
             }
         }
+        self.of_roas(&show)?;
         Ok(show)
     }
 
@@ -181,6 +185,10 @@ impl Parser {
                 return self.nets(listing, ListedNets::Within(net));
             }
             "table" if self.eat_word("all") => listing.tables = ListedTables::All,
+            "table" if matches!(self.known(), Some((_, Symbol::RoaTable(_)))) => {
+                show.roa_tables.extend(self.known().map(|(name, _)| name));
+                self.advance();
+            }
             "table" => {
                 let (name, _) = self.table_name()?;
                 match &mut listing.tables {
@@ -198,6 +206,28 @@ impl Parser {
             "stats" => show.stats = true,
             "count" => show.count = true,
             _ => return Err(Complaint::new(self.here(), format!("'{word}' is unknown here"))),
+        }
+        Ok(())
+    }
+
+    /// Of ROAs little may be asked.
+    fn of_roas(&self, show: &ShowRoute) -> Checked<()> {
+        let Some(table) = show.roa_tables.first() else {
+            return Ok(());
+        };
+        let listing = &show.listing;
+        if listing.nets != ListedNets::All {
+            let message = format!("Incompatible type of prefix/ip for table {table}");
+            return Err(Complaint::new(self.here(), message));
+        }
+        let plain = listing.policy == Policy::All
+            && listing.export.is_none()
+            && listing.tables == ListedTables::Default
+            && !listing.filtered;
+        if !plain {
+            let message =
+                format!("of ROAs, as in table {table}, only 'all', 'count', 'primary' and 'protocol' may be asked");
+            return Err(Complaint::new(self.here(), message));
         }
         Ok(())
     }

@@ -7,13 +7,15 @@ use tortie_net::RouterId;
 
 use super::super::diagnostic::{Checked, Complaint, Position};
 use super::super::{
-    BfdConfig, DeviceConfig, DirectConfig, FelixConfig, InterfacePattern, KernelConfig, Policy, Protocol, ProtocolKind,
-    StaticConfig, StaticRoute,
+    BfdConfig, Config, DeviceConfig, DirectConfig, FelixConfig, InterfacePattern, KernelConfig, Policy, Protocol,
+    ProtocolKind,
 };
 use super::bgp::BgpDraft;
 use super::bmp::BmpDraft;
 use super::channel::{ChannelDraft, ChannelOf};
 use super::monitor::{MRT_OPTIONS, MrtDraft};
+use super::rpki::{RPKI_OPTIONS, RoaChannelDraft, RpkiDraft};
+use super::static_route::StaticDraft;
 use super::{Parser, Symbol};
 
 /// BIRD's default for `scan time`.
@@ -23,7 +25,6 @@ const MAIN_TABLE: u32 = 254;
 /// BIRD's default metric of routes in the kernel.
 const DEFAULT_METRIC: u32 = 32;
 
-const PREFERENCE_STATIC: u16 = 200;
 const PREFERENCE_DIRECT: u16 = 240;
 const PREFERENCE_KERNEL: u16 = 10;
 
@@ -34,6 +35,7 @@ pub(super) struct Draft {
     disabled: bool,
     router_id: Option<RouterId>,
     channels: Vec<ChannelDraft>,
+    roa_channels: Vec<RoaChannelDraft>,
     kind: DraftKind,
 }
 
@@ -48,14 +50,7 @@ enum DraftKind {
     Bgp(Box<BgpDraft>),
     Mrt(MrtDraft),
     Bmp(BmpDraft),
-}
-
-#[derive(Debug, Clone, Default)]
-struct StaticDraft {
-    check_link: bool,
-    igp_table: Option<Arc<str>>,
-    /// Each with its place: whether it fits the channel is known at the end.
-    routes: Vec<(StaticRoute, Position)>,
+    Rpki(RpkiDraft),
 }
 
 #[derive(Debug, Clone)]
@@ -92,6 +87,7 @@ impl DraftKind {
             "bgp" => DraftKind::Bgp(Box::default()),
             "mrt" => DraftKind::Mrt(MrtDraft::default()),
             "bmp" => DraftKind::Bmp(BmpDraft::default()),
+            "rpki" => DraftKind::Rpki(RpkiDraft::default()),
             _ => return None,
         })
     }
@@ -107,6 +103,7 @@ impl DraftKind {
             DraftKind::Bgp(_) => "bgp",
             DraftKind::Mrt(_) => "mrt",
             DraftKind::Bmp(_) => "bmp",
+            DraftKind::Rpki(_) => "rpki",
         }
     }
 
@@ -115,7 +112,7 @@ impl DraftKind {
         let own: &[&str] = match self {
             DraftKind::Device(_) => &["scan time"],
             DraftKind::Direct(..) => &["interface", "check link", "ipv4", "ipv6"],
-            DraftKind::Static(_) => &["route", "check link", "igp table", "ipv4", "ipv6"],
+            DraftKind::Static(_) => &["route", "check link", "igp table", "ipv4", "ipv6", "roa4", "roa6"],
             DraftKind::Kernel(_) => &[
                 "persist",
                 "scan time",
@@ -132,6 +129,7 @@ impl DraftKind {
             DraftKind::Bgp(_) => return super::bgp::options(),
             DraftKind::Mrt(_) => &MRT_OPTIONS,
             DraftKind::Bmp(_) => &super::bmp::OPTIONS,
+            DraftKind::Rpki(_) => &RPKI_OPTIONS,
         };
         own.to_vec()
     }
@@ -150,7 +148,7 @@ impl Parser {
         let Some(kind) = DraftKind::named(&word) else {
             let complaint = Complaint::new(self.here(), format!("protocol '{word}' is not supported"));
             return Err(
-                complaint.with_hint("expected one of: device, direct, static, kernel, felix, bfd, bgp, mrt, bmp")
+                complaint.with_hint("expected one of: device, direct, static, kernel, felix, bfd, bgp, mrt, bmp, rpki")
             );
         };
         self.advance();
@@ -165,6 +163,7 @@ impl Parser {
             disabled: false,
             router_id: None,
             channels: Vec::new(),
+            roa_channels: Vec::new(),
             kind,
         };
         if self.eat_word("from") {
@@ -229,6 +228,9 @@ impl Parser {
         for channel in &mut copy.channels {
             channel.opened = false;
         }
+        for channel in &mut copy.roa_channels {
+            channel.opened = false;
+        }
         Ok(copy)
     }
 
@@ -264,9 +266,16 @@ impl Parser {
             draft.router_id = Some(self.router_id("router id")?);
             return self.end();
         }
+        let has_roas = matches!(
+            draft.kind,
+            DraftKind::Static(_) | DraftKind::Bmp(_) | DraftKind::Rpki(_)
+        );
+        if has_roas && (self.is_word("roa4") || self.is_word("roa6")) {
+            return self.roa_channel(&mut draft.roa_channels);
+        }
         let has_channels = !matches!(
             draft.kind,
-            DraftKind::Device(_) | DraftKind::Bfd(_) | DraftKind::Mrt(_) | DraftKind::Bmp(_)
+            DraftKind::Device(_) | DraftKind::Bfd(_) | DraftKind::Mrt(_) | DraftKind::Bmp(_) | DraftKind::Rpki(_)
         );
         if has_channels && (self.is_word("ipv4") || self.is_word("ipv6")) {
             let of = match draft.kind {
@@ -278,7 +287,8 @@ impl Parser {
                 | DraftKind::Static(_)
                 | DraftKind::Kernel(_)
                 | DraftKind::Mrt(_)
-                | DraftKind::Bmp(_) => ChannelOf::Another,
+                | DraftKind::Bmp(_)
+                | DraftKind::Rpki(_) => ChannelOf::Another,
             };
             return self.channel(&mut draft.channels, of);
         }
@@ -292,6 +302,7 @@ impl Parser {
             DraftKind::Bgp(draft) => self.bgp_option(draft)?,
             DraftKind::Mrt(draft) => self.mrt_option(draft)?,
             DraftKind::Bmp(draft) => self.bmp_option(draft)?,
+            DraftKind::Rpki(draft) => self.rpki_option(draft)?,
         };
         if !done {
             let known = draft.kind.options().into_iter().chain(COMMON_OPTIONS);
@@ -340,23 +351,6 @@ impl Parser {
         Ok(InterfacePattern { positive, name, prefix })
     }
 
-    fn static_option(&mut self, draft: &mut StaticDraft) -> Checked<bool> {
-        if self.is_word("route") {
-            let at = self.here();
-            let route = self.static_route()?;
-            draft.routes.push((route, at));
-            return Ok(true);
-        }
-        if self.eat_phrase("check link") {
-            draft.check_link = self.switch("check link")?;
-        } else if self.eat_phrase("igp table") {
-            draft.igp_table = Some(self.table_name()?.0);
-        } else {
-            return Ok(false);
-        }
-        self.end().map(|()| true)
-    }
-
     fn kernel_option(&mut self, draft: &mut KernelDraft) -> Checked<bool> {
         if self.eat_word("persist") {
             draft.persist = self.switch("persist")?;
@@ -381,7 +375,7 @@ impl Parser {
 
 impl Draft {
     /// The complete protocol.
-    fn finish(self, name: &Arc<str>, at: Position, config: &super::super::Config) -> Checked<Protocol> {
+    fn finish(self, name: &Arc<str>, at: Position, config: &Config) -> Checked<Protocol> {
         let kind = match self.kind {
             DraftKind::Device(device) => ProtocolKind::Device(device),
             DraftKind::Direct(interfaces, check_link) => ProtocolKind::Direct(DirectConfig {
@@ -389,7 +383,7 @@ impl Draft {
                 check_link,
                 channels: several(&self.channels, Policy::None, PREFERENCE_DIRECT),
             }),
-            DraftKind::Static(draft) => ProtocolKind::Static(draft.finish(&self.channels, at)?),
+            DraftKind::Static(draft) => draft.finish(&self.channels, &self.roa_channels, (at, config))?,
             DraftKind::Kernel(draft) => {
                 let channel = single(&self.channels, "kernel", at)?;
                 ProtocolKind::Kernel(KernelConfig {
@@ -408,6 +402,7 @@ impl Draft {
             DraftKind::Bgp(draft) => ProtocolKind::Bgp(Box::new(draft.finish(&self.channels, at, config)?)),
             DraftKind::Mrt(draft) => ProtocolKind::Mrt(draft.finish(at)?),
             DraftKind::Bmp(draft) => ProtocolKind::Bmp(draft.finish(at)?),
+            DraftKind::Rpki(draft) => ProtocolKind::Rpki(draft.finish(&self.roa_channels, (at, config))?),
         };
         Ok(Protocol {
             name: Arc::clone(name),
@@ -426,7 +421,7 @@ fn several(channels: &[ChannelDraft], export: Policy, preference: u16) -> Vec<su
         .collect()
 }
 
-fn single<'c>(channels: &'c [ChannelDraft], kind: &str, at: Position) -> Checked<&'c ChannelDraft> {
+pub(super) fn single<'c>(channels: &'c [ChannelDraft], kind: &str, at: Position) -> Checked<&'c ChannelDraft> {
     match channels {
         [channel] => Ok(channel),
         [] => {
@@ -459,26 +454,4 @@ fn felix(channels: &[ChannelDraft], at: Position) -> Checked<FelixConfig> {
             .map(|c| c.finish(Policy::None, Policy::None, 0))
             .collect(),
     })
-}
-
-impl StaticDraft {
-    fn finish(self, channels: &[ChannelDraft], at: Position) -> Checked<StaticConfig> {
-        let channel = single(channels, "static", at)?.finish(Policy::All, Policy::None, PREFERENCE_STATIC);
-        for (route, place) in &self.routes {
-            if !channel.family.has(route.prefix) {
-                let message = format!(
-                    "route {} does not fit the channel '{}'",
-                    route.prefix,
-                    channel.family.as_str()
-                );
-                return Err(Complaint::new(*place, message));
-            }
-        }
-        Ok(StaticConfig {
-            channel,
-            check_link: self.check_link,
-            igp_table: self.igp_table,
-            routes: self.routes.into_iter().map(|(route, _)| route).collect(),
-        })
-    }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::diagnostic::{Checked, Complaint, Position};
-use crate::filter::{Function, Type, Variable};
+use crate::filter::{Function, RoaUse, Type, Variable};
 
 /// BIRD's limit.
 const MAX_VARIABLES: usize = 255;
@@ -25,6 +25,8 @@ pub(super) struct Scope {
     pub(super) result: Option<(Type, Position)>,
     /// The functions that are called.
     pub(super) calls: Vec<Arc<Function>>,
+    /// The tables of ROAs that are asked.
+    pub(super) roas: Vec<RoaUse>,
 }
 
 impl Scope {

@@ -10,7 +10,7 @@ use super::expression::closest;
 use super::{Parser, Symbol};
 use crate::filter::Value;
 
-const STATEMENTS: [&str; 13] = [
+const STATEMENTS: [&str; 15] = [
     "router",
     "log",
     "timeformat",
@@ -23,6 +23,8 @@ const STATEMENTS: [&str; 13] = [
     "template",
     "ipv4",
     "ipv6",
+    "roa4",
+    "roa6",
     "include",
 ];
 
@@ -127,6 +129,7 @@ impl Parser {
             "protocol" => self.protocol(false),
             "template" => self.protocol(true),
             "ipv4" | "ipv6" if self.is_word_at(1, "table") => self.table(),
+            "roa4" | "roa6" if self.is_word_at(1, "table") => self.roa_table(),
             _ => Err(unknown_statement(&word, at)),
         }
     }

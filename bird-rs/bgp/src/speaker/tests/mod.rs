@@ -18,6 +18,7 @@ mod propagation;
 mod random;
 mod reconfigure;
 mod restart;
+mod roas;
 mod roles;
 mod sessions;
 mod stats;

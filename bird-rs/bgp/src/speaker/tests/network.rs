@@ -12,8 +12,8 @@ use tortie_replica::Delta;
 use crate::bmp::Message;
 use crate::config::{Config, NoInclude, parse};
 use crate::speaker::{
-    BfdSpec, Command, ConnId, FibRoute, Input, InterfaceAddress, ListenSpec, Log, LogEvent, Operated, Output,
-    ProtocolStatus, RouteQuery, RouteView, Speaker,
+    BfdSpec, CacheSpec, Command, ConnId, FibRoute, Input, InterfaceAddress, ListenSpec, Log, LogEvent, Operated,
+    Output, ProtocolStatus, RouteQuery, RouteView, Speaker,
 };
 
 /// A configuration from text, which must be right.
@@ -36,6 +36,7 @@ pub(super) struct Node {
     pub(super) bfd: Vec<BfdSpec>,
     /// What its stations were told.
     pub(super) monitored: Vec<Message>,
+    pub(super) caches: Vec<CacheSpec>,
     /// Octets are not taken from it while this is set; they wait here.
     pub(super) slow: bool,
     /// Or only its UPDATEs are not.
@@ -68,6 +69,7 @@ impl Network {
             listening: Vec::new(),
             bfd: Vec::new(),
             monitored: Vec::new(),
+            caches: Vec::new(),
             slow: false,
             holds_updates: false,
             waiting: Vec::new(),
@@ -187,6 +189,7 @@ impl Network {
                 Output::Monitor(messages) => self.node_mut(at).monitored.extend(messages),
                 Output::MonitorLost => panic!("more happened than can be noted"),
                 Output::Kernels(_) | Output::Kernel { .. } => {}
+                Output::Caches(specs) => self.node_mut(at).caches = specs,
                 Output::Bfd(specs) => self.node_mut(at).bfd = specs,
                 Output::Listen(specs) => self.node_mut(at).listening = specs,
             }
