@@ -145,7 +145,9 @@ impl Cache {
             }
         }
         // The session may have given up the connection by itself; then this is no news.
-        if let (Some(reason), true) = (failed, self.stream.take().is_some()) {
+        if let Some(reason) = failed
+            && self.stream.take().is_some()
+        {
             self.session.handle(self.clock.now(), Event::Closed(reason), actions);
         }
     }
