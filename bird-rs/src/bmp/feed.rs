@@ -86,16 +86,13 @@ impl Feed {
         if octets.is_empty() {
             return Ok(());
         }
+        // What is counted is all that is held.
+        let octets = Bytes::from(octets.into_boxed_slice());
         let count = octets.len();
         let before = self.shared.queued.fetch_add(count, Ordering::Relaxed);
         let fits = before.saturating_add(count) <= self.shared.limit;
         // A receiver that is gone has ended by itself, and its task says so.
-        if fits
-            && !matches!(
-                self.queue.try_send(octets.into()),
-                Err(mpsc::error::TrySendError::Full(_))
-            )
-        {
+        if fits && !matches!(self.queue.try_send(octets), Err(mpsc::error::TrySendError::Full(_))) {
             return Ok(());
         }
         self.shut();

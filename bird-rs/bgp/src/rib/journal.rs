@@ -6,6 +6,8 @@
 //! Invariants: notes are of watched sources only; a source that is no longer watched has none; there are never more than
 //! a million. Beyond that all of them are forgotten, and [`Journal::take_lost`] says so: the reader has to begin anew.
 
+use std::collections::VecDeque;
+
 use super::path::{Filtered, Path, SourceId};
 
 /// Notes kept at most: with IPv6 prefixes 32 MiB.
@@ -59,7 +61,7 @@ pub struct Note<F> {
 pub struct Journal<F> {
     /// By [`SourceId`].
     watched: Vec<bool>,
-    notes: Vec<Note<F>>,
+    notes: VecDeque<Note<F>>,
     lost: bool,
 }
 
@@ -67,7 +69,7 @@ impl<F> Default for Journal<F> {
     fn default() -> Self {
         Journal {
             watched: Vec::new(),
-            notes: Vec::new(),
+            notes: VecDeque::new(),
             lost: false,
         }
     }
@@ -111,10 +113,10 @@ impl<F: Copy + Ord> Journal<F> {
             return;
         }
         if self.notes.len() >= CAPACITY {
-            self.notes = Vec::new();
+            self.notes = VecDeque::new();
             self.lost = true;
         }
-        self.notes.push(Note {
+        self.notes.push_back(Note {
             source,
             prefix,
             path_id,
@@ -130,8 +132,7 @@ impl<F: Copy + Ord> Journal<F> {
 
     /// Up to `limit` notes, the oldest ones, sorted; of several of one path one, with the most that the path was.
     pub fn take(&mut self, limit: usize) -> Vec<Note<F>> {
-        let rest = self.notes.split_off(limit.min(self.notes.len()));
-        let mut taken = std::mem::replace(&mut self.notes, rest);
+        let mut taken: Vec<_> = self.notes.drain(..limit.min(self.notes.len())).collect();
         let path = |note: &Note<F>| (note.source, note.prefix, note.path_id);
         taken.sort_unstable_by_key(path);
         taken.dedup_by(|later, kept| {
