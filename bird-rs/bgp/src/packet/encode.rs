@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::attributes::{self, EXTENDED_LENGTH, MP_REACH, MP_UNREACH, OPTIONAL, PARTIAL, TABLE, TRANSITIVE};
-use super::header::{HEADER, TYPE_UPDATE, frame};
+use super::header::{self, HEADER, TYPE_UPDATE, frame};
 use super::{AfiSafi, Nlri, SessionContext, nlri};
 use crate::attr::{Attributes, NextHop};
 
@@ -48,6 +48,29 @@ pub fn announce(
     attributes: &Attributes,
     prefixes: impl IntoIterator<Item = Nlri>,
 ) -> Result<Vec<Bytes>, EncodeError> {
+    let mut octets = Vec::new();
+    announce_into(context, family, attributes, prefixes, &mut octets)?;
+    Ok(header::frames(octets.into()))
+}
+
+/// UPDATEs that withdraw `prefixes`, all of one family. None for no prefixes.
+pub fn withdraw(context: &SessionContext, family: AfiSafi, prefixes: impl IntoIterator<Item = Nlri>) -> Vec<Bytes> {
+    let mut octets = Vec::new();
+    withdraw_into(context, family, prefixes, &mut octets);
+    header::frames(octets.into())
+}
+
+/// Appends what [`announce`] makes; says how many messages.
+///
+/// # Errors
+/// As [`announce`].
+pub fn announce_into(
+    context: &SessionContext,
+    family: AfiSafi,
+    attributes: &Attributes,
+    prefixes: impl IntoIterator<Item = Nlri>,
+    out: &mut Vec<u8>,
+) -> Result<u64, EncodeError> {
     let next_hop = attributes.next_hop.ok_or(EncodeError::NoNextHop)?;
     let mp_prefix = match (family, next_hop) {
         (AfiSafi::Ipv4Unicast, NextHop::V4(_)) => None,
@@ -62,43 +85,116 @@ pub fn announce(
     let list = attribute_list(attributes, context);
     let max = context.max_send();
     let fixed = HEADER + LENGTHS + list.len() + mp_prefix.as_ref().map_or(0, |mp| ATTRIBUTE_HEADER + mp.len());
-    let add_path = context.add_path_tx.contains(family);
+    let mut run = Run::new(context, family, prefixes);
     // The longest prefix must fit, so that whether a route can be sent does not depend on its length.
-    let longest = 1 + usize::from(family.bits() / 8) + if add_path { 4 } else { 0 };
+    let longest = 1 + usize::from(family.bits() / 8) + if run.add_path { 4 } else { 0 };
     let Some(room) = max.checked_sub(fixed).filter(|&room| room >= longest) else {
         return Err(EncodeError::TooLong {
             octets: fixed - HEADER - LENGTHS,
             max,
         });
     };
-    let bodies = pack(prefixes, add_path, room);
-    Ok(bodies
-        .map(|nlri| match &mp_prefix {
-            None => update(&[], &[&list], &nlri),
-            Some(mp) => update(&[], &[&mp_attribute(MP_REACH, mp, &nlri), &list], &[]),
-        })
-        .collect())
+    Ok(run.messages(out, |run, out| {
+        out.extend([0, 0]);
+        let length = reserve_length(out);
+        match &mp_prefix {
+            None => {
+                out.extend_from_slice(&list);
+                set_length(out, length);
+                run.fill(room, out);
+            }
+            Some(mp) => {
+                mp_attribute(MP_REACH, mp, out, |out| run.fill(room, out));
+                out.extend_from_slice(&list);
+                set_length(out, length);
+            }
+        }
+    }))
 }
 
-/// UPDATEs that withdraw `prefixes`, all of one family. None for no prefixes.
-pub fn withdraw(context: &SessionContext, family: AfiSafi, prefixes: impl IntoIterator<Item = Nlri>) -> Vec<Bytes> {
-    let add_path = context.add_path_tx.contains(family);
-    let fixed = HEADER + LENGTHS + ATTRIBUTE_HEADER + 3;
-    pack(prefixes, add_path, context.max_send() - fixed)
-        .map(|nlri| match family {
-            AfiSafi::Ipv4Unicast => update(&nlri, &[], &[]),
-            AfiSafi::Ipv6Unicast => update(&[], &[&mp_attribute(MP_UNREACH, &family_octets(family), &nlri)], &[]),
-        })
-        .collect()
+/// Appends what [`withdraw`] makes; says how many messages.
+pub fn withdraw_into(
+    context: &SessionContext,
+    family: AfiSafi,
+    prefixes: impl IntoIterator<Item = Nlri>,
+    out: &mut Vec<u8>,
+) -> u64 {
+    let room = context.max_send() - (HEADER + LENGTHS + ATTRIBUTE_HEADER + 3);
+    Run::new(context, family, prefixes).messages(out, |run, out| match family {
+        AfiSafi::Ipv4Unicast => {
+            let length = reserve_length(out);
+            run.fill(room, out);
+            set_length(out, length);
+            out.extend([0, 0]);
+        }
+        AfiSafi::Ipv6Unicast => {
+            out.extend([0, 0]);
+            let length = reserve_length(out);
+            mp_attribute(MP_UNREACH, &family_octets(family), out, |out| run.fill(room, out));
+            set_length(out, length);
+        }
+    })
+}
+
+/// Prefixes on their way into messages.
+struct Run<I: Iterator<Item = Nlri>> {
+    prefixes: std::iter::Peekable<I>,
+    add_path: bool,
+}
+
+impl<I: Iterator<Item = Nlri>> Run<I> {
+    fn new(context: &SessionContext, family: AfiSafi, prefixes: impl IntoIterator<IntoIter = I>) -> Self {
+        Run {
+            prefixes: prefixes.into_iter().peekable(),
+            add_path: context.add_path_tx.contains(family),
+        }
+    }
+
+    /// Makes messages until there are no prefixes left; says how many.
+    fn messages(&mut self, out: &mut Vec<u8>, body: impl Fn(&mut Self, &mut Vec<u8>)) -> u64 {
+        let mut count = 0;
+        while self.prefixes.peek().is_some() {
+            header::append(TYPE_UPDATE, out, |out| body(self, out));
+            count += 1;
+        }
+        count
+    }
+
+    /// Appends as many as `room` octets hold, of which there is enough for one.
+    fn fill(&mut self, room: usize, out: &mut Vec<u8>) {
+        let start = out.len();
+        while let Some(prefix) = self.prefixes.peek() {
+            let before = out.len();
+            nlri::encode(*prefix, self.add_path, out);
+            if out.len() - start > room {
+                return out.truncate(before);
+            }
+            self.prefixes.next();
+        }
+    }
+}
+
+/// Room for a length of two octets; says where what it is the length of begins.
+fn reserve_length(out: &mut Vec<u8>) -> usize {
+    out.extend([0, 0]);
+    out.len()
+}
+
+/// Sets the length of all from `start` on, in the two octets before.
+fn set_length(out: &mut [u8], start: usize) {
+    let length = u16::try_from(out.len() - start).unwrap_or(u16::MAX);
+    if let Some(octets) = out.get_mut(start - 2..start) {
+        octets.copy_from_slice(&length.to_be_bytes());
+    }
 }
 
 /// The UPDATE that says that the initial table of the family is complete (RFC 4724 section 2).
 pub fn end_of_rib(family: AfiSafi) -> Bytes {
     match family {
-        AfiSafi::Ipv4Unicast => update(&[], &[], &[]),
+        AfiSafi::Ipv4Unicast => update(&[], &[]),
         AfiSafi::Ipv6Unicast => {
             let [high, low, safi] = family_octets(family);
-            update(&[], &[&[OPTIONAL, MP_UNREACH, 3, high, low, safi]], &[])
+            update(&[], &[OPTIONAL, MP_UNREACH, 3, high, low, safi])
         }
     }
 }
@@ -119,23 +215,32 @@ fn mp_prefix(family: AfiSafi, global: std::net::Ipv6Addr, link_local: Option<std
     out
 }
 
-fn mp_attribute(code: u8, prefix: &[u8], nlri: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(prefix.len() + nlri.len()).unwrap_or(u16::MAX);
-    let [high, low] = length.to_be_bytes();
-    let mut out = vec![OPTIONAL | EXTENDED_LENGTH, code, high, low];
+fn mp_attribute(code: u8, prefix: &[u8], out: &mut Vec<u8>, nlri: impl FnOnce(&mut Vec<u8>)) {
+    out.extend([OPTIONAL | EXTENDED_LENGTH, code]);
+    let length = reserve_length(out);
     out.extend_from_slice(prefix);
-    out.extend_from_slice(nlri);
-    out
+    nlri(out);
+    set_length(out, length);
 }
 
 /// Everything but the MP attributes, in the order of the codes; attributes we do not know are marked as partial.
 pub(super) fn attribute_list(attributes: &Attributes, context: &SessionContext) -> Vec<u8> {
-    let mut list = Vec::with_capacity(64);
-    let mut value = Vec::new();
+    let mut list = Vec::with_capacity(128);
     for spec in &TABLE {
-        value.clear();
-        if (spec.encode)(attributes, context, &mut value) {
-            put_attribute(spec.flags, spec.code, &value, &mut list);
+        let start = list.len();
+        list.extend([spec.flags, spec.code, 0]);
+        let value = list.len();
+        if !(spec.encode)(attributes, context, &mut list) {
+            list.truncate(start);
+            continue;
+        }
+        match (u8::try_from(list.len() - value), list.get_mut(value - 1)) {
+            (Ok(length), Some(octet)) => *octet = length,
+            _ => {
+                let long = list.split_off(value);
+                list.truncate(start);
+                put_attribute(spec.flags, spec.code, &long, &mut list);
+            }
         }
     }
     for unknown in &attributes.unknown {
@@ -157,32 +262,12 @@ pub(super) fn put_attribute(flags: u8, code: u8, value: &[u8], out: &mut Vec<u8>
     out.extend_from_slice(value);
 }
 
-/// Cuts prefixes into runs of at most `room` octets.
-fn pack(prefixes: impl IntoIterator<Item = Nlri>, add_path: bool, room: usize) -> impl Iterator<Item = Vec<u8>> {
-    let mut prefixes = prefixes.into_iter();
-    let mut pending: Vec<u8> = Vec::new();
-    std::iter::from_fn(move || {
-        let mut run = std::mem::take(&mut pending);
-        for prefix in prefixes.by_ref() {
-            let start = run.len();
-            nlri::encode(prefix, add_path, &mut run);
-            if run.len() > room {
-                pending = run.split_off(start);
-                break;
-            }
-        }
-        (!run.is_empty()).then_some(run)
-    })
-}
-
-fn update(withdrawn: &[u8], attributes: &[&[u8]], nlri: &[u8]) -> Bytes {
-    let length = |octets: usize| u16::try_from(octets).unwrap_or(u16::MAX).to_be_bytes();
-    let attribute_octets: usize = attributes.iter().map(|list| list.len()).sum();
-    let mut body = Vec::with_capacity(LENGTHS + withdrawn.len() + attribute_octets + nlri.len());
-    body.extend(length(withdrawn.len()));
-    body.extend_from_slice(withdrawn);
-    body.extend(length(attribute_octets));
-    attributes.iter().for_each(|list| body.extend_from_slice(list));
-    body.extend_from_slice(nlri);
+fn update(withdrawn: &[u8], attributes: &[u8]) -> Bytes {
+    let mut body = Vec::with_capacity(LENGTHS + withdrawn.len() + attributes.len());
+    for part in [withdrawn, attributes] {
+        let length = reserve_length(&mut body);
+        body.extend_from_slice(part);
+        set_length(&mut body, length);
+    }
     frame(TYPE_UPDATE, &body)
 }

@@ -129,6 +129,28 @@ fn decode_refresh(frame: &[u8], body: &[u8]) -> Result<Option<RouteRefresh>, Not
     Ok(AfiSafi::from_codes(afi, safi).map(|family| RouteRefresh { family, kind }))
 }
 
+/// Appends a message with what `body` appends. The caller bounds the body.
+pub(super) fn append(kind: u8, out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    out.extend([0xff; 16]);
+    out.extend([0, 0, kind]);
+    body(out);
+    let length = u16::try_from(out.len() - start).unwrap_or(u16::MAX);
+    if let Some(octets) = out.get_mut(start + 16..start + 18) {
+        octets.copy_from_slice(&length.to_be_bytes());
+    }
+}
+
+/// The messages in octets that we have encoded.
+pub(super) fn frames(mut octets: Bytes) -> Vec<Bytes> {
+    let mut frames = Vec::new();
+    while let Some(&[high, low]) = octets.get(16..18) {
+        let length = usize::from(u16::from_be_bytes([high, low])).clamp(HEADER, octets.len());
+        frames.push(octets.split_to(length));
+    }
+    frames
+}
+
 /// A message around a body. The caller has bounded the body.
 pub(super) fn frame(kind: u8, body: &[u8]) -> Bytes {
     let length = HEADER + body.len();

@@ -44,7 +44,7 @@ pub(crate) fn encode(nlri: Nlri, add_path: bool, out: &mut Vec<u8>) {
     out.push(length);
     let octets = usize::from(length.div_ceil(8));
     match nlri.prefix.addr() {
-        IpAddr::V4(addr) => out.extend(addr.octets().iter().take(octets)),
-        IpAddr::V6(addr) => out.extend(addr.octets().iter().take(octets)),
+        IpAddr::V4(addr) => out.extend_from_slice(addr.octets().get(..octets).unwrap_or_default()),
+        IpAddr::V6(addr) => out.extend_from_slice(addr.octets().get(..octets).unwrap_or_default()),
     }
 }

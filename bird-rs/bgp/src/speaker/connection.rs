@@ -99,7 +99,7 @@ impl Speaker {
                 }
                 Action::SweepStale { family } => self.sweep(source, family, out),
                 Action::LongLived { family } => self.long_live(source, family, out),
-                Action::Update(update) => self.apply(source, &update, out),
+                Action::Update(update) => self.apply(source, *update, out),
                 Action::Refresh(refresh) => self.refresh(source, refresh, out),
                 Action::StateChange { from, to, reason } => self.state_changed(source, from, to, reason, out),
             }
@@ -166,13 +166,18 @@ impl Speaker {
     }
 
     /// Cuts frames out of what was received and gives them to the state machine, until it gives the connection up.
-    pub(super) fn received(&mut self, conn: ConnId, bytes: &[u8], out: &mut Vec<Output>) {
+    pub(super) fn received(&mut self, conn: ConnId, bytes: Bytes, out: &mut Vec<Output>) {
         let now = self.now;
         let Some(connection) = self.connections.get_mut(&conn) else {
             return;
         };
         let source = connection.source;
-        connection.buffer.extend_from_slice(bytes);
+        // Mostly the buffer is empty, and whole messages are read from where they are.
+        let mut rest = bytes;
+        if !connection.buffer.is_empty() {
+            connection.buffer.extend_from_slice(&rest);
+            rest = std::mem::take(&mut connection.buffer).freeze();
+        }
         loop {
             let Some(connection) = self.connections.get_mut(&conn) else {
                 return;
@@ -185,17 +190,20 @@ impl Speaker {
                 return;
             };
             let mut actions = Vec::new();
-            match packet::frame_length(&connection.buffer, &context) {
-                Ok(Some(length)) if connection.buffer.len() >= length => {
-                    let frame = connection.buffer.split_to(length);
+            match packet::frame_length(&rest, &context) {
+                Ok(Some(length)) if rest.len() >= length => {
+                    let frame = rest.split_to(length);
                     if packet::is_open(&frame) {
                         connection.opens[1] = Bytes::copy_from_slice(&frame);
                     }
                     session.peer.receive(now, conn, &frame, &mut actions);
                 }
-                Ok(_) => return,
+                Ok(_) => {
+                    connection.buffer = BytesMut::from(&*rest);
+                    return;
+                }
                 Err(notification) => {
-                    connection.buffer.clear();
+                    rest.clear();
                     let message = Err(notification);
                     session.peer.handle(now, Event::Message { conn, message }, &mut actions);
                 }

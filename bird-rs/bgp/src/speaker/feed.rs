@@ -1,6 +1,5 @@
 //! Out of the tables: to felix, and to peers as they take it.
 
-use bytes::{Bytes, BytesMut};
 use tortie_net::Prefix;
 use tortie_replica::Delta;
 
@@ -214,12 +213,9 @@ impl Speaker {
             };
             let share = shared.unwrap_or_else(|| {
                 let items = self.tables.pull(key, member, BATCH, max);
-                let (messages, failures) = encode(&self.tables, key.family, context, &items);
+                let (share, failures) = encode(&self.tables, key.family, context, &items);
                 self.log_failures(source, failures, out);
-                Share {
-                    messages: messages.len() as u64,
-                    octets: join(messages).into_iter().collect(),
-                }
+                share
             });
             if let Some(session) = self.instance_mut(source).and_then(Instance::session_mut) {
                 session.updates_sent += share.messages;
@@ -323,32 +319,22 @@ fn encode(
     family: AfiSafi,
     context: &SessionContext,
     items: &[(Nlri, Option<AttrId>)],
-) -> (Vec<Bytes>, Vec<packet::EncodeError>) {
-    let mut messages = Vec::new();
+) -> (Share, Vec<packet::EncodeError>) {
+    let (mut octets, mut messages) = (Vec::new(), 0);
     let mut failures = Vec::new();
     for run in items.chunk_by(|a, b| a.1 == b.1) {
-        let nlri = run.iter().map(|(nlri, _)| *nlri);
+        let nlri = || run.iter().map(|(nlri, _)| *nlri);
         let announced = match run.first().and_then(|(_, attrs)| *attrs) {
-            None => Ok(packet::withdraw(context, family, nlri)),
-            Some(attrs) => packet::announce(context, family, &tables.shared.wire.get(attrs), nlri),
-        };
-        match announced {
-            Ok(more) => messages.extend(more),
-            Err(error) => {
-                messages.extend(packet::withdraw(context, family, run.iter().map(|(nlri, _)| *nlri)));
-                failures.push(error);
+            None => Ok(packet::withdraw_into(context, family, nlri(), &mut octets)),
+            Some(attrs) => {
+                let attributes = tables.shared.wire.get(attrs);
+                packet::announce_into(context, family, &attributes, nlri(), &mut octets)
             }
-        }
+        };
+        messages += announced.unwrap_or_else(|error| {
+            failures.push(error);
+            packet::withdraw_into(context, family, nlri(), &mut octets)
+        });
     }
-    (messages, failures)
-}
-
-/// One buffer for one write.
-fn join(messages: Vec<Bytes>) -> Option<Bytes> {
-    if messages.len() < 2 {
-        return messages.into_iter().next();
-    }
-    let mut all = BytesMut::with_capacity(messages.iter().map(Bytes::len).sum());
-    messages.iter().for_each(|message| all.extend_from_slice(message));
-    Some(all.freeze())
+    (Share::new(octets.into(), messages), failures)
 }

@@ -26,6 +26,8 @@ use crate::roa::RoaTables;
 pub(super) struct Received<'a> {
     pub(super) id: AttrId,
     pub(super) learned: &'a Learned,
+    /// What importing it comes to, when that is the same for every prefix.
+    pub(super) alike: Option<Imported>,
 }
 
 /// What an import depends on, for one channel.
@@ -146,6 +148,12 @@ impl ImportView {
             _ => None,
         };
         address.map(|address| hops.id(address, rule))
+    }
+
+    /// What becomes of a received route, if that is the same for every prefix. An accepted one has a new reference.
+    pub(super) fn import_alike(&self, net: Prefix, received: Received<'_>, shared: &mut Shared) -> Option<Imported> {
+        let by_prefix = matches!(self.policy, Policy::Filter(_));
+        (!by_prefix).then(|| self.import(net, received, shared))
     }
 
     /// What becomes of a received route. An accepted one has a new reference.

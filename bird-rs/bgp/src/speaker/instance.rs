@@ -368,6 +368,7 @@ impl Speaker {
                     let told = Received {
                         id: received,
                         learned: &learned,
+                        alike: None,
                     };
                     self.tables.insert(key, net, (source, 0, told, since), view, false);
                     self.tables.shared.learned.release(received);

@@ -326,7 +326,11 @@ impl Speaker {
             };
             let learned = learned(alien, preference);
             let id = self.tables.shared.learned.intern(&learned);
-            let received = Received { id, learned: &learned };
+            let received = Received {
+                id,
+                learned: &learned,
+                alike: None,
+            };
             self.tables.insert(key, net, (source, 0, received, since), &view, false);
             self.tables.shared.learned.release(id);
         }

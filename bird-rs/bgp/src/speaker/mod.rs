@@ -215,7 +215,7 @@ impl Speaker {
                 self.connection_event(conn, Event::ConnectFailed { conn, error: reason }, out);
                 self.connections.remove(&conn);
             }
-            Input::Received { conn, bytes } => self.received(conn, &bytes, out),
+            Input::Received { conn, bytes } => self.received(conn, bytes, out),
             Input::Closed { conn, reason } => {
                 self.connection_event(conn, Event::Closed { conn, error: reason }, out);
                 self.connections.remove(&conn);

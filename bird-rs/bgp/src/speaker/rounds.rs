@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use tortie_net::Family;
@@ -73,7 +73,7 @@ impl Encoded {
         shared: &Shared,
         context: &SessionContext,
     ) -> Option<Self> {
-        let mut octets = BytesMut::new();
+        let mut octets = Vec::new();
         let mut owned: FxHashMap<SourceId, SmallVec<[Piece; 1]>> = FxHashMap::default();
         let mut total = 0;
         for run in round.items.chunk_by(|a, b| (a.attrs, a.owner) == (b.attrs, b.owner)) {
@@ -81,12 +81,14 @@ impl Encoded {
             let first = run.first()?;
             let from = octets.len();
             let messages = match first.attrs {
-                None => packet::withdraw(context, family, nlri),
+                None => packet::withdraw_into(context, family, nlri, &mut octets),
                 // What fails is logged for each peer.
-                Some(attrs) => packet::announce(context, family, &shared.wire.get(attrs), nlri).ok()?,
+                Some(attrs) => {
+                    let attributes = shared.wire.get(attrs);
+                    packet::announce_into(context, family, &attributes, nlri, &mut octets).ok()?
+                }
             };
-            messages.iter().for_each(|message| octets.extend_from_slice(message));
-            let (to, messages) = (octets.len(), messages.len() as u64);
+            let to = octets.len();
             total += messages;
             let pieces = owned.entry(first.owner).or_default();
             match pieces.last_mut().filter(|last| last.to == from) {
@@ -99,7 +101,8 @@ impl Encoded {
         }
         Some(Encoded {
             round,
-            octets: octets.freeze(),
+            // Without the room that is left over: it may be held for long.
+            octets: octets.into_boxed_slice().into(),
             messages: total,
             owned,
         })
@@ -122,6 +125,15 @@ impl Encoded {
 }
 
 impl Share {
+    pub(super) fn new(octets: Bytes, messages: u64) -> Self {
+        let mut share = Share {
+            octets: SmallVec::new(),
+            messages,
+        };
+        share.add(octets);
+        share
+    }
+
     fn add(&mut self, octets: Bytes) {
         if !octets.is_empty() {
             self.octets.push(octets);

@@ -6,10 +6,11 @@ use super::instance::{Instance, Kind};
 use super::io::{Log, LogEvent, Output};
 use super::session::SessionChannel;
 use super::tables::{TableKey, Tables};
+use crate::attr::Attributes;
 use crate::config::LimitAction;
 use crate::filter::RouteSource;
 use crate::fsm::{DownReason, Event, Negotiated, StopReason};
-use crate::packet::{AfiSafi, ControlMessage, FamilySet, Reach, RefreshKind, RouteRefresh, Update};
+use crate::packet::{AfiSafi, ControlMessage, FamilySet, Nlri, Reach, RefreshKind, RouteRefresh, Update};
 use crate::rib::{SourceId, Stale, Traffic};
 
 /// A limit that is exceeded.
@@ -214,7 +215,7 @@ impl Speaker {
     }
 
     /// Applies an UPDATE.
-    pub(super) fn apply(&mut self, source: SourceId, update: &Update, out: &mut Vec<Output>) {
+    pub(super) fn apply(&mut self, source: SourceId, mut update: Update, out: &mut Vec<Output>) {
         let since = self.seconds();
         let Some(Some(instance)) = self.instances.get_mut(usize::from(source.0)) else {
             return;
@@ -229,7 +230,14 @@ impl Speaker {
             }
         }
         let mut exceeded = None;
+        let mut left = update.reach.len();
         for reach in &update.reach {
+            left -= 1;
+            // Nearly every message has one family.
+            let attributes = match left {
+                0 => std::mem::take(&mut update.attributes),
+                _ => update.attributes.clone(),
+            };
             let Some(at) = session.channels.iter().position(|c| c.key.family == reach.family) else {
                 continue;
             };
@@ -239,7 +247,7 @@ impl Speaker {
                 &mut session.channels[at],
                 source,
                 &view,
-                (reach, update),
+                (reach, attributes),
                 since,
             );
             exceeded = exceeded.or(over.map(|over| (at, over)));
@@ -298,26 +306,51 @@ fn announce(
     channel: &mut SessionChannel,
     source: SourceId,
     view: &ImportView,
-    (reach, update): (&Reach, &Update),
+    (reach, attributes): (&Reach, Attributes),
     since: u32,
 ) -> Option<Exceeded> {
     let key = channel.key;
+    let first = reach.nlri.first()?;
     let attributes = match &view.checks {
-        Some(checks) => checks.normalize(update.attributes.clone(), reach.next_hop),
-        None => update.attributes.clone(),
+        Some(checks) => checks.normalize(attributes, reach.next_hop),
+        None => attributes,
     };
     let learned = view.received(attributes, &mut tables.shared.hops);
     let received = tables.shared.learned.intern(&learned);
-    let told = Received {
+    let mut told = Received {
         id: received,
         learned: &learned,
+        alike: None,
     };
-    let (receive_limit, import_limit) = (
-        channel.config.channel.receive_limit,
-        channel.config.channel.import_limit,
-    );
+    told.alike = view.import_alike(first.prefix, told, &mut tables.shared);
+    let limits = &channel.config.channel;
+    let exceeded = if limits.receive_limit.is_none() && limits.import_limit.is_none() {
+        for nlri in &reach.nlri {
+            tables.insert(key, nlri.prefix, (source, nlri.path_id, told, since), view, false);
+        }
+        None
+    } else {
+        announce_limited(tables, channel, (source, told, since), view, &reach.nlri)
+    };
+    tables.shared.learned.release(received);
+    if let Some(Ok(imported)) = told.alike {
+        tables.shared.learned.release(imported);
+    }
+    exceeded
+}
+
+/// The same for a channel that has limits.
+fn announce_limited(
+    tables: &mut Tables,
+    channel: &mut SessionChannel,
+    (source, told, since): (SourceId, Received<'_>, u32),
+    view: &ImportView,
+    prefixes: &[Nlri],
+) -> Option<Exceeded> {
+    let (key, limits) = (channel.key, &channel.config.channel);
+    let (receive_limit, import_limit) = (limits.receive_limit, limits.import_limit);
     let mut exceeded = None;
-    for nlri in &reach.nlri {
+    for nlri in prefixes {
         let counts = tables.counts(key, source);
         let all = counts.accepted + counts.filtered;
         if let Some(limit) = receive_limit.filter(|limit| all >= limit.routes && tables.lacks(key, source, *nlri)) {
@@ -350,6 +383,5 @@ fn announce(
             break;
         }
     }
-    tables.shared.learned.release(received);
     exceeded
 }

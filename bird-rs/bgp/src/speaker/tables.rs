@@ -208,7 +208,10 @@ impl Tables {
         full: bool,
     ) -> Option<Inserted> {
         with_slot!(self, key, |slot, shared| {
-            let mut imported = view.import(net, received, shared);
+            let mut imported = match received.alike {
+                Some(imported) => imported.map(|id| shared.learned.retain(id)),
+                None => view.import(net, received, shared),
+            };
             let prefix = Family::of(net)?;
             if full && slot.lacks(prefix, source, path_id) && imported.is_ok() {
                 imported.into_iter().for_each(|id| shared.learned.release(id));

@@ -39,6 +39,7 @@ impl Tables {
                     let received = Received {
                         id: path.received(),
                         learned: &learned,
+                        alike: None,
                     };
                     let with = (&mut *interner, &mut *hops, &mut *log, &*roas);
                     let mut imported = view.import_with(prefix.erase(), received, with);
