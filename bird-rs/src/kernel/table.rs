@@ -167,8 +167,7 @@ impl Table {
         }
         self.touched.extend(before.into_keys().map(|key| key.prefix));
         self.routes.found_all(own);
-        let prefixes: Vec<Prefix> = self.wants.keys().copied().collect();
-        prefixes.into_iter().for_each(|prefix| self.decide(prefix));
+        self.decide_all();
     }
 
     /// Takes events in their order.
@@ -178,14 +177,23 @@ impl Table {
                 Event::Route(route) if self.is_of_family(route.prefix) => self.route_is(Arc::new(route)),
                 Event::RouteGone(route) if self.is_of_family(route.prefix) => self.route_gone(&route),
                 Event::Route(_) | Event::RouteGone(_) => {}
-                Event::Interface(interface) => {
-                    let before = self.interfaces.insert(interface.index, interface.clone());
-                    // Routes go with their interface, some without a word; a name that changes is every route's.
-                    self.dump_wanted |= before.is_none_or(|before| before != interface);
+                Event::Interface(interface) => self.interface_is(interface),
+                Event::Address(address) => {
+                    if self.addresses.insert(address) {
+                        self.decide_all();
+                    }
                 }
-                Event::Address(address) => self.dump_wanted |= self.addresses.insert(address),
                 Event::InterfaceGone(_) | Event::AddressGone(_) | Event::Resync => self.dump_wanted = true,
             }
+        }
+    }
+
+    fn interface_is(&mut self, interface: Interface) {
+        match self.interfaces.insert(interface.index, interface.clone()) {
+            Some(before) if before == interface => {}
+            // Routes go with their interface, some without a word; a name that changes is every route's.
+            Some(before) if before.name != interface.name || !interface.up => self.dump_wanted = true,
+            Some(_) | None => self.decide_all(),
         }
     }
 
@@ -246,6 +254,11 @@ impl Table {
     fn unwant(&mut self, key: &RouteKey) {
         self.routes.unwant(key);
         self.in_the_way.remove(key);
+    }
+
+    fn decide_all(&mut self) {
+        let prefixes: Vec<Prefix> = self.wants.keys().copied().collect();
+        prefixes.into_iter().for_each(|prefix| self.decide(prefix));
     }
 
     /// Brings one prefix up to date.

@@ -18,6 +18,8 @@ use crate::engine::{Engine, Request};
 
 /// After the kernel could not be asked.
 const RETRY: Duration = Duration::from_secs(1);
+/// Between two looks at the kernel: links that come and go do so in bursts.
+const PAUSE: Duration = Duration::from_millis(100);
 /// What was written goes in so many batches and looks at the most, so that a kernel that refuses ends it too.
 const FLUSH_ROUNDS: usize = 10_000;
 
@@ -163,7 +165,10 @@ impl Loop {
                 protocol: None,
             };
             match kernel.worker.dump(filter).await? {
-                Ok(dump) => self.table.loaded(dump),
+                Ok(dump) => {
+                    self.dump_after = Instant::now() + PAUSE;
+                    self.table.loaded(dump);
+                }
                 Err(error) => {
                     tracing::error!(protocol = &*self.task.spec.protocol, %error, "cannot read the kernel's routes");
                     self.dump_after = Instant::now() + RETRY;

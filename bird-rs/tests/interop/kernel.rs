@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 
-use crate::lab::{Running, eventually_or, run, tool};
+use crate::lab::{Lab, Running, eventually_or, run, tool};
 
 static SERIAL: AtomicU32 = AtomicU32::new(0);
 
@@ -476,4 +476,69 @@ fn drift_is_repaired_from_events() {
     host.comes_to(&["fd50::/64"]);
     host.birdc("enable kernel1");
     repaired();
+}
+
+/// Lines of `ip monitor` about a destination.
+fn changes(lab: &Lab, net: &str) -> Vec<String> {
+    let all = lab.log("monitor");
+    all.lines()
+        .filter(|line| line.contains(net))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn a_router_by_itself_forwards_and_its_crash_costs_no_packet() {
+    const BEHIND: &str = "198.51.100.0/24";
+    let lab = Lab::new();
+    lab.address("b", "lo", "198.51.100.1/32");
+    let theirs = "router id 10.77.0.2; log stderr all; protocol device { }
+protocol static { ipv4; route 198.51.100.0/24 blackhole; }
+protocol bgp tor { connect delay time 1; connect retry time 2; error wait time 1, 4; graceful restart on;
+  local 10.77.0.2 as 65002; neighbor 10.77.0.1 as 65001; ipv4 { import none; export all; }; }
+";
+    let ours = "router id 10.77.0.1; protocol device { }
+protocol kernel { ipv4 { export where source = RTS_BGP; }; }
+protocol bgp Peer { connect delay time 1; connect retry time 2; error wait time 1, 4; graceful restart on;
+  local 10.77.0.1 as 65001; neighbor 10.77.0.2 as 65002; ipv4 { import all; export none; }; }
+";
+    let mut bird = lab.bird("b", theirs, false);
+    let mut monitor = lab.command("a", "ip");
+    monitor.args(["monitor", "route"]);
+    let _monitor = lab.spawn(monitor, "monitor");
+    let mut daemon = lab.bird_rs("a", ours);
+    eventually_or(|| {
+        if changes(&lab, BEHIND).is_empty() {
+            Err("no route yet")
+        } else {
+            Ok(())
+        }
+    });
+    let reaches = || {
+        let mut ping = lab.command("a", "ping");
+        run(ping.args(["-c", "1", "-W", "5", "198.51.100.1"]));
+    };
+    reaches();
+    daemon.signal("-KILL");
+    daemon.ended();
+    reaches();
+    let daemon = lab.bird_rs("a", ours);
+    let mut client = lab.client("a");
+    client.established("Peer");
+    client.learns("Peer", &["198.51.100.0/24 via 10.77.0.2"]);
+    reaches();
+    let seen = changes(&lab, BEHIND);
+    assert_eq!(seen.len(), 1, "written once, and never touched since: {seen:?}");
+    // The peer says goodbye, and then we do.
+    bird.signal("-TERM");
+    bird.ended();
+    eventually_or(|| {
+        let seen = changes(&lab, BEHIND);
+        if seen.iter().any(|line| line.starts_with("Deleted")) {
+            Ok(())
+        } else {
+            Err(format!("{seen:?}"))
+        }
+    });
+    drop(daemon);
 }

@@ -12,7 +12,7 @@ pub(super) fn topology(spec: &Spec) {
     let tor = if StockBird::installed() {
         "stock BIRD 2"
     } else {
-        "bird-rs + felix"
+        "bird-rs, standalone"
     };
     println!("A routed cluster on this machine, each box a network namespace:\n");
     println!("                       AS 65001");

@@ -1,4 +1,4 @@
-//! Routers outside the cluster: stock BIRD 2, or bird-rs with a felix of its own where BIRD is not installed.
+//! Routers outside the cluster: stock BIRD 2, or bird-rs by itself where BIRD is not installed.
 
 use std::path::{Path, PathBuf};
 
@@ -56,21 +56,50 @@ impl StockBird {
     }
 }
 
-/// Starts bird-rs alone in a namespace, as a router outside the cluster.
-///
-/// # Errors
-/// When it cannot be started.
-pub(super) fn start_bird_rs(lab: &Lab, ns: &Netns, name: &str, config: &str) -> Result<Daemon> {
-    let dir = lab.folder(name)?;
-    let (file, log) = (dir.join("bird.conf"), dir.join("bird-rs.log"));
-    std::fs::write(&file, config)?;
-    fresh_log(&log)?;
-    let command = vec![
-        binary("bird-rs")?.display().to_string(),
-        "-c".to_owned(),
-        file.display().to_string(),
-        "--grpc".to_owned(),
-        format!("unix:{}", dir.join("bird.sock").display()),
-    ];
-    Daemon::start("bird-rs", ns, command, log)
+/// A bird-rs by itself in a namespace, as a router outside the cluster.
+#[derive(Debug)]
+pub(super) struct OurBird {
+    /// The process.
+    pub(super) daemon: Daemon,
+    ns: Netns,
+    socket: PathBuf,
+}
+
+impl OurBird {
+    /// Starts it with this configuration.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub(super) fn start(lab: &Lab, ns: &Netns, name: &str, config: &str) -> Result<OurBird> {
+        let dir = lab.folder(name)?;
+        let (file, socket, log) = (dir.join("bird.conf"), dir.join("bird.ctl"), dir.join("bird-rs.log"));
+        std::fs::write(&file, config)?;
+        fresh_log(&log)?;
+        let command = vec![
+            binary("bird-rs")?.display().to_string(),
+            "-c".to_owned(),
+            file.display().to_string(),
+            "-s".to_owned(),
+            socket.display().to_string(),
+            "--grpc".to_owned(),
+            format!("unix:{}", dir.join("bird.sock").display()),
+        ];
+        let daemon = Daemon::start("bird-rs", ns, command, log)?;
+        Ok(OurBird {
+            daemon,
+            ns: ns.clone(),
+            socket,
+        })
+    }
+
+    /// What `birdc ARGS` prints.
+    ///
+    /// # Errors
+    /// When there is no birdc, or bird-rs does not answer.
+    pub(super) fn birdc(&self, args: &[&str]) -> Result<String> {
+        let socket = self.socket.display().to_string();
+        let mut command = vec!["/usr/sbin/birdc", "-s", &socket];
+        command.extend(args);
+        self.ns.exec(&command)
+    }
 }

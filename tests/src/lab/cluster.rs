@@ -109,7 +109,7 @@ impl Cluster {
         // It forwards between the segment and what is behind it, as a router does.
         ns.exec(&["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"])?;
         let nodes: Vec<IpAddr> = self.addresses.values().copied().collect();
-        self.tor = Some(Tor::start(&self.lab, ns, address, &nodes, 64512, &self.typha_addr)?);
+        self.tor = Some(Tor::start(&self.lab, ns, address, &nodes, 64512)?);
         Ok(())
     }
 

@@ -141,7 +141,7 @@ fn bird_command(dir: &Path) -> Result<Vec<String>> {
 }
 
 /// The command line of a felix whose files are in `dir`.
-pub(super) fn felix_command(dir: &Path, node: &str, typha: &str) -> Result<Vec<String>> {
+fn felix_command(dir: &Path, node: &str, typha: &str) -> Result<Vec<String>> {
     agent_command("felix", dir, node, typha, ["--socket", &felix_addr(dir)])
 }
 

@@ -2,11 +2,9 @@
 
 use std::net::IpAddr;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
-use super::bird::{StockBird, start_bird_rs};
-use super::node::felix_command;
-use super::process::fresh_log;
+use super::bird::{OurBird, StockBird};
 use super::{Daemon, Lab, Netns};
 
 /// Its AS number.
@@ -27,37 +25,19 @@ pub struct Tor {
 #[derive(Debug)]
 enum Software {
     Stock(StockBird),
-    /// bird-rs, with a felix that writes what it learns to the kernel.
-    Ours {
-        bird: Daemon,
-        felix: Daemon,
-    },
+    /// bird-rs by itself: it writes the kernel, since nobody else does.
+    Ours(OurBird),
 }
 
 impl Tor {
     /// Starts it in `ns` with `address`, expecting the nodes at `neighbors` in `node_as`. Stock BIRD when installed.
-    pub(super) fn start(
-        lab: &Lab,
-        ns: Netns,
-        address: IpAddr,
-        nodes: &[IpAddr],
-        node_as: u32,
-        typha: &str,
-    ) -> Result<Tor> {
+    pub(super) fn start(lab: &Lab, ns: Netns, address: IpAddr, nodes: &[IpAddr], node_as: u32) -> Result<Tor> {
+        // The same file for both.
+        let config = config(address, nodes, node_as);
         let software = if StockBird::installed() {
-            Software::Stock(StockBird::start(
-                lab,
-                &ns,
-                "tor",
-                &config(address, nodes, node_as, KERNEL_STOCK),
-            )?)
+            Software::Stock(StockBird::start(lab, &ns, "tor", &config)?)
         } else {
-            let bird = start_bird_rs(lab, &ns, "tor", &config(address, nodes, node_as, KERNEL_OURS))?;
-            let dir = lab.folder("tor")?;
-            let log = dir.join("felix.log");
-            fresh_log(&log)?;
-            let felix = Daemon::start("felix", &ns, felix_command(&dir, "tor", typha)?, log)?;
-            Software::Ours { bird, felix }
+            Software::Ours(OurBird::start(lab, &ns, "tor", &config)?)
         };
         Ok(Tor { ns, address, software })
     }
@@ -66,7 +46,7 @@ impl Tor {
     pub fn software(&self) -> &'static str {
         match self.software {
             Software::Stock(_) => "stock BIRD 2",
-            Software::Ours { .. } => "bird-rs + felix",
+            Software::Ours(_) => "bird-rs, standalone",
         }
     }
 
@@ -84,35 +64,30 @@ impl Tor {
     pub fn daemons(&self) -> Vec<&Daemon> {
         match &self.software {
             Software::Stock(bird) => vec![&bird.daemon],
-            Software::Ours { bird, felix } => vec![bird, felix],
+            Software::Ours(bird) => vec![&bird.daemon],
         }
     }
 
     /// What `birdc ARGS` prints there.
     ///
     /// # Errors
-    /// When it is not stock BIRD, or does not answer.
+    /// When it does not answer.
     pub fn birdc(&self, args: &[&str]) -> Result<String> {
         match &self.software {
             Software::Stock(bird) => bird.birdc(args),
-            Software::Ours { .. } => bail!("this ToR runs bird-rs; birdc needs stock BIRD (make deps)"),
+            Software::Ours(bird) => bird.birdc(args),
         }
     }
 }
 
-/// Stock BIRD writes the kernel itself and keeps the routes when it restarts.
-const KERNEL_STOCK: &str = "protocol kernel { persist; ipv4 { import none; export where source = RTS_BGP; }; }\n";
-/// In the suite felix does.
-const KERNEL_OURS: &str = "protocol felix { ipv4 { export where source = RTS_BGP; }; }\n";
-
-fn config(address: IpAddr, nodes: &[IpAddr], node_as: u32, kernel: &str) -> String {
+fn config(address: IpAddr, nodes: &[IpAddr], node_as: u32) -> String {
     let mut text = format!(
         "# The top-of-rack router of the laboratory.\n\
          router id {address};\n\
          log stderr all;\n\
          protocol device {{ scan time 10; }}\n\
          protocol direct {{ ipv4; }}\n\
-         {kernel}\
+         protocol kernel {{ persist; ipv4 {{ import none; export where source = RTS_BGP; }}; }}\n\
          protocol static behind {{ ipv4; route {BEHIND} blackhole; }}\n"
     );
     for (i, node) in nodes.iter().enumerate() {

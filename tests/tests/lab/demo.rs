@@ -102,7 +102,7 @@ fn a_killed_run_an_interrupted_run_and_a_whole_run_one_after_the_other() -> Resu
 fn without_stock_bird_the_tor_runs_ours_and_a_kept_demo_can_be_stopped() -> Result<()> {
     let output = command()?.env("TORTIE_WITHOUT_BIRD", "1").arg("--keep").output()?;
     ensure!(output.status.success(), "{}", text(&output));
-    for want in ["bird-rs + felix", "no NAT", "It stays up", "make demo-stop"] {
+    for want in ["bird-rs, standalone", "no NAT", "It stays up", "make demo-stop"] {
         ensure!(
             text(&output).contains(want),
             "the demo does not show '{want}':\n{}",
