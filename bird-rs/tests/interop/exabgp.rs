@@ -268,6 +268,13 @@ impl Scene {
         ups.count()
     }
 
+    /// How many sessions of the bad peer ended with these words.
+    fn ends(&self, words: &str) -> usize {
+        let log = self.lab.log("a");
+        let end = format!("from=\"Established\" to=\"Idle\" reason=\"{words}\"");
+        log.matches(&end).count()
+    }
+
     /// Good routes, then the same with one wrong attribute each, and what becomes of them.
     fn wrong_attributes(&mut self, external: bool) {
         let announced = |med: u32, wrong: bool| {
@@ -328,16 +335,16 @@ impl Scene {
     /// The session ends with a NOTIFICATION, and comes back without the route.
     fn reset(&mut self, number: usize) {
         let (what, attribute, words) = RESETS[number];
-        let before = self.sessions("Peer");
+        let (before, ended) = (self.sessions("Peer"), self.ends(words));
         let prefix = &victims(CASES.len() + number)[usize::from(number + 1 == RESETS.len())];
         self.exabgp
             .says(&announce(prefix, &format!("attribute [ {attribute} ]")));
+        // Not the last error alone: that may be of the case before.
         eventually_or(|| {
-            let error = self.client.session("Peer").last_error;
-            if error == words {
+            if self.ends(words) > ended {
                 Ok(())
             } else {
-                Err(format!("{what}: {error:?}"))
+                Err(format!("{what}: {:?}", self.client.session("Peer").last_error))
             }
         });
         self.exabgp
