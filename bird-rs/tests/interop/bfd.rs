@@ -1,8 +1,8 @@
 //! BFD with BIRD 2 and with FRR's bfdd: a path that swallows packets ends the BGP session long before the hold time.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::frr;
 use crate::lab::{Client, Lab, Running, eventually, run, tool};
 
 /// Three packets of 100 ms: BFD knows within 300 ms. The hold time is 90 s, so nothing else can have noticed.
@@ -208,7 +208,7 @@ fn ipv6_and_several_hops_and_several_sessions() {
 
 /// zebra carries what bgpd and bfdd say to each other.
 fn frr(lab: &Lab) -> [Running; 3] {
-    let folder = lab.folder("frr");
+    let folder = lab.path("frr");
     let timers = "transmit-interval 100\n receive-interval 100\n detect-multiplier 3";
     let config = format!(
         "hostname frr
@@ -232,25 +232,10 @@ router bgp 65002
 !
 "
     );
-    lab.write("frr/conf", &config);
-    // They give up root before they read the file and open their sockets.
-    run(Command::new("chown").args(["-R", "frr:frr"]).arg(&folder));
-    let start = |name: &str, more: &[&str]| {
-        let mut command = lab.command("b", tool(&format!("/usr/lib/frr/{name}")));
-        command.arg("-f").arg(folder.join("conf")).args(more);
-        command.arg("-i").arg(folder.join(format!("{name}.pid")));
-        command
-            .arg("--vty_socket")
-            .arg(&folder)
-            .arg("-z")
-            .arg(folder.join("zserv"));
-        lab.spawn(command, name)
-    };
-    let zebra = start("zebra", &[]);
-    eventually("zebra listens", || folder.join("zserv").exists().then_some(()));
+    let (zebra, bgpd) = frr::start_with_zebra(lab, &config);
     let control = folder.join("bfdd.sock");
-    let bfdd = start("bfdd", &["--bfdctl", &control.display().to_string()]);
-    [zebra, bfdd, start("bgpd", &["-n", "-l", "10.77.0.2"])]
+    let bfdd = frr::daemon(lab, "bfdd", &["--bfdctl", &control.display().to_string()]);
+    [zebra, bfdd, bgpd]
 }
 
 #[test]

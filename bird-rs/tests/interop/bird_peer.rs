@@ -11,13 +11,17 @@ pub(crate) fn config(setup: &Setup) -> String {
     let set = "bgp_med = 50; bgp_local_pref = 200; bgp_community.add((65002,1)); bgp_large_community.add((65002,1,2));";
     let session = session(setup);
     let (asn, neighbor) = (setup.asn, setup.neighbor());
-    let local = if setup.over_v6 { "fd77::2" } else { "10.77.0.2" };
+    let local = match (setup.link_local, setup.over_v6) {
+        (true, _) => "fe80::77:2",
+        (false, true) => "fd77::2",
+        (false, false) => "10.77.0.2",
+    };
     let limit = setup.max_prefixes.map(|n| format!("import limit {n} action disable;"));
     let limit = limit.unwrap_or_default();
-    let extended = match (setup.over_v6, setup.v4_next_hops) {
-        (false, _) => "",
-        (true, false) => "extended next hop on;",
-        (true, true) => "next hop address 10.77.0.2;",
+    let extended = match (setup.extended_next_hops(), setup.v4_next_hops) {
+        (true, _) => "extended next hop on;",
+        (false, true) => "next hop address 10.77.0.2;",
+        (false, false) => "",
     };
     let paths = if setup.add_path { "add paths on;" } else { "" };
     let mut config = format!(

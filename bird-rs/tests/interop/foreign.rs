@@ -51,6 +51,8 @@ pub(crate) struct Setup {
     pub(crate) over_v6: bool,
     /// With `over_v6`: IPv4 routes have IPv4 next hops after all.
     pub(crate) v4_next_hops: bool,
+    /// The session is between link-local addresses on eth0, from fe80::77:2 to fe80::77:1.
+    pub(crate) link_local: bool,
     /// It sends and takes several paths of a prefix.
     pub(crate) add_path: bool,
     /// With `graceful`: the restart may take four seconds, and 600 more as the last resort (RFC 9494).
@@ -67,12 +69,16 @@ impl Setup {
 
     /// Our address, as it sees it.
     pub(crate) fn neighbor(&self) -> &'static str {
-        if self.over_v6 { "fd77::1" } else { "10.77.0.1" }
+        match (self.link_local, self.over_v6) {
+            (true, _) => "fe80::77:1%eth0",
+            (false, true) => "fd77::1",
+            (false, false) => "10.77.0.1",
+        }
     }
 
     /// Do IPv4 routes have IPv6 next hops?
     pub(crate) fn extended_next_hops(&self) -> bool {
-        self.over_v6 && !self.v4_next_hops
+        (self.over_v6 || self.link_local) && !self.v4_next_hops
     }
 
     /// Seconds that a restart may take.

@@ -1,5 +1,6 @@
-//! FRR's bgpd, without zebra.
+//! FRR's bgpd, without zebra except where a test wants the kernel.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
@@ -57,23 +58,38 @@ router bgp {asn}
     )
 }
 
+/// bgpd alone.
 pub(crate) fn start(lab: &Lab, config: &str) -> Running {
+    write(lab, config);
+    daemon(lab, "bgpd", &["-n", "-Z", "-l", "10.77.0.2", "-l", "fd77::2"])
+}
+
+/// zebra, which knows the interfaces and writes routes, and bgpd.
+pub(crate) fn start_with_zebra(lab: &Lab, config: &str) -> (Running, Running) {
+    let folder = write(lab, config);
+    let zebra = daemon(lab, "zebra", &[]);
+    eventually("zebra listens", || folder.join("zserv").exists().then_some(()));
+    (zebra, daemon(lab, "bgpd", &["-n"]))
+}
+
+/// Its configuration, which all of its daemons read.
+fn write(lab: &Lab, config: &str) -> PathBuf {
     let folder = lab.folder("frr");
     lab.write("frr/conf", config);
-    // It gives up root before it reads the file and opens its sockets.
+    // They give up root before they read the file and open their sockets.
     run(Command::new("chown").args(["-R", "frr:frr"]).arg(&folder));
-    let mut command = lab.command("b", tool("/usr/lib/frr/bgpd"));
-    command
-        .arg("-f")
-        .arg(folder.join("conf"))
-        .args(["-n", "-Z", "-l", "10.77.0.2", "-l", "fd77::2"]);
-    command
-        .arg("-i")
-        .arg(folder.join("pid"))
-        .arg("--vty_socket")
-        .arg(&folder);
+    folder
+}
+
+/// One of its daemons.
+pub(crate) fn daemon(lab: &Lab, name: &str, more: &[&str]) -> Running {
+    let folder = lab.path("frr");
+    let mut command = lab.command("b", tool(&format!("/usr/lib/frr/{name}")));
+    command.arg("-f").arg(folder.join("conf")).args(more);
+    command.arg("-i").arg(folder.join(format!("{name}.pid")));
+    command.arg("--vty_socket").arg(&folder);
     command.arg("-z").arg(folder.join("zserv"));
-    lab.spawn(command, "frr")
+    lab.spawn(command, if name == "bgpd" { "frr" } else { name })
 }
 
 fn vtysh(lab: &Lab, commands: &[&str]) -> Command {
@@ -186,7 +202,11 @@ impl Foreign for Frr {
 
     fn paths(&self, lab: &Lab, prefix: &str) -> Vec<Received> {
         let paths = paths(lab, prefix).unwrap_or_default();
-        let ours = |path: &&Value| ["10.77.0.1", "fd77::1"].iter().any(|&us| path["peer"]["peerId"] == us);
+        let ours = |path: &&Value| {
+            ["10.77.0.1", "fd77::1", "fe80::77:1"]
+                .iter()
+                .any(|&us| path["peer"]["peerId"] == us)
+        };
         paths.iter().filter(ours).filter_map(received).collect()
     }
 

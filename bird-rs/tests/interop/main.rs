@@ -21,6 +21,7 @@ mod ipv6;
 mod kernel;
 mod lab;
 mod leaving;
+mod link_local;
 mod long_lived;
 mod mapped;
 mod mrt;

@@ -12,7 +12,8 @@ use crate::lab::{Lab, Running, eventually, run, tool};
 pub(crate) struct OpenBgpd;
 
 pub(crate) fn bgpctl(lab: &Lab) -> Command {
-    let mut command = Command::new(tool("/usr/sbin/bgpctl"));
+    // It names interfaces by the numbers they have where it runs.
+    let mut command = lab.command("b", tool("/usr/sbin/bgpctl"));
     command.arg("-s").arg(lab.path("openbgpd.ctl"));
     command
 }
@@ -30,6 +31,11 @@ fn neighbor(setup: &Setup, address: &str) -> String {
     }
     if setup.reflects {
         options += "\troute-reflector\n";
+    }
+    if setup.graceful {
+        // It would connect while a process that was killed is still going, and send what it had for that connection, an
+        // OPEN, once more on the next one, as a second OPEN.
+        options += "\tpassive\n";
     }
     if setup.add_path {
         options += "\tannounce add-path recv yes\n\tannounce add-path send all\n";
@@ -129,7 +135,7 @@ impl Foreign for OpenBgpd {
     fn paths(&self, lab: &Lab, prefix: &str) -> Vec<Received> {
         let routes = routes(lab, prefix).unwrap_or_default();
         let ours = |route: &&Value| {
-            ["10.77.0.1", "fd77::1"]
+            ["10.77.0.1", "fd77::1", "fe80::77:1%eth0"]
                 .iter()
                 .any(|&us| route["neighbor"]["remote_addr"] == us)
         };
