@@ -15,7 +15,7 @@ use tortie_kit::health::Health;
 
 use crate::Args;
 use crate::bfd::{self, Bfd};
-use crate::configure::{Configurator, Text};
+use crate::configure::{Configurator, How, Text};
 use crate::control::Control;
 use crate::engine::{self, Clock, Engine, Loop};
 use crate::grpc::Service;
@@ -57,8 +57,13 @@ async fn serve(args: &Args, config: Arc<Config>) -> anyhow::Result<()> {
         }
     };
     let bfd = Bfd::start(clock).context("start BFD")?;
-    let (engine_loop, engine, config) = engine(args, clock, config, (metrics, bfd.clone()), resolving)?;
-    let configurator = Arc::new(Configurator::new(args.config.clone(), config, engine.clone()));
+    let (engine_loop, engine, config) = engine(args, clock, config, (metrics.clone(), bfd.clone()), resolving)?;
+    let configurator = Arc::new(Configurator::new(
+        args.config.clone(),
+        config,
+        (engine.clone(), clock),
+        metrics.clone(),
+    ));
     let clients = clients(args, clock, (&engine, &bfd), &configurator, &token).await?;
     if let Some(path) = &args.pid_file {
         let pid = format!("{}\n", std::process::id());
@@ -66,6 +71,7 @@ async fn serve(args: &Args, config: Arc<Config>) -> anyhow::Result<()> {
             .with_context(|| format!("write the process id to {}", path.display()))?;
     }
     let mut engine_task = tokio::spawn(engine_loop.run());
+    clients.spawn(configurator.clone().keep_time(token.clone()));
     clients.spawn(interfaces::follow(engine.clone(), token.clone()));
     clients.spawn(routes::follow(engine.clone(), known, token.clone()));
     clients.spawn(bfd::forward(bfd.clone(), engine.clone(), token.clone()));
@@ -166,10 +172,10 @@ async fn reload_on_hangup(configurator: Arc<Configurator>, token: CancellationTo
             () = token.cancelled() => return,
             received = hangup.recv() => if received.is_none() { return },
         }
-        let Ok(outcome) = configurator.apply(Text::Own, String::new()).await else {
+        let Ok(outcome) = configurator.apply(Text::Own, String::new(), How::default()).await else {
             return;
         };
-        for diagnostic in &outcome.diagnostics {
+        for diagnostic in &outcome.0.diagnostics {
             let (file, line, column) = (&diagnostic.file, diagnostic.line, diagnostic.column);
             let (message, hint) = (&diagnostic.message, diagnostic.hint.as_deref().unwrap_or_default());
             tracing::error!(file, line, column, message, hint, "configuration error");

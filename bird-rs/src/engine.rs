@@ -60,6 +60,8 @@ pub(crate) enum Request {
     /// Make this configuration, which has a router id, the current one.
     Apply {
         config: Arc<Config>,
+        /// Without applying filters to the routes that there are.
+        soft: bool,
         done: oneshot::Sender<()>,
     },
     /// Do what an operator wants with these protocols, in this order; answered with what became of each.
@@ -225,9 +227,12 @@ impl Loop {
             Request::Input(input) => self.connection_input(input),
             Request::Connected { conn, result } => self.connected(conn, result),
             Request::Accepted { stream, remote } => self.accepted(stream, remote),
-            Request::Apply { config, done } => {
+            Request::Apply { config, soft, done } => {
                 self.guard = Guard::new(&config);
-                self.input(Input::Reconfigure(config));
+                self.input(match soft {
+                    true => Input::ReconfigureSoftly(config),
+                    false => Input::Reconfigure(config),
+                });
                 // A caller that has gone away still had its configuration applied.
                 let _ = done.send(());
             }

@@ -2,14 +2,20 @@
 
 use std::time::Duration;
 
+use tortie_bgp::config::ProtocolKind;
+
 use super::reply::Reply;
 use super::words::Word;
-use super::{Control, time, unknown};
+use super::{Control, not_running, time, unknown};
 use crate::bfd::Seen;
 use crate::engine::Clock;
 
 impl Control {
-    pub(super) fn bfd(&self, words: &[Word]) -> Reply {
+    pub(super) async fn bfd(&self, words: &[Word]) -> Reply {
+        let config = self.configurator.config().await;
+        if !config.protocols.iter().any(|p| matches!(p.kind, ProtocolKind::Bfd(_))) {
+            return not_running("BFD");
+        }
         let plain: Option<Vec<&str>> = words.iter().map(Word::plain).collect();
         match plain.as_deref() {
             Some(["sessions"]) => render(&self.bfd.sessions(), None, self.clock),

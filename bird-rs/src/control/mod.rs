@@ -16,6 +16,7 @@ mod protocols;
 mod reply;
 mod roas;
 mod route;
+mod statics;
 mod status;
 mod time;
 pub(crate) mod words;
@@ -64,6 +65,8 @@ struct Client {
     write: WriteHalf<Conn>,
     /// It may only look from now on.
     restricted: bool,
+    /// The last configuration that it put on trial.
+    trial: Option<u64>,
 }
 
 impl Client {
@@ -77,7 +80,7 @@ impl Client {
 }
 
 /// Commands that change something.
-const WRITES: [&str; 7] = ["configure", "mrt", "enable", "disable", "restart", "reload", "down"];
+const WRITES: [&str; 7] = ["mrt", "enable", "disable", "restart", "reload", "down", "graceful"];
 
 impl Control {
     /// Serves until cancelled.
@@ -118,14 +121,33 @@ impl Control {
     async fn talk(&self, client: Conn) -> io::Result<()> {
         let (read, write) = tokio::io::split(client);
         let mut read = BufReader::new(read);
-        let restricted = false;
-        let mut client = Client { write, restricted };
+        let mut client = Client {
+            write,
+            restricted: false,
+            trial: None,
+        };
+        let mut expired = self.configurator.expired();
         client.send(&format!("0001 {VERSION} ready.\n")).await?;
         let mut line = Vec::new();
         loop {
             line.clear();
-            let length = (&mut read).take(LINE).read_until(b'\n', &mut line).await?;
-            if length == 0 {
+            loop {
+                let room = LINE.saturating_sub(line.len() as u64);
+                let mut rest = (&mut read).take(room);
+                tokio::select! {
+                    read = rest.read_until(b'\n', &mut line) => {
+                        read?;
+                        break;
+                    }
+                    // Nothing is lost of a line that was begun.
+                    Ok(()) = expired.changed() => {
+                        if client.trial == Some(*expired.borrow_and_update()) {
+                            client.send("+Config timeout expired, starting undo\n").await?;
+                        }
+                    }
+                }
+            }
+            if line.is_empty() {
                 return Ok(());
             }
             if !line.ends_with(b"\n") {
@@ -163,11 +185,16 @@ impl Control {
                 Ok(order) => operate::answer(&self.engine, order).await,
                 Err(wrong) => Ok(Reply::of(9001, &wrong)),
             },
-            "configure" => self.configure(words).await,
+            "configure" => self.configure(words, client).await,
             "down" if words.is_empty() => {
                 tracing::info!("an operator ends the process");
                 self.down.cancel();
                 Ok(Reply::of(7, "Shutdown requested"))
+            }
+            "graceful" if matches!(words, [Word::Plain(what)] if what == "restart") => {
+                tracing::info!("an operator ends the process, which is to be started again");
+                self.down.cancel();
+                Ok(Reply::of(25, "Graceful restart requested"))
             }
             // Logs go where --log-level and the service manager send them, not to clients: nothing is echoed.
             "echo" if matches!(words, [Word::Plain(what)] if matches!(&**what, "all" | "off")) => Ok(Reply::of(0, "")),
@@ -186,7 +213,12 @@ impl Control {
             "protocols" => self.protocols(words).await,
             "symbols" => Ok(self.symbols(words).await),
             "memory" if words.is_empty() => self.memory().await,
-            "bfd" => Ok(self.bfd(words)),
+            "bfd" => Ok(self.bfd(words).await),
+            "static" => self.statics(words).await,
+            "interfaces" => Ok(self.interfaces(words).await),
+            "ospf" => Ok(not_running("OSPF")),
+            "rip" => Ok(not_running("RIP")),
+            "babel" => Ok(not_running("Babel")),
             _ => Ok(unknown(&format!("show {what}"))),
         }
     }
@@ -208,18 +240,24 @@ fn expression<'a>(line: &'a str, command: &str) -> Option<&'a str> {
 fn help() -> Reply {
     let mut reply = Reply::default();
     for line in [
+        "show interfaces [summary], show static [NAME], show bfd sessions [NAME]",
         "show status | memory | symbols [KIND|NAME]",
         "show protocols [all] [NAME|\"PATTERN\"]",
         "show route [PREFIX|for ADDRESS|in PREFIX] [table NAME|all] [protocol NAME] [export|preexport|noexport NAME]",
         "           [filter NAME|{..}|where EXPRESSION] [all] [primary] [filtered] [count|stats]",
         "enable|disable|restart NAME|\"PATTERN\"|all [\"MESSAGE\"], reload [in|out] NAME|\"PATTERN\"|all",
-        "configure [check] [\"FILE\"]",
+        "configure [soft] [\"FILE\"] [timeout [SECONDS]], configure check [\"FILE\"], configure confirm|undo|status",
         "eval EXPRESSION, echo all|off, restrict, down",
     ] {
         reply.line(1022, line);
     }
     reply.end(0, "");
     reply
+}
+
+/// BIRD's answer to what it knows and does not do.
+fn not_running(protocol: &str) -> Reply {
+    Reply::of(9001, &format!("There is no {protocol} protocol running"))
 }
 
 /// BIRD's answer to what it does not know.

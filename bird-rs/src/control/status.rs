@@ -7,6 +7,7 @@ use tortie_bgp::speaker::{Speaker, Status};
 use super::reply::Reply;
 use super::words::Word;
 use super::{Control, VERSION, time};
+use crate::configure::Revisions;
 use crate::engine::{Clock, Stopped};
 
 impl Control {
@@ -15,7 +16,11 @@ impl Control {
         let base = self.configurator.config().await.time_formats.base.clone();
         let now = self.clock.unix_ms(self.clock.now());
         let shown = |at| time::show(base.as_ref().unwrap_or(&time::LONG), at, now);
-        Ok(render(&status, self.clock, now, shown))
+        let mut reply = Reply::default();
+        render(&mut reply, &status, self.clock, now, shown);
+        revisions(&mut reply, &self.configurator.revisions().await);
+        reply.end(13, "Daemon is up and running");
+        Ok(reply)
     }
 
     /// What the process has resident, and how many things are in it: octets are not accounted for by what they hold.
@@ -71,9 +76,8 @@ fn resident_kb() -> u64 {
         .unwrap_or(0)
 }
 
-fn render(status: &Status, clock: Clock, now: i64, shown: impl Fn(i64) -> String) -> Reply {
+fn render(reply: &mut Reply, status: &Status, clock: Clock, now: i64, shown: impl Fn(i64) -> String) {
     let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let mut reply = Reply::default();
     reply.line(1000, VERSION);
     reply.line(1011, &format!("Router ID is {}", status.router_id));
     reply.line(1011, &format!("Hostname is {}", hostname.trim_end()));
@@ -84,6 +88,15 @@ fn render(status: &Status, clock: Clock, now: i64, shown: impl Fn(i64) -> String
     );
     let configured = shown(clock.unix_ms(status.configured_at));
     reply.line(1011, &format!("Last reconfiguration on {configured}"));
-    reply.end(13, "Daemon is up and running");
-    reply
+}
+
+/// Ours: what whoever configures calls the configuration, when it calls it something.
+fn revisions(reply: &mut Reply, revisions: &Revisions) {
+    let Revisions { desired, applied, .. } = revisions;
+    if !applied.is_empty() {
+        reply.line(1011, &format!("Configuration revision is {applied}"));
+    }
+    if desired != applied {
+        reply.line(1011, &format!("Configuration revision asked for is {desired}"));
+    }
 }

@@ -16,7 +16,7 @@ use tortie_net::Prefix;
 use tortie_proto::bird::{self, FibMessage, bird_server::Bird, bird_server::BirdServer, fib_message};
 use tortie_proto::common::Hello;
 
-use crate::configure::{Configurator, Text};
+use crate::configure::{Configurator, How, Text};
 use crate::engine::{self, Clock, Engine, Stopped};
 use crate::fib::{self, Subscription};
 
@@ -78,9 +78,9 @@ impl Bird for Service {
             None => Text::File(request.file.into()),
         };
         let outcome = if request.check_only {
-            self.configurator.check(text).await?
+            self.configurator.check(text).await
         } else {
-            self.configurator.apply(text, request.revision).await?
+            self.configurator.apply(text, request.revision, How::default()).await?.0
         };
         Ok(Response::new(convert::configure_response(self.hello.clone(), outcome)))
     }
@@ -89,6 +89,7 @@ impl Bird for Service {
         check(request.into_inner().hello.as_ref())?;
         let status = self.engine.query(tortie_bgp::speaker::Speaker::status).await?;
         let applied = self.configurator.applied().await;
+        let revisions = self.configurator.revisions().await;
         Ok(Response::new(bird::StatusResponse {
             hello: Some(self.hello.clone()),
             router_id: status.router_id.to_string(),
@@ -97,6 +98,10 @@ impl Bird for Service {
             applied_revision: applied.revision,
             config_file: applied.file,
             fib_in_sync: status.fib_in_sync,
+            desired_revision: revisions.desired,
+            undo_in_s: revisions
+                .undo_in
+                .map(|left| u32::try_from(left.as_secs()).unwrap_or(u32::MAX)),
         }))
     }
 

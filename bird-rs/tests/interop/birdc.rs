@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::lab::{Lab, Running, eventually, tool};
 
-const FILE: &str = r#"
+pub(crate) const FILE: &str = r#"
 router id 10.77.0.1;
 define X = 5;
 filter flt { if net ~ [10.1.0.0/16+] then accept; reject; }
@@ -18,6 +18,8 @@ protocol static s4 { ipv4;
   route 10.1.2.0/24 prohibit;
   route 10.1.3.0/24 via 10.77.0.2;
   route 10.1.5.0/24 via "eth0";
+  route 10.1.6.0/24 via 10.99.0.1;
+  route 10.1.7.0/24 via 10.77.0.8 weight 2 via 10.99.0.7;
 }
 protocol static s6 { ipv6; route 2001:db8:1::/48 via fd77::2; route 2001:db8:2::/48 blackhole; }
 protocol static s_second { ipv4 { table second; }; route 10.7.0.0/16 blackhole; }
@@ -30,7 +32,7 @@ protocol bgp offf { disabled; local 10.77.0.1 as 65001; neighbor 10.77.0.78 as 6
 protocol bgp pas { passive; local 10.77.0.1 as 65001; neighbor 10.77.0.79 as 65001; ipv4 { import all; export none; }; }
 "#;
 
-const NEIGHBOUR: &str = r#"
+pub(crate) const NEIGHBOUR: &str = r#"
 router id 10.77.0.2;
 protocol device { }
 protocol static s4 { ipv4;
@@ -79,7 +81,27 @@ const LISTINGS: [&str; 31] = [
     "show route where source = RTS_BGP count",
 ];
 
-const COMMANDS: [&str; 23] = [
+const COMMANDS: [&str; 43] = [
+    "show interfaces",
+    "show interfaces summary",
+    "show static",
+    "show static s_second",
+    "show static up",
+    "show ospf",
+    "show rip neighbors",
+    "show babel routes",
+    "show bfd sessions",
+    "configure confirm",
+    "configure undo",
+    "configure",
+    "configure soft",
+    "configure check",
+    "configure status",
+    "configure undo",
+    "configure undo",
+    "configure timeout 30",
+    "configure confirm",
+    "configure soft timeout 0",
     "show protocols",
     "show protocols all",
     "show protocols \"s*\"",
@@ -123,13 +145,16 @@ fn lines(text: &str) -> Vec<String> {
             let digits = word.bytes().filter(u8::is_ascii_digit).count();
             match word {
                 _ if digits == 9 && word.contains(':') && word.contains('.') => "TIME",
-                _ if word.starts_with("fe80::") => "LINK-LOCAL",
+                _ if word.trim_start().starts_with("fe80::") => "LINK-LOCAL",
+                _ if word.ends_with("/a.conf") => "FILE",
                 word => word,
             }
         });
         let words: Vec<&str> = words.collect();
         lines.push(format!("{code} {}", settled_text(&words.join(" "))));
     }
+    // Whether the kernel has given the link an address of its own yet.
+    lines.retain(|line| !(line.starts_with("1003") && line.contains("LINK-LOCAL")));
     lines
 }
 
@@ -140,7 +165,7 @@ fn settled_text(text: &str) -> String {
         (Some((title, _)), Some((_, total))) if is_timer => format!("{title} LEFT/{total}"),
         // A route that the policy rejects is also a withdrawal that is ignored to BIRD, if it knows the prefix otherwise.
         _ if text.contains("Import withdraws:") => text.split("---").next().unwrap_or_default().to_owned(),
-        // Whether the kernel has given the link an address of its own yet.
+        // As with the addresses of interfaces.
         _ if text.contains("BGP Next hop:") => text.trim_end_matches(" LINK-LOCAL").to_owned(),
         _ => text.to_owned(),
     }
@@ -172,11 +197,11 @@ fn birdc(lab: &Lab, what: &str) -> String {
 }
 
 /// Waits until both sides know the routes of each other.
-fn settled(lab: &Lab) {
+pub(crate) fn settled(lab: &Lab) {
     eventually("the neighbour's routes are there", || {
         let ours = birdc(lab, "show route where source = RTS_BGP count");
         let theirs = lab.birdc("show route protocol up count");
-        (ours.contains("Total: 4 of") && theirs.contains("Total: 4 of")).then_some(())
+        (ours.contains("Total: 4 of") && theirs.contains("Total: 5 of")).then_some(())
     });
 }
 
@@ -190,6 +215,21 @@ fn prints(start: impl FnOnce(&Lab) -> Running) -> Vec<(String, Vec<String>)> {
     listings.into_iter().chain(commands).collect()
 }
 
+/// Stock BIRD in the place of bird-rs.
+pub(crate) fn stock_bird(lab: &Lab) -> Running {
+    let config = lab.write("a.conf", FILE);
+    let mut command = lab.command("a", tool("/usr/sbin/bird"));
+    command
+        .arg("-f")
+        .arg("-c")
+        .arg(config)
+        .arg("-s")
+        .arg(lab.path("a.ctl"))
+        .arg("-P")
+        .arg(lab.path("a.pid"));
+    lab.spawn(command, "a")
+}
+
 /// Lines that are not the same at the same place.
 fn differing(birds: &[String], ours: &[String]) -> String {
     let pairs = birds.iter().zip(ours).filter(|(birds, ours)| birds != ours);
@@ -198,19 +238,7 @@ fn differing(birds: &[String], ours: &[String]) -> String {
 
 #[test]
 fn birdc_prints_the_same_of_bird_and_of_bird_rs() {
-    let birds = prints(|lab| {
-        let config = lab.write("a.conf", FILE);
-        let mut command = lab.command("a", tool("/usr/sbin/bird"));
-        command
-            .arg("-f")
-            .arg("-c")
-            .arg(config)
-            .arg("-s")
-            .arg(lab.path("a.ctl"))
-            .arg("-P")
-            .arg(lab.path("a.pid"));
-        lab.spawn(command, "a")
-    });
+    let birds = prints(stock_bird);
     let ours = prints(|lab| lab.bird_rs("a", FILE));
     let mut differences = String::new();
     for ((what, birds), (_, ours)) in birds.iter().zip(&ours) {
@@ -224,4 +252,63 @@ fn birdc_prints_the_same_of_bird_and_of_bird_rs() {
         }
     }
     assert!(differences.is_empty(), "{differences}");
+}
+
+/// A router with one static route of this number.
+fn numbered(number: u8) -> String {
+    format!(
+        "router id 10.77.0.1;\nprotocol device {{ }}\nprotocol static {{ ipv4; route 10.{number}.0.0/16 blackhole; }}\n"
+    )
+}
+
+fn has(lab: &Lab, number: u8) -> bool {
+    birdc(lab, "show route").contains(&format!("10.{number}.0.0/16"))
+}
+
+#[test]
+fn a_configuration_that_nobody_confirms_is_undone() {
+    let lab = Lab::new();
+    let _daemon = lab.bird_rs("a", &numbered(1));
+    eventually("bird-rs runs", || has(&lab, 1).then_some(()));
+    lab.write("a.conf", &numbered(2));
+    // This client is gone at once.
+    let reply = birdc(&lab, "configure timeout 1");
+    assert!(reply.contains("0022-Undo scheduled in 1 s"), "{reply}");
+    eventually("the configuration is undone", || {
+        (!has(&lab, 2) && has(&lab, 1)).then_some(())
+    });
+    // This one waits, and is told.
+    let mut waiting = std::os::unix::net::UnixStream::connect(lab.path("a.ctl")).unwrap();
+    waiting.set_read_timeout(Some(crate::lab::PATIENCE)).unwrap();
+    std::io::Write::write_all(&mut waiting, b"configure timeout 1\nconfigure sta").unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(waiting.try_clone().unwrap()));
+    let told = lines.by_ref().map(Result::unwrap).find(|line| line.starts_with('+'));
+    assert_eq!(told.as_deref(), Some("+Config timeout expired, starting undo"));
+    // What it had begun to say is not lost.
+    std::io::Write::write_all(&mut waiting, b"tus\n").unwrap();
+    assert_eq!(lines.next().unwrap().unwrap(), "0003-Daemon is up and running");
+    assert!(has(&lab, 1));
+}
+
+#[test]
+fn a_confirmed_configuration_stays_and_can_be_undone_by_hand() {
+    let lab = Lab::new();
+    let _daemon = lab.bird_rs("a", &numbered(1));
+    eventually("bird-rs runs", || has(&lab, 1).then_some(()));
+    lab.write("a.conf", &numbered(2));
+    birdc(&lab, "configure timeout 3600");
+    assert!(birdc(&lab, "configure status").contains("0022-Configuration unconfirmed, undo in 3"));
+    let mut client = lab.client("a");
+    assert!(client.status().undo_in_s.is_some_and(|left| left > 3000));
+    assert!(birdc(&lab, "configure confirm").contains("0018 Reconfiguration confirmed"));
+    assert_eq!(client.status().undo_in_s, None);
+    assert!(has(&lab, 2) && !has(&lab, 1));
+    assert!(birdc(&lab, "configure undo").contains("0003 Reconfigured"));
+    assert!(has(&lab, 1) && !has(&lab, 2));
+    // Asked for and rejected: it can be seen.
+    let answer = client.configure("protocol nonsense { }", false, "r7");
+    assert!(!answer.accepted);
+    let status = client.status();
+    assert_eq!((&*status.desired_revision, &*status.applied_revision), ("r7", ""));
+    assert!(birdc(&lab, "show status").contains("Configuration revision asked for is r7"));
 }

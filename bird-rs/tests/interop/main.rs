@@ -12,6 +12,7 @@ mod bird_peer;
 mod birdc;
 mod bmp;
 mod exabgp;
+mod exporter;
 mod extended;
 mod features;
 mod foreign;

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
-use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use tortie_net::Prefix;
 
@@ -39,15 +39,24 @@ pub(crate) fn family(address: IpAddr) -> AddressFamily {
     }
 }
 
-/// Every address of every interface: index, address, on-link prefix.
-pub(crate) fn dump(connection: &mut Connection) -> Result<Vec<(u32, IpAddr, Prefix)>, RequestError> {
+/// An address of an interface.
+pub(crate) struct Found {
+    /// The interface's index.
+    pub(crate) link: u32,
+    pub(crate) address: IpAddr,
+    pub(crate) on_link: Prefix,
+    pub(crate) secondary: bool,
+}
+
+/// Every address of every interface.
+pub(crate) fn dump(connection: &mut Connection) -> Result<Vec<Found>, RequestError> {
     let dumped = connection
         .dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()))
         .map_err(|e| RequestError::new("list", "addresses", e))?;
     Ok(dumped.into_iter().filter_map(new_address).collect())
 }
 
-fn new_address(message: RouteNetlinkMessage) -> Option<(u32, IpAddr, Prefix)> {
+fn new_address(message: RouteNetlinkMessage) -> Option<Found> {
     let RouteNetlinkMessage::NewAddress(message) = message else {
         return None;
     };
@@ -61,5 +70,12 @@ fn new_address(message: RouteNetlinkMessage) -> Option<(u32, IpAddr, Prefix)> {
     }
     // On a point-to-point interface `address` is the other end's, and that is what is on-link.
     let on_link = Prefix::new(address.or(local)?, message.header.prefix_len).ok()?;
-    Some((message.header.index, local.or(address)?, on_link))
+    // Of IPv6 the bit means something else: a temporary address.
+    let secondary = on_link.is_v4() && message.header.flags.contains(AddressHeaderFlags::Secondary);
+    Some(Found {
+        link: message.header.index,
+        address: local.or(address)?,
+        on_link,
+        secondary,
+    })
 }

@@ -77,6 +77,20 @@ pub struct Link {
     pub up: bool,
     /// Able to carry packets, as the driver says.
     pub running: bool,
+    /// There is a carrier: a cable, or the other end.
+    pub carrier: bool,
+    /// It reaches all of its link at once.
+    pub broadcast: bool,
+    /// It can multicast.
+    pub multicast: bool,
+    /// There is one other end.
+    pub point_to_point: bool,
+    /// It leads back here.
+    pub loopback: bool,
+    /// The index of the bridge or VRF that it belongs to.
+    pub master: Option<u32>,
+    /// Of its addresses, those that another one of the same subnet comes before.
+    pub secondary: Vec<IpAddr>,
     /// Its addresses, with the prefix each one makes on-link.
     pub addresses: Vec<(IpAddr, Prefix)>,
 }
@@ -107,9 +121,10 @@ impl Connection {
             .dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))
             .map_err(failed)?;
         let mut links: Vec<Link> = dumped.into_iter().filter_map(new_link).collect();
-        for (index, address, prefix) in addr::dump(self)? {
-            if let Some(link) = links.iter_mut().find(|l| l.index == index) {
-                link.addresses.push((address, prefix));
+        for found in addr::dump(self)? {
+            if let Some(link) = links.iter_mut().find(|l| l.index == found.link) {
+                link.secondary.extend(found.secondary.then_some(found.address));
+                link.addresses.push((found.address, found.on_link));
             }
         }
         links.sort_by_key(|l| l.index);
@@ -224,6 +239,13 @@ fn new_link(message: RouteNetlinkMessage) -> Option<Link> {
         mtu: 0,
         up: flags.contains(LinkFlags::Up),
         running: flags.contains(LinkFlags::Running),
+        carrier: flags.contains(LinkFlags::LowerUp),
+        broadcast: flags.contains(LinkFlags::Broadcast),
+        multicast: flags.contains(LinkFlags::Multicast),
+        point_to_point: flags.contains(LinkFlags::Pointopoint),
+        loopback: flags.contains(LinkFlags::Loopback),
+        master: None,
+        secondary: Vec::new(),
         addresses: Vec::new(),
     };
     for attribute in message.attributes {
@@ -231,6 +253,7 @@ fn new_link(message: RouteNetlinkMessage) -> Option<Link> {
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
             LinkAttribute::Link(peer) => link.peer = Some(peer),
+            LinkAttribute::Controller(master) => link.master = Some(master),
             LinkAttribute::Address(octets) => link.mac = octets.try_into().ok().map(MacAddr),
             LinkAttribute::OperState(State::Down | State::LowerLayerDown) => link.running = false,
             LinkAttribute::LinkInfo(infos) => {

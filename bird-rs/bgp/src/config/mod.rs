@@ -12,6 +12,7 @@
 mod bfd;
 mod bgp;
 mod bmp;
+mod commit;
 mod diagnostic;
 mod diff;
 mod keywords;
@@ -42,6 +43,7 @@ pub use rpki::{CacheAddress, RoaChannel, RoaConfig, RoaTable, RpkiConfig};
 #[cfg(test)]
 mod tests;
 
+pub use commit::Commits;
 pub use diagnostic::Diagnostic;
 pub use diff::{Action, Change, DYNAMIC_LIMIT, diff};
 pub(crate) use keywords::is_keyword;

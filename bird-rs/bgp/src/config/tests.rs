@@ -4,6 +4,7 @@ mod differences;
 mod goldens;
 mod language;
 mod properties;
+mod whole;
 
 use super::*;
 

@@ -97,6 +97,8 @@ pub enum Input {
     },
     /// Make this configuration the current one.
     Reconfigure(Arc<Config>),
+    /// Likewise, but filters are not applied to the routes that there are: only to what changes from now on.
+    ReconfigureSoftly(Arc<Config>),
     /// An operator's command for one protocol.
     Command {
         /// Its name.

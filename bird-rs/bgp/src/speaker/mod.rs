@@ -51,6 +51,8 @@ mod said;
 mod session;
 mod show;
 mod slot;
+mod soften;
+mod statics;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -79,6 +81,7 @@ pub use self::show::{
     BgpStatus, BmpStatus, CacheView, ChannelSettings, ChannelStatus, LimitStatus, ProtocolState, ProtocolStatus,
     RangeStatus, RouteQuery, RouteView, Status,
 };
+pub use self::statics::StaticView;
 pub use self::watch::{MAX_WATCHERS, NoWatch, WatchId, Watched};
 pub use crate::fsm::{BfdVerdict, ConnId};
 pub use crate::rib::Filtered;
@@ -184,7 +187,7 @@ impl Speaker {
             early: Vec::new(),
         };
         let mut early = Vec::new();
-        speaker.reconfigure(config, &mut early);
+        speaker.reconfigure(config, false, &mut early);
         speaker.early = early;
         Ok(speaker)
     }
@@ -221,7 +224,8 @@ impl Speaker {
                 self.connections.remove(&conn);
             }
             Input::Sent { conn, bytes } => self.sent(conn, bytes, out),
-            Input::Reconfigure(config) => self.reconfigure(config, out),
+            Input::Reconfigure(config) => self.reconfigure(config, false, out),
+            Input::ReconfigureSoftly(config) => self.reconfigure(config, true, out),
             Input::Command { protocol, command } => {
                 self.operate(now, (&protocol, command), "", out);
             }

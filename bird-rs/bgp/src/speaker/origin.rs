@@ -69,7 +69,7 @@ fn destination(
 }
 
 /// A gateway that is on a link of ours.
-fn via(hop: &StaticHop, addresses: &[InterfaceAddress]) -> Option<Hop> {
+pub(super) fn via(hop: &StaticHop, addresses: &[InterfaceAddress]) -> Option<Hop> {
     let link = hop.gateway.and_then(|gateway| link_of(gateway, addresses));
     let interface = hop.interface.as_deref().map(Arc::from).or(link);
     interface.is_some().then_some(Hop {

@@ -47,7 +47,7 @@ impl Speaker {
         in_order.map(|instance| instance.name().clone()).collect()
     }
 
-    fn in_order(&self) -> Vec<&Instance> {
+    pub(super) fn in_order(&self) -> Vec<&Instance> {
         let order = |instance: &&Instance| {
             self.config
                 .protocols

@@ -7,14 +7,15 @@ use super::instance::{Kind, channels};
 use super::io::Output;
 use super::kernel::is_written;
 use super::session::peer_config;
+use super::soften;
 use crate::config::{Action, BgpConfig, Channel, Config, Protocol, ProtocolKind, diff};
 use crate::filter::RouteSource;
 use crate::fsm::StopReason;
 use crate::rib::{Decision, SourceId};
 
 impl Speaker {
-    /// Makes a configuration the current one.
-    pub(super) fn reconfigure(&mut self, config: Arc<Config>, out: &mut Vec<Output>) {
+    /// Makes a configuration the current one. `soft`: filters are not applied to the routes that there are.
+    pub(super) fn reconfigure(&mut self, config: Arc<Config>, soft: bool, out: &mut Vec<Output>) {
         let changes = diff(&self.config, &config);
         self.router_id = config.router_id.unwrap_or(self.router_id);
         let old = std::mem::replace(&mut self.config, config.clone());
@@ -43,13 +44,14 @@ impl Speaker {
                     self.delete(source, StopReason::ConfigurationChange, out);
                     self.replace(old.protocol(&change.protocol), new, taken_down, out);
                 }
-                (Action::InPlace | Action::Refeed, Some(source), Some(new)) => self.take_over(source, new),
+                (Action::InPlace | Action::Refeed, Some(source), Some(new)) => self.take_over(source, new, soft),
                 (_, None, Some(new)) => {
                     self.add(new.clone(), out);
                 }
                 (_, None, None) | (Action::Add | Action::Restart | Action::InPlace | Action::Refeed, Some(_), _) => {}
             }
         }
+        self.tables.close_heirs();
         // Listening follows with the next flush: outputs of the first configuration go nowhere.
     }
 
@@ -66,12 +68,13 @@ impl Speaker {
     }
 
     /// Gives a protocol a configuration that its session can go on with, and applies its filters anew.
-    fn take_over(&mut self, source: SourceId, new: &Protocol) {
+    fn take_over(&mut self, source: SourceId, new: &Protocol, soft: bool) {
         let router_id = new.router_id.unwrap_or(self.router_id);
         let name = new.name.clone();
         let Some(instance) = self.instance_mut(source) else {
             return;
         };
+        let routes_differ = soften::routes_differ(&instance.config, new);
         instance.config = Arc::new(in_order_of(&instance.config, new));
         match (&mut instance.kind, &instance.config.kind) {
             (Kind::Bgp(session), ProtocolKind::Bgp(bgp)) => {
@@ -98,7 +101,12 @@ impl Speaker {
                 _,
             ) => {}
         }
-        self.refeed(usize::from(source.0), true, true);
+        let is_roas = matches!(instance.kind, Kind::Roas(_));
+        if soft && !routes_differ && !is_roas {
+            self.soften(source);
+        } else {
+            self.refeed(usize::from(source.0), true, true);
+        }
     }
 }
 

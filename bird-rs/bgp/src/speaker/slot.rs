@@ -19,6 +19,18 @@ pub(super) struct Group {
     pub(super) outbox: Outbox,
     /// What its members are sent alike.
     pub(super) rounds: Rounds,
+    pub(super) heir: Heir,
+}
+
+/// Does a group announce something else than its view says, since it began with what another one announced?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Heir {
+    /// It announces what its view says.
+    None,
+    /// It began as the group with this number, and others of that group's members may come.
+    Of(usize),
+    /// It began as another group, and nobody comes any more.
+    Closed,
 }
 
 /// A table and what is announced from it.
@@ -51,7 +63,7 @@ impl<F: Family> Slot<F> {
 
     /// The group with this view, filled with the whole table when it is new.
     pub(super) fn group(&mut self, view: View, shared: &mut Shared) -> usize {
-        let same = |group: &Option<Group>| group.as_ref().is_some_and(|g| g.view == view);
+        let same = |group: &Option<Group>| group.as_ref().is_some_and(|g| g.view == view && g.heir == Heir::None);
         if let Some(at) = self.groups.iter().position(same) {
             return at;
         }
@@ -59,10 +71,16 @@ impl<F: Family> Slot<F> {
             view,
             outbox: Outbox::default(),
             rounds: Rounds::default(),
+            heir: Heir::None,
         };
         let ids: Vec<PrefixId> = self.table.ids().collect();
         self.assign(&ids, group.view.adds_paths());
         announce(&self.table, &self.lanes, &mut group, &ids, shared);
+        self.place(group)
+    }
+
+    /// Gives a group a number.
+    pub(super) fn place(&mut self, group: Group) -> usize {
         match self.groups.iter().position(Option::is_none) {
             Some(free) => {
                 self.groups[free] = Some(group);

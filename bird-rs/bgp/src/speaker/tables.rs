@@ -9,7 +9,7 @@ use super::import::{ImportView, Received};
 use super::io::FibRoute;
 use super::rounds::{self, Share};
 use super::said::Said;
-use super::slot::Slot;
+use super::slot::{Heir, Slot};
 use crate::attr::Attributes;
 use crate::config::{ChannelFamily, Config};
 use crate::filter::RouteSource;
@@ -115,6 +115,7 @@ macro_rules! with_slot {
 
 // After the macro, which they use.
 mod again;
+mod soft;
 mod stats;
 mod visit;
 mod watch;
@@ -296,7 +297,7 @@ impl Tables {
                 .groups
                 .get(at.group)
                 .and_then(Option::as_ref)
-                .is_some_and(|g| g.view == view)
+                .is_some_and(|g| g.view == view && g.heir == Heir::None)
             {
                 return Some(at);
             }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// Parsing the print gives an equal value, and prints the same again.
-fn round_trips(config: &Config) {
+pub(super) fn round_trips(config: &Config) {
     let text = config.to_string();
     let again = match parse("printed.conf", &text, &mut NoInclude) {
         Ok(again) => again,
@@ -171,7 +171,7 @@ fn statement() -> impl Strategy<Value = String> {
     })
 }
 
-fn filter() -> impl Strategy<Value = String> {
+pub(super) fn filter() -> impl Strategy<Value = String> {
     prop::collection::vec(statement(), 0..5).prop_map(|all| {
         format!(
             "function twice(int x) {{ return x * 2; }}\nfilter f {{ int n = 1; {} }}\n",

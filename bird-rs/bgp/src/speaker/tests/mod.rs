@@ -21,6 +21,7 @@ mod restart;
 mod roas;
 mod roles;
 mod sessions;
+mod soft;
 mod stats;
 mod watch;
 

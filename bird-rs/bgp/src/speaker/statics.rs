@@ -1,0 +1,46 @@
+//! Static protocols as they are configured, for display.
+
+use std::sync::Arc;
+
+use super::Speaker;
+use super::origin;
+use crate::config::{ProtocolKind, StaticDestination, StaticRoute};
+
+/// The routes of a static protocol.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StaticView {
+    /// Its name.
+    pub protocol: Arc<str>,
+    /// As they are written, each with whether its next hops, in order, can be used now.
+    pub routes: Vec<(StaticRoute, Vec<bool>)>,
+}
+
+impl Speaker {
+    /// What static protocols there are, in the order of the configuration, and their routes.
+    pub fn statics(&self) -> Vec<StaticView> {
+        let views = self.in_order().into_iter().filter_map(|instance| {
+            let ProtocolKind::Static(config) = &instance.config.kind else {
+                return None;
+            };
+            let usable = |route: &StaticRoute| match &route.destination {
+                StaticDestination::Via(hops) => hops
+                    .iter()
+                    .map(|hop| origin::via(hop, &self.addresses).is_some())
+                    .collect(),
+                StaticDestination::Blackhole
+                | StaticDestination::Unreachable
+                | StaticDestination::Prohibit
+                | StaticDestination::Recursive(_) => Vec::new(),
+            };
+            Some(StaticView {
+                protocol: instance.name().clone(),
+                routes: config
+                    .routes
+                    .iter()
+                    .map(|route| (route.clone(), usable(route)))
+                    .collect(),
+            })
+        });
+        views.collect()
+    }
+}
