@@ -74,7 +74,8 @@ impl Speaker {
         let Some(instance) = self.instance_mut(source) else {
             return;
         };
-        let routes_differ = soften::routes_differ(&instance.config, new);
+        let is_roas = matches!(instance.kind, Kind::Roas(_));
+        let routes_differ = is_roas || soften::routes_differ(&instance.config, new);
         instance.config = Arc::new(in_order_of(&instance.config, new));
         match (&mut instance.kind, &instance.config.kind) {
             (Kind::Bgp(session), ProtocolKind::Bgp(bgp)) => {
@@ -101,8 +102,7 @@ impl Speaker {
                 _,
             ) => {}
         }
-        let is_roas = matches!(instance.kind, Kind::Roas(_));
-        if soft && !routes_differ && !is_roas {
+        if soft && !routes_differ {
             self.soften(source);
         } else {
             self.refeed(usize::from(source.0), true, true);
