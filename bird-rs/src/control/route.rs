@@ -258,10 +258,13 @@ fn attributes(view: &RouteView) -> Vec<String> {
         originator_id,
         cluster_list,
         only_to_customer,
+        partial: _,
         unknown,
     } = &view.attributes;
     let mut lines = Vec::new();
-    let mut say = |name: &str, value: Option<String>| lines.extend(value.map(|value| format!("\tBGP.{name}: {value}")));
+    let mut say = |name: &str, value: Option<String>| {
+        lines.extend(value.map(|value| cut(format!("\tBGP.{name}: {value}"))));
+    };
     // A route of our own has these only once a filter has set them.
     let of_bgp = view.source == RouteSource::Bgp;
     say("origin", (of_bgp || origin.code() != 0).then(|| origin.to_string()));
@@ -283,6 +286,19 @@ fn attributes(view: &RouteView) -> Vec<String> {
         say(&format!("{:02x} [t]", attribute.code), Some(octets.join(" ")));
     }
     lines
+}
+
+/// Where BIRD's lines about an attribute end. birdc has room for twice that.
+const LINE: usize = 492;
+
+/// A line that is too long, as BIRD shows it.
+fn cut(mut line: String) -> String {
+    if line.len() > LINE {
+        // Attributes are written in ASCII.
+        line.truncate(LINE - 3);
+        line.push_str("...");
+    }
+    line
 }
 
 /// Communities as the filter language writes them.

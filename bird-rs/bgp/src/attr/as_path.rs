@@ -114,6 +114,11 @@ impl AsPath {
         self.words.is_empty()
     }
 
+    /// Has it segments of a confederation (RFC 5065)?
+    pub fn is_confederate(&self) -> bool {
+        self.segments().any(|segment| segment.kind.is_confed())
+    }
+
     /// The segments, the most recent first.
     pub fn segments(&self) -> impl Iterator<Item = Segment<'_>> {
         let mut rest: &[Asn] = &self.words;

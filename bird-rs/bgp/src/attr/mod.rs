@@ -52,8 +52,59 @@ pub struct Attributes {
     pub cluster_list: Box<[RouterId]>,
     /// ONLY_TO_CUSTOMER (RFC 9234).
     pub only_to_customer: Option<Asn>,
+    /// Which of the optional transitive ones were attached on the way, by a router that did not make the route.
+    pub partial: Partial,
     /// Optional transitive attributes that we do not know, sorted by code, to be passed on.
     pub unknown: Box<[UnknownAttribute]>,
+}
+
+/// A set of attributes: those whose Partial bit is set (RFC 4271 section 5). Once set it stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Partial(u8);
+
+impl Partial {
+    /// AGGREGATOR.
+    pub const AGGREGATOR: Partial = Partial(1);
+    /// COMMUNITIES.
+    pub const COMMUNITIES: Partial = Partial(1 << 1);
+    /// EXTENDED COMMUNITIES.
+    pub const EXT_COMMUNITIES: Partial = Partial(1 << 2);
+    /// LARGE_COMMUNITY.
+    pub const LARGE_COMMUNITIES: Partial = Partial(1 << 3);
+    /// ONLY_TO_CUSTOMER.
+    pub const ONLY_TO_CUSTOMER: Partial = Partial(1 << 4);
+
+    /// The attribute with this type code, if the bit can be set for it.
+    pub fn of(code: u8) -> Option<Self> {
+        match code {
+            7 => Some(Partial::AGGREGATOR),
+            8 => Some(Partial::COMMUNITIES),
+            16 => Some(Partial::EXT_COMMUNITIES),
+            32 => Some(Partial::LARGE_COMMUNITIES),
+            35 => Some(Partial::ONLY_TO_CUSTOMER),
+            _ => None,
+        }
+    }
+
+    /// Is no bit set?
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Are these in it?
+    pub fn contains(self, attribute: Partial) -> bool {
+        self.0 & attribute.0 == attribute.0
+    }
+
+    /// Puts these in.
+    pub fn insert(&mut self, attribute: Partial) {
+        self.0 |= attribute.0;
+    }
+
+    /// Takes these out.
+    pub fn remove(&mut self, attribute: Partial) {
+        self.0 &= !attribute.0;
+    }
 }
 
 /// ORIGIN (RFC 4271 section 5.1.1). The order is that of preference: IGP before EGP before INCOMPLETE.
@@ -127,6 +178,15 @@ impl NextHop {
             NextHop::V4(addr) => IpAddr::V4(addr),
             NextHop::V6 { global, .. } => IpAddr::V6(global),
         }
+    }
+
+    /// All of its addresses.
+    pub fn addresses(self) -> impl Iterator<Item = IpAddr> {
+        let link_local = match self {
+            NextHop::V6 { link_local, .. } => link_local.map(IpAddr::V6),
+            NextHop::V4(_) => None,
+        };
+        std::iter::once(self.addr()).chain(link_local)
     }
 
     /// The address to forward to on a shared link: the link-local one if there is one.

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use tortie_net::{Asn, Community, ExtCommunity, LargeCommunity, RouterId};
 
-use super::{Aggregator, AsPath, Attributes, NextHop, Origin, UnknownAttribute};
+use super::{Aggregator, AsPath, Attributes, NextHop, Origin, Partial, UnknownAttribute};
 
 /// A value that can be packed.
 pub trait Pack: Sized {
@@ -127,8 +127,10 @@ impl Pack for LargeCommunity {
 
 /// Which attributes there are: one bit each, and the small ones whole.
 mod flag {
-    /// Of ORIGIN: its code.
+    /// Of ORIGIN: its code; or [`MORE`].
     pub(super) const ORIGIN: u16 = 0b11;
+    /// No origin's code: an octet with the code and one with the Partial bits follow.
+    pub(super) const MORE: u16 = 0b11;
     pub(super) const ATOMIC_AGGREGATE: u16 = 1 << 2;
     pub(super) const NEXT_HOP_V4: u16 = 1 << 3;
     pub(super) const NEXT_HOP_V6: u16 = 1 << 4;
@@ -225,14 +227,22 @@ impl Pack for Attributes {
             originator_id,
             cluster_list,
             only_to_customer,
+            partial,
             unknown,
         } = self;
         let start = out.len();
-        let mut flags = u16::from(origin.code());
+        let mut flags = if partial.is_empty() {
+            u16::from(origin.code())
+        } else {
+            flag::MORE
+        };
         if *atomic_aggregate {
             flags |= flag::ATOMIC_AGGREGATE;
         }
         flags.pack(out);
+        if !partial.is_empty() {
+            out.extend([origin.code(), partial.0]);
+        }
         let words = as_path.words();
         words.len().pack(out);
         words.iter().for_each(|word| word.0.pack(out));
@@ -257,14 +267,15 @@ impl Pack for Attributes {
 
     fn unpack(from: &mut Unpacker<'_>) -> Self {
         let flags = u16::unpack(from);
+        let [code, partial] = match flags & flag::ORIGIN {
+            flag::MORE => from.array(),
+            code => [u8::try_from(code).unwrap_or_default(), 0],
+        };
         let words = (0..usize::unpack(from)).map(|_| Asn(u32::unpack(from))).collect();
         let mut parts = Parts { flags, from };
         // In the order in which they were packed.
         Attributes {
-            origin: u8::try_from(flags & flag::ORIGIN)
-                .ok()
-                .and_then(Origin::from_code)
-                .unwrap_or_default(),
+            origin: Origin::from_code(code).unwrap_or_default(),
             atomic_aggregate: flags & flag::ATOMIC_AGGREGATE != 0,
             as_path: AsPath::from_words(words),
             next_hop: parts.next_hop(),
@@ -277,6 +288,7 @@ impl Pack for Attributes {
             originator_id: parts.number(flag::ORIGINATOR_ID).map(RouterId),
             cluster_list: parts.list(flag::CLUSTER_LIST, |from| RouterId(u32::unpack(from))),
             only_to_customer: parts.number(flag::ONLY_TO_CUSTOMER).map(Asn),
+            partial: Partial(partial),
             unknown: parts.list(flag::UNKNOWN, UnknownAttribute::unpack),
         }
     }

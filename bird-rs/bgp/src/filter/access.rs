@@ -12,7 +12,7 @@ use super::attribute::Attribute;
 use super::operation::{self as op, Operand, mistyped};
 use super::route::{Problem, RouteContext, RouteDestination, RouteSource};
 use super::value::{EnumType, Value};
-use crate::attr::{AsPath, Attributes, NextHop, Origin, Set};
+use crate::attr::{AsPath, Attributes, NextHop, Origin, Partial, Set};
 
 impl RouteSource {
     fn code(self) -> u8 {
@@ -160,7 +160,11 @@ impl RouteContext<'_> {
             (Attribute::KrtMetric, Value::Int(i)) => self.krt.metric = Some(i),
             (Attribute::KrtSource, Value::Int(i)) => self.krt.source = Some(i),
             (Attribute::KrtPrefsrc, Value::Ip(ip)) => self.krt.prefsrc = Some(ip),
-            (attribute, value) => return self.set_path_attribute(attribute, value),
+            (attribute, value) => {
+                let before = self.optional();
+                self.set_path_attribute(attribute, value)?;
+                self.mark_attached(before);
+            }
         }
         Ok(())
     }
@@ -171,8 +175,14 @@ impl RouteContext<'_> {
                 assign!(self, origin, Origin::from_code(code).unwrap_or_default());
             }
             (Attribute::Path, Value::Path(path)) => assign!(self, as_path, path),
-            (Attribute::NextHop, Value::Ip(ip)) => assign!(self, next_hop, Some(NextHop::from(ip))),
-            (Attribute::Med, Value::Int(i)) => assign!(self, med, Some(i)),
+            (Attribute::NextHop, Value::Ip(ip)) => {
+                self.assigned.next_hop = true;
+                assign!(self, next_hop, Some(NextHop::from(ip)));
+            }
+            (Attribute::Med, Value::Int(i)) => {
+                self.assigned.med = true;
+                assign!(self, med, Some(i));
+            }
             (Attribute::LocalPref, Value::Int(i)) => assign!(self, local_pref, Some(i)),
             (Attribute::Community, Value::Clist(list) | Value::Clusters(list)) => {
                 assign!(self, communities, list.into_iter().map(Community).collect());
@@ -198,6 +208,38 @@ impl RouteContext<'_> {
 
     /// `ATTRIBUTE = edit(ATTRIBUTE, what)`, in place.
     pub(crate) fn edit(&mut self, attribute: Attribute, edit: EditOp, what: &Value) -> Result<(), Problem> {
+        let before = self.optional();
+        self.edit_in_place(attribute, edit, what)?;
+        self.mark_attached(before);
+        Ok(())
+    }
+
+    /// The optional transitive attributes that a filter can attach, and whether the route has them.
+    fn optional(&self) -> [(Partial, bool); 4] {
+        let a = &*self.attributes;
+        [
+            (Partial::COMMUNITIES, !a.communities.is_empty()),
+            (Partial::EXT_COMMUNITIES, !a.ext_communities.is_empty()),
+            (Partial::LARGE_COMMUNITIES, !a.large_communities.is_empty()),
+            (Partial::ONLY_TO_CUSTOMER, a.only_to_customer.is_some()),
+        ]
+    }
+
+    /// What is attached to a route that another router made is partial (RFC 4271 section 5).
+    fn mark_attached(&mut self, before: [(Partial, bool); 4]) {
+        if self.source != RouteSource::Bgp {
+            return;
+        }
+        for ((attribute, had), (_, has)) in before.into_iter().zip(self.optional()) {
+            match (had, has) {
+                (false, true) => self.attributes.to_mut().partial.insert(attribute),
+                (true, false) => self.attributes.to_mut().partial.remove(attribute),
+                (true, true) | (false, false) => {}
+            }
+        }
+    }
+
+    fn edit_in_place(&mut self, attribute: Attribute, edit: EditOp, what: &Value) -> Result<(), Problem> {
         let attributes = &mut self.attributes;
         match attribute {
             Attribute::Community if edit != EditOp::Prepend => match op::clist_operand(what) {

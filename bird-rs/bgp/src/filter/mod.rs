@@ -33,7 +33,7 @@ pub use ast::{
 };
 pub use attribute::Attribute;
 pub use mask::{MaskItem, PathMask};
-pub use route::{Krt, Problem, RouteContext, RouteDestination, RouteSource, RunError, Verdict};
+pub use route::{Assigned, Krt, Problem, RouteContext, RouteDestination, RouteSource, RunError, Verdict};
 pub use set::{PairBox, PrefixPattern, PrefixSet, Range, ValueSet};
 pub use value::{EnumType, SetOf, Type, Value};
 

@@ -70,8 +70,20 @@ pub struct RouteContext<'a> {
     pub krt: Krt,
     /// What `roa_check` asks. Without it nothing is known of any route.
     pub roas: Option<&'a RoaTables>,
+    /// What the filter assigned.
+    pub assigned: Assigned,
     /// The path attributes. Stays borrowed until a filter changes one, so that an interned value keeps its identity.
     pub attributes: Cow<'a, Attributes>,
+}
+
+/// Attributes that a filter assigned, maybe the value that was there: what a router says itself to a neighbour is told
+/// even where what it was told is not passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Assigned {
+    /// `bgp_med`.
+    pub med: bool,
+    /// `bgp_next_hop`.
+    pub next_hop: bool,
 }
 
 /// What a filter says about a route.

@@ -16,6 +16,7 @@ fn filter(text: &str) -> std::sync::Arc<Filter> {
 
 fn route(attributes: &Attributes) -> RouteContext<'_> {
     RouteContext {
+        assigned: Assigned::default(),
         net: "10.244.1.0/26".parse().unwrap(),
         proto: "Mesh_172_30_0_12",
         source: RouteSource::Bgp,

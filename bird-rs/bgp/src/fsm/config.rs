@@ -97,6 +97,8 @@ pub struct PeerConfig {
     pub keepalive_time: Option<Duration>,
     /// Never less between KEEPALIVEs.
     pub min_keepalive_time: Duration,
+    /// LOCAL_PREF is taken from an external peer too.
+    pub local_pref: bool,
     /// Before the first attempt to connect.
     pub connect_delay: Duration,
     /// How long an attempt to connect may take, and the time between attempts.
@@ -148,6 +150,7 @@ impl PeerConfig {
             startup_hold_time: Duration::from_secs(240),
             keepalive_time: None,
             min_keepalive_time: Duration::ZERO,
+            local_pref: false,
             connect_delay: Duration::from_secs(5),
             connect_retry: Duration::from_secs(120),
             error_wait: (Duration::from_secs(60), Duration::from_secs(300)),

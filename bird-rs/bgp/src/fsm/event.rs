@@ -166,6 +166,11 @@ pub enum StopReason {
         /// Start again?
         restart: bool,
     },
+    /// We announce more routes than the protocol may; starts again as with [`StopReason::PrefixLimit`].
+    ExportLimit {
+        /// Start again?
+        restart: bool,
+    },
     /// This daemon lacks the means (a panic while handling the peer, memory). It starts again after the error wait.
     OutOfResources,
     /// BFD says that the path is down (RFC 9384). It starts again when BFD is up, at the latest after the error wait.
@@ -185,6 +190,7 @@ impl StopReason {
             self,
             StopReason::AdministrativeReset(_)
                 | StopReason::PrefixLimit { restart: true }
+                | StopReason::ExportLimit { restart: true }
                 | StopReason::OutOfResources
                 | StopReason::BfdDown { .. }
         )
@@ -268,6 +274,7 @@ impl fmt::Display for DownReason {
             DownReason::Stopped(StopReason::Deconfigured) => f.write_str("Peer de-configured"),
             DownReason::Stopped(StopReason::ConfigurationChange) => f.write_str("Other configuration change"),
             DownReason::Stopped(StopReason::PrefixLimit { .. }) => f.write_str("Maximum number of prefixes reached"),
+            DownReason::Stopped(StopReason::ExportLimit { .. }) => f.write_str("Export limit exceeded"),
             DownReason::Stopped(StopReason::OutOfResources) => f.write_str("Out of resources"),
             DownReason::Stopped(StopReason::BfdDown { .. }) => f.write_str("BFD session down"),
             DownReason::Stopped(StopReason::ProcessExit) => f.write_str("Shutting down"),

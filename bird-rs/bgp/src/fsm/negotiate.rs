@@ -133,7 +133,10 @@ pub(super) fn negotiate(
     if hold_time < config.min_hold_time {
         return Err(refuse(UNACCEPTABLE_HOLD_TIME));
     }
-    let context = context(&ours.capabilities, &theirs.capabilities, ebgp);
+    let context = SessionContext {
+        local_pref: config.local_pref,
+        ..context(&ours.capabilities, &theirs.capabilities, ebgp)
+    };
     if context.families.is_empty() || !config.mandatory_families.difference(context.families).is_empty() {
         return Err(refuse(CAPABILITY_MISSING));
     }
@@ -221,6 +224,7 @@ fn context(ours: &[Capability], theirs: &[Capability], ebgp: bool) -> SessionCon
         ext_next_hop: has(ours, ext_next_hop) && has(theirs, ext_next_hop),
         extended_rx: has(ours, extended),
         extended_tx: has(ours, extended) && has(theirs, extended),
+        ..SessionContext::default()
     }
 }
 

@@ -387,7 +387,10 @@ impl Peer {
         }
         if matches!(
             reason,
-            StopReason::PrefixLimit { .. } | StopReason::OutOfResources | StopReason::BfdDown { .. }
+            StopReason::PrefixLimit { .. }
+                | StopReason::ExportLimit { .. }
+                | StopReason::OutOfResources
+                | StopReason::BfdDown { .. }
         ) {
             self.failed(&DownReason::Stopped(reason.clone()));
         }
@@ -396,9 +399,10 @@ impl Peer {
         }
         self.started = true;
         match reason {
-            StopReason::PrefixLimit { .. } | StopReason::OutOfResources | StopReason::BfdDown { .. } => {
-                self.pause(now, out)
-            }
+            StopReason::PrefixLimit { .. }
+            | StopReason::ExportLimit { .. }
+            | StopReason::OutOfResources
+            | StopReason::BfdDown { .. } => self.pause(now, out),
             _ => self.connect_at = Some(now + self.damping.jitter(self.config.connect_delay)),
         }
     }
@@ -428,6 +432,9 @@ fn farewell(
         StopReason::Deconfigured => Notification::cease(Cease::PeerDeconfigured, ""),
         StopReason::ConfigurationChange => Notification::cease(Cease::OtherConfigurationChange, ""),
         StopReason::PrefixLimit { .. } => Notification::cease(Cease::MaximumPrefixes, ""),
+        // The limit is on us: the peer did nothing wrong.
+        StopReason::ExportLimit { restart: true } => Notification::cease(Cease::AdministrativeReset, ""),
+        StopReason::ExportLimit { restart: false } => Notification::cease(Cease::AdministrativeShutdown, ""),
         StopReason::OutOfResources => Notification::cease(Cease::OutOfResources, ""),
         StopReason::BfdDown { .. } => Notification::cease(Cease::BfdDown, ""),
     };

@@ -32,7 +32,7 @@ use crate::rib::Hop;
 pub struct Rule {
     /// By the kernel's routes (`gateway recursive`), else by the links alone (`gateway direct`).
     pub recursive: bool,
-    /// Who is the gateway when a direct next hop is on no link of ours: the peer.
+    /// On whose link link-local next hops are: the peer's.
     pub peer: Option<IpAddr>,
     /// The only interface whose links count for direct and link-local next hops.
     pub interface: Option<Arc<str>>,
@@ -335,8 +335,7 @@ impl NextHops {
                 let interface = self.link_of(gateway, rule)?;
                 Some(reached(rule.cost, gateway, Some(interface)))
             };
-            let resolved = direct(address).or_else(|| direct(rule.peer?));
-            return (resolved.unwrap_or(Resolved::Unreachable), None);
+            return (direct(address).unwrap_or(Resolved::Unreachable), None);
         }
         match routes.longest_match(Prefix::host(address)) {
             Some((prefix, route)) => (through(route, address, rule.cost), Some(prefix.len())),

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::attributes::{self, EXTENDED_LENGTH, MP_REACH, MP_UNREACH, OPTIONAL, PARTIAL, TABLE, TRANSITIVE};
 use super::header::{self, HEADER, TYPE_UPDATE, frame};
 use super::{AfiSafi, Nlri, SessionContext, nlri};
-use crate::attr::{Attributes, NextHop};
+use crate::attr::{Attributes, NextHop, Partial};
 
 /// The two length fields of an UPDATE.
 const LENGTHS: usize = 4;
@@ -227,8 +227,10 @@ fn mp_attribute(code: u8, prefix: &[u8], out: &mut Vec<u8>, nlri: impl FnOnce(&m
 pub(super) fn attribute_list(attributes: &Attributes, context: &SessionContext) -> Vec<u8> {
     let mut list = Vec::with_capacity(128);
     for spec in &TABLE {
+        let partial = Partial::of(spec.code).is_some_and(|one| attributes.partial.contains(one));
+        let flags = if partial { spec.flags | PARTIAL } else { spec.flags };
         let start = list.len();
-        list.extend([spec.flags, spec.code, 0]);
+        list.extend([flags, spec.code, 0]);
         let value = list.len();
         if !(spec.encode)(attributes, context, &mut list) {
             list.truncate(start);
@@ -239,7 +241,7 @@ pub(super) fn attribute_list(attributes: &Attributes, context: &SessionContext) 
             _ => {
                 let long = list.split_off(value);
                 list.truncate(start);
-                put_attribute(spec.flags, spec.code, &long, &mut list);
+                put_attribute(flags, spec.code, &long, &mut list);
             }
         }
     }

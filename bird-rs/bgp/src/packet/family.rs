@@ -137,6 +137,8 @@ impl fmt::Debug for FamilySet {
 pub struct SessionContext {
     /// Is the peer in another AS? Attributes that only have a meaning inside an AS are then discarded on receipt.
     pub ebgp: bool,
+    /// LOCAL_PREF is taken from the peer although it is in another AS.
+    pub local_pref: bool,
     /// Both sides write AS numbers in four octets (RFC 6793).
     pub four_octet_as: bool,
     /// Families both sides named (RFC 4760).
@@ -157,6 +159,7 @@ impl Default for SessionContext {
     fn default() -> Self {
         SessionContext {
             ebgp: true,
+            local_pref: false,
             four_octet_as: false,
             families: FamilySet::from_iter([AfiSafi::Ipv4Unicast]),
             add_path_rx: FamilySet::EMPTY,

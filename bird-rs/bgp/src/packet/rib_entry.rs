@@ -9,7 +9,7 @@ use super::encode::{attribute_list, put_attribute};
 use super::update::parse_attribute;
 use super::wire::Reader;
 use super::{AfiSafi, FamilySet, SessionContext};
-use crate::attr::{Attributes, NextHop, UnknownAttribute};
+use crate::attr::{Attributes, NextHop, Partial, UnknownAttribute};
 
 /// What is true of all dumps: nothing depends on the session that a route came from.
 fn context() -> SessionContext {
@@ -56,7 +56,13 @@ pub(crate) fn decode_rib_entry(bytes: &[u8]) -> Option<Attributes> {
                 let octets: [u8; 4] = attribute.value.try_into().ok()?;
                 decoded.attributes.next_hop = Some(NextHop::V4(Ipv4Addr::from(octets)));
             }
-            (_, Some(spec)) => (spec.decode)(attribute.value, &context, &mut decoded).ok()?,
+            (code, Some(spec)) => {
+                (spec.decode)(attribute.value, &context, &mut decoded).ok()?;
+                let partial = Partial::of(code).filter(|_| attribute.flags & PARTIAL != 0);
+                partial
+                    .into_iter()
+                    .for_each(|one| decoded.attributes.partial.insert(one));
+            }
             (code, None) if attribute.flags & TRANSITIVE != 0 => unknown.push(UnknownAttribute {
                 code,
                 partial: attribute.flags & PARTIAL != 0,

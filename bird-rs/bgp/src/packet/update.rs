@@ -6,7 +6,7 @@ use super::attributes::{self, AS_PATH, Decoded, EXTENDED_LENGTH, MP_REACH, MP_UN
 use super::notification::{ErrorCode, Notification};
 use super::wire::Reader;
 use super::{AfiSafi, Fault, FaultReason, Reach, SessionContext, Update, Verdict, nlri};
-use crate::attr::{NextHop, UnknownAttribute};
+use crate::attr::{NextHop, Partial, UnknownAttribute};
 
 const MALFORMED_ATTRIBUTE_LIST: u8 = 1;
 const UNRECOGNIZED_WELL_KNOWN_ATTRIBUTE: u8 = 2;
@@ -175,12 +175,27 @@ impl<'c> Validation<'c> {
         let Some(spec) = Spec::of(code) else {
             return self.unknown(attribute);
         };
-        if spec.internal && self.context.ebgp {
+        let allowed = code == attributes::LOCAL_PREF && self.context.local_pref;
+        if spec.internal && self.context.ebgp && !allowed {
             self.fault(code, FaultReason::WrongSession, Verdict::DiscardAttribute);
-        } else if !self.wrong_flags(attribute, spec.flags)
-            && let Err(reason) = (spec.decode)(attribute.value, self.context, &mut self.decoded)
-        {
-            self.fault(code, reason, spec.malformed);
+            return Ok(());
+        }
+        if self.wrong_flags(attribute, spec.flags) {
+            return Ok(());
+        }
+        match (spec.decode)(attribute.value, self.context, &mut self.decoded) {
+            Err(reason) => self.fault(code, reason, spec.malformed),
+            // We are in no confederation, so no neighbour is in ours (RFC 5065 section 5).
+            Ok(()) if code == AS_PATH && self.decoded.attributes.as_path.is_confederate() => {
+                self.fault(code, FaultReason::Value, spec.malformed);
+            }
+            Ok(()) if attribute.flags & attributes::PARTIAL != 0 => {
+                let partial = Partial::of(code);
+                partial
+                    .into_iter()
+                    .for_each(|one| self.decoded.attributes.partial.insert(one));
+            }
+            Ok(()) => {}
         }
         Ok(())
     }

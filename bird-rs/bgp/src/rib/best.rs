@@ -9,6 +9,7 @@
 
 use std::cmp::{Ordering, Reverse};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 use tortie_net::{Community, RouterId};
@@ -89,6 +90,10 @@ pub struct Traits {
     pub default_local_pref: u32,
     /// What counts when a path has no MED.
     pub default_med: u32,
+    /// The link on which the peer is; none when it may be anywhere.
+    pub interface: Option<Arc<str>>,
+    /// The cluster of a peer that is our client (RFC 4456).
+    pub cluster: Option<RouterId>,
 }
 
 /// The kinds of protocols as the decision process and the propagation rules tell them apart.

@@ -24,6 +24,8 @@ fn learned(attributes: Attributes) -> Learned {
 
 fn traits(kind: SourceKind, n: u8) -> Traits {
     Traits {
+        interface: None,
+        cluster: None,
         kind,
         router_id: RouterId(u32::from(n)),
         address: Some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, n))),

@@ -16,7 +16,7 @@ use super::roles;
 use super::tables::Shared;
 use crate::attr::{Attributes, NextHop};
 use crate::config::{NextHopRewrite, Policy};
-use crate::filter::{RouteContext, RouteDestination, RouteSource, RunError};
+use crate::filter::{Assigned, RouteContext, RouteDestination, RouteSource, RunError};
 use crate::nexthop::{NextHops, Resolved};
 use crate::packet::{AfiSafi, Role};
 use crate::rib::{Hop, Learned, Path, SourceKind, Traits};
@@ -57,7 +57,8 @@ impl<'a> RouteRef<'a> {
 /// Why a route is not told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Held {
-    /// Learned from an internal peer, for an internal peer, neither of them our client (RFC 4456).
+    /// Learned from an internal peer, for an internal peer, neither of them our client; or it was in the client's cluster
+    /// before (RFC 4456).
     NotReflected,
     /// NO_ADVERTISE, or NO_EXPORT towards another AS (RFC 1997).
     Community,
@@ -80,14 +81,15 @@ pub(super) struct BgpView {
     pub(super) policy: Policy,
     /// Are the peers in our AS?
     pub(super) internal: bool,
-    /// Are they our clients?
-    pub(super) client: bool,
+    /// The cluster that we and they are in when they are our clients.
+    pub(super) cluster: Option<RouterId>,
     /// Do we serve them as a route server (RFC 7947)?
     pub(super) route_server: bool,
     pub(super) local_as: Asn,
     /// Ours towards external peers.
     pub(super) role: Option<Role>,
-    pub(super) cluster_id: RouterId,
+    /// Are external ones told LOCAL_PREF?
+    pub(super) allow_local_pref: bool,
     pub(super) obey_communities: bool,
     pub(super) default_local_pref: u32,
     /// Do they know what long-lived stale routes are?
@@ -98,8 +100,8 @@ pub(super) struct BgpView {
     pub(super) own: Option<NextHop>,
     /// IPv4 routes may have IPv6 next hops.
     pub(super) extended_next_hop: bool,
-    /// Subnets that we and a directly connected peer share: next hops in them are kept (RFC 4271 section 5.1.3).
-    pub(super) shared: Vec<Prefix>,
+    /// The link on which the peers are: next hops on it are told as they are (RFC 4271 section 5.1.3).
+    pub(super) interface: Option<Arc<str>>,
     /// The peers are told every path and not the best one alone (RFC 7911).
     pub(super) add_paths: bool,
 }
@@ -126,17 +128,21 @@ impl View {
 /// A route as filters see it.
 pub(super) fn context<'a>(route: &RouteRef<'a>) -> RouteContext<'a> {
     let learned = route.learned;
-    let hop = match &*learned.gateways {
+    let hop = match ways(learned, route.hops) {
         [only] => Some(only),
         _ => None,
     };
+    let link = hop.map_or(route.traits.interface.as_deref(), |h| h.interface.as_deref());
     RouteContext {
+        assigned: Assigned::default(),
         net: route.net,
         proto: route.protocol,
         source: route.source,
         from: route.traits.address,
         gw: hop.and_then(|h| h.address).or_else(|| gateway(learned)),
-        ifname: hop.and_then(|h| h.interface.as_deref()).map(Cow::Borrowed),
+        ifname: link
+            .filter(|_| learned.destination == RouteDestination::Unicast)
+            .map(Cow::Borrowed),
         dest: learned.destination,
         preference: learned.preference,
         igp_metric: learned.igp_metric.or_else(|| route.hops?.metric(learned.hop?)),
@@ -176,18 +182,17 @@ impl BgpView {
         let mut context = context(route);
         admit(&self.policy, &mut context, said)?;
         let before = &route.learned.attributes;
-        let gw = context.gw;
+        let next_hop = self.next_hop(route, &context);
+        let med_is_ours = context.assigned.med || route.traits.kind == SourceKind::Local;
         let mut attributes = context.attributes.into_owned();
         // What goes up must not have been marked, and a filter must not mark what goes up.
         if self.leaks(before) || self.leaks(&attributes) {
             return Err(Held::RouteLeak);
         }
-        let next_hop = self.next_hop(route, before.next_hop, attributes.next_hop, gw);
         attributes.next_hop = Some(next_hop.ok_or(Held::NoNextHop)?);
         if self.internal {
             self.inside(route, &mut attributes);
         } else {
-            let med_is_ours = attributes.med != before.med;
             self.outside(&mut attributes, med_is_ours);
         }
         if !self.long_lived && attributes.communities.contains(Community::LLGR_STALE) {
@@ -212,14 +217,22 @@ impl BgpView {
     }
 
     pub(super) fn may_propagate(&self, route: &RouteRef<'_>) -> Result<(), Held> {
-        if let SourceKind::Ibgp { client } = route.traits.kind
-            && self.internal
-            && !client
-            && !self.client
+        let attributes = &route.learned.attributes;
+        match route.traits.kind {
+            // What we say to others about routes of our own is for them.
+            SourceKind::Local => return Ok(()),
+            SourceKind::Ibgp { client } if self.internal && !client && self.cluster.is_none() => {
+                return Err(Held::NotReflected);
+            }
+            SourceKind::Ibgp { .. } | SourceKind::Ebgp => {}
+        }
+        if self
+            .cluster
+            .is_some_and(|cluster| attributes.cluster_list.contains(&cluster))
         {
             return Err(Held::NotReflected);
         }
-        let communities = &route.learned.attributes.communities;
+        let communities = &attributes.communities;
         let stays = communities.contains(Community::NO_ADVERTISE)
             || (!self.internal
                 && (communities.contains(Community::NO_EXPORT)
@@ -236,14 +249,18 @@ impl BgpView {
         attributes.local_pref.get_or_insert(self.default_local_pref);
         if let SourceKind::Ibgp { .. } = route.traits.kind {
             attributes.originator_id.get_or_insert(route.traits.router_id);
-            let clusters = std::iter::once(self.cluster_id).chain(attributes.cluster_list.iter().copied());
-            attributes.cluster_list = clusters.collect();
+            // Through both clusters, where they are two.
+            let theirs = route.traits.cluster.filter(|theirs| self.cluster != Some(*theirs));
+            let clusters = self.cluster.into_iter().chain(theirs);
+            attributes.cluster_list = clusters.chain(attributes.cluster_list.iter().copied()).collect();
         }
     }
 
     /// Towards another AS (RFC 4271 section 5.1.2, 5.1.4, 5.1.5).
     fn outside(&self, attributes: &mut Attributes, med_is_ours: bool) {
-        attributes.local_pref = None;
+        if !self.allow_local_pref {
+            attributes.local_pref = None;
+        }
         attributes.originator_id = None;
         attributes.cluster_list = Box::default();
         if let Some(role) = self.role {
@@ -276,40 +293,35 @@ impl BgpView {
         }
     }
 
-    fn next_hop(
-        &self,
-        route: &RouteRef<'_>,
-        before: Option<NextHop>,
-        filtered: Option<NextHop>,
-        gw: Option<IpAddr>,
-    ) -> Option<NextHop> {
-        let usable = |next_hop: &NextHop| self.carries(*next_hop);
-        // What a filter says goes.
-        if let Some(set) = filtered.filter(|_| filtered != before) {
-            return Some(set).filter(usable);
-        }
-        let kind = route.traits.kind;
-        if Self::matches(self.next_hop_self, kind) {
+    /// What goes as next hop: ours; or the route's, where the session has it so, a filter says it, or the peers can use
+    /// it; or the gateway on the link that we share; or ours.
+    fn next_hop(&self, route: &RouteRef<'_>, context: &RouteContext<'_>) -> Option<NextHop> {
+        let traits = route.traits;
+        if Self::matches(self.next_hop_self, traits.kind) {
             return self.own;
         }
-        if Self::matches(self.next_hop_keep, kind) && filtered.is_some() {
-            return filtered.filter(usable);
+        let same_link = |link: Option<&str>| link.is_some() && link == self.interface.as_deref();
+        let ours = context.assigned.next_hop || traits.kind == SourceKind::Local;
+        let kept = ours || Self::matches(self.next_hop_keep, traits.kind);
+        if let Some(given) = context.attributes.next_hop {
+            let passed_on = self.internal || same_link(traits.interface.as_deref());
+            if kept || (passed_on && self.carries(given) && !is_link_local(given.addr())) {
+                return Some(self.on_link(given)).filter(|given| self.carries(*given));
+            }
         }
-        let given = match filtered {
-            Some(next_hop) => Some(next_hop),
-            None if route.learned.destination == RouteDestination::Unicast => gw.map(NextHop::from),
-            None => None,
-        };
-        let near = |n: &NextHop| self.shared.iter().any(|subnet| subnet.contains(n.addr()));
-        let keep = given
-            .filter(usable)
-            .filter(|n| self.internal || self.route_server || near(n));
-        // A link-local address means nothing beyond its link.
-        let keep = keep.map(|n| match n {
-            NextHop::V6 { global, .. } if self.shared.is_empty() => NextHop::from(IpAddr::V6(global)),
+        let gateway = context
+            .gw
+            .filter(|gw| context.dest == RouteDestination::Unicast && !is_link_local(*gw));
+        let gateway = gateway.filter(|_| self.internal || same_link(context.ifname.as_deref()));
+        gateway.map(NextHop::from).filter(|gw| self.carries(*gw)).or(self.own)
+    }
+
+    /// A link-local address means nothing beyond its link.
+    fn on_link(&self, next_hop: NextHop) -> NextHop {
+        match next_hop {
+            NextHop::V6 { global, .. } if self.interface.is_none() => NextHop::from(IpAddr::V6(global)),
             kept => kept,
-        });
-        keep.filter(|n| !is_link_local(n.addr())).or(self.own)
+        }
     }
 }
 
@@ -352,13 +364,17 @@ pub(super) fn hop(address: Option<IpAddr>, interface: Option<Arc<str>>) -> Vec<F
     }]
 }
 
-/// The gateways of a route: those that its next hop leads to, as far as that is known.
-pub(super) fn next_hops(learned: &Learned, hops: Option<&NextHops>) -> Vec<FibNextHop> {
-    let resolved = learned.hop.and_then(|hop| Some(hops?.get(hop)));
-    let given = match resolved {
+/// Where a route leads: by its next hop as far as that is resolved, else by its own gateways.
+fn ways<'a>(learned: &'a Learned, hops: Option<&'a NextHops>) -> &'a [Hop] {
+    match learned.hop.and_then(|hop| Some(hops?.get(hop))) {
         Some(Resolved::Reached { hops, .. }) => hops,
         Some(Resolved::Assumed | Resolved::Unreachable) | None => &learned.gateways,
-    };
+    }
+}
+
+/// The gateways of a route: those that its next hop leads to, as far as that is known.
+pub(super) fn next_hops(learned: &Learned, hops: Option<&NextHops>) -> Vec<FibNextHop> {
+    let given = ways(learned, hops);
     let own = given.iter().map(
         |Hop {
              address,

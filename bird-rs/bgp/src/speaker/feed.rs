@@ -1,5 +1,7 @@
 //! Out of the tables: to felix, and to peers as they take it.
 
+use std::net::IpAddr;
+
 use tortie_net::Prefix;
 use tortie_replica::Delta;
 
@@ -8,6 +10,7 @@ use super::io::{FibRoute, Log, LogEvent, Output};
 use super::rounds::Share;
 use super::tables::{Membership, TableKey, Tables};
 use super::{ConnId, Speaker};
+use crate::attr::{Attributes, NextHop};
 use crate::config::LimitAction;
 use crate::fsm::{Event, StopReason};
 use crate::packet::{self, AfiSafi, ControlMessage, Nlri, RefreshKind, RouteRefresh, SessionContext};
@@ -174,23 +177,21 @@ impl Speaker {
             return;
         };
         let Some(up) = &session.up else { return };
-        let (conn, context) = (up.conn, up.context);
+        let to = Recipient {
+            conn: up.conn,
+            context: up.context,
+            address: session.remote,
+        };
         let restarting = up.graceful_restart.is_some_and(|gr| gr.restarting);
         for at in 0..session.channels.len() {
-            self.feed_channel((source, at), conn, &context, out);
-            self.finish_channel(source, at, conn, restarting, out);
+            self.feed_channel((source, at), &to, out);
+            self.finish_channel(source, at, to.conn, restarting, out);
         }
     }
 
     /// Sends a channel's changes until there are none, or the window is full, or the session ends.
-    fn feed_channel(
-        &mut self,
-        (source, at): (SourceId, usize),
-        conn: ConnId,
-        context: &SessionContext,
-        out: &mut Vec<Output>,
-    ) {
-        while self.connections.get(&conn).is_some_and(|c| c.has_room()) {
+    fn feed_channel(&mut self, (source, at): (SourceId, usize), to: &Recipient, out: &mut Vec<Output>) {
+        while self.connections.get(&to.conn).is_some_and(|c| c.has_room()) {
             let channel = self
                 .instance(source)
                 .and_then(Instance::session)
@@ -208,12 +209,12 @@ impl Speaker {
                 .map(|limit| limit.routes);
             // Who has a limit is told one by one what it has room for.
             let shared = match max {
-                None => self.tables.share(key, member, context, BATCH),
+                None => self.tables.share(key, member, to, BATCH),
                 Some(_) => None,
             };
             let share = shared.unwrap_or_else(|| {
                 let items = self.tables.pull(key, member, BATCH, max);
-                let (share, failures) = encode(&self.tables, key.family, context, &items);
+                let (share, failures) = encode(&self.tables, key.family, to, &items);
                 self.log_failures(source, failures, out);
                 share
             });
@@ -221,7 +222,7 @@ impl Speaker {
                 session.updates_sent += share.messages;
             }
             for octets in share.octets {
-                self.send(conn, octets, out);
+                self.send(to.conn, octets, out);
             }
             self.check_export_limit(source, at, key, member, out);
         }
@@ -305,35 +306,46 @@ impl Speaker {
         match limit.action {
             LimitAction::Warn | LimitAction::Block => {}
             LimitAction::Restart => {
-                self.peer_event(source, Event::Stop(StopReason::PrefixLimit { restart: true }), out);
+                self.peer_event(source, Event::Stop(StopReason::ExportLimit { restart: true }), out);
             }
-            LimitAction::Disable => self.disable(source, StopReason::PrefixLimit { restart: false }, out),
+            LimitAction::Disable => self.disable(source, StopReason::ExportLimit { restart: false }, out),
         }
     }
 }
 
+/// Who is told.
+pub(super) struct Recipient {
+    pub(super) conn: ConnId,
+    pub(super) context: SessionContext,
+    pub(super) address: IpAddr,
+}
+
 /// UPDATEs for what was pulled: withdrawals first, then a run of equal attributes at a time. A route that the session
-/// cannot carry is withdrawn, since the peer may have an older one.
+/// cannot carry is withdrawn, since the peer may have an older one; so is one that would lead the peer to itself (RFC 4271
+/// section 5.1.3), which is for the session to find out, since peers that are told the same share what they are told.
 fn encode(
     tables: &Tables,
     family: AfiSafi,
-    context: &SessionContext,
+    to: &Recipient,
     items: &[(Nlri, Option<AttrId>)],
 ) -> (Share, Vec<packet::EncodeError>) {
     let (mut octets, mut messages) = (Vec::new(), 0);
     let mut failures = Vec::new();
     for run in items.chunk_by(|a, b| a.1 == b.1) {
         let nlri = || run.iter().map(|(nlri, _)| *nlri);
-        let announced = match run.first().and_then(|(_, attrs)| *attrs) {
-            None => Ok(packet::withdraw_into(context, family, nlri(), &mut octets)),
-            Some(attrs) => {
-                let attributes = tables.shared.wire.get(attrs);
-                packet::announce_into(context, family, &attributes, nlri(), &mut octets)
-            }
+        let attributes = run.first().and_then(|(_, attrs)| *attrs);
+        let attributes = attributes.map(|attrs| tables.shared.wire.get(attrs));
+        let leads_on = |told: &Attributes| {
+            let mut hops = told.next_hop.into_iter().flat_map(NextHop::addresses);
+            hops.all(|address| address != to.address)
+        };
+        let announced = match attributes.filter(leads_on) {
+            None => Ok(packet::withdraw_into(&to.context, family, nlri(), &mut octets)),
+            Some(attributes) => packet::announce_into(&to.context, family, &attributes, nlri(), &mut octets),
         };
         messages += announced.unwrap_or_else(|error| {
             failures.push(error);
-            packet::withdraw_into(context, family, nlri(), &mut octets)
+            packet::withdraw_into(&to.context, family, nlri(), &mut octets)
         });
     }
     (Share::new(octets.into(), messages), failures)

@@ -58,7 +58,8 @@ pub(super) struct Checks {
     pub(super) enforce_first_as: bool,
     pub(super) default_local_pref: u32,
     pub(super) router_id: RouterId,
-    pub(super) cluster_id: RouterId,
+    /// Of a peer that is our client.
+    pub(super) cluster: Option<RouterId>,
     /// The host's addresses.
     pub(super) own: Arc<[IpAddr]>,
 }
@@ -96,7 +97,10 @@ impl Checks {
             Some(Filtered::AsLoop)
         } else if self.internal && attributes.originator_id == Some(self.router_id) {
             Some(Filtered::OriginatorLoop)
-        } else if self.internal && attributes.cluster_list.contains(&self.cluster_id) {
+        } else if self
+            .cluster
+            .is_some_and(|cluster| self.internal && attributes.cluster_list.contains(&cluster))
+        {
             Some(Filtered::ClusterLoop)
         } else if !self.internal && self.enforce_first_as && path.first() != Some(self.peer_as) {
             Some(Filtered::FirstAs)
@@ -218,7 +222,9 @@ impl ImportView {
         match filtered {
             Ok(None) => Ok(unchanged(interner, now)),
             Ok(Some(mut changed)) => {
-                changed.hop = self.hop(&changed, hops);
+                // Another `bgp_next_hop` is for who is told of the route: what the peer said is where packets go.
+                let way = (changed.destination, &changed.gateways) == (learned.destination, &learned.gateways);
+                changed.hop = if way { learned.hop } else { self.hop(&changed, hops) };
                 Ok(interner.intern(&changed))
             }
             Err(Held::Failed(error)) => {

@@ -302,6 +302,8 @@ impl Speaker {
         }
         let (config, source, keys) = (instance.config.clone(), instance.source, keys.clone());
         let traits = Traits {
+            interface: None,
+            cluster: None,
             kind: SourceKind::Local,
             router_id: self.router_id,
             address: None,
@@ -424,6 +426,10 @@ impl Speaker {
         };
         let name = instance.config.name.clone();
         let Kind::Bgp(session) = &mut instance.kind else { return };
+        if session.find_link(&addresses) {
+            self.tables
+                .set_source(source, &name, RouteSource::Bgp, session.traits());
+        }
         for at in 0..session.channels.len() {
             let channel = &session.channels[at];
             let key = channel.key;

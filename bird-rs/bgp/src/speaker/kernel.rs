@@ -347,6 +347,8 @@ impl Speaker {
             protocol: instance.name().clone(),
             source: RouteSource::Inherit,
             traits: Traits {
+                interface: None,
+                cluster: None,
                 kind: SourceKind::Local,
                 router_id: self.router_id,
                 address: None,

@@ -9,7 +9,7 @@ use tortie_net::Prefix;
 use super::io::InterfaceAddress;
 use crate::attr::Attributes;
 use crate::config::{DirectConfig, InterfacePattern, StaticConfig, StaticDestination, StaticHop, StaticRoute};
-use crate::filter::{Krt, RouteContext, RouteDestination, RouteSource, RunError};
+use crate::filter::{Assigned, Krt, RouteContext, RouteDestination, RouteSource, RunError};
 use crate::rib::{Hop, Learned};
 
 /// A route of our own, or why a static one cannot be made.
@@ -97,6 +97,7 @@ fn attributed(
         return Ok((route.prefix, learned));
     };
     let mut context = RouteContext {
+        assigned: Assigned::default(),
         net: route.prefix,
         proto: name,
         source: RouteSource::Static,

@@ -5,14 +5,17 @@
 //! without a copy. What is encoded is kept while a slower member may need it, up to a bound: after that it is encoded anew.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use tortie_net::Family;
 
+use super::feed::Recipient;
 use super::slot::{Group, Slot};
 use super::tables::{Membership, Shared};
+use crate::attr::NextHop;
 use crate::packet::{self, AfiSafi, SessionContext};
 use crate::rib::{Outbox, Round, SourceId, Stretch};
 
@@ -48,6 +51,8 @@ struct Encoded {
     messages: u64,
     /// In order, and without overlap.
     owned: FxHashMap<SourceId, SmallVec<[Piece; 1]>>,
+    /// Next hops that are announced, with who told us: a peer that is one itself has to be told otherwise.
+    hops: FxHashMap<IpAddr, SmallVec<[SourceId; 1]>>,
 }
 
 /// Consecutive messages about the routes of one owner.
@@ -75,6 +80,7 @@ impl Encoded {
     ) -> Option<Self> {
         let mut octets = Vec::new();
         let mut owned: FxHashMap<SourceId, SmallVec<[Piece; 1]>> = FxHashMap::default();
+        let mut hops: FxHashMap<IpAddr, SmallVec<[SourceId; 1]>> = FxHashMap::default();
         let mut total = 0;
         for run in round.items.chunk_by(|a, b| (a.attrs, a.owner) == (b.attrs, b.owner)) {
             let nlri = run.iter().map(|item| slot.nlri(group, item.place));
@@ -85,6 +91,12 @@ impl Encoded {
                 // What fails is logged for each peer.
                 Some(attrs) => {
                     let attributes = shared.wire.get(attrs);
+                    for address in attributes.next_hop.into_iter().flat_map(NextHop::addresses) {
+                        let owners = hops.entry(address).or_default();
+                        if !owners.contains(&first.owner) {
+                            owners.push(first.owner);
+                        }
+                    }
                     packet::announce_into(context, family, &attributes, nlri, &mut octets).ok()?
                 }
             };
@@ -105,7 +117,14 @@ impl Encoded {
             octets: octets.into_boxed_slice().into(),
             messages: total,
             owned,
+            hops,
         })
+    }
+
+    /// Can a member at this address be told this?
+    fn suits(&self, member: SourceId, address: IpAddr) -> bool {
+        let mut owners = self.hops.get(&address).into_iter().flatten();
+        self.round.suits(member) && owners.all(|owner| *owner == member)
     }
 
     fn share(&self, member: SourceId) -> Share {
@@ -158,9 +177,10 @@ pub(super) fn share<F: Family>(
     family: AfiSafi,
     at: Membership,
     (slot, shared): (&mut Slot<F>, &mut Shared),
-    context: &SessionContext,
+    to: &Recipient,
     limit: usize,
 ) -> Option<Share> {
+    let context = &to.context;
     let group = slot.groups.get(at.group)?.as_ref()?;
     let stretch = group.outbox.stretch(at.member, limit)?;
     let member = group.outbox.source(at.member)?;
@@ -178,7 +198,7 @@ pub(super) fn share<F: Family>(
     }
     let Group { outbox, rounds, .. } = slot.groups.get_mut(at.group)?.as_mut()?;
     let encoded = rounds.kept.iter().find(|kept| same(kept))?.encoded.as_ref()?;
-    if !encoded.round.suits(member) {
+    if !encoded.suits(member, to.address) {
         return None;
     }
     outbox.took(at.member, stretch, &encoded.round);

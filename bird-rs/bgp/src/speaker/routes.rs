@@ -35,6 +35,7 @@ impl Speaker {
         let certain = graceful.is_some_and(|gr| !gr.restarting && !gr.families.is_empty());
         session.last_as = Some(negotiated.peer_as);
         session.up = Some(negotiated);
+        session.find_link(&addresses);
         self.tables
             .set_source(source, &name, RouteSource::Bgp, session.traits());
         for at in 0..session.channels.len() {

@@ -1,6 +1,6 @@
 //! One BGP protocol: its state machine, its channels, and what its configuration means for each.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +35,8 @@ pub(super) struct Session {
     pub(super) fault_logged: Option<u32>,
     pub(super) updates_received: u64,
     pub(super) updates_sent: u64,
+    /// The link on which the peer is, as long as the session is a direct one.
+    link: Option<Arc<str>>,
     /// The BFD session that watches the path, once it was known between which addresses.
     pub(super) bfd: Option<BfdKey>,
     /// The range that it was made for a peer of; it then goes with its session.
@@ -76,6 +78,7 @@ impl Session {
             fault_logged: None,
             updates_received: 0,
             updates_sent: 0,
+            link: None,
             bfd: None,
             range: None,
         }
@@ -98,6 +101,29 @@ impl Session {
         self.config.local_role.map(role).filter(|_| !self.is_internal())
     }
 
+    /// Notes on which link the peer is. Says whether that is another one than before on an established session.
+    pub(super) fn find_link(&mut self, addresses: &[InterfaceAddress]) -> bool {
+        let link = self.link(addresses);
+        let changed = self.link != link;
+        self.link = link;
+        changed && self.up.is_some()
+    }
+
+    fn link(&self, addresses: &[InterfaceAddress]) -> Option<Arc<str>> {
+        let wanted = self.config.interface.as_deref();
+        let near = |a: &&InterfaceAddress| {
+            a.subnet.contains(self.remote) && wanted.is_none_or(|interface| interface == &*a.interface)
+        };
+        let link = addresses.iter().filter(near).max_by_key(|a| a.subnet.len());
+        link.filter(|_| self.config.transport.multihop.is_none())
+            .map(|a| a.interface.clone())
+    }
+
+    /// The cluster that we and a client are in.
+    fn cluster(&self) -> Option<RouterId> {
+        self.config.rr_client.then(|| self.cluster_id())
+    }
+
     fn cluster_id(&self) -> RouterId {
         self.config.rr_cluster_id.unwrap_or(self.router_id)
     }
@@ -117,6 +143,8 @@ impl Session {
             address: Some(self.remote),
             default_local_pref: self.config.default_local_pref,
             default_med: self.config.default_med,
+            interface: self.link.clone(),
+            cluster: self.cluster(),
         }
     }
 
@@ -133,7 +161,7 @@ impl Session {
             enforce_first_as: self.config.enforce_first_as,
             default_local_pref: self.config.default_local_pref,
             router_id: self.router_id,
-            cluster_id: self.cluster_id(),
+            cluster: self.cluster(),
             own: own.clone(),
         };
         let rule = Arc::new(Rule {
@@ -156,30 +184,21 @@ impl Session {
     /// How a channel exports, given what was agreed on and the host's addresses.
     pub(super) fn export_view(&self, channel: &BgpChannel, up: &Negotiated, addresses: &[InterfaceAddress]) -> View {
         let family = afi(channel.channel.family);
-        let shared = if self.config.transport.multihop.is_none() {
-            let mut shared = shared_subnets(self.remote, self.config.interface.as_deref(), addresses);
-            // The view must not depend on what can make no difference.
-            if family == AfiSafi::Ipv4Unicast && !up.context.ext_next_hop {
-                shared.retain(|subnet| subnet.is_v4());
-            }
-            shared
-        } else {
-            Vec::new()
-        };
+        let interface = self.link(addresses);
         let local = up.local.ip();
         let own = match channel.next_hop_address {
             Some(address) => Some(NextHop::from(address)),
-            None => own_next_hop(family, local, addresses, up.context.ext_next_hop, !shared.is_empty()),
+            None => own_next_hop(family, local, addresses, up.context.ext_next_hop, interface.is_some()),
         };
         View::Bgp(Box::new(BgpView {
             family,
             policy: channel.channel.export.clone(),
             internal: self.is_internal(),
-            client: self.config.rr_client,
+            cluster: self.cluster(),
             route_server: self.config.rs_client,
             local_as: self.config.local_as,
             role: self.external_role(),
-            cluster_id: self.cluster_id(),
+            allow_local_pref: self.config.allow_local_pref,
             obey_communities: self.config.interpret_communities,
             default_local_pref: self.config.default_local_pref,
             long_lived: up.long_lived.is_some(),
@@ -187,7 +206,7 @@ impl Session {
             next_hop_keep: channel.next_hop_keep,
             own,
             extended_next_hop: up.context.ext_next_hop,
-            shared,
+            interface,
             add_paths: up.context.add_path_tx.contains(family),
         }))
     }
@@ -254,41 +273,19 @@ fn own_next_hop(
     match (family, local) {
         (AfiSafi::Ipv4Unicast, IpAddr::V4(address)) => Some(NextHop::V4(address)),
         // As BIRD: who agreed on IPv6 next hops gets them, whatever else the link has.
-        (AfiSafi::Ipv4Unicast, IpAddr::V6(address)) if extended => Some(NextHop::from(IpAddr::V6(address))),
+        (AfiSafi::Ipv4Unicast, IpAddr::V6(_)) if extended => Some(NextHop::from(local)),
         (AfiSafi::Ipv4Unicast, IpAddr::V6(_)) => here.find(IpAddr::is_ipv4).map(NextHop::from),
         (AfiSafi::Ipv6Unicast, local) => {
             let v6 = |address: IpAddr| match address {
                 IpAddr::V6(address) => Some(address),
                 IpAddr::V4(_) => None,
             };
-            let link_local = here
-                .clone()
-                .filter_map(v6)
-                .find(|a| a.is_unicast_link_local())
-                .filter(|_| on_link);
-            let global = v6(local).or_else(|| here.filter_map(v6).find(|a| !a.is_unicast_link_local()))?;
-            let link_local = link_local.filter(|_| !global.is_unicast_link_local());
+            let global = v6(local).or_else(|| here.clone().filter_map(v6).find(|a| !a.is_unicast_link_local()))?;
+            let mut link_local = here.filter_map(v6).filter(Ipv6Addr::is_unicast_link_local);
+            let link_local = link_local.find(|_| on_link && !global.is_unicast_link_local());
             Some(NextHop::V6 { global, link_local })
         }
     }
-}
-
-/// All subnets of the interface on which the peer is.
-fn shared_subnets(remote: IpAddr, interface: Option<&str>, addresses: &[InterfaceAddress]) -> Vec<Prefix> {
-    let near = |a: &&InterfaceAddress| {
-        a.subnet.contains(remote) && interface.is_none_or(|interface| interface == &*a.interface)
-    };
-    let Some(link) = addresses.iter().find(near).map(|a| &a.interface) else {
-        return Vec::new();
-    };
-    let mut subnets: Vec<Prefix> = addresses
-        .iter()
-        .filter(|a| a.interface == *link)
-        .map(|a| a.subnet)
-        .collect();
-    subnets.sort_unstable();
-    subnets.dedup();
-    subnets
 }
 
 /// The state machine's part of a configuration.
@@ -335,6 +332,7 @@ pub(super) fn peer_config(config: &BgpConfig, router_id: RouterId) -> PeerConfig
         error_wait: (timers.error_wait_min, timers.error_wait_max),
         error_forget: timers.error_forget,
         disable_after_error: config.disable_after_error,
+        local_pref: config.allow_local_pref,
         bfd_graceful: config.bfd.usage == BfdUsage::Graceful,
         bfd_strict: config.bfd.strict,
         disable_after_cease: config.disable_after_cease.0,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tortie_net::{Family, Prefix, Prefix4, Prefix6};
 
 use super::export::View;
+use super::feed::Recipient;
 use super::import::{ImportView, Received};
 use super::io::FibRoute;
 use super::rounds::{self, Share};
@@ -14,7 +15,7 @@ use crate::attr::Attributes;
 use crate::config::{ChannelFamily, Config};
 use crate::filter::RouteSource;
 use crate::nexthop::NextHops;
-use crate::packet::{AfiSafi, Nlri, SessionContext};
+use crate::packet::{AfiSafi, Nlri};
 use crate::rib::{
     AttrId, Decision, Filtered, Inserted, Interner, Lane, Lanes, Learned, MemberId, NewPath, Outbox, Path, PullItem,
     SourceId, Stale, Table, Traits,
@@ -407,18 +408,12 @@ impl Tables {
 
     /// What a member is sent next, together with others, of `limit` changes at most. It counts as told. `None` when it has to
     /// pull.
-    pub(super) fn share(
-        &mut self,
-        key: TableKey,
-        at: Membership,
-        context: &SessionContext,
-        limit: usize,
-    ) -> Option<Share> {
+    pub(super) fn share(&mut self, key: TableKey, at: Membership, to: &Recipient, limit: usize) -> Option<Share> {
         with_slot!(self, key, |slot, shared| rounds::share(
             key.family,
             at,
             (slot, shared),
-            context,
+            to,
             limit
         ))
     }

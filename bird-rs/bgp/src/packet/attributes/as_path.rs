@@ -37,9 +37,6 @@ fn path(value: &[u8], four_octets: bool) -> Result<AsPath, FaultReason> {
 
 pub(super) fn decode_as_path(value: &[u8], context: &SessionContext, out: &mut Decoded) -> Result<(), FaultReason> {
     let path = path(value, context.four_octet_as)?;
-    if context.ebgp && path.segments().any(|segment| segment.kind.is_confed()) {
-        return Err(FaultReason::Value);
-    }
     out.attributes.as_path = path;
     Ok(())
 }

@@ -23,6 +23,7 @@ pub(super) const EXTENDED_LENGTH: u8 = 0x10;
 pub(super) const ORIGIN: u8 = 1;
 pub(super) const AS_PATH: u8 = 2;
 pub(super) const NEXT_HOP: u8 = 3;
+pub(super) const LOCAL_PREF: u8 = 5;
 pub(super) const MP_REACH: u8 = 14;
 pub(super) const MP_UNREACH: u8 = 15;
 
@@ -101,7 +102,7 @@ pub(super) static TABLE: [Spec; 15] = [
     ),
     row(4, NON_TRANSITIVE, Verdict::TreatAsWithdraw, decode_med, encode_med),
     internal(row(
-        5,
+        LOCAL_PREF,
         WELL_KNOWN,
         Verdict::TreatAsWithdraw,
         decode_local_pref,

@@ -112,7 +112,7 @@ fn each_attribute_costs_what_rfc_7606_says() {
         (
             "AS_PATH confederation",
             "40 01 01 00 40 02 06 03 01 0000fde9 40 03 04 c0000201",
-            Used,
+            Withdrawn(2),
             Withdrawn(2),
         ),
         (

@@ -6,10 +6,11 @@ use proptest::prelude::*;
 use tortie_net::{Asn, Community, ExtCommunity, LargeCommunity, Prefix, RouterId};
 
 use super::*;
-use crate::attr::{AsPathBuilder, SegmentKind};
+use crate::attr::{AsPathBuilder, Partial, SegmentKind};
 
 fn as_path() -> impl Strategy<Value = AsPath> {
-    let segment = (1..=4_u8, prop::collection::vec(1..=u32::MAX, 1..5));
+    // Those of confederations are not accepted.
+    let segment = (1..=2_u8, prop::collection::vec(1..=u32::MAX, 1..5));
     prop::collection::vec(segment, 0..4).prop_map(|segments| {
         let mut path = AsPathBuilder::default();
         for (kind, asns) in segments {
@@ -58,6 +59,8 @@ pub(crate) fn attributes() -> impl Strategy<Value = Attributes> {
             originator_id: originator.map(RouterId),
             cluster_list: clusters.into_iter().map(RouterId).collect(),
             only_to_customer: otc.map(Asn),
+            // Of what is not there nothing is partial.
+            partial: otc.map_or(Partial::default(), |_| Partial::ONLY_TO_CUSTOMER),
             unknown: unknown
                 .into_iter()
                 .map(|(code, value)| UnknownAttribute {
@@ -93,6 +96,7 @@ fn context() -> impl Strategy<Value = SessionContext> {
             .map(|(family, _)| family);
         let add_path: FamilySet = paths.collect();
         SessionContext {
+            local_pref: false,
             ebgp,
             four_octet_as,
             families: AfiSafi::ALL.into_iter().collect(),

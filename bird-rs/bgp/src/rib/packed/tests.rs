@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use tortie_net::{Asn, Community, ExtCommunity, LargeCommunity, RouterId};
 
 use super::*;
-use crate::attr::{Aggregator, AsPathBuilder, NextHop, Origin, SegmentKind, UnknownAttribute};
+use crate::attr::{Aggregator, AsPathBuilder, NextHop, Origin, Partial, SegmentKind, UnknownAttribute};
 
 fn next_hop() -> impl Strategy<Value = Option<NextHop>> {
     let v6 = (any::<u128>(), any::<Option<u128>>()).prop_map(|(global, link_local)| NextHop::V6 {
@@ -52,6 +52,7 @@ fn attributes() -> impl Strategy<Value = Attributes> {
             originator_id: options[4].map(RouterId),
             cluster_list: lists[4].iter().copied().map(RouterId).collect(),
             only_to_customer: options[5].map(Asn),
+            partial: options[5].map_or(Partial::default(), |_| Partial::ONLY_TO_CUSTOMER),
             unknown: unknown
                 .into_iter()
                 .map(|(code, partial, value)| UnknownAttribute {

@@ -118,7 +118,7 @@ fn an_export_limit_ends_the_session_before_more_is_told() {
         let down = net.protocol(0, "p2");
         assert_eq!(down.state == ProtocolState::Down, !comes_back, "{limit}");
         let error = down.bgp.unwrap().last_error.unwrap();
-        assert_eq!(error, "Maximum number of prefixes reached", "{limit}");
+        assert_eq!(error, "Export limit exceeded", "{limit}");
         assert_eq!(received(&net), 0, "{limit}: what was told is taken back");
     }
 }

@@ -186,32 +186,23 @@ fn reflection() {
 }
 
 #[test]
-fn one_cluster_refuses_its_own_reflections() {
-    let rr = |me: u8, other: u8| {
-        node(
-            me,
-            64512,
-            &[
-                (1, 64512, "rr client; rr cluster id 9.9.9.9;"),
-                (other, 64512, "rr cluster id 9.9.9.9;"),
-            ],
-        )
+fn what_was_in_a_cluster_does_not_come_back_into_it() {
+    let client = "rr client; rr cluster id 9.9.9.9;";
+    let reflected = |cluster_of_the_other: &str| {
+        net(&[
+            (1, node(1, 64512, &[(3, 64512, "")])),
+            (3, node(3, 64512, &[(1, 64512, client), (4, 64512, "")])),
+            (4, node(4, 64512, &[(3, 64512, ""), (5, 64512, cluster_of_the_other)])),
+            (5, node(5, 64512, &[(4, 64512, "")])),
+        ])
     };
-    let reflected = net(&[
-        (1, node(1, 64512, &[(3, 64512, ""), (4, 64512, "")])),
-        (3, rr(3, 4)),
-        (4, rr(4, 3)),
-    ]);
-    let query = RouteQuery {
-        prefix: "10.1.0.0/24".parse().ok(),
-        protocol: Some("p3".to_owned()),
-        filtered: true,
-        ..RouteQuery::default()
-    };
-    assert_eq!(
-        reflected.node(2).speaker.routes(&query)[0].filtered,
-        Some(Filtered::ClusterLoop)
-    );
+    let same = reflected(client);
+    assert!(same.best(2, "10.1.0.0/24").is_some(), "the other reflector takes it");
+    assert!(same.best(3, "10.1.0.0/24").is_none(), "its client is in the cluster");
+    let other = reflected("rr client; rr cluster id 8.8.8.8;");
+    let route = other.best(3, "10.1.0.0/24").unwrap();
+    let clusters = route.attributes.cluster_list.iter().map(ToString::to_string);
+    assert_eq!(clusters.collect::<Vec<_>>(), ["8.8.8.8", "9.9.9.9"]);
 }
 
 #[test]

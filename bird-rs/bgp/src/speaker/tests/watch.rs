@@ -80,8 +80,8 @@ fn a_watcher_is_told_what_there_is_and_then_what_changes() {
     assert_eq!(copy.shown()[..3], all);
     assert_eq!(
         copy.shown()[3],
-        "master4 10.9.0.0/16 p 0",
-        "a MED of a static route is the neighbour's own matter"
+        "master4 10.9.0.0/16 p 5",
+        "the MED of a static route is for neighbours"
     );
     assert_eq!(copy.take(&mut net.node_mut(0).speaker, id, 10), 0);
     // What goes and comes back while nobody asks is nothing; what is another is told once.
