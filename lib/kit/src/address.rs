@@ -178,7 +178,9 @@ impl ServiceAddr {
 
 /// Removes a socket file nobody answers on.
 async fn clear_stale(path: &Path) -> Result<(), String> {
-    if let Some(directory) = path.parent().filter(|d| !d.is_dir()) {
+    // A name alone is one in the working directory.
+    let named = path.parent().filter(|d| !d.as_os_str().is_empty());
+    if let Some(directory) = named.filter(|d| !d.is_dir()) {
         return Err(format!("there is no directory {}", directory.display()));
     }
     let Ok(meta) = std::fs::symlink_metadata(path) else {

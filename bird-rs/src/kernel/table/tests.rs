@@ -1,3 +1,4 @@
+use proptest::prelude::*;
 use tortie_netlink::fake::FakeKernel;
 use tortie_netlink::route::{Filter, Kernel, TABLE_MAIN};
 
@@ -278,4 +279,140 @@ fn the_routes_of_others_are_told_once_and_then_what_changes() {
     host.work();
     let changes = host.table.aliens().unwrap().changes;
     assert_eq!(changes.iter().filter(|(_, alien)| alien.is_none()).count(), 2);
+}
+
+/// What may happen to a table.
+#[derive(Debug, Clone)]
+enum Happening {
+    Want(u8, u8),
+    Unwant(u8),
+    /// Somebody else puts a route where ours would be, or beside it.
+    Foreign(u8, bool),
+    ForeignGone(u8),
+    /// Somebody deletes or changes ours.
+    Deleted(u8),
+    Changed(u8, u8),
+    Link(bool),
+    LoseEvents(bool),
+    Refuse(u8),
+    LoseAnswers,
+    InSync,
+    Wait,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    use Happening::*;
+    let net = 0u8..4;
+    prop_oneof![
+        4 => (net.clone(), 2u8..5).prop_map(|(net, hop)| Want(net, hop)),
+        2 => net.clone().prop_map(Unwant),
+        2 => (net.clone(), any::<bool>()).prop_map(|(net, in_the_way)| Foreign(net, in_the_way)),
+        1 => net.clone().prop_map(ForeignGone),
+        1 => net.clone().prop_map(Deleted),
+        1 => (net.clone(), 2u8..5).prop_map(|(net, hop)| Changed(net, hop)),
+        1 => any::<bool>().prop_map(Link),
+        1 => any::<bool>().prop_map(LoseEvents),
+        1 => net.prop_map(Refuse),
+        1 => Just(LoseAnswers),
+        1 => Just(InSync),
+        1 => Just(Wait),
+    ]
+}
+
+fn net(n: u8) -> String {
+    format!("10.9.{n}.0/24")
+}
+
+impl Host {
+    fn foreign(&self) -> Vec<Route> {
+        let all = self.kernel.all_routes().into_iter();
+        all.filter(|route| !self.table.is_ours(route)).collect()
+    }
+
+    fn happens(&mut self, happening: &Happening) {
+        let key = |n: u8, protocol| route(&net(n), "10.0.0.9", 32, protocol).key();
+        match happening {
+            Happening::Want(n, hop) => {
+                let entry = entry(&format!("10.0.0.{hop}"));
+                self.table.want(vec![Delta::Set(prefix(&net(*n)), entry)]);
+            }
+            Happening::Unwant(n) if self.table.wants.contains_key(&prefix(&net(*n))) => {
+                self.table.want(vec![Delta::Delete(prefix(&net(*n)))]);
+            }
+            Happening::Unwant(_) => {}
+            Happening::Foreign(n, in_the_way) => {
+                let metric = if *in_the_way { 32 } else { 7 };
+                self.kernel.put(route(&net(*n), "10.0.0.9", metric, Protocol::STATIC));
+            }
+            Happening::ForeignGone(n) | Happening::Deleted(n) => self.kernel.delete(&key(*n, Protocol::STATIC)),
+            Happening::Changed(n, hop) => {
+                let there = self
+                    .kernel
+                    .all_routes()
+                    .into_iter()
+                    .find(|r| r.key() == key(*n, Protocol::BIRD));
+                if there.is_some_and(|there| self.table.is_ours(&there)) {
+                    self.kernel
+                        .put(route(&net(*n), &format!("10.0.0.{hop}"), 32, Protocol::BIRD));
+                }
+            }
+            Happening::Link(up) => {
+                self.kernel.set_interface(2, "eth0", *up);
+                if *up {
+                    self.kernel.add_address(2, "10.0.0.1/24");
+                }
+            }
+            Happening::LoseEvents(lose) => self.kernel.lose_events(*lose),
+            Happening::Refuse(n) => self.kernel.refuse(prefix(&net(*n)), nix::errno::Errno::ENOMEM, 1),
+            Happening::LoseAnswers => self.kernel.lose_answers(1),
+            Happening::InSync => self.table.want(vec![Delta::InSync]),
+            Happening::Wait => self.now += Duration::from_secs(31),
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_it_comes_to_what_is_wanted_and_touches_nothing_else(
+        happenings in proptest::collection::vec(happening(), 0..40),
+    ) {
+        let mut host = Host::new(spec());
+        host.kernel.put(route(&net(3), "10.0.0.4", 32, Protocol::BIRD));
+        let mut blind = false;
+        for happening in &happenings {
+            host.happens(happening);
+            if let Happening::LoseEvents(lose) = happening {
+                blind = *lose;
+            }
+            let before = host.foreign();
+            host.work();
+            // What took a key of ours unseen may be replaced: the kernel has no compare-and-swap for routes.
+            prop_assert!(blind || before == host.foreign());
+        }
+        host.kernel.lose_events(false);
+        host.kernel.set_interface(2, "eth0", true);
+        host.kernel.add_address(2, "10.0.0.1/24");
+        host.table.want(vec![Delta::InSync]);
+        for _ in 0..8 {
+            host.now += Duration::from_secs(31);
+            host.work();
+        }
+        let wanted: Vec<RouteKey> = host.table.wants.keys()
+            .map(|net| route(&net.to_string(), "10.0.0.9", 32, Protocol::BIRD).key())
+            .filter(|key| !host.table.foreign.contains_key(key))
+            .collect();
+        let ours: Vec<Route> = host.kernel.all_routes().into_iter().filter(|r| host.table.is_ours(r)).collect();
+        prop_assert_eq!(ours.iter().map(Route::key).collect::<Vec<_>>(), wanted);
+        for route in &ours {
+            let entry = &host.table.wants[&route.prefix].entry;
+            prop_assert_eq!(route.next_hops[0].gateway, entry.next_hops[0].address);
+        }
+        // And at the end nothing of ours stays.
+        host.table.end();
+        for _ in 0..8 {
+            host.now += Duration::from_secs(31);
+            host.work();
+        }
+        prop_assert!(!host.kernel.all_routes().iter().any(|route| host.table.is_ours(route)));
+    }
 }
