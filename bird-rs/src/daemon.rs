@@ -13,7 +13,7 @@ use tortie_bgp::speaker::{Input, Output, Speaker};
 use tortie_kit::address::ServiceAddr;
 use tortie_kit::health::Health;
 
-use crate::Args;
+use crate::args::Args;
 use crate::bfd::{self, Bfd};
 use crate::configure::{Configurator, How, Text};
 use crate::control::Control;
@@ -22,6 +22,8 @@ use crate::grpc::Service;
 use crate::grpc::operator::Operator;
 use crate::metrics::Metrics;
 use crate::net::{interfaces, routes};
+use crate::privileges::Identity;
+use crate::sockets::Sockets;
 use crate::source;
 
 /// How old `/debug/state` may be.
@@ -29,14 +31,26 @@ const STATE_EVERY: Duration = Duration::from_secs(2);
 /// How long gRPC clients may take to leave.
 const LEAVE: Duration = Duration::from_secs(1);
 
-/// Runs until a signal ends it.
+/// Opens what clients were promised, gives up root if that is wanted, and runs until a signal ends it.
 ///
 /// # Errors
 /// What could not be set up, or what ended before its time.
 pub(crate) fn run(args: Args, config: Arc<Config>) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(serve(&args, config));
-    runtime.shutdown_timeout(LEAVE);
+    if let Some(path) = &args.debug_file {
+        let file = std::fs::File::options().create(true).append(true).open(path);
+        let file = file.with_context(|| format!("open the log file {}", path.display()))?;
+        nix::unistd::dup2_stderr(file).context("log to a file")?;
+    }
+    let identity = args.identity()?;
+    let control = args.control.clone().map(ServiceAddr::Unix);
+    let sockets = Sockets::open(args.grpc.as_ref(), control.as_ref(), identity)?;
+    let result = write_pid(&args).and_then(|()| {
+        identity.map_or(Ok(()), Identity::assume)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let result = runtime.block_on(serve(&args, config, sockets));
+        runtime.shutdown_timeout(LEAVE);
+        result
+    });
     if let Some(path) = &args.pid_file {
         // It may be gone, or never have been written.
         let _ = std::fs::remove_file(path);
@@ -44,7 +58,14 @@ pub(crate) fn run(args: Args, config: Arc<Config>) -> anyhow::Result<()> {
     result
 }
 
-async fn serve(args: &Args, config: Arc<Config>) -> anyhow::Result<()> {
+fn write_pid(args: &Args) -> anyhow::Result<()> {
+    let Some(path) = &args.pid_file else { return Ok(()) };
+    let pid = format!("{}\n", std::process::id());
+    tortie_kit::file::write_atomic(path, pid.as_bytes(), 0o644)
+        .with_context(|| format!("write the process id to {}", path.display()))
+}
+
+async fn serve(args: &Args, config: Arc<Config>, sockets: Sockets) -> anyhow::Result<()> {
     let token = tortie_kit::shutdown::token()?;
     let clock = Clock::start();
     let health = Health::new();
@@ -64,12 +85,7 @@ async fn serve(args: &Args, config: Arc<Config>) -> anyhow::Result<()> {
         (engine.clone(), clock),
         metrics.clone(),
     ));
-    let clients = clients(args, clock, (&engine, &bfd), &configurator, &token).await?;
-    if let Some(path) = &args.pid_file {
-        let pid = format!("{}\n", std::process::id());
-        tortie_kit::file::write_atomic(path, pid.as_bytes(), 0o644)
-            .with_context(|| format!("write the process id to {}", path.display()))?;
-    }
+    let clients = clients(sockets, clock, (&engine, &bfd), &configurator, &token)?;
     let mut engine_task = tokio::spawn(engine_loop.run());
     clients.spawn(configurator.clone().keep_time(token.clone()));
     clients.spawn(interfaces::follow(engine.clone(), token.clone()));
@@ -114,6 +130,9 @@ fn engine(
     let file = args.config.display().to_string();
     let config = source::with_router_id(config, &file, &addresses).map_err(|rejected| anyhow::anyhow!("{rejected}"))?;
     let mut speaker = Speaker::new(clock.now(), config.clone()).context("start the speaker")?;
+    if !args.recover {
+        speaker.start_afresh();
+    }
     let mut outputs: Vec<Output> = Vec::new();
     speaker.handle(clock.now(), Input::Interfaces(addresses), &mut outputs);
     if let Some(input) = resolving {
@@ -123,17 +142,17 @@ fn engine(
     Ok((engine_loop, engine, config))
 }
 
-/// Opens the sockets that clients were promised, and serves on them.
-async fn clients(
-    args: &Args,
+/// Serves clients on the sockets that they were promised.
+fn clients(
+    sockets: Sockets,
     clock: Clock,
     (engine, bfd): (&Engine, &Bfd),
     configurator: &Arc<Configurator>,
     token: &CancellationToken,
 ) -> anyhow::Result<TaskTracker> {
     let tasks = TaskTracker::new();
-    if let Some(addr) = &args.grpc {
-        let incoming = addr.listen().await?;
+    if let Some(bound) = sockets.grpc {
+        let incoming = bound.incoming()?;
         let server = tonic::transport::Server::builder()
             .add_service(Service::new(engine.clone(), clock, configurator.clone()).into_server())
             .add_service(Operator::new(engine.clone(), clock, configurator.clone()).into_server())
@@ -144,8 +163,8 @@ async fn clients(
             }
         });
     }
-    if let Some(path) = &args.control {
-        let incoming = ServiceAddr::Unix(path.clone()).listen().await?;
+    if let Some(bound) = sockets.control {
+        let incoming = bound.incoming()?;
         let control = Control {
             engine: engine.clone(),
             clock,

@@ -1,5 +1,6 @@
 //! bird-rs: a BGP speaker with BIRD 2's configuration language. See DESIGN.md.
 
+mod args;
 mod bfd;
 mod bmp;
 mod caches;
@@ -15,41 +16,15 @@ mod log;
 mod metrics;
 mod mrt;
 mod net;
+mod privileges;
+mod sockets;
 mod source;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
-use tortie_kit::address::{ServiceAddr, local_only};
-use tortie_kit::http::HttpArgs;
 use tortie_kit::start::start;
-use tortie_kit::telemetry::LogArgs;
 
-/// A BGP speaker with BIRD 2's configuration language.
-#[derive(Debug, Parser)]
-#[command(version)]
-struct Args {
-    /// The configuration file
-    #[arg(short, long = "config", value_name = "FILE", default_value = "/etc/tortie/bird.conf")]
-    config: PathBuf,
-    /// Parse the configuration and exit: 0 when it is good, 1 with the errors on standard error
-    #[arg(short, long)]
-    parse_only: bool,
-    /// Serve gRPC here: unix:/path
-    #[arg(long, env = "TORTIE_BIRD", value_name = "ADDR", value_parser = local_only)]
-    grpc: Option<ServiceAddr>,
-    /// Serve BIRD's control protocol on this unix socket, for birdc
-    #[arg(short = 's', long = "control", value_name = "SOCKET")]
-    control: Option<PathBuf>,
-    /// Write the process id here
-    #[arg(short = 'P', long, value_name = "FILE")]
-    pid_file: Option<PathBuf>,
-    #[command(flatten)]
-    http: HttpArgs,
-    #[command(flatten)]
-    log: LogArgs,
-}
+use self::args::Args;
 
 fn main() -> ExitCode {
     let args = match start("bird-rs", |args: &Args| &args.log) {

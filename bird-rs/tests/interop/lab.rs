@@ -184,14 +184,20 @@ impl Lab {
         values.split(' ').nth(at).unwrap().parse().unwrap()
     }
 
-    /// bird-rs with this configuration, its gRPC on a socket in the folder.
+    /// bird-rs with this configuration, its gRPC on a socket in the folder; it recovers from a restart.
     pub(crate) fn bird_rs(&self, side: &str, config: &str) -> Running {
+        self.bird_rs_with(side, config, &["-R"])
+    }
+
+    /// Likewise, with these arguments.
+    pub(crate) fn bird_rs_with(&self, side: &str, config: &str, arguments: &[&str]) -> Running {
         let config = self.write(&format!("{side}.conf"), config);
         let mut command = self.command(side, env!("CARGO_BIN_EXE_bird-rs"));
         command
             .arg("-c")
             .arg(config)
             .args(["--log-level", "info,bird_rs=debug", "--grpc", &self.grpc(side)])
+            .args(arguments)
             .arg("-P")
             .arg(self.path(&format!("{side}.pid")))
             .arg("-s")

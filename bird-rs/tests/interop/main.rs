@@ -11,6 +11,7 @@ mod bird_only;
 mod bird_peer;
 mod birdc;
 mod bmp;
+mod command_line;
 mod exabgp;
 mod exporter;
 mod extended;

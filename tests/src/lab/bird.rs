@@ -77,6 +77,7 @@ impl OurBird {
         fresh_log(&log)?;
         let command = vec![
             binary("bird-rs")?.display().to_string(),
+            "-R".to_owned(),
             "-c".to_owned(),
             file.display().to_string(),
             "-s".to_owned(),

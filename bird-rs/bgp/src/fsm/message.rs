@@ -100,7 +100,7 @@ impl Peer {
             local: *local,
             remote: *remote,
         };
-        let ours = negotiate::our_open(&self.config, self.restarting, self.offers_capabilities());
+        let ours = self.our_open();
         let negotiated = match negotiate::negotiate(&self.config, &ours, open, ends) {
             Ok(negotiated) => negotiated,
             Err(notification) => return self.fail(now, conn, notification, out),

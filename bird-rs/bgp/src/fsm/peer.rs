@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::config::PeerConfig;
 use super::connection::{Connection, Phase};
 use super::event::{Action, ConnId, DownReason, Event, Negotiated, State, StopReason};
-use super::negotiate;
 use super::restart::Retained;
 use super::timer::Damping;
 use crate::packet::{self, Cease, ControlMessage, ErrorCode, FamilySet, Notification, SessionContext};
@@ -18,6 +17,8 @@ pub struct Peer {
     pub(super) config: PeerConfig,
     /// The process has started and its tables are not complete yet.
     pub(super) restarting: bool,
+    /// Likewise, but nothing was kept for it.
+    pub(super) fresh: bool,
     /// The session is wanted.
     pub(super) started: bool,
     /// The peer has refused an OPEN for its optional parameters (RFC 5492 section 3).
@@ -58,6 +59,7 @@ impl Peer {
             damping: Damping::new(key),
             config,
             restarting,
+            fresh: false,
             started: false,
             without_capabilities: false,
             connections: Vec::new(),
@@ -142,7 +144,7 @@ impl Peer {
             Event::Blocked { conn } => self.blocked(now, conn),
             Event::Unblocked { conn } => self.set_blocked(conn, None),
             Event::Bfd(verdict) => self.bfd(now, verdict, out),
-            Event::Converged => self.restarting = false,
+            Event::Converged => (self.restarting, self.fresh) = (false, false),
         }
         self.schedule_connect(now);
         self.report_state(out);
@@ -206,7 +208,7 @@ impl Peer {
     /// A new connection is there: says who we are.
     fn open(&mut self, now: Duration, conn: ConnId, ends: (SocketAddr, SocketAddr), out: &mut Vec<Action>) {
         let hold_until = now + self.config.startup_hold_time.max(Duration::from_secs(3));
-        let open = negotiate::our_open(&self.config, self.restarting, self.offers_capabilities());
+        let open = self.our_open();
         let (local, remote) = ends;
         if let Some(connection) = self.connection_mut(conn) {
             connection.phase = Phase::OpenSent {

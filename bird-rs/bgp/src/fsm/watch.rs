@@ -1,11 +1,13 @@
-//! What a peer shows of itself beside its state: timers, what is kept over a restart, why it was last down.
+//! What a peer shows of itself beside its state: timers, what is kept over a restart, why it was last down; and what it
+//! says of its own start.
 
 use std::time::Duration;
 
 use super::connection::{Connection, Phase};
 use super::event::DownReason;
+use super::negotiate;
 use super::peer::Peer;
-use crate::packet::AfiSafi;
+use crate::packet::{AfiSafi, Capability, Open};
 
 /// When what happens, as points in time; none of what is not waited for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -61,6 +63,26 @@ impl Peer {
     /// Why the session last failed, as [`Peer::last_error`] says in words.
     pub fn last_failure(&self) -> Option<&DownReason> {
         self.last_failure.as_ref()
+    }
+
+    /// The process has just started and nobody kept anything for it: until the tables are complete, OPENs say that no
+    /// forwarding state was preserved (RFC 4724 section 3), so that the peer forgets what it kept.
+    pub fn start_afresh(&mut self) {
+        self.restarting = false;
+        self.fresh = true;
+    }
+
+    /// What we offer now.
+    pub(super) fn our_open(&self) -> Open {
+        let mut open = negotiate::our_open(&self.config, self.restarting, self.offers_capabilities());
+        for capability in open.capabilities.iter_mut().filter(|_| self.fresh) {
+            match capability {
+                Capability::GracefulRestart(ours) => ours.families.iter_mut().for_each(|f| f.forwarding = false),
+                Capability::LongLivedGracefulRestart(ours) => ours.iter_mut().for_each(|f| f.forwarding = false),
+                _ => {}
+            }
+        }
+        open
     }
 
     pub(super) fn failed(&mut self, reason: &DownReason) {

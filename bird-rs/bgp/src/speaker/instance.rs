@@ -139,6 +139,9 @@ impl Speaker {
                     let router_id = protocol.router_id.unwrap_or(self.router_id);
                     let mut session = Session::new(self.next_key, bgp, remote, router_id, !self.convergence.is_done());
                     self.next_key += 1;
+                    if self.fresh && !self.convergence.is_done() {
+                        session.peer.start_afresh();
+                    }
                     let channels = keys.iter().zip(&bgp.channels);
                     session.channels = channels
                         .map(|(key, config)| SessionChannel::new(*key, config))

@@ -139,6 +139,8 @@ pub struct Speaker {
     /// Of the next dynamic peer.
     next_dynamic: u32,
     stopping: bool,
+    /// Nothing is recovered from a restart.
+    fresh: bool,
     /// Something happened since the last flush that one may have to follow.
     unflushed: bool,
     /// Felix was told that what it has is complete.
@@ -181,6 +183,7 @@ impl Speaker {
             next_watch: 0,
             next_dynamic: 0,
             stopping: false,
+            fresh: false,
             unflushed: true,
             fib_in_sync: false,
             left_by_felix: BTreeMap::new(),
@@ -190,6 +193,14 @@ impl Speaker {
         speaker.reconfigure(config, false, &mut early);
         speaker.early = early;
         Ok(speaker)
+    }
+
+    /// To be called at once after [`Speaker::new`]: this is no restart. Otherwise peers with graceful restart are told that
+    /// what they kept of our routes is still good, until the initial table is complete.
+    pub fn start_afresh(&mut self) {
+        self.fresh = true;
+        let sessions = self.instances.iter_mut().flatten().filter_map(Instance::session_mut);
+        sessions.for_each(|session| session.peer.start_afresh());
     }
 
     /// Takes an input and appends what is to be done about it at once. Routes are sent by [`Speaker::flush`].

@@ -1,7 +1,7 @@
 //! Graceful restart: RFC 4724, RFC 8538.
 
 use super::*;
-use crate::packet::{Cease, ErrorCode, Update};
+use crate::packet::{Capability, Cease, ErrorCode, Update};
 
 #[test]
 fn routes_outlive_a_lost_connection_until_the_table_is_complete() {
@@ -201,4 +201,29 @@ fn opens_say_restarting_until_the_tables_are_complete() {
     assert!(restarting(&mut peer, 0));
     peer.handle(secs(1), Event::Converged, &mut Vec::new());
     assert!(!restarting(&mut peer, 1));
+}
+
+#[test]
+fn a_fresh_start_says_that_nothing_was_kept_until_the_tables_are_complete() {
+    let bits = |peer: &Peer| {
+        let open = peer.our_open();
+        let mut bits = Vec::new();
+        for capability in &open.capabilities {
+            match capability {
+                Capability::GracefulRestart(ours) => {
+                    bits.push(ours.restarting);
+                    bits.extend(ours.families.iter().map(|family| family.forwarding));
+                }
+                Capability::LongLivedGracefulRestart(ours) => bits.extend(ours.iter().map(|family| family.forwarding)),
+                _ => {}
+            }
+        }
+        bits
+    };
+    let mut peer = Peer::new(1, long_lived(config(1, 2, 1)), true);
+    assert_eq!(bits(&peer), [true; 5], "R, and F of two families in both capabilities");
+    peer.start_afresh();
+    assert_eq!(bits(&peer), [false; 5]);
+    peer.handle(secs(1), Event::Converged, &mut Vec::new());
+    assert_eq!(bits(&peer), [false, true, true, true, true]);
 }
