@@ -135,8 +135,11 @@ cases! {
     as_sets_refused
     best_path_steps
     both_families_over_ipv4
+    calico_node
+    calico_node_with_filters
     communities_of_all_kinds
     confederation_segments
+    datacenter_leaf
     default_local_pref_and_med
     deterministic_med
     direct_routes
@@ -147,6 +150,7 @@ cases! {
     export_limit_restart
     extended_next_hop
     far_neighbours
+    filters_are_changed_while_running
     filters_on_what_a_route_is
     functions_case_and_for
     gateway_modes
@@ -169,11 +173,13 @@ cases! {
     malformed_attributes
     med_metric
     med_without_knobs
+    neighbours_are_changed_while_running
     neighbours_of_a_range
     next_hop_self_keep_and_address
     next_hops_beyond_the_subnet
     next_hops_nobody_can_reach
     one_line_each_way
+    operators_commands
     path_masks
     path_metric_off
     path_operations
@@ -188,6 +194,7 @@ cases! {
     refused_opens
     roles
     roles_that_do_not_fit
+    route_refresh
     route_server
     route_server_with_filters_for_each_client
     separate_tables
