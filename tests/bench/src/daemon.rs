@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -72,11 +72,11 @@ impl Program {
         }
     }
 
-    /// Starts it, configured for this workload.
+    /// Writes its configuration for this workload, so that starting it is no more than that.
     ///
     /// # Errors
-    /// When it cannot be started.
-    pub(crate) fn start(self, lab: &Lab, ns: &Netns, workload: &Workload) -> Result<Daemon> {
+    /// When its files cannot be written.
+    pub(crate) fn prepare(self, lab: &Lab, workload: &Workload) -> Result<Prepared> {
         let dir = lab.folder(&format!("{}-{}", self.name(), workload.name))?;
         let file = |name: &str| dir.join(name).display().to_string();
         let conf = file("conf");
@@ -119,7 +119,29 @@ impl Program {
                 ["/usr/sbin/bgpd", "-d", "-f", &conf].map(str::to_owned).to_vec()
             }
         };
-        Daemon::start(self.name(), ns, command, dir.join("log"))
+        Ok(Prepared {
+            program: self,
+            command,
+            log: dir.join("log"),
+        })
+    }
+}
+
+/// A daemon whose configuration is written.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    program: Program,
+    command: Vec<String>,
+    log: PathBuf,
+}
+
+impl Prepared {
+    /// Starts it. It has the tester's limit of open files.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub(crate) fn start(self, ns: &Netns) -> Result<Daemon> {
+        Daemon::start(self.program.name(), ns, self.command, self.log)
     }
 }
 
@@ -244,7 +266,7 @@ fn openbgpd(workload: &Workload, socket: &str) -> String {
 ///
 /// # Errors
 /// When it is gone.
-pub(crate) fn cpu_of(pid: u32) -> Result<Duration> {
+fn cpu_of(pid: u32) -> Result<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let (_, rest) = stat.rsplit_once(')').context("stat")?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
@@ -252,25 +274,49 @@ pub(crate) fn cpu_of(pid: u32) -> Result<Duration> {
     Ok(Duration::from_millis((ticks(11) + ticks(12)) * 10))
 }
 
-/// What all processes of a daemon use: CPU so far and peak resident memory in kB. A daemon of several processes
-/// (OpenBGPD) counts with all that run in its namespace.
+/// What all processes of a daemon use together.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Usage {
+    /// CPU time so far.
+    pub(crate) cpu: Duration,
+    /// Peak resident memory in kB.
+    pub(crate) peak_kb: u64,
+    /// Resident memory now in kB.
+    pub(crate) resident_kb: u64,
+}
+
+/// What a daemon uses. One of several processes (OpenBGPD) counts with all that run in its namespace.
 ///
 /// # Errors
 /// When none runs.
-pub(crate) fn usage(ns: &Netns) -> Result<(Duration, u64)> {
-    let pids = tortie_tests::lab::run(&["ip", "netns", "pids", ns.name()])?;
-    let (mut cpu, mut peak_kb, mut any) = (Duration::ZERO, 0, false);
-    for pid in pids.lines().filter_map(|l| l.trim().parse::<u32>().ok()) {
+pub(crate) fn usage(ns: &Netns) -> Result<Usage> {
+    let pids = pids(ns)?;
+    let (mut sum, mut any) = (Usage::default(), false);
+    for pid in pids {
         let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else {
             continue;
         };
-        let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap_or("0 kB");
-        peak_kb += line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap_or(0);
-        cpu += cpu_of(pid)?;
+        sum.peak_kb += kilobytes(&status, "VmHWM:");
+        sum.resident_kb += kilobytes(&status, "VmRSS:");
+        sum.cpu += cpu_of(pid)?;
         any = true;
     }
     if !any {
         bail!("the daemon does not run any more");
     }
-    Ok((cpu, peak_kb))
+    Ok(sum)
+}
+
+/// The processes in a namespace.
+///
+/// # Errors
+/// When there is no such namespace.
+pub(crate) fn pids(ns: &Netns) -> Result<Vec<u32>> {
+    let pids = tortie_tests::lab::run(&["ip", "netns", "pids", ns.name()])?;
+    Ok(pids.lines().filter_map(|l| l.trim().parse().ok()).collect())
+}
+
+fn kilobytes(status: &str, field: &str) -> u64 {
+    let line = status.lines().find_map(|l| l.strip_prefix(field)).unwrap_or("0 kB");
+    line.trim().trim_end_matches("kB").trim().parse().unwrap_or(0)
 }

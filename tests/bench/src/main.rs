@@ -1,23 +1,26 @@
 //! `make bench`: bird-rs and its rivals under the same load, side by side in the same run.
 
 mod daemon;
+mod figures;
+mod goal;
+mod peer;
 mod policy;
 mod report;
+mod scenario;
 mod tester;
 mod wire;
 mod workload;
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use tortie_tests::lab::{Lab, Netns, missing_requirements, run, wait_for, watch_signals};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tortie_tests::lab::{Lab, Netns, missing_requirements, run, watch_signals};
 
-use daemon::{Program, usage};
-use report::{Measured, Row};
-use tester::{Goal, Tester, Timing};
-use workload::{DAEMON, Import, Workload};
+use daemon::Program;
+use report::Row;
+use workload::{DAEMON, Import, Scenario, Workload};
 
 #[derive(Debug, Parser)]
 #[command(about = "Drives BGP daemons with the same load and compares them")]
@@ -25,11 +28,12 @@ struct Args {
     /// Which daemons: bird-rs, bird, frr, gobgp, openbgpd; default all that are installed
     #[arg(long, value_delimiter = ',')]
     daemons: Vec<String>,
-    /// Which workloads: full, full-v6, rr200, rr200-v6, rr1000, exchange, filter; default all
+    /// Which workloads: full, full-v6, rr200, rr200-v6, rr1000, rr5000, cold, deliver, slow, restart, exchange, churn,
+    /// filter; default all
     #[arg(long, value_delimiter = ',')]
     workloads: Vec<String>,
-    /// Divides the number of routes, for a quick look
-    #[arg(long, default_value_t = 1)]
+    /// Divides the number of routes, or of clients, changes and seconds where a row has its own, for a quick look
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     shrink: u32,
     /// Writes the picture here
     #[arg(long)]
@@ -47,16 +51,27 @@ fn main() -> ExitCode {
     }
 }
 
+/// All-changes while one client reads nothing: more than the kernel's buffers of its connection hold.
+const SLOW_ROUNDS: u32 = 10;
+
 fn all(shrink: u32) -> Vec<Workload> {
     let full = Workload::full_table(1_000_000 / shrink);
     let (few, many) = (Workload::reflector(200, 20), Workload::reflector(1000, 10));
+    let rounds = (200 / shrink).max(20);
+    let of_thousand = |name: &str, what| Workload::scenario(name, (1000 / shrink).max(2), what);
     vec![
         full.clone(),
         full.with_family(true),
         few.clone(),
         few.with_family(true),
         many,
+        Workload::reflector(5000 / shrink, 2).named("rr5000"),
+        of_thousand("cold", Scenario::Cold),
+        of_thousand("deliver", Scenario::Deliver { rounds }),
+        of_thousand("slow", Scenario::Slow { rounds: SLOW_ROUNDS }),
+        of_thousand("restart", Scenario::Restart),
         Workload::exchange(30, 20_000 / shrink),
+        Workload::churn(200_000 / shrink, (60 / shrink).max(15)),
         Workload::filter(1_000_000 / shrink, Import::Rich),
         Workload::filter(1_000_000 / shrink, Import::Filtered),
     ]
@@ -70,6 +85,7 @@ fn bench(args: &Args) -> Result<()> {
     watch_signals()?;
     let workloads = choose(all(args.shrink), &args.workloads, |w| w.name.clone())?;
     let programs = choose(Program::ALL.to_vec(), &args.daemons, |p| p.name().to_owned())?;
+    raise_open_files(workloads.iter().map(Workload::peers).max().unwrap_or(0))?;
     let mut rows = Vec::new();
     for workload in &workloads {
         let mut of_workload = Vec::new();
@@ -78,10 +94,9 @@ fn bench(args: &Args) -> Result<()> {
                 bail!("{} is not installed: run `make deps build`", program.name());
             }
             eprintln!("{} on {}", program.name(), workload.title);
-            of_workload.extend(measure(*program, workload)?);
+            of_workload.extend(scenario::measure(&Lab::for_test("bench")?, *program, workload)?);
         }
-        of_workload.sort_by_key(|row: &Row| PHASES.iter().position(|p| *p == row.phase));
-        rows.extend(of_workload);
+        rows.extend(by_phase(of_workload));
     }
     print!("{}", report::table(&rows, Program::BirdRs.name()));
     print!("{}", report::filter(&rows));
@@ -97,6 +112,18 @@ fn bench(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// The rows of one phase stand together, phases in the order they were run.
+fn by_phase(mut rows: Vec<Row>) -> Vec<Row> {
+    let mut order: Vec<&str> = Vec::new();
+    for row in &rows {
+        if !order.contains(&row.phase) {
+            order.push(row.phase);
+        }
+    }
+    rows.sort_by_key(|row| order.iter().position(|p| *p == row.phase));
+    rows
+}
+
 fn choose<T>(all: Vec<T>, wanted: &[String], name: impl Fn(&T) -> String) -> Result<Vec<T>> {
     let names: Vec<String> = all.iter().map(&name).collect();
     if let Some(unknown) = wanted.iter().find(|w| !names.contains(w)) {
@@ -108,70 +135,17 @@ fn choose<T>(all: Vec<T>, wanted: &[String], name: impl Fn(&T) -> String) -> Res
         .collect())
 }
 
-const PHASES: [&str; 4] = ["sessions up", "announce", "change", "withdraw"];
-
-/// Runs one daemon through all phases of a workload. A phase that fails ends the run and is a row of its own.
-fn measure(program: Program, workload: &Workload) -> Result<Vec<Row>> {
-    let lab = Lab::for_test("bench")?;
-    let (ours, theirs) = wire_up(&lab)?;
-    let _daemon = program.start(&lab, &theirs, workload)?;
-    let mut rows = Vec::new();
-    let row = |phase, result| Row {
-        workload: workload.title.clone(),
-        phase,
-        daemon: program.name(),
-        result,
-    };
-    ours.within(|| {
-        listening()?;
-        let mut tester = Tester::new(workload)?;
-        let senders = |make: &dyn Fn(u32) -> Vec<u8>| (0..workload.peers()).map(make).collect::<Vec<_>>();
-        for phase in PHASES {
-            let bytes = match phase {
-                "announce" => senders(&|peer| wire::announce(workload, peer, 1)),
-                "change" => senders(&|peer| wire::announce(workload, peer, 2)),
-                "withdraw" => senders(&|peer| wire::withdraw(workload, peer)),
-                _ => Vec::new(),
-            };
-            let before = usage(&theirs).map(|(cpu, _)| cpu).unwrap_or_default();
-            let timing = match phase {
-                "sessions up" => tester.establish(Duration::from_secs(180)),
-                "announce" => tester.phase(Goal::Version(1), bytes),
-                "change" => tester.phase(Goal::Version(2), bytes),
-                _ => tester.phase(Goal::Nothing, bytes),
-            };
-            let result = timing.and_then(|timing| measured(&theirs, before, timing));
-            let failed = result.is_err();
-            rows.push(row(phase, result.map_err(|e| format!("{e:#}"))));
-            if failed {
-                break;
-            }
-        }
-        Ok(rows)
-    })
-}
-
-/// The clock starts when the daemon takes connections: how long it reads its configuration is not measured.
-fn listening() -> Result<()> {
-    let daemon = std::net::SocketAddr::new(DAEMON.into(), 179);
-    wait_for("the daemon to listen", Duration::from_secs(30), || {
-        std::net::TcpStream::connect_timeout(&daemon, Duration::from_secs(1))
-            .map(drop)
-            .context("connect")
-    })
-}
-
-fn measured(ns: &Netns, before: Duration, timing: Timing) -> Result<Measured> {
-    let (cpu, peak_kb) = usage(ns)?;
-    let share = timing.own_cpu.as_secs_f64() / timing.wall.as_secs_f64().max(0.01);
-    Ok(Measured {
-        wall: timing.wall,
-        cpu: cpu.saturating_sub(before),
-        peak_kb,
-        updates: timing.updates,
-        // One thread cannot use more than one core: near that, it was waiting for nobody.
-        tester_bound: share > 0.9,
-    })
+/// The tester has a socket for each peer, and so has the daemon, which inherits the limit.
+fn raise_open_files(peers: u32) -> Result<()> {
+    // Listening and control sockets, files, pipes.
+    const BESIDE: u64 = 1024;
+    let need = u64::from(peers) + BESIDE;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("read the limit of open files")?;
+    if soft < need {
+        setrlimit(Resource::RLIMIT_NOFILE, need, hard.max(need))
+            .with_context(|| format!("raise the limit of open files from {soft} to {need}"))?;
+    }
+    Ok(())
 }
 
 /// Two namespaces and a wire: the peers' whole /16 is local on the tester's side.
@@ -199,6 +173,8 @@ fn wire_up(lab: &Lab) -> Result<(Netns, Netns)> {
     for ns in [&ours, &theirs] {
         ns.ip(&["link", "set", "eth0", "up"])?;
     }
+    // Thousands of neighbours on the wire are more than the kernel's table of them holds: the daemon knows one.
+    theirs.ip(&["route", "add", "10.99.0.0/18", "via", "10.99.255.253"])?;
     // Any of the peers' addresses may be bound without being configured one by one.
     ours.ip(&["route", "add", "local", "10.99.0.0/18", "dev", "lo"])?;
     Ok((ours, theirs))

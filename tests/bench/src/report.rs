@@ -8,7 +8,7 @@ use std::time::Duration;
 pub(crate) struct Row {
     /// The workload's title.
     pub(crate) workload: String,
-    /// "sessions up", "announce", "change", "withdraw".
+    /// "sessions up", "announce", "change", "withdraw", or what else is measured.
     pub(crate) phase: &'static str,
     /// The daemon.
     pub(crate) daemon: &'static str,
@@ -17,7 +17,7 @@ pub(crate) struct Row {
 }
 
 /// What a phase cost.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Measured {
     /// Time.
     pub(crate) wall: Duration,
@@ -25,10 +25,31 @@ pub(crate) struct Measured {
     pub(crate) cpu: Duration,
     /// The daemon's peak memory so far, in kB.
     pub(crate) peak_kb: u64,
+    /// The daemon's memory at the end, in kB.
+    pub(crate) resident_kb: u64,
     /// UPDATEs that all peers together read: how well the daemon packs.
     pub(crate) updates: u64,
-    /// The tester used so much CPU that it, and not the daemon, may have set the pace.
-    pub(crate) tester_bound: bool,
+    /// The tester's CPU time as a share of the time.
+    pub(crate) tester_share: f64,
+    /// What else is to be said, or nothing.
+    pub(crate) note: String,
+}
+
+impl Measured {
+    /// The tester used so much CPU that it, and not the daemon, may have set the pace: its one thread cannot use more
+    /// than one core, so near that it was waiting for nobody.
+    fn tester_bound(&self) -> bool {
+        self.tester_share > 0.9
+    }
+}
+
+/// A time for people: as seconds, or below a tenth of one as milliseconds.
+pub(crate) fn time(time: Duration) -> String {
+    if time < Duration::from_millis(100) {
+        format!("{:.2} ms", time.as_secs_f64() * 1e3)
+    } else {
+        format!("{:.3} s", time.as_secs_f64())
+    }
 }
 
 /// The table for people: each daemon's figures and its time as a ratio to ours in the same run.
@@ -41,8 +62,8 @@ pub(crate) fn table(rows: &[Row], ours: &str) -> String {
             let _ = writeln!(out, "\n{group}");
             let _ = writeln!(
                 out,
-                "  {:<10} {:>9} {:>9} {:>10} {:>10}   time against {ours}",
-                "daemon", "time", "CPU", "peak", "UPDATEs"
+                "  {:<10} {:>9} {:>9} {:>10} {:>10} {:>7}   time against {ours}",
+                "daemon", "time", "CPU", "peak", "UPDATEs", "tester"
             );
             last.clone_from(&group);
         }
@@ -57,20 +78,24 @@ pub(crate) fn table(rows: &[Row], ours: &str) -> String {
             Ok(m) => {
                 let ratio = base.map(|b| m.wall.as_secs_f64() / b.wall.as_secs_f64().max(1e-6));
                 let ratio = ratio.map_or_else(|| "-".to_owned(), |r| format!("x {r:.2}"));
-                let note = if m.tester_bound {
+                let bound = if m.tester_bound() {
                     "  (the tester set the pace)"
                 } else {
                     ""
                 };
                 let _ = writeln!(
                     out,
-                    "  {:<10} {:>7.3} s {:>7.2} s {:>7.1} MB {:>10}   {ratio}{note}",
+                    "  {:<10} {:>9} {:>7.2} s {:>7.1} MB {:>10} {:>5.0} %   {ratio}{bound}",
                     row.daemon,
-                    m.wall.as_secs_f64(),
+                    time(m.wall),
                     m.cpu.as_secs_f64(),
                     m.peak_kb as f64 / 1024.0,
-                    m.updates
+                    m.updates,
+                    100.0 * m.tester_share
                 );
+                if !m.note.is_empty() {
+                    let _ = writeln!(out, "  {:<10} {}", "", m.note);
+                }
             }
         }
     }
@@ -116,7 +141,7 @@ pub(crate) fn svg(rows: &[Row]) -> String {
                 let decades = (m.wall.as_secs_f64().max(0.001) / 0.001).log10() / 5.0;
                 (
                     decades.clamp(0.005, 1.0) * WIDTH,
-                    format!("{:.3} s, {:.0} MB", m.wall.as_secs_f64(), m.peak_kb as f64 / 1024.0),
+                    format!("{}, {:.0} MB", time(m.wall), m.peak_kb as f64 / 1024.0),
                 )
             }
             Err(_) => (0.0, "failed".to_owned()),
@@ -148,6 +173,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn short_times_are_in_milliseconds() {
+        assert_eq!(time(Duration::from_micros(1234)), "1.23 ms");
+        assert_eq!(time(Duration::from_millis(100)), "0.100 s");
+    }
+
+    #[test]
     fn ratios_are_against_ours_of_the_same_phase() {
         let row = |daemon, ms| Row {
             workload: "w".into(),
@@ -157,8 +188,10 @@ mod tests {
                 wall: Duration::from_millis(ms),
                 cpu: Duration::ZERO,
                 peak_kb: 2048,
+                resident_kb: 1024,
                 updates: 1,
-                tester_bound: false,
+                tester_share: if daemon == "bird" { 0.95 } else { 0.2 },
+                note: if daemon == "bird" { "late".into() } else { String::new() },
             }),
         };
         let mut rows = vec![row("bird-rs", 100), row("bird", 250)];
@@ -171,6 +204,12 @@ mod tests {
             text.contains("x 2.50") && text.contains("x 1.00") && text.contains("failed: stalled"),
             "{text}"
         );
+        // The tester is blamed, and the note is written, where they belong.
+        let line = |daemon: &str| text.lines().position(|l| l.trim_start().starts_with(daemon)).unwrap();
+        let of_bird = text.lines().nth(line("bird  ")).unwrap();
+        assert!(of_bird.ends_with("(the tester set the pace)"), "{text}");
+        assert_eq!(text.matches("(the tester").count(), 1, "{text}");
+        assert_eq!(text.lines().nth(line("bird  ") + 1).unwrap().trim(), "late");
         assert!(svg(&rows).contains("0.250 s, 2 MB"));
     }
 }

@@ -2,6 +2,7 @@
 //! clock runs, and what it reads is only as much as counting needs (RFC 4271, RFC 4760, RFC 6793, RFC 1997).
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Range;
 
 use crate::workload::{Import, Prefixes, Workload};
 
@@ -98,10 +99,18 @@ fn tags(number: u32) -> Vec<u32> {
 
 /// The UPDATEs by which a peer announces its routes with this version.
 pub(crate) fn announce(workload: &Workload, peer: u32, version: u8) -> Vec<u8> {
+    announce_some(workload, peer, workload.routes_of(peer), version)
+}
+
+/// The same for some of its routes. A route that is announced again has the path it had when the first of these is a
+/// multiple of the prefixes in one UPDATE away from its first route.
+pub(crate) fn announce_some(workload: &Workload, peer: u32, some: Range<u32>, version: u8) -> Vec<u8> {
     let mut out = Vec::new();
     let rich = workload.import != Import::Plain;
-    let indices: Vec<u32> = workload.routes_of(peer).collect();
-    for (number, chunk) in (0u32..).zip(indices.chunks(workload.per_update)) {
+    let before = some.start.saturating_sub(workload.routes_of(peer).start);
+    let first_number = before / workload.per_update as u32;
+    let indices: Vec<u32> = some.collect();
+    for (number, chunk) in (first_number..).zip(indices.chunks(workload.per_update)) {
         let mut attributes = Vec::new();
         attribute(&mut attributes, 0x40, 1, &[0]);
         let mut path = Vec::new();
@@ -306,6 +315,17 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_route_announced_again_differs_in_its_version_only() {
+        let workload = Workload::full_table(40);
+        let whole = announce(&workload, 0, 7);
+        let (first, second) = (
+            announce_some(&workload, 0, 0..20, 7),
+            announce_some(&workload, 0, 20..40, 7),
+        );
+        assert_eq!(whole, [first, second].concat());
     }
 
     #[test]

@@ -47,6 +47,23 @@ pub(crate) enum Import {
     Filtered,
 }
 
+/// What is done with the peers once the daemon runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scenario {
+    /// Sessions up, everyone announces, changes, withdraws.
+    Phases,
+    /// The peers try to connect from before the daemon's start until all sessions are up.
+    Cold,
+    /// One peer changes one route, this many times; each waits until all have it.
+    Deliver { rounds: u32 },
+    /// Everyone changes everything, this many times, while one peer reads nothing.
+    Slow { rounds: u32 },
+    /// One route of a hundred changes in every second, for so many seconds.
+    Churn { seconds: u32 },
+    /// The daemon is killed and started; the peers come back and announce again.
+    Restart,
+}
+
 /// One row of the benchmark.
 #[derive(Debug, Clone)]
 pub(crate) struct Workload {
@@ -68,6 +85,8 @@ pub(crate) struct Workload {
     pub(crate) per_update: usize,
     /// What becomes of routes on their way in.
     pub(crate) import: Import,
+    /// What happens.
+    pub(crate) scenario: Scenario,
     /// All prefixes of the run.
     pub(crate) prefixes: Prefixes,
 }
@@ -84,6 +103,7 @@ impl Workload {
             v6: false,
             per_update: 4,
             import: Import::Plain,
+            scenario: Scenario::Phases,
             prefixes: Prefixes {
                 v6: false,
                 len,
@@ -137,6 +157,34 @@ impl Workload {
         )
     }
 
+    /// A reflector on which something else happens than the usual phases.
+    pub(crate) fn scenario(name: &str, clients: u32, scenario: Scenario) -> Self {
+        const ROUTES: u32 = 10;
+        let what = match scenario {
+            Scenario::Phases => String::new(),
+            Scenario::Cold => "from cold".to_owned(),
+            Scenario::Deliver { rounds } => format!("one route changes, {rounds} times"),
+            Scenario::Slow { rounds } => format!("one reads nothing while all change {rounds} times"),
+            Scenario::Churn { seconds } => format!("1 % of the routes change each second for {seconds} s"),
+            Scenario::Restart => "the reflector restarts".to_owned(),
+        };
+        Workload {
+            name: name.to_owned(),
+            title: format!("reflector: {clients} clients x {ROUTES} /26, {what}"),
+            scenario,
+            ..Workload::reflector(clients, ROUTES)
+        }
+    }
+
+    /// A table of which 1 % changes in every second.
+    pub(crate) fn churn(routes: u32, seconds: u32) -> Self {
+        let title = format!("churn: 1 % of {routes} /24 per second for {seconds} s, 1 sender -> 1 receiver");
+        Workload {
+            scenario: Scenario::Churn { seconds },
+            ..Workload::new("churn", &title, 1, 1, routes, 24)
+        }
+    }
+
     /// The same with the other family.
     pub(crate) fn with_family(mut self, v6: bool) -> Self {
         self.v6 = v6;
@@ -149,6 +197,12 @@ impl Workload {
             self.name += "-v6";
             self.title += ", IPv6 (/64)";
         }
+        self
+    }
+
+    /// The same under another name on the command line.
+    pub(crate) fn named(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
         self
     }
 
@@ -180,11 +234,6 @@ impl Workload {
         } else {
             0..0
         }
-    }
-
-    /// How many prefixes a peer must hear of: all but its own.
-    pub(crate) fn expected_by(&self, peer: u32) -> u32 {
-        self.prefixes.count - self.routes_of(peer).len() as u32
     }
 }
 
