@@ -39,6 +39,10 @@ impl Parser {
             let start = self.at;
             if let Err(complaint) = self.top_statement() {
                 self.complain(complaint);
+                if self.is_whole_protocol(start) {
+                    self.eat_sign(";");
+                    continue;
+                }
                 self.recover(start, true);
                 // A `}` that nothing opened stops recovery; it is no begin of a statement either.
                 if self.at == start || self.is_sign("}") {
@@ -46,6 +50,19 @@ impl Parser {
                 }
             }
         }
+    }
+
+    /// Is what was read from `start` on a protocol to its end? What it lacks is found only then, and is not to be looked for
+    /// behind it.
+    fn is_whole_protocol(&self, start: usize) -> bool {
+        let read = self.tokens.get(start..self.at).unwrap_or_default();
+        let begins = |word: &str| {
+            read.first()
+                .is_some_and(|token| token.lexeme == Lexeme::Word(word.into()))
+        };
+        let braces = |sign| read.iter().filter(|token| token.lexeme == Lexeme::Sign(sign)).count();
+        let ends = read.last().is_some_and(|token| token.lexeme == Lexeme::Sign("}"));
+        (begins("protocol") || begins("template")) && ends && braces("{") == braces("}")
     }
 
     /// What can be said only of the whole file: each of the tables that we export to has one protocol that does.
