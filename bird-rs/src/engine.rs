@@ -418,10 +418,8 @@ impl Loop {
 
     fn accepted(&mut self, stream: TcpStream, remote: SocketAddr) {
         let Ok(local) = stream.local_addr() else { return };
-        if let Some(min) = self.guard.min_ttl(remote.ip())
-            && let Err(error) = socket::guard(&stream, remote.ip(), min)
-        {
-            tracing::error!(%remote, %error, "cannot guard the TTL of a connection, refusing it");
+        if let Err(error) = socket::guard(&stream, remote.ip(), self.guard.min_ttl(remote.ip())) {
+            tracing::error!(%remote, %error, "cannot set the TTL of a connection, refusing it");
             return;
         }
         if !self.speaker.expects(local.ip(), remote.ip()) {

@@ -13,6 +13,9 @@ use tortie_netlink::sockopt;
 /// Connections that wait to be accepted. A node of a large mesh starts with as many at once.
 const BACKLOG: i32 = 1024;
 
+/// Linux's own default.
+const PLAIN_TTL: u8 = 64;
+
 /// Connects. How long it may take is the state machine's decision.
 ///
 /// # Errors
@@ -56,7 +59,8 @@ pub(crate) fn scoped(addr: SocketAddr, interface: Option<&str>) -> io::Result<So
     }
 }
 
-/// Listens on an address. The IPv6 wildcard is IPv6 only, since TCP-MD5 keys are of one family.
+/// Listens on an address. The IPv6 wildcard is IPv6 only, since TCP-MD5 keys are of one family. What answers a SYN has the
+/// listener's TTL, before anybody knows whose it is: a peer that guards itself takes only 255.
 ///
 /// # Errors
 /// The system's.
@@ -71,23 +75,25 @@ pub(crate) fn listen(addr: SocketAddr, free_bind: bool) -> io::Result<TcpListene
     if addr.is_ipv6() {
         socket.set_only_v6(true)?;
     }
+    set_ttl(&socket, addr.ip(), u8::MAX)?;
     socket.bind(&addr.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     TcpListener::from_std(socket.into())
 }
 
-/// Sends with TTL 255 and takes nothing lower than `min`: both ends of RFC 5082.
+/// What a connection that was accepted sends with, and takes: TTL 255 and nothing lower than `min`, both ends of RFC 5082, or
+/// without one what any other program has.
 ///
 /// # Errors
 /// The system's.
-pub(crate) fn guard(stream: &TcpStream, remote: IpAddr, min: u8) -> io::Result<()> {
-    sockopt::set_min_ttl(stream, remote, min)?;
+pub(crate) fn guard(stream: &TcpStream, remote: IpAddr, min: Option<u8>) -> io::Result<()> {
     let socket = socket2::SockRef::from(stream);
-    match remote {
-        IpAddr::V4(_) => socket.set_ttl_v4(255),
-        IpAddr::V6(_) => socket.set_unicast_hops_v6(255),
-    }
+    let Some(min) = min else {
+        return set_ttl(&socket, remote, PLAIN_TTL);
+    };
+    sockopt::set_min_ttl(stream, remote, min)?;
+    set_ttl(&socket, remote, u8::MAX)
 }
 
 /// The addresses that "everywhere" means.
