@@ -3,12 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod deaf;
 #[allow(
     dead_code,
     reason = "the laboratory is shared with the interop tests, which use more of it"
 )]
 #[path = "../interop/lab.rs"]
 mod lab;
+mod opens;
 mod scripted;
 mod station;
 

@@ -47,18 +47,28 @@ pub(crate) fn message(kind: u8, body: &[u8]) -> Vec<u8> {
     octets
 }
 
-/// An OPEN with IPv4, four-octet AS numbers and extended messages.
+/// IPv4, four-octet AS numbers and extended messages.
+pub(crate) fn capabilities(asn: u16) -> Vec<u8> {
+    let mut octets = vec![1, 4, 0, 1, 0, 1, 65, 4, 0, 0];
+    octets.extend(asn.to_be_bytes());
+    octets.extend([6, 0]);
+    octets
+}
+
+/// An OPEN with those.
 pub(crate) fn open(asn: u16, hold: u16, id: [u8; 4]) -> Vec<u8> {
-    let mut capabilities = vec![1, 4, 0, 1, 0, 1, 65, 4, 0, 0];
-    capabilities.extend(asn.to_be_bytes());
-    capabilities.extend([6, 0]);
+    let capabilities = capabilities(asn);
     let length = u8::try_from(capabilities.len()).unwrap();
+    open_with(asn, hold, id, &[&[length + 2, 2, length][..], &capabilities].concat())
+}
+
+/// An OPEN with these optional parameters, their length in front.
+pub(crate) fn open_with(asn: u16, hold: u16, id: [u8; 4], parameters: &[u8]) -> Vec<u8> {
     let mut body = vec![4];
     body.extend(asn.to_be_bytes());
     body.extend(hold.to_be_bytes());
     body.extend(id);
-    body.extend([length + 2, 2, length]);
-    body.extend(capabilities);
+    body.extend(parameters);
     message(OPEN, &body)
 }
 
@@ -122,6 +132,12 @@ impl Peer {
     }
 
     fn attempt(lab: &Lab, number: u8, hold: u16, window: Option<usize>) -> io::Result<Self> {
+        let asn = 65_000 + u16::from(number);
+        Peer::greet(lab, number, &open(asn, hold, [10, 77, 0, number]), window)
+    }
+
+    /// One attempt at a session, with this OPEN.
+    pub(crate) fn greet(lab: &Lab, number: u8, open: &[u8], window: Option<usize>) -> io::Result<Self> {
         let address = [10, 77, 0, number];
         let asn = 65_000 + u16::from(number);
         let stream = connect(lab, address, window)?;
@@ -132,7 +148,7 @@ impl Peer {
             address,
             asn,
         };
-        peer.stream.write_all(&open(asn, hold, address))?;
+        peer.stream.write_all(open)?;
         peer.stream.write_all(&message(KEEPALIVE, &[]))?;
         for wanted in [OPEN, KEEPALIVE] {
             let (kind, body) = peer.receive()?;

@@ -185,6 +185,9 @@ pub struct Timers {
     pub keepalive: Option<Duration>,
     /// `min keepalive time`. Default 0.
     pub min_keepalive: Duration,
+    /// `send hold time`: how long the peer may take nothing of what we send (RFC 9687), more than the hold time; zero:
+    /// for ever. `None`: the longer of 8 minutes and twice the negotiated hold time.
+    pub send_hold: Option<Duration>,
     /// `connect delay time`: before the first attempt. Default 5.
     pub connect_delay: Duration,
     /// `connect retry time`. Default 120.

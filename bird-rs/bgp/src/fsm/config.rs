@@ -111,7 +111,8 @@ pub struct PeerConfig {
     pub disable_after_error: bool,
     /// Stay down after receiving a Cease of these subcodes: bit `1 << subcode`.
     pub disable_after_cease: u16,
-    /// How long the peer may take none of our bytes. `None`: the longer of 8 minutes and twice the hold time.
+    /// How long the peer may take none of our bytes; zero: for ever. `None`: the longer of 8 minutes and twice the hold
+    /// time.
     pub send_hold_time: Option<Duration>,
     /// When BFD ends the session, graceful restart keeps the routes.
     pub bfd_graceful: bool,

@@ -157,8 +157,10 @@ impl Peer {
             return;
         };
         let default = SEND_HOLD_MIN.max(live.negotiated.hold_time * 2);
-        let until = now + self.config.send_hold_time.unwrap_or(default);
-        self.set_blocked(conn, Some(until));
+        let limit = self.config.send_hold_time.unwrap_or(default);
+        if !limit.is_zero() {
+            self.set_blocked(conn, Some(now + limit));
+        }
     }
 
     pub(super) fn set_blocked(&mut self, conn: ConnId, until: Option<Duration>) {

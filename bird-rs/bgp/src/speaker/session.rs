@@ -327,6 +327,7 @@ pub(super) fn peer_config(config: &BgpConfig, router_id: RouterId) -> PeerConfig
         startup_hold_time: timers.startup_hold,
         keepalive_time: timers.keepalive,
         min_keepalive_time: timers.min_keepalive,
+        send_hold_time: timers.send_hold,
         connect_delay: timers.connect_delay,
         connect_retry: timers.connect_retry,
         error_wait: (timers.error_wait_min, timers.error_wait_max),

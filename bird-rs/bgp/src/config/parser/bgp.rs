@@ -64,7 +64,7 @@ impl Default for BgpDraft {
 const MAX_DYNAMIC_LIMIT: u32 = 60_000;
 
 /// The options that are no row of [`BGP_OPTIONS`].
-const SPECIAL_OPTIONS: [&str; 21] = [
+const SPECIAL_OPTIONS: [&str; 22] = [
     "bfd",
     "local",
     "local role",
@@ -80,6 +80,7 @@ const SPECIAL_OPTIONS: [&str; 21] = [
     "source address",
     "error wait time",
     "keepalive time",
+    "send hold time",
     "disable after cease",
     "password",
     "allow local as",
@@ -252,6 +253,8 @@ impl Parser {
             config.timers.error_wait_max = self.seconds("error wait time", 0..=65_535)?;
         } else if self.eat_phrase("keepalive time") {
             config.timers.keepalive = Some(self.seconds("keepalive time", 1..=65_535)?);
+        } else if self.eat_phrase("send hold time") {
+            config.timers.send_hold = Some(self.seconds("send hold time", 0..=65_535)?);
         } else if self.eat_phrase("disable after cease") {
             config.disable_after_cease = CeaseReasons(self.cease_reasons()?);
         } else if self.eat_word("password") {

@@ -78,6 +78,7 @@ fn default_timers() -> Timers {
         min_hold: Duration::ZERO,
         keepalive: None,
         min_keepalive: Duration::ZERO,
+        send_hold: None,
         connect_delay: seconds(5),
         connect_retry: seconds(120),
         error_wait_min: seconds(60),
@@ -193,6 +194,8 @@ fn check_session(config: &BgpConfig, internal: bool) -> Result<(), String> {
         "the min hold time exceeds the hold time"
     } else if timers.min_keepalive > keepalive {
         "the min keepalive time exceeds the keepalive time"
+    } else if timers.send_hold.is_some_and(|s| !s.is_zero() && s <= timers.hold) {
+        "the send hold time does not exceed the hold time"
     } else if timers.error_wait_min > timers.error_wait_max {
         "the first error wait time exceeds the second"
     } else {

@@ -149,6 +149,25 @@ fn tcp_ao_is_refused_by_name() {
 }
 
 #[test]
+fn the_send_hold_time_is_longer_than_the_hold_time_or_none() {
+    let text = |seconds: u32| {
+        format!(
+            "router id 1.2.3.4; protocol bgp a {{ local as 1; neighbor 10.0.0.2 as 2; hold time 90; send hold time {seconds};
+  ipv4 {{ import all; export all; }}; }}\n"
+        )
+    };
+    for seconds in [0, 91] {
+        let config = parsed(&text(seconds));
+        let ProtocolKind::Bgp(bgp) = &config.protocols[0].kind else {
+            panic!("{config:?}");
+        };
+        assert_eq!(bgp.timers.send_hold.map(|time| time.as_secs()), Some(seconds.into()));
+    }
+    let errors = parse("x.conf", &text(90), &mut NoInclude).expect_err("as long as the hold time");
+    assert!(errors[0].message.contains("send hold time"), "{}", errors[0].message);
+}
+
+#[test]
 fn merge_paths_is_felix_channels_and_is_printed_as_it_is_read() {
     for (said, limit) in [
         ("", None),

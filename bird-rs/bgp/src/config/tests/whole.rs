@@ -144,6 +144,7 @@ fn bgp() -> impl Strategy<Value = String> {
             "connect retry time #;",
             "error wait time #, 300;",
             "error forget time #;",
+            "send hold time 60#;",
             "graceful restart time #;",
             "long lived stale time #;",
         ]),

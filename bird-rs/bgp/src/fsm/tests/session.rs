@@ -289,6 +289,22 @@ fn a_peer_that_takes_nothing_is_dropped() {
 }
 
 #[test]
+fn a_peer_may_take_nothing_for_ever_without_a_send_hold_time() {
+    let mut solo = Solo::new(PeerConfig {
+        send_hold_time: Some(Duration::ZERO),
+        ..config(1, 2, 1)
+    });
+    let conn = solo.establish(0, &config(2, 1, 2));
+    for minute in 0..20 {
+        solo.now = secs(60 * minute);
+        solo.event(Event::Blocked { conn });
+        solo.message(conn, Message::Update(Box::<Update>::default()));
+        let actions = solo.event(Event::Tick);
+        assert!(notifications(&actions).is_empty(), "{actions:?}");
+    }
+}
+
+#[test]
 fn a_peer_that_knows_no_capabilities_gets_an_open_without() {
     let mut solo = Solo::new(config(1, 2, 1));
     let (conn, _) = solo.accept(0);
