@@ -171,44 +171,67 @@ fn other_timers_are_agreed_on_while_the_session_stays_up() {
     assert!(kept.contains("10.244.0.0/26"), "our stop keeps our routes: {kept}");
 }
 
-#[test]
-fn ipv6_and_several_hops_and_several_sessions() {
-    let lab = Lab::new();
+/// Addresses that are a hop further away on both sides.
+fn further(lab: &Lab) {
     lab.address("a", "lo", "10.77.1.1/32");
     lab.address("b", "lo", "10.77.1.2/32");
     for (side, to, via) in [("a", "10.77.1.2/32", "10.77.0.2"), ("b", "10.77.1.1/32", "10.77.0.1")] {
         run(lab.command(side, "ip").args(["route", "add", to, "via", via]));
     }
-    let theirs = format!(
-        "multihop {{ {TIMERS} }}; neighbor fd77::1 dev \"eth0\" local fd77::2; neighbor 10.77.1.1 local 10.77.1.2 multihop on;"
+}
+
+/// Ours: a session of one hop over IPv6, and one of several.
+fn near_and_far() -> String {
+    let bfd = format!(
+        "interface \"eth*\" {{ {TIMERS} }}; multihop {{ {TIMERS} }}; neighbor fd77::2 dev \"eth0\";
+  neighbor 10.77.1.2 local 10.77.1.1 multihop on;"
     );
-    let _bird = lab.bird("b", &birds(&theirs, &format!("{THEIRS} {CHANNEL}")), false);
-    let here = format!(
-        "multihop {{ {TIMERS} }}; neighbor fd77::2 dev \"eth0\"; neighbor 10.77.1.2 local 10.77.1.1 multihop on;"
-    );
-    let _daemon = lab.bird_rs("a", &ours(&here, &format!("{OURS} {CHANNEL}")));
-    is_up(&lab, "a", "fd77::2", "eth0");
-    is_up(&lab, "bird", "fd77::1", "eth0");
-    is_up(&lab, "a", "10.77.1.2", "---");
-    is_up(&lab, "bird", "10.77.1.1", "---");
-    let start = cut(&lab);
-    for (peer, interface) in [("fd77::2", "eth0"), ("10.77.1.2", "---")] {
+    ours(&bfd, &format!("{OURS} {CHANNEL}"))
+}
+
+const NEAR_AND_FAR: [(&str, &str); 2] = [("fd77::2", "eth0"), ("10.77.1.2", "---")];
+
+/// Both sessions are up; a cut ends both.
+fn both_go_down(lab: &Lab, with: &str) {
+    for (peer, interface) in NEAR_AND_FAR {
+        is_up(lab, "a", peer, interface);
+    }
+    let start = cut(lab);
+    for (peer, interface) in NEAR_AND_FAR {
         eventually("it goes down", || {
-            (state(&lab, "a", peer, interface)? == "Down").then_some(())
+            (state(lab, "a", peer, interface)? == "Down").then_some(())
         });
     }
     println!(
-        "BFD of one and several hops: down {} ms after the cut",
+        "BFD of one and several hops with {with}: down {} ms after the cut",
         start.elapsed().as_millis()
     );
     assert!(start.elapsed() < SLACK);
 }
 
+#[test]
+fn ipv6_and_several_hops_and_several_sessions() {
+    let lab = Lab::new();
+    further(&lab);
+    let theirs = format!(
+        "multihop {{ {TIMERS} }}; neighbor fd77::1 dev \"eth0\" local fd77::2; neighbor 10.77.1.1 local 10.77.1.2 multihop on;"
+    );
+    let _bird = lab.bird("b", &birds(&theirs, &format!("{THEIRS} {CHANNEL}")), false);
+    let _daemon = lab.bird_rs("a", &near_and_far());
+    is_up(&lab, "bird", "fd77::1", "eth0");
+    is_up(&lab, "bird", "10.77.1.1", "---");
+    both_go_down(&lab, "BIRD");
+}
+
 // === FRR ===
+
+fn bfdd(lab: &Lab) -> Running {
+    let control = lab.path("frr").join("bfdd.sock");
+    frr::daemon(lab, "bfdd", &["--bfdctl", &control.display().to_string()])
+}
 
 /// zebra carries what bgpd and bfdd say to each other.
 fn frr(lab: &Lab) -> [Running; 3] {
-    let folder = lab.path("frr");
     let timers = "transmit-interval 100\n receive-interval 100\n detect-multiplier 3";
     let config = format!(
         "hostname frr
@@ -233,9 +256,7 @@ router bgp 65002
 "
     );
     let (zebra, bgpd) = frr::start_with_zebra(lab, &config);
-    let control = folder.join("bfdd.sock");
-    let bfdd = frr::daemon(lab, "bfdd", &["--bfdctl", &control.display().to_string()]);
-    [zebra, bfdd, bgpd]
+    [zebra, bfdd(lab), bgpd]
 }
 
 #[test]
@@ -252,4 +273,23 @@ fn a_path_that_swallows_packets_ends_the_session_with_frr() {
     mend(&lab);
     client.established("Peer");
     is_up(&lab, "a", "10.77.0.2", "eth0");
+}
+
+#[test]
+fn ipv6_and_several_hops_with_frr() {
+    let lab = Lab::new();
+    further(&lab);
+    let timers = "  transmit-interval 100\n  receive-interval 100\n  detect-multiplier 3\n !\n";
+    let config = format!(
+        "hostname frr
+bfd
+ peer fd77::1 local-address fd77::2 interface eth0
+{timers} peer 10.77.1.1 multihop local-address 10.77.1.2
+{timers}!
+"
+    );
+    let _frr = frr::start_with_zebra(&lab, &config);
+    let _bfdd = bfdd(&lab);
+    let _daemon = lab.bird_rs("a", &near_and_far());
+    both_go_down(&lab, "FRR");
 }

@@ -113,6 +113,11 @@ fn paths(lab: &Lab, prefix: &str) -> Option<Vec<Value>> {
         .cloned()
 }
 
+/// All that it says of us, once it answers.
+pub(crate) fn neighbor(lab: &Lab) -> String {
+    json(lab, "neighbors 10.77.0.1").unwrap_or_default().to_string()
+}
+
 /// The path to a prefix that it has from one neighbour.
 pub(crate) fn path(lab: &Lab, prefix: &str, from: &str) -> Option<Value> {
     let mut paths = paths(lab, prefix)?.into_iter();
