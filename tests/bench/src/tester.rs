@@ -27,8 +27,6 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 const KNOCK: Duration = Duration::from_millis(5);
 /// From then on all that have no connection try, this often.
 const RETRY: Duration = Duration::from_millis(100);
-/// A connection that is not answered is tried again after this.
-const CONNECT: Duration = Duration::from_secs(2);
 /// Receive buffer of the peer that stops reading, in octets: the kernel must not read for it.
 const SMALL_BUFFER: usize = 16_384;
 
@@ -254,12 +252,12 @@ impl<'a> Tester<'a> {
             return;
         }
         for i in 0..self.peers.len() {
-            let peer = &self.peers[i];
-            if peer.stream.is_some() && !peer.connected && now - peer.since > CONNECT {
+            if self.peers[i].is_ignored(now) {
+                self.peers[i].be_patient();
                 self.lose(i);
             }
         }
-        let answered = self.peers.iter().any(|p| p.connected);
+        let answered = self.peers.iter().any(|p| p.answered);
         self.retry = now + if answered { RETRY } else { KNOCK };
         for i in 0..if answered { self.peers.len() } else { 1 } {
             if self.peers[i].stream.is_none() && self.connect(i).is_err() {
@@ -357,10 +355,7 @@ impl<'a> Tester<'a> {
         let Some(stream) = &mut peer.stream else { return Ok(()) };
         while peer.written < peer.output.len() {
             match stream.write(&peer.output[peer.written..]) {
-                Ok(n) => {
-                    peer.written += n;
-                    peer.connected = true;
-                }
+                Ok(n) => peer.written += n,
                 Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => break,
                 Err(e) => return Err(e).with_context(|| format!("write to the daemon as peer {i}")),
             }
@@ -394,7 +389,10 @@ impl<'a> Tester<'a> {
         let Some(stream) = &mut peer.stream else { return Ok(()) };
         match stream.read(&mut self.chunk) {
             Ok(0) => bail!("the daemon closed the session"),
-            Ok(n) => peer.input.extend(&self.chunk[..n]),
+            Ok(n) => {
+                peer.input.extend(&self.chunk[..n]);
+                peer.answered = true;
+            }
             Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
             Err(e) => return Err(e.into()),
         }
