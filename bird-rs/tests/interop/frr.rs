@@ -66,10 +66,16 @@ pub(crate) fn start(lab: &Lab, config: &str) -> Running {
 
 /// zebra, which knows the interfaces and writes routes, and bgpd.
 pub(crate) fn start_with_zebra(lab: &Lab, config: &str) -> (Running, Running) {
+    let zebra = zebra(lab, config);
+    (zebra, daemon(lab, "bgpd", &["-n"]))
+}
+
+/// zebra, which listens to the others.
+pub(crate) fn zebra(lab: &Lab, config: &str) -> Running {
     let folder = write(lab, config);
     let zebra = daemon(lab, "zebra", &[]);
     eventually("zebra listens", || folder.join("zserv").exists().then_some(()));
-    (zebra, daemon(lab, "bgpd", &["-n"]))
+    zebra
 }
 
 /// Its configuration, which all of its daemons read.

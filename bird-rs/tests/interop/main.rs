@@ -7,7 +7,6 @@
 mod add_path;
 mod bfd;
 mod bird;
-mod bird_only;
 mod bird_peer;
 mod birdc;
 mod bmp;
@@ -17,6 +16,7 @@ mod exporter;
 mod extended;
 mod features;
 mod foreign;
+mod forwarding;
 mod frr;
 mod gobgp;
 mod ipv6;

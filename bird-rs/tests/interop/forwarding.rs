@@ -1,7 +1,8 @@
-//! What is shown with BIRD alone: packets that flow through a router whose speakers restart.
+//! Packets that flow through the kernel of a router whose speakers restart.
 
-use crate::bird_peer;
-use crate::foreign::{LEARNED, Setup, THEIR_AS, ours};
+use crate::bird_peer::{self, Bird};
+use crate::foreign::{Foreign, LEARNED, Setup, THEIR_AS, ours};
+use crate::frr::{self, Frr};
 use crate::lab::{Lab, Running, eventually, run};
 
 /// Echo requests from c, twenty in a second.
@@ -38,9 +39,17 @@ impl<'a> Pings<'a> {
     }
 }
 
-#[test]
-fn packets_flow_through_bird_while_it_or_we_are_killed_and_come_back() {
-    let lab = Lab::new();
+/// A router at b with a kernel.
+struct Router<'a> {
+    /// Starts its speaker, anew when it was there before.
+    start: &'a dyn Fn(&Lab, bool) -> Running,
+    misses_us: &'a dyn Fn(&Lab) -> bool,
+    /// What it has to do after its restart is done.
+    has_recovered: &'a dyn Fn(&Lab) -> bool,
+}
+
+/// c reaches 10.244.0.1, which is ours, through b.
+fn wire(lab: &Lab) {
     lab.third();
     for setting in [
         "net.ipv4.ip_forward=1",
@@ -52,27 +61,23 @@ fn packets_flow_through_bird_while_it_or_we_are_killed_and_come_back() {
     lab.ip("a", "link set lo up");
     lab.ip("a", "address add 10.244.0.1/32 dev lo");
     lab.ip("c", "route add 10.244.0.0/26 via 10.77.0.2");
-    let setup = Setup {
-        graceful: true,
-        ..Setup::of(THEIR_AS)
-    };
-    let theirs = bird_peer::config(&setup)
-        + "protocol kernel { ipv4 { import none; export where source = RTS_BGP; }; graceful restart on; persist on; }\n";
+}
+
+/// Either speaker is killed and comes back.
+fn packets_flow_through(lab: &Lab, router: &Router<'_>) {
     let ours = ours(&format!("neighbor 10.77.0.2 as {THEIR_AS};"));
-    let bird = lab.bird("b", &theirs, false);
+    let them = (router.start)(lab, false);
     let daemon = lab.bird_rs("a", &ours);
     let installed = || {
         let shown = run(lab.command("b", "ip").args(["route", "show", "10.244.0.0/26"]));
         String::from_utf8_lossy(&shown.stdout).contains("via 10.77.0.1")
     };
-    eventually("BIRD's kernel has our route", || installed().then_some(()));
-    let pings = Pings::start(&lab, "10.244.0.1");
+    eventually("its kernel has our route", || installed().then_some(()));
+    let pings = Pings::start(lab, "10.244.0.1");
     pings.flow();
 
     drop(daemon);
-    eventually("BIRD misses us", || {
-        (!lab.birdc("show protocols tortie").contains("Established")).then_some(())
-    });
+    eventually("it misses us", || (router.misses_us)(lab).then_some(()));
     pings.flow();
     let _daemon = lab.bird_rs("a", &ours);
     let mut client = lab.client("a");
@@ -80,18 +85,54 @@ fn packets_flow_through_bird_while_it_or_we_are_killed_and_come_back() {
     client.learns("Peer", &LEARNED);
     pings.flow();
 
-    drop(bird);
+    drop(them);
     let stale = LEARNED.map(|route| format!("{route} stale"));
     client.learns("Peer", &stale.each_ref().map(String::as_str));
     pings.flow();
-    let _bird = lab.bird("b", &theirs, true);
+    let _them = (router.start)(lab, true);
     client.established("Peer");
     client.learns("Peer", &LEARNED);
-    eventually("BIRD's recovery is over", || {
-        let shown = lab.birdc("show status");
-        (!shown.is_empty() && !shown.contains("recovery in progress")).then_some(())
-    });
+    eventually("its recovery is over", || (router.has_recovered)(lab).then_some(()));
     pings.flow();
     assert!(installed());
     assert!(pings.lost() <= 1, "{}", lab.log("ping"));
+}
+
+#[test]
+fn packets_flow_through_bird_while_it_or_we_are_killed_and_come_back() {
+    let lab = Lab::new();
+    wire(&lab);
+    let setup = Setup {
+        graceful: true,
+        ..Setup::of(THEIR_AS)
+    };
+    let theirs = bird_peer::config(&setup)
+        + "protocol kernel { ipv4 { import none; export where source = RTS_BGP; }; graceful restart on; persist on; }\n";
+    packets_flow_through(
+        &lab,
+        &Router {
+            start: &|lab, again| lab.bird("b", &theirs, again),
+            misses_us: &|lab| !Bird.is_up(lab),
+            has_recovered: &|lab| {
+                let shown = lab.birdc("show status");
+                !shown.is_empty() && !shown.contains("recovery in progress")
+            },
+        },
+    );
+}
+
+/// bgpd is killed; zebra stays, and keeps its routes for it.
+#[test]
+fn packets_flow_through_frr_while_it_or_we_are_killed_and_come_back() {
+    let lab = Lab::new();
+    wire(&lab);
+    let _zebra = frr::zebra(&lab, &frr::config(THEIR_AS, "", ""));
+    packets_flow_through(
+        &lab,
+        &Router {
+            start: &|lab, _| frr::daemon(lab, "bgpd", &["-l", "10.77.0.2"]),
+            misses_us: &|lab| !Frr.is_up(lab),
+            has_recovered: &|lab| Frr.received(lab, "10.244.0.0/26").is_some(),
+        },
+    );
 }
