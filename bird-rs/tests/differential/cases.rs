@@ -195,6 +195,7 @@ cases! {
     roles
     roles_that_do_not_fit
     route_refresh
+    second_best
     route_server
     route_server_with_filters_for_each_client
     separate_tables

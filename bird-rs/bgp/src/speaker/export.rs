@@ -104,6 +104,9 @@ pub(super) struct BgpView {
     pub(super) interface: Option<Arc<str>>,
     /// The peers are told every path and not the best one alone (RFC 7911).
     pub(super) add_paths: bool,
+    /// `secondary`: of the routes that were not learned from this peer, the only one in the group, the best one that may be
+    /// told is told.
+    pub(super) secondary: Option<IpAddr>,
 }
 
 /// What a group of members of one table is told.

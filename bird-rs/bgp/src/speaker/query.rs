@@ -207,7 +207,10 @@ impl Speaker {
             let announced = self.tables.announced(key, member, instance.source);
             for told in announced.into_iter().filter(|told| wanted(told.net)) {
                 self.tables.visit_one(key, told.net, |route| {
-                    let is_it = told.lane.map_or(route.best, |lane| lane.is_of(route.path));
+                    // Without a lane it is the best one, or with `secondary` one that came behind it.
+                    let is_it = told
+                        .lane
+                        .map_or(route.best || told.secondary, |lane| lane.is_of(route.path));
                     if is_it && route.path.source() == told.from {
                         let mut view = self.view(key, &route);
                         if let (Some(view), Kind::Felix(_) | Kind::Kernel(_)) = (&mut view, &instance.kind) {

@@ -208,6 +208,7 @@ impl Session {
             extended_next_hop: up.context.ext_next_hop,
             interface,
             add_paths: up.context.add_path_tx.contains(family),
+            secondary: channel.secondary.then_some(self.remote),
         }))
     }
 

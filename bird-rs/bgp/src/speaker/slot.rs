@@ -1,5 +1,6 @@
 //! One table and the groups that announce from it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -11,7 +12,7 @@ use super::rounds::Rounds;
 use super::tables::{Announced, Shared, TableRoute};
 use crate::config::Policy;
 use crate::packet::Nlri;
-use crate::rib::{AttrId, Lanes, Outbox, Path, Place, PrefixId, SourceId, Table, Traffic};
+use crate::rib::{AttrId, Lanes, Outbox, Path, Place, PrefixId, SourceId, Table, Traffic, decide};
 
 #[derive(Debug)]
 pub(super) struct Group {
@@ -143,7 +144,14 @@ impl<F: Family> Slot<F> {
             places.chain(whole).filter_map(move |(place, lane)| {
                 let (attrs, from) = group.outbox.announced(place)?;
                 let net = self.table.prefix(id).erase();
-                Some(Announced { net, attrs, from, lane })
+                let secondary = matches!(&group.view, View::Bgp(view) if view.secondary.is_some());
+                Some(Announced {
+                    net,
+                    attrs,
+                    from,
+                    lane,
+                    secondary,
+                })
             })
         })
     }
@@ -196,6 +204,10 @@ fn announce<F: Family>(table: &Table<F>, lanes: &Lanes, group: &mut Group, ids: 
                     announcer.tell(lane.place, net, usable.find(|path| lane.is_of(path)).as_slice());
                 }
             }
+            View::Bgp(view) if view.secondary.is_some() => {
+                let paths = ranked(table, id, view.secondary, announcer.shared);
+                announcer.tell_first(id.into(), net, &paths);
+            }
             View::Bgp(_) | View::Watch(_) => announcer.tell(id.into(), net, table.best(id).as_slice()),
             View::Fib(view) => {
                 let paths = view.paths(table, id, announcer.shared);
@@ -203,6 +215,23 @@ fn announce<F: Family>(table: &Table<F>, lanes: &Lanes, group: &mut Group, ids: 
             }
         }
     }
+}
+
+/// The usable paths of a prefix that were not learned from this peer, each the best of those that follow.
+fn ranked<'t, F: Family>(
+    table: &'t Table<F>,
+    id: PrefixId,
+    peer: Option<IpAddr>,
+    shared: &Shared,
+) -> SmallVec<[&'t Path; 4]> {
+    let mut candidates = table.candidates(id, &shared.traits, &shared.learned, &shared.hops);
+    candidates.retain(|candidate| candidate.traits.address != peer);
+    let mut ranked = SmallVec::new();
+    while let Some(at) = decide(&shared.decision, &candidates) {
+        let path = candidates.remove(at).path;
+        ranked.extend(table.paths(id).iter().find(|known| std::ptr::eq(*known, path)));
+    }
+    ranked
 }
 
 /// Of the paths that an announcement is made of, what it depends on beside the prefix: the last says whether it is stale.
@@ -244,31 +273,70 @@ impl<'a> Announcer<'a> {
 
     /// What is announced comes of these paths, the best one first, or there is nothing.
     fn tell(&mut self, place: Place, net: Prefix, paths: &[&Path]) {
-        let Group { view, outbox, .. } = &mut *self.group;
         let Some(best) = paths.first() else {
-            if outbox.announced(place).is_some() {
-                outbox.tally.gone();
-            }
-            set(outbox, view, place, None, self.shared);
-            return;
+            return self.tell_nothing(place);
         };
+        let announced = self.consider(net, paths);
+        let Group { view, outbox, .. } = &mut *self.group;
+        if let Err(why) = announced {
+            count(outbox, why, best.source());
+        }
+        let announced = announced.ok().map(|attrs| (attrs, best.source()));
+        set(outbox, view, place, announced, self.shared);
+    }
+
+    /// The first of these paths that may be announced is.
+    fn tell_first(&mut self, place: Place, net: Prefix, paths: &[&Path]) {
+        if paths.is_empty() {
+            return self.tell_nothing(place);
+        }
+        let mut told = None;
+        let mut refused = None;
+        for path in paths {
+            match self.consider(net, std::slice::from_ref(path)) {
+                Ok(attrs) => {
+                    told = Some((attrs, path.source()));
+                    break;
+                }
+                // Counted is what the best one was refused for.
+                Err(why) => refused = refused.or(Some((why, path.source()))),
+            }
+        }
+        let Group { view, outbox, .. } = &mut *self.group;
+        if let (None, Some((why, source))) = (told, refused) {
+            count(outbox, why, source);
+        }
+        set(outbox, view, place, told, self.shared);
+    }
+
+    fn tell_nothing(&mut self, place: Place) {
+        let Group { view, outbox, .. } = &mut *self.group;
+        if outbox.announced(place).is_some() {
+            outbox.tally.gone();
+        }
+        set(outbox, view, place, None, self.shared);
+    }
+
+    /// What comes of these paths, as a new reference.
+    fn consider(&mut self, net: Prefix, paths: &[&Path]) -> Result<AttrId, Refusal> {
+        let view = &self.group.view;
         let part = |path: &&Path| (path.attrs(), path.source(), path.stale().is_left_over());
         let key = paths.iter().map(part).collect();
-        let announced = match self.memo.get(&key).filter(|_| !self.by_prefix) {
+        match self.memo.get(&key).filter(|_| !self.by_prefix) {
             Some(known) => known.map(|attrs| retain(view, attrs, self.shared)),
             None => {
                 let announced = evaluate(view, net, paths, self.shared);
                 self.memo.insert(key, announced);
                 announced
             }
-        };
-        match announced {
-            Ok(_) => {}
-            Err(Refusal::Policy) => outbox.tally.filtered(best.source()),
-            Err(Refusal::Rules) => outbox.tally.rejected(),
         }
-        let announced = announced.ok().map(|attrs| (attrs, best.source()));
-        set(outbox, view, place, announced, self.shared);
+    }
+}
+
+fn count(outbox: &mut Outbox, why: Refusal, source: SourceId) {
+    match why {
+        Refusal::Policy => outbox.tally.filtered(source),
+        Refusal::Rules => outbox.tally.rejected(),
     }
 }
 

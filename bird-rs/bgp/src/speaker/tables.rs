@@ -74,8 +74,9 @@ pub(super) struct Announced {
     pub(super) attrs: AttrId,
     /// From whom it was learned.
     pub(super) from: SourceId,
-    /// With add-path, whose path it is; otherwise it is the best path.
+    /// With add-path, whose path it is; otherwise it is the best path, or with `secondary` the best one that may be told.
     pub(super) lane: Option<Lane>,
+    pub(super) secondary: bool,
 }
 
 /// All tables.
