@@ -17,7 +17,9 @@ fn stable(octets: &[u8]) {
         return;
     }
     let written = decoded.pdu.encode(decoded.version);
-    let again = decode(&written).expect("what we write can be read").expect("and is whole");
+    let again = decode(&written)
+        .expect("what we write can be read")
+        .expect("and is whole");
     assert_eq!((again.version, again.pdu), (decoded.version, decoded.pdu));
 }
 

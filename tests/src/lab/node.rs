@@ -137,7 +137,9 @@ fn path(dir: &Path, file: &str) -> String {
 fn bird_command(dir: &Path) -> Result<Vec<String>> {
     let program = binary("bird-rs")?.display().to_string();
     let (conf, grpc) = (path(dir, "bird.conf"), bird_addr(dir));
-    Ok([&program, "-R", "-c", &conf, "--grpc", &grpc].map(str::to_owned).to_vec())
+    Ok([&program, "-R", "-c", &conf, "--grpc", &grpc]
+        .map(str::to_owned)
+        .to_vec())
 }
 
 /// The command line of a felix whose files are in `dir`.
