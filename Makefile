@@ -56,8 +56,9 @@ test-unit: ## Tests of single crates
 	$(CARGO) test --locked --workspace --exclude tortie-tests
 	$(CARGO) test --locked -p tortie-tests --test dag
 
-test-lab: build ## Tests on clusters in network namespaces (needs root)
-	$(CARGO) build --release --locked -p tortie-tests --bin demo
+test-lab: build ## Tests on clusters in network namespaces, and what bird-rs may take (needs root)
+	$(CARGO) build --release --locked -p tortie-tests -p tortie-bench --bin demo --bin bench
+	target/release/bench --budget
 	TORTIE_BIN_DIR=$(CURDIR)/target/release $(CARGO) test --locked -p tortie-tests --lib --bins --test lab -- --test-threads 1
 
 fuzz: deps-fuzz ## Fuzz every decoder, FUZZ_SECONDS (default 600) for each target

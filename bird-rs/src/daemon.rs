@@ -28,6 +28,9 @@ use crate::source;
 
 /// How old `/debug/state` may be.
 const STATE_EVERY: Duration = Duration::from_secs(2);
+/// Threads for tasks at most. The engine keeps one busy, all that read, write and answer do not need more than these;
+/// each costs memory of its own, and hosts have a hundred cores.
+const THREADS: usize = 4;
 /// How long gRPC clients may take to leave.
 const LEAVE: Duration = Duration::from_secs(1);
 
@@ -46,7 +49,11 @@ pub(crate) fn run(args: Args, config: Arc<Config>) -> anyhow::Result<()> {
     let sockets = Sockets::open(args.grpc.as_ref(), control.as_ref(), identity)?;
     let result = write_pid(&args).and_then(|()| {
         identity.map_or(Ok(()), Identity::assume)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .enable_all()
+            .build()?;
         let result = runtime.block_on(serve(&args, config, sockets));
         runtime.shutdown_timeout(LEAVE);
         result
@@ -78,6 +85,10 @@ async fn serve(args: &Args, config: Arc<Config>, sockets: Sockets) -> anyhow::Re
         }
     };
     let bfd = Bfd::start(clock).context("start BFD")?;
+    if let Ok(mut registry) = registry.lock() {
+        let ours = registry.sub_registry_with_prefix("bird_rs");
+        ours.register_collector(Box::new(bfd.clone()));
+    }
     let (engine_loop, engine, config) = engine(args, clock, config, (metrics.clone(), bfd.clone()), resolving)?;
     let configurator = Arc::new(Configurator::new(
         args.config.clone(),
@@ -154,7 +165,7 @@ fn clients(
     if let Some(bound) = sockets.grpc {
         let incoming = bound.incoming()?;
         let server = tonic::transport::Server::builder()
-            .add_service(Service::new(engine.clone(), clock, configurator.clone()).into_server())
+            .add_service(Service::new(engine.clone(), clock, configurator.clone(), bfd.clone()).into_server())
             .add_service(Operator::new(engine.clone(), clock, configurator.clone()).into_server())
             .serve_with_incoming_shutdown(incoming, token.clone().cancelled_owned());
         tasks.spawn(async move {

@@ -21,14 +21,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tortie_bgp::config::Config;
 use tortie_bgp::fsm::ConnId;
-use tortie_bgp::speaker::{Command, ConnectSpec, Input, LogEvent, Operated, Output, Speaker, Station};
+use tortie_bgp::speaker::{Command, ConnectSpec, Cursor, Input, LogEvent, Operated, Output, Speaker, Station};
 
 pub(crate) use self::handle::{Engine, Stopped};
 use crate::bfd::Bfd;
 use crate::bmp;
 use crate::caches::Caches;
 use crate::export::Exports;
-use crate::fib::{Fanout, Subscription};
+use crate::fib::{Fanout, SubscriberId, Subscription};
 use crate::kernel::Kernels;
 use crate::log;
 use crate::metrics::Metrics;
@@ -80,6 +80,12 @@ pub(crate) enum Request {
     Act(Box<dyn FnOnce(&mut Speaker) + Send>),
     /// Follow the best routes.
     Subscribe(oneshot::Sender<Subscription>),
+    /// Put a page of the best routes into a subscriber's queue; answered with where the next one begins.
+    Snapshot {
+        subscriber: SubscriberId,
+        from: Cursor,
+        done: oneshot::Sender<Option<Cursor>>,
+    },
     /// The process ends: answered when the peers are told.
     Stop(oneshot::Sender<()>),
 }
@@ -258,11 +264,14 @@ impl Loop {
                 act(&mut self.speaker);
             }
             Request::Station { serial, news } => self.station(serial, news),
-            Request::Subscribe(answer) => {
-                self.flush();
-                let snapshot = self.speaker.fib();
-                // A subscriber that is gone already is noticed at the first message.
-                let _ = answer.send(self.fanout.subscribe(snapshot, self.speaker.fib_in_sync()));
+            // A subscriber that is gone already is noticed at the first message.
+            Request::Subscribe(answer) => drop(answer.send(self.fanout.subscribe())),
+            Request::Snapshot { subscriber, from, done } => {
+                let page = self.speaker.fib_page(from);
+                let end = page.next.is_none().then(|| self.speaker.fib_in_sync());
+                self.fanout.page(subscriber, page.routes, end);
+                // Likewise.
+                let _ = done.send(page.next);
             }
             Request::Stop(_) => {}
         }
@@ -289,9 +298,9 @@ impl Loop {
             tracing::error!(%conn, "handling a peer's input failed, closing its connection");
             self.outputs.clear();
             // Subscribers may have missed a change: they must begin anew.
-            self.fanout = Fanout::default();
             self.exports.monitor_lost();
             self.speaker.tell_kernels_anew();
+            self.fanout.cut();
             if !closed && self.connections.remove(&conn).is_some() {
                 self.input(Input::Closed {
                     conn,
@@ -437,7 +446,7 @@ impl Loop {
     /// Tells the peers what they are to be told and waits, not for long, until they were. Subscribers hear nothing: what
     /// forwards packets keeps its routes.
     async fn stop(&mut self) {
-        self.fanout = Fanout::default();
+        self.fanout.cut();
         self.listeners = Listeners::default();
         self.input(Input::Stop);
         self.exports.stop();

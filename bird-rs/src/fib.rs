@@ -2,6 +2,9 @@
 //!
 //! Each subscriber has a bounded queue. One that falls behind is cut off and subscribes again, which gives it a new
 //! snapshot: the engine never waits for it, and memory is bounded by queues, not by time.
+//!
+//! A snapshot is put into the queue page by page, when the subscriber asks for the next one, and changes go the same way:
+//! what a subscriber hears last of a prefix is how it is. The mark waits for the end of the snapshot.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,53 +20,103 @@ use crate::grpc::convert;
 /// Messages that wait for one subscriber, [`PER_MESSAGE`] changes in each at most.
 const QUEUE: usize = 1024;
 /// Changes in one message. Well below gRPC's limit of 4 MiB.
-pub(crate) const PER_MESSAGE: usize = 1000;
+const PER_MESSAGE: usize = 1000;
+
+/// Which subscriber.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SubscriberId(u64);
 
 /// What a subscriber gets.
 #[derive(Debug)]
 pub(crate) struct Subscription {
-    /// Sorted by prefix.
-    pub(crate) snapshot: Vec<(Prefix, FibRoute)>,
-    /// Is the snapshot complete? If not, the mark comes with the changes.
-    pub(crate) in_sync: bool,
-    /// What changed since. Ends when the subscriber fell behind, or the program does.
-    pub(crate) changes: mpsc::Receiver<Arc<FibMessage>>,
+    /// To ask for the snapshot with.
+    pub(crate) id: SubscriberId,
+    /// Pages of the snapshot as they were asked for, and what changes. Ends when the subscriber fell behind, or the
+    /// program does.
+    pub(crate) messages: mpsc::Receiver<Arc<FibMessage>>,
+}
+
+#[derive(Debug)]
+struct Subscriber {
+    id: SubscriberId,
+    queue: mpsc::Sender<Arc<FibMessage>>,
+    /// It has the whole snapshot.
+    complete: bool,
+}
+
+impl Subscriber {
+    /// `false`: it left, or fell behind.
+    fn send(&self, message: Arc<FibMessage>) -> bool {
+        match self.queue.try_send(message) {
+            Ok(()) => true,
+            Err(error) => {
+                if matches!(error, mpsc::error::TrySendError::Full(_)) {
+                    tracing::warn!("a fib subscriber fell behind and must begin anew");
+                }
+                false
+            }
+        }
+    }
 }
 
 /// All subscribers.
 #[derive(Debug, Default)]
-pub(crate) struct Fanout(Vec<mpsc::Sender<Arc<FibMessage>>>);
+pub(crate) struct Fanout {
+    subscribers: Vec<Subscriber>,
+    next: u64,
+}
 
 impl Fanout {
-    /// One more, with the state that the next changes start from.
-    pub(crate) fn subscribe(&mut self, snapshot: Vec<(Prefix, FibRoute)>, in_sync: bool) -> Subscription {
-        let (sender, changes) = mpsc::channel(QUEUE);
-        self.0.push(sender);
-        Subscription {
-            snapshot,
-            in_sync,
-            changes,
+    /// One more, who hears of changes from now on.
+    pub(crate) fn subscribe(&mut self) -> Subscription {
+        let (queue, messages) = mpsc::channel(QUEUE);
+        let id = SubscriberId(self.next);
+        self.next += 1;
+        let complete = false;
+        self.subscribers.push(Subscriber { id, queue, complete });
+        Subscription { id, messages }
+    }
+
+    /// Sends a subscriber a page of the snapshot. `end` is for the last one: whether the snapshot is all there is.
+    pub(crate) fn page(&mut self, to: SubscriberId, routes: Vec<(Prefix, FibRoute)>, end: Option<bool>) {
+        let Some(at) = self.subscribers.iter().position(|subscriber| subscriber.id == to) else {
+            return;
+        };
+        let mut messages = batches(routes.into_iter().map(|(prefix, route)| (prefix, Some(route))));
+        if end == Some(true) {
+            messages.push(in_sync());
         }
+        let subscriber = &mut self.subscribers[at];
+        subscriber.complete |= end.is_some();
+        if !messages.into_iter().all(|message| subscriber.send(Arc::new(message))) {
+            self.subscribers.swap_remove(at);
+        }
+    }
+
+    /// Ends all subscriptions: somebody may have missed a change.
+    pub(crate) fn cut(&mut self) {
+        self.subscribers.clear();
     }
 
     /// Sends changes to all; forgets those who left or fell behind.
     pub(crate) fn publish(&mut self, deltas: Vec<Delta<Prefix, FibRoute>>) {
-        self.0.retain(|subscriber| !subscriber.is_closed());
-        if self.0.is_empty() {
+        self.subscribers.retain(|subscriber| !subscriber.queue.is_closed());
+        if self.subscribers.is_empty() {
             return;
         }
         for message in messages(deltas) {
+            let is_mark = matches!(message.message, Some(Message::InSync(_)));
             let message = Arc::new(message);
-            self.0.retain(|subscriber| match subscriber.try_send(message.clone()) {
-                Ok(()) => true,
-                Err(error) => {
-                    if matches!(error, mpsc::error::TrySendError::Full(_)) {
-                        tracing::warn!("a fib subscriber fell behind and must begin anew");
-                    }
-                    false
-                }
-            });
+            let wanted = |subscriber: &Subscriber| subscriber.complete || !is_mark;
+            self.subscribers
+                .retain(|subscriber| !wanted(subscriber) || subscriber.send(message.clone()));
         }
+    }
+}
+
+fn in_sync() -> FibMessage {
+    FibMessage {
+        message: Some(Message::InSync(FibInSync {})),
     }
 }
 
@@ -77,9 +130,7 @@ fn messages(deltas: Vec<Delta<Prefix, FibRoute>>) -> Vec<FibMessage> {
             Delta::Delete(prefix) => drop(pending.insert(prefix, None)),
             Delta::InSync => {
                 out.extend(batches(std::mem::take(&mut pending)));
-                out.push(FibMessage {
-                    message: Some(Message::InSync(FibInSync {})),
-                });
+                out.push(in_sync());
             }
         }
     }
@@ -88,7 +139,7 @@ fn messages(deltas: Vec<Delta<Prefix, FibRoute>>) -> Vec<FibMessage> {
 }
 
 /// Batches of a bounded number of changes.
-pub(crate) fn batches(changes: impl IntoIterator<Item = (Prefix, Option<FibRoute>)>) -> Vec<FibMessage> {
+fn batches(changes: impl IntoIterator<Item = (Prefix, Option<FibRoute>)>) -> Vec<FibMessage> {
     let changes: Vec<_> = changes.into_iter().collect();
     changes
         .chunks(PER_MESSAGE)
@@ -147,20 +198,39 @@ mod tests {
     #[test]
     fn one_that_falls_behind_is_cut_off_and_the_others_are_not() {
         let mut fanout = Fanout::default();
-        let mut slow = fanout.subscribe(Vec::new(), true);
-        let mut fast = fanout.subscribe(Vec::new(), true);
+        let mut slow = fanout.subscribe();
+        let mut fast = fanout.subscribe();
         for n in 0..QUEUE + 10 {
             fanout.publish(vec![Delta::Set(prefix(u32::try_from(n).unwrap()), route())]);
-            assert!(fast.changes.try_recv().is_ok());
+            assert!(fast.messages.try_recv().is_ok());
         }
         let mut got = 0;
-        while slow.changes.try_recv().is_ok() {
+        while slow.messages.try_recv().is_ok() {
             got += 1;
         }
         assert_eq!(got, QUEUE);
-        assert_eq!(slow.changes.try_recv(), Err(mpsc::error::TryRecvError::Disconnected));
+        assert_eq!(slow.messages.try_recv(), Err(mpsc::error::TryRecvError::Disconnected));
         drop(fast);
         fanout.publish(vec![Delta::Delete(prefix(1))]);
-        assert!(fanout.0.is_empty());
+        assert!(fanout.subscribers.is_empty());
+    }
+
+    #[test]
+    fn changes_and_pages_keep_their_order_and_the_mark_waits_for_the_last_page() {
+        let mut fanout = Fanout::default();
+        let mut one = fanout.subscribe();
+        fanout.page(one.id, vec![(prefix(1), route())], None);
+        fanout.publish(vec![Delta::Delete(prefix(1)), Delta::InSync]);
+        fanout.page(one.id, vec![(prefix(2), route())], Some(true));
+        fanout.publish(vec![Delta::InSync]);
+        let mut got = Vec::new();
+        while let Ok(message) = one.messages.try_recv() {
+            got.push(Arc::unwrap_or_clone(message));
+        }
+        let mark = (usize::MAX, usize::MAX);
+        assert_eq!(summary(&got), [(1, 0), (0, 1), (1, 0), mark, mark]);
+        fanout.cut();
+        fanout.page(one.id, Vec::new(), Some(true));
+        assert_eq!(one.messages.try_recv(), Err(mpsc::error::TryRecvError::Disconnected));
     }
 }

@@ -29,6 +29,10 @@ pub(crate) fn write(entry: &Log) {
         LogEvent::FilterFailed { net, reason } => {
             tracing::warn!(protocol, %net, reason, "filter failed, route rejected")
         }
+        LogEvent::Unwatched => tracing::warn!(
+            protocol,
+            "no protocol bfd accepts the session, nothing watches the path"
+        ),
         LogEvent::Stale { routes, reason } => tracing::info!(protocol, routes, reason, "session lost, routes kept"),
         LogEvent::LongLivedStale { routes } => tracing::info!(protocol, routes, "stale routes kept as a last resort"),
         LogEvent::Swept { routes } => tracing::info!(protocol, routes, "stale routes removed"),

@@ -12,6 +12,7 @@
 //! `tortie-bfd`'s; what a failure does to a BGP session is the speaker's.
 
 mod forward;
+mod metrics;
 mod socket;
 mod task;
 

@@ -1,8 +1,10 @@
 //! The speaker's values as the contract's, and the contract's as the speaker's.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use tonic::Status;
+use tortie_bfd::{State, View};
 use tortie_bgp::config::{Change, Diagnostic};
 use tortie_bgp::filter::RouteDestination;
 use tortie_bgp::speaker::{BgpStatus, ChannelStatus, FibNextHop, FibRoute, ProtocolStatus, RouteQuery, RouteView};
@@ -10,6 +12,7 @@ use tortie_net::{ExtCommunity, Prefix};
 use tortie_proto::bird;
 use tortie_proto::common::Hello;
 
+use crate::bfd::Seen;
 use crate::configure::Outcome;
 use crate::engine::Clock;
 
@@ -78,8 +81,11 @@ fn route_type(destination: RouteDestination) -> bird::RouteType {
     }
 }
 
-pub(crate) fn protocol(protocol: ProtocolStatus, clock: Clock) -> bird::Protocol {
+/// A protocol, and of a protocol bfd the sessions that are its own.
+pub(crate) fn protocol(protocol: ProtocolStatus, sessions: &[Seen], clock: Clock) -> bird::Protocol {
+    let own = sessions.iter().filter(|seen| seen.protocol == protocol.name);
     bird::Protocol {
+        bfd_sessions: own.map(|seen| bfd_session(&seen.view, clock)).collect(),
         name: protocol.name.to_string(),
         kind: protocol.kind.to_owned(),
         table: protocol.table.to_string(),
@@ -89,6 +95,23 @@ pub(crate) fn protocol(protocol: ProtocolStatus, clock: Clock) -> bird::Protocol
         channels: protocol.channels.into_iter().map(channel).collect(),
         bgp: protocol.bgp.map(session),
         description: protocol.description.unwrap_or_default(),
+    }
+}
+
+fn bfd_session(view: &View, clock: Clock) -> bird::BfdSession {
+    let state = |state: State| state.as_str().to_owned();
+    let micros = |time: Option<Duration>| u32::try_from(time.unwrap_or_default().as_micros()).unwrap_or(u32::MAX);
+    bird::BfdSession {
+        peer: view.key.peer.to_string(),
+        local: view.key.local.to_string(),
+        interface: view.key.interface.as_deref().unwrap_or_default().to_owned(),
+        state: state(view.state),
+        remote_state: view.remote_state.map(state).unwrap_or_default(),
+        diagnostic: view.diagnostic.as_str().to_owned(),
+        since_unix_ms: clock.unix_ms(view.since),
+        interval_us: micros(view.interval),
+        timeout_us: micros(view.timeout),
+        failures: view.failures,
     }
 }
 
@@ -104,8 +127,7 @@ fn channel(channel: ChannelStatus) -> bird::Channel {
 }
 
 fn session(bgp: BgpStatus) -> bird::BgpSession {
-    let seconds =
-        |time: Option<std::time::Duration>| time.map_or(0, |time| u32::try_from(time.as_secs()).unwrap_or(u32::MAX));
+    let seconds = |time: Option<Duration>| time.map_or(0, |time| u32::try_from(time.as_secs()).unwrap_or(u32::MAX));
     bird::BgpSession {
         neighbor_address: bgp.neighbor_address.to_string(),
         neighbor_port: bgp.neighbor_port.into(),

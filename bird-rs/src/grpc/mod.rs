@@ -7,21 +7,27 @@ pub(crate) mod operator;
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
-use tortie_net::Prefix;
+use tortie_bgp::speaker::{Cursor, RouteQuery};
 use tortie_proto::bird::{self, FibMessage, bird_server::Bird, bird_server::BirdServer, fib_message};
 use tortie_proto::common::Hello;
 
+use crate::bfd::Bfd;
 use crate::configure::{Configurator, How, Text};
 use crate::engine::{self, Clock, Engine, Stopped};
-use crate::fib::{self, Subscription};
+use crate::fib::Subscription;
 
 /// Messages on their way to one client.
 const QUEUE: usize = 16;
+/// Listings of routes at once; the next ones wait. Each has the engine make one page at a time.
+const LISTINGS: usize = 32;
+/// How long a client may take to make room for a route of its listing: it keeps others from theirs.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -29,19 +35,24 @@ pub(crate) struct Service {
     engine: Engine,
     clock: Clock,
     configurator: Arc<Configurator>,
+    bfd: Bfd,
     hello: Hello,
+    /// Room for listings.
+    listings: Arc<Semaphore>,
 }
 
 type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl Service {
-    pub(crate) fn new(engine: Engine, clock: Clock, configurator: Arc<Configurator>) -> Self {
+    pub(crate) fn new(engine: Engine, clock: Clock, configurator: Arc<Configurator>, bfd: Bfd) -> Self {
         let hello = Hello::new("bird-rs", "", &tortie_kit::instance());
         Service {
             engine,
             clock,
             configurator,
+            bfd,
             hello,
+            listings: Arc::new(Semaphore::new(LISTINGS)),
         }
     }
 
@@ -115,7 +126,10 @@ impl Bird for Service {
         let wanted = protocols
             .into_iter()
             .filter(|p| request.name.is_empty() || *p.name == *request.name);
-        let protocols: Vec<_> = wanted.map(|protocol| convert::protocol(protocol, self.clock)).collect();
+        let sessions = self.bfd.sessions();
+        let protocols: Vec<_> = wanted
+            .map(|protocol| convert::protocol(protocol, &sessions, self.clock))
+            .collect();
         if protocols.is_empty() && !request.name.is_empty() {
             return Err(Status::not_found(format!("there is no protocol '{}'", request.name)));
         }
@@ -134,20 +148,19 @@ impl Bird for Service {
         let request = request.into_inner();
         check(request.hello.as_ref())?;
         let query = convert::route_query(request)?;
-        let named: Vec<String> = query.protocol.iter().chain(&query.exported_to).cloned().collect();
-        let (protocols, routes) = self
-            .engine
-            .query(move |speaker| (speaker.protocols(), speaker.routes(&query)))
-            .await?;
-        if let Some(name) = named
-            .iter()
-            .find(|name| !protocols.iter().any(|protocol| *protocol.name == ***name))
-        {
+        let mut names = query.protocol.iter().chain(&query.exported_to);
+        let known = self.engine.query(tortie_bgp::speaker::Speaker::protocol_names).await?;
+        if let Some(name) = names.find(|name| !known.iter().any(|known| **known == ***name)) {
             return Err(Status::not_found(format!("there is no protocol '{name}'")));
         }
-        let clock = self.clock;
-        let routes = routes.into_iter().map(move |route| Ok(convert::route(route, clock)));
-        Ok(Response::new(Box::pin(tokio_stream::iter(routes))))
+        let listing = self.listings.clone().acquire_owned().await.map_err(|_| Stopped)?;
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let (engine, clock) = (self.engine.clone(), self.clock);
+        tokio::spawn(async move {
+            list(&engine, clock, query, &sender).await;
+            drop(listing);
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
     type FibStream = Streamed<FibMessage>;
@@ -156,35 +169,52 @@ impl Bird for Service {
         check(request.into_inner().hello.as_ref())?;
         let subscription = self.engine.ask(engine::Request::Subscribe).await?;
         let (sender, receiver) = mpsc::channel(QUEUE);
-        tokio::spawn(feed(subscription, self.hello.clone(), sender));
+        tokio::spawn(feed(self.engine.clone(), subscription, self.hello.clone(), sender));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 }
 
+/// Sends a client the routes that it wants, a page at a time: the next one is asked for when it has taken the last.
+async fn list(engine: &Engine, clock: Clock, query: RouteQuery, client: &mpsc::Sender<Result<bird::Route, Status>>) {
+    let query = Arc::new(query);
+    let mut from = Some(Cursor::default());
+    while let Some(at) = from.filter(|_| !client.is_closed()) {
+        let wanted = query.clone();
+        let page = match engine.query(move |speaker| speaker.routes_page(&wanted, at)).await {
+            Ok(page) => page,
+            Err(stopped) => {
+                // The last word to a client that may have gone.
+                let _ = client.send(Err(stopped.into())).await;
+                return;
+            }
+        };
+        for route in page.routes {
+            let route = convert::route(route, clock);
+            if client.send_timeout(Ok(route), PATIENCE).await.is_err() {
+                return;
+            }
+        }
+        from = page.next;
+    }
+}
+
 /// Sends a subscription to its client, until either is gone.
-async fn feed(mut subscription: Subscription, hello: Hello, client: mpsc::Sender<Result<FibMessage, Status>>) {
+async fn feed(
+    engine: Engine,
+    mut subscription: Subscription,
+    hello: Hello,
+    client: mpsc::Sender<Result<FibMessage, Status>>,
+) {
     let hello = FibMessage {
         message: Some(fib_message::Message::Hello(hello)),
     };
-    let snapshot: Vec<(Prefix, _)> = std::mem::take(&mut subscription.snapshot);
-    let mut begin = vec![hello];
-    begin.extend(fib::batches(
-        snapshot.into_iter().map(|(prefix, route)| (prefix, Some(route))),
-    ));
-    if subscription.in_sync {
-        begin.push(FibMessage {
-            message: Some(fib_message::Message::InSync(bird::FibInSync {})),
-        });
-    }
-    for message in begin {
-        if client.send(Ok(message)).await.is_err() {
-            return;
-        }
+    if client.send(Ok(hello)).await.is_err() || snapshot(&engine, &mut subscription, &client).await.is_err() {
+        return;
     }
     loop {
         let message = tokio::select! {
             () = client.closed() => return,
-            message = subscription.changes.recv() => message,
+            message = subscription.messages.recv() => message,
         };
         let Some(message) = message else { break };
         if client.send(Ok(Arc::unwrap_or_clone(message))).await.is_err() {
@@ -194,4 +224,22 @@ async fn feed(mut subscription: Subscription, hello: Hello, client: mpsc::Sender
     let ended = Status::aborted("the stream ends: this client fell behind, or bird-rs is stopping; subscribe again");
     // The last word to a client that may have gone.
     let _ = client.send(Err(ended)).await;
+}
+
+/// Asks for the snapshot, page by page, each when the client has taken the last and what changed meanwhile. `Err`: it left.
+async fn snapshot(
+    engine: &Engine,
+    subscription: &mut Subscription,
+    client: &mpsc::Sender<Result<FibMessage, Status>>,
+) -> Result<(), mpsc::error::SendError<Result<FibMessage, Status>>> {
+    let (subscriber, mut next) = (subscription.id, Some(Cursor::default()));
+    while let Some(from) = next {
+        let asked = engine.ask(|done| engine::Request::Snapshot { subscriber, from, done });
+        let Ok(answer) = asked.await else { break };
+        next = answer;
+        while let Ok(message) = subscription.messages.try_recv() {
+            client.send(Ok(Arc::unwrap_or_clone(message))).await?;
+        }
+    }
+    Ok(())
 }

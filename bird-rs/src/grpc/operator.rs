@@ -232,7 +232,7 @@ impl Operator {
             let all = self.engine.query(Speaker::protocols).await?;
             let peers = all.into_iter().filter(|protocol| protocol.bgp.is_some());
             let now: BTreeMap<String, bird::Protocol> = peers
-                .map(|peer| (peer.name.to_string(), convert::protocol(peer, self.clock)))
+                .map(|peer| (peer.name.to_string(), convert::protocol(peer, &[], self.clock)))
                 .collect();
             for gone in told.keys().filter(|name| !now.contains_key(*name)) {
                 send(client, news(Message::Gone(gone.clone()))).await?;

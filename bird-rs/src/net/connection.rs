@@ -5,13 +5,16 @@
 //! A panic in either task is reported as the connection's end.
 
 use std::io::{self, IoSlice};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use futures::FutureExt as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tortie_bgp::fsm::ConnId;
@@ -31,6 +34,22 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// What is read at once at most.
 const READ: usize = 64 * 1024;
+
+/// Reads that may wait for the engine, of one connection. A peer with a full table could fill the whole queue otherwise,
+/// and what it gains is nothing: the engine is busy with less.
+const READ_AHEAD: usize = 16;
+
+/// What was read. As long as the engine has not let go of it, it counts against [`READ_AHEAD`].
+struct Read {
+    octets: BytesMut,
+    _room: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Read {
+    fn as_ref(&self) -> &[u8] {
+        &self.octets
+    }
+}
 
 /// The engine's end of a connection. Dropping it closes the connection after what was sent.
 #[derive(Debug)]
@@ -85,11 +104,11 @@ where
 {
     let engine = engine.clone();
     tasks.spawn(async move {
-        let reason = match tokio::spawn(task).await {
+        let reason = match AssertUnwindSafe(task).catch_unwind().await {
             Ok(Ok(())) => String::new(),
             Ok(Err(error)) => error.to_string(),
-            Err(error) => {
-                tracing::error!(%conn, %error, "connection task failed");
+            Err(_) => {
+                tracing::error!(%conn, "connection task failed");
                 "internal error".to_owned()
             }
         };
@@ -98,13 +117,19 @@ where
 }
 
 async fn reader(conn: ConnId, read: OwnedReadHalf, engine: Engine, closing: CancellationToken) -> io::Result<()> {
+    let room = Arc::new(Semaphore::new(READ_AHEAD));
     loop {
         // No buffer while there is nothing to read: most connections have nothing to say most of the time.
-        tokio::select! {
+        let ready = async {
+            let room = room.clone().acquire_owned().await.map_err(io::Error::other)?;
+            read.readable().await?;
+            Ok::<_, io::Error>(room)
+        };
+        let room = tokio::select! {
             biased;
             () = closing.cancelled() => return drain(read).await,
-            ready = read.readable() => ready?,
-        }
+            ready = ready => ready?,
+        };
         let mut buffer = BytesMut::with_capacity(READ);
         let count = match read.try_read_buf(&mut buffer) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
@@ -114,11 +139,12 @@ async fn reader(conn: ConnId, read: OwnedReadHalf, engine: Engine, closing: Canc
             return Ok(());
         }
         // What is short must not hold all of the buffer while it waits for the engine.
-        let bytes = if count < READ / 4 {
-            Bytes::copy_from_slice(&buffer)
+        let octets = if count < READ / 4 {
+            BytesMut::from(&buffer[..])
         } else {
-            buffer.freeze()
+            buffer
         };
+        let bytes = Bytes::from_owner(Read { octets, _room: room });
         let received = engine.request(Request::Input(Input::Received { conn, bytes }));
         tokio::select! {
             biased;
@@ -130,7 +156,8 @@ async fn reader(conn: ConnId, read: OwnedReadHalf, engine: Engine, closing: Canc
 
 /// Reads on for nobody until the peer closes, or long enough.
 async fn drain(mut read: OwnedReadHalf) -> io::Result<()> {
-    let mut sink = [0; 4096];
+    // Not in the future itself, which every connection has all the time.
+    let mut sink = vec![0; 4096];
     let all = async { while matches!(read.read(&mut sink).await, Ok(1..)) {} };
     // Whether the peer closed in time makes no difference any more.
     let _ = tokio::time::timeout(LINGER, all).await;

@@ -11,6 +11,7 @@ mod deaf;
 #[path = "../interop/lab.rs"]
 mod lab;
 mod opens;
+mod queries;
 mod scripted;
 mod station;
 

@@ -302,11 +302,11 @@ impl Drop for Lab {
 
 /// A gRPC client that waits.
 pub(crate) struct Client {
-    runtime: tokio::runtime::Runtime,
-    bird: BirdClient<tonic::transport::Channel>,
+    pub(crate) runtime: tokio::runtime::Runtime,
+    pub(crate) bird: BirdClient<tonic::transport::Channel>,
 }
 
-fn hello() -> Option<Hello> {
+pub(crate) fn hello() -> Option<Hello> {
     Some(Hello::new("test", "", "1"))
 }
 

@@ -39,6 +39,10 @@ fn ip(lab: &Lab, side: &str, args: &str) {
 
 /// A learner and two tellers, loopback to loopback.
 fn start(lab: &Lab) -> [Running; 3] {
+    start_with(lab, LEARNER)
+}
+
+fn start_with(lab: &Lab, learner: &str) -> [Running; 3] {
     lab.third();
     ip(lab, "c", "link set lo up");
     for (side, number) in [("a", 1), ("b", 2), ("c", 3)] {
@@ -63,7 +67,7 @@ fn start(lab: &Lab) -> [Running; 3] {
     [
         lab.bird_rs("b", &teller(2)),
         lab.bird_rs("c", &teller(3)),
-        lab.bird_rs("a", LEARNER),
+        lab.bird_rs("a", learner),
     ]
 }
 
@@ -122,4 +126,84 @@ fn the_kernels_routes_decide_which_peer_is_used_and_whether() {
             .all(|route| route.filtered_reason == "next hop is unreachable")
             .then_some(())
     });
+}
+
+/// How many messages the kernel could not deliver to netlink sockets of a namespace.
+fn dropped(lab: &Lab, side: &str) -> u64 {
+    let table = run(lab.command(side, "cat").arg("/proc/net/netlink")).stdout;
+    let table = String::from_utf8(table).unwrap();
+    let mut lines = table.lines();
+    let at = lines
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .position(|name| name == "Drops")
+        .unwrap();
+    lines
+        .map(|line| line.split_whitespace().nth(at).unwrap().parse::<u64>().unwrap())
+        .sum()
+}
+
+#[test]
+fn lost_notifications_are_made_up_for() {
+    let lab = Lab::new();
+    let [_b, _c, mut learner] = start(&lab);
+    let mut client = lab.client("a");
+    client.established("B");
+    client.established("C");
+    client.fib_until(|fib, _| leads(fib, "10.99.0.0/24", "10.77.0.2"));
+    // More is said than the kernel keeps for who does not listen, and the change that matters is among what is lost.
+    learner.signal("-STOP");
+    let noise: String = (0..20_000u32)
+        .flat_map(|n| {
+            let net = std::net::Ipv4Addr::from_bits(0xC612_0000 + n);
+            [
+                format!("route add blackhole {net}/32\n"),
+                format!("route del blackhole {net}/32\n"),
+            ]
+        })
+        .collect();
+    let noise = lab.write("noise", &noise);
+    let before = dropped(&lab, "a");
+    let lost = (0..20).any(|_| {
+        run(lab.command("a", "ip").arg("-batch").arg(&noise));
+        dropped(&lab, "a") > before
+    });
+    assert!(lost, "the kernel kept everything");
+    ip(&lab, "a", "route del 10.255.0.2");
+    learner.signal("-CONT");
+    client.fib_until(|fib, _| leads(fib, "10.99.0.0/24", "10.77.0.3"));
+    // And it is followed again.
+    ip(&lab, "a", "route add 10.255.0.2 via 10.77.0.2 metric 5");
+    client.fib_until(|fib, _| leads(fib, "10.99.0.0/24", "10.77.0.2"));
+}
+
+#[test]
+fn a_table_of_ours_decides_where_it_is_named() {
+    let lab = Lab::new();
+    let tables = "ipv4 table ways;
+protocol static inside { ipv4 { table ways; import all; };
+  route 10.255.0.2/32 via 10.77.0.9%eth0 onlink on { krt_metric = 7; }; route 10.255.0.3/32 blackhole; }
+";
+    let config = LEARNER
+        .replace("protocol device { }", &format!("protocol device {{ }}\n{tables}"))
+        .replace(
+            "ipv4 { import all; export none; }",
+            "ipv4 { import all; export none; igp table ways; }",
+        );
+    assert!(config.contains("igp table ways"));
+    let _daemons = start_with(&lab, &config);
+    let mut client = lab.client("a");
+    client.established("B");
+    client.established("C");
+    client.fib_until(|fib, _| leads(fib, "10.99.0.0/24", "10.77.0.9") && leads(fib, "fd99::/64", "fd77::2"));
+    assert_eq!(
+        client.route("C", "10.99.0.0/24").unwrap().filtered_reason,
+        "next hop is unreachable"
+    );
+    // The table has another way, which is shorter.
+    let shorter = "route 10.255.0.3/32 via 10.77.0.8%eth0 onlink on { krt_metric = 6; };";
+    let turned = config.replace("route 10.255.0.3/32 blackhole;", shorter);
+    assert!(client.configure(&turned, false, "1").accepted);
+    client.fib_until(|fib, _| leads(fib, "10.99.0.0/24", "10.77.0.8"));
 }

@@ -1,5 +1,6 @@
 //! `make bench`: bird-rs and its rivals under the same load, side by side in the same run.
 
+mod budget;
 mod daemon;
 mod figures;
 mod goal;
@@ -35,6 +36,9 @@ struct Args {
     /// Divides the number of routes, or of clients, changes and seconds where a row has its own, for a quick look
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     shrink: u32,
+    /// Checks only that bird-rs takes no more memory than it may
+    #[arg(long)]
+    budget: bool,
     /// Writes the picture here
     #[arg(long)]
     svg: Option<std::path::PathBuf>,
@@ -83,6 +87,11 @@ fn bench(args: &Args) -> Result<()> {
         bail!("{}", missing.join("; "));
     }
     watch_signals()?;
+    if args.budget {
+        raise_open_files(budget::SESSIONS + budget::FEW)?;
+        print!("{}", budget::check(args.shrink)?);
+        return Ok(());
+    }
     let workloads = choose(all(args.shrink), &args.workloads, |w| w.name.clone())?;
     let programs = choose(Program::ALL.to_vec(), &args.daemons, |p| p.name().to_owned())?;
     raise_open_files(workloads.iter().map(Workload::peers).max().unwrap_or(0))?;
@@ -108,6 +117,9 @@ fn bench(args: &Args) -> Result<()> {
         .any(|r| r.daemon == Program::BirdRs.name() && r.result.is_err());
     if ours_failed {
         bail!("bird-rs failed a workload");
+    }
+    if args.workloads.is_empty() && programs.contains(&Program::BirdRs) {
+        print!("{}", budget::check(args.shrink)?);
     }
     Ok(())
 }

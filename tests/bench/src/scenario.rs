@@ -63,7 +63,10 @@ pub(crate) fn measure(lab: &Lab, program: Program, workload: &Workload) -> Resul
 }
 
 /// The clock of most rows starts when the daemon takes connections: how long it reads its configuration is not measured.
-fn listening() -> Result<()> {
+///
+/// # Errors
+/// When it does not.
+pub(crate) fn listening() -> Result<()> {
     let daemon = std::net::SocketAddr::new(DAEMON.into(), 179);
     wait_for("the daemon to listen", Duration::from_secs(30), || {
         std::net::TcpStream::connect_timeout(&daemon, Duration::from_secs(1))

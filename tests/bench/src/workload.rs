@@ -145,6 +145,11 @@ impl Workload {
         }
     }
 
+    /// Sessions over which nothing is said.
+    pub(crate) fn idle(sessions: u32) -> Self {
+        Workload::new("idle", &format!("{sessions} idle sessions"), 0, sessions, 0, 24)
+    }
+
     /// An exchange: everyone announces to everyone.
     pub(crate) fn exchange(peers: u32, routes: u32) -> Self {
         Workload::new(

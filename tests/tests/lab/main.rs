@@ -4,6 +4,7 @@
 mod bad_input;
 mod cluster;
 mod demo;
+mod ecmp;
 mod restart;
 
 use anyhow::Result;

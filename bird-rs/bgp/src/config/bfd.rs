@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::protocol::InterfacePattern;
+use super::{BgpConfig, ChannelFamily, Config, Neighbor, ProtocolKind};
 
 /// How a BFD session behaves, as far as it is said. What is not said is the next place's to say: first the BGP protocol,
 /// then `interface` or `multihop` of `protocol bfd`, then [`BfdTiming::default`].
@@ -101,7 +102,7 @@ pub enum BfdUsage {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BfdConfig {
     /// `accept ipv4` or `accept ipv6`: only sessions of this family.
-    pub family: Option<super::ChannelFamily>,
+    pub family: Option<ChannelFamily>,
     /// `accept direct` (false) or `accept multihop` (true): only such sessions.
     pub accept_multihop: Option<bool>,
     /// `interface`: the first statement that matches a session's interface counts.
@@ -110,6 +111,30 @@ pub struct BfdConfig {
     pub multihop: BfdOptions,
     /// `neighbor`: sessions that no protocol asks for.
     pub neighbors: Vec<BfdNeighbor>,
+}
+
+impl BfdConfig {
+    /// Does it take sessions of this family, with a peer behind routers or on a link of ours?
+    pub fn accepts(&self, family: ChannelFamily, multihop: bool) -> bool {
+        self.family.is_none_or(|only| only == family) && self.accept_multihop.is_none_or(|only| only == multihop)
+    }
+}
+
+impl Config {
+    /// Is there a `protocol bfd` that accepts the sessions of this BGP protocol? True when it wants none.
+    pub fn watches(&self, bgp: &BgpConfig) -> bool {
+        let v4 = match bgp.neighbor {
+            Neighbor::Address(address) => address.is_ipv4(),
+            Neighbor::Range { prefix, .. } => prefix.is_v4(),
+        };
+        let family = if v4 { ChannelFamily::Ipv4 } else { ChannelFamily::Ipv6 };
+        let multihop = bgp.transport.multihop.is_some();
+        bgp.bfd.usage == BfdUsage::Off
+            || self.protocols.iter().any(|protocol| match &protocol.kind {
+                ProtocolKind::Bfd(bfd) => bfd.accepts(family, multihop),
+                _ => false,
+            })
+    }
 }
 
 /// `neighbor ADDRESS [dev "NAME"] [local ADDRESS] [multihop on]`.

@@ -16,6 +16,7 @@
 //! Entries that no route refers to any more are swept when there are as many as there were in use at the last sweep: they
 //! cost memory in proportion to what is used, and an answer that nobody reads.
 
+mod igp;
 #[cfg(test)]
 mod tests;
 
@@ -25,13 +26,17 @@ use std::sync::Arc;
 
 use tortie_net::{Prefix, PrefixMap};
 
+use self::igp::IgpTables;
+pub use self::igp::{Igp, Way, WayChange};
 use crate::rib::Hop;
 
 /// How the next hops of one protocol become gateways.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
-    /// By the kernel's routes (`gateway recursive`), else by the links alone (`gateway direct`).
+    /// By routes (`gateway recursive`), else by the links alone (`gateway direct`).
     pub recursive: bool,
+    /// Whose routes, when by routes.
+    pub igp: Igp,
     /// On whose link link-local next hops are: the peer's.
     pub peer: Option<IpAddr>,
     /// The only interface whose links count for direct and link-local next hops.
@@ -44,6 +49,7 @@ impl Rule {
     /// By the kernel's routes alone.
     pub const RECURSIVE: Rule = Rule {
         recursive: true,
+        igp: Igp::KERNEL,
         peer: None,
         interface: None,
         cost: 0,
@@ -129,6 +135,7 @@ const SWEEP_AT_LEAST: usize = 64;
 pub struct NextHops {
     /// None until told.
     routes: Option<PrefixMap<KernelRoute>>,
+    igp: IgpTables,
     /// Subnets on our links.
     links: Vec<(Prefix, Arc<str>)>,
     entries: Vec<Entry>,
@@ -143,6 +150,7 @@ impl Default for NextHops {
     fn default() -> Self {
         NextHops {
             routes: None,
+            igp: IgpTables::default(),
             links: Vec::new(),
             entries: Vec::new(),
             free: Vec::new(),
@@ -237,15 +245,19 @@ impl NextHops {
                 None if routes.remove(prefix).is_none() => continue,
                 None => {}
             }
-            // Longer matches do not notice.
-            let below = self.index.covered_by(prefix).flat_map(|(_, ids)| ids);
-            let affected = below.filter(|id| {
-                let entry = self.entries.get(id.index());
-                entry.is_some_and(|entry| entry.matched.is_none_or(|len| len <= prefix.len()))
-            });
-            let affected: Vec<usize> = affected.map(|id| id.index()).collect();
-            affected.into_iter().for_each(|at| self.resolve_again(at));
+            self.resolve_below(prefix);
         }
+    }
+
+    /// A route for a prefix came, went or changed. Longer matches do not notice.
+    fn resolve_below(&mut self, prefix: Prefix) {
+        let below = self.index.covered_by(prefix).flat_map(|(_, ids)| ids);
+        let affected = below.filter(|id| {
+            let entry = self.entries.get(id.index());
+            entry.is_some_and(|entry| entry.matched.is_none_or(|len| len <= prefix.len()))
+        });
+        let affected: Vec<usize> = affected.map(|id| id.index()).collect();
+        affected.into_iter().for_each(|at| self.resolve_again(at));
     }
 
     /// The subnets on the host's links, with their interfaces; all of them.
@@ -324,6 +336,13 @@ impl NextHops {
 
     /// What becomes of a next hop, and the length of the kernel's route that says so.
     fn resolve(&self, address: IpAddr, rule: &Rule) -> (Resolved, Option<u8>) {
+        let table = rule
+            .igp
+            .table(address)
+            .filter(|_| rule.recursive && !is_link_local(address));
+        if let Some(table) = table {
+            return self.igp.resolve(table, address, rule.cost);
+        }
         let Some(routes) = &self.routes else {
             return (Resolved::Assumed, None);
         };

@@ -10,6 +10,7 @@ use super::*;
 fn rule(recursive: bool) -> Arc<Rule> {
     Arc::new(Rule {
         recursive,
+        igp: Igp::KERNEL,
         peer: Some("10.0.0.2".parse().unwrap()),
         interface: None,
         cost: 0,

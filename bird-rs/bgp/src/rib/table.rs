@@ -4,6 +4,7 @@
 //! decision. Until then the best path of a changed prefix is not meaningful.
 
 mod long_lived;
+mod pages;
 mod sweep;
 
 use std::hash::BuildHasher;
@@ -84,6 +85,8 @@ pub struct Table<F> {
     free: Vec<PrefixId>,
     index: HashTable<PrefixId>,
     counts: Vec<Counts>,
+    /// How many prefixes have paths.
+    used: usize,
     dirty: Vec<PrefixId>,
     /// Nets without paths, to be freed once nobody announces them any more.
     empty: Vec<PrefixId>,
@@ -103,6 +106,7 @@ impl<F: Family> Default for Table<F> {
             free: Vec::new(),
             index: HashTable::new(),
             counts: Vec::new(),
+            used: 0,
             dirty: Vec::new(),
             empty: Vec::new(),
             reclaim_at: RECLAIM_AT_LEAST,
@@ -151,21 +155,6 @@ impl<F: Family> Table<F> {
             .zip(&self.nets)
             .filter(|(_, net)| !net.paths.as_slice().is_empty())
             .map(|(i, _)| PrefixId(i))
-    }
-
-    /// The prefixes with these numbers, the last one not included.
-    pub fn ids_between(&self, from: usize, to: usize) -> impl Iterator<Item = PrefixId> + '_ {
-        let nets = self.nets.get(from..to.min(self.nets.len())).unwrap_or_default();
-        let numbers = u32::try_from(from).unwrap_or(u32::MAX)..;
-        numbers
-            .zip(nets)
-            .filter(|(_, net)| !net.paths.as_slice().is_empty())
-            .map(|(i, _)| PrefixId(i))
-    }
-
-    /// All numbers are below this one.
-    pub fn numbers(&self) -> usize {
-        self.nets.len()
     }
 
     /// What a source has here.
@@ -251,6 +240,7 @@ impl<F: Family> Table<F> {
             .iter_mut()
             .find(|p| p.source == path.source && p.path_id == path.path_id);
         let Some(slot) = old else {
+            self.used += usize::from(paths.as_slice().is_empty());
             self.journal.came(prefix, &path);
             paths.push(path);
             self.count(new.source, new.imported.err(), true);
@@ -293,6 +283,7 @@ impl<F: Family> Table<F> {
             return false;
         };
         let path = paths.remove(at);
+        self.used -= usize::from(paths.as_slice().is_empty());
         self.journal.was(prefix, &path);
         self.forget(&path, interner);
         self.touch(id);

@@ -357,3 +357,25 @@ fn a_route_takes_few_octets() {
     );
     assert_eq!(Prefix4::BITS, 32);
 }
+
+#[test]
+fn a_page_ends_with_its_prefixes_or_with_its_paths() {
+    let mut rib = Rib::new(Decision::default());
+    let (traits, learned) = route(1, |_, _| ());
+    for path_id in 0..9 {
+        rib.add(1, path_id, &traits, &learned, 0);
+    }
+    assert_eq!(rib.table.size(), (1, 9));
+    assert_eq!(rib.table.page_end(0, 512, 100), 512);
+    assert_eq!(rib.table.page_end(0, 512, 9), 1, "full with the first prefix");
+    assert_eq!(
+        rib.table.page_end(512, 512, 9),
+        1024,
+        "beyond the end there is nothing to count"
+    );
+    rib.table.remove(net(), SourceId(1), 0, &mut rib.interner);
+    assert_eq!(rib.table.size(), (1, 8));
+    rib.table.remove_where(SourceId(1), &mut rib.interner, |_| true);
+    assert_eq!(rib.table.size(), (0, 0));
+    assert!(rib.table.ids().next().is_none());
+}

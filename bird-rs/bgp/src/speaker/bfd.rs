@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::Speaker;
 use super::instance::Instance;
-use super::io::{InterfaceAddress, Output};
+use super::io::{InterfaceAddress, Log, LogEvent, Output};
 use super::origin::selected;
 use crate::config::{BfdConfig, BfdNeighbor, BfdOptions, BfdTiming, BfdUsage, BgpConfig, ChannelFamily, ProtocolKind};
 use crate::fsm::{BfdVerdict, Event};
@@ -59,6 +59,18 @@ impl Speaker {
         }
         for source in self.watched_by(|key, up, known| up.contains(key) && !known) {
             self.peer_event(source, Event::Bfd(BfdVerdict::Up), out);
+        }
+    }
+
+    /// Says which BGP protocols ask for a path to be watched that nothing watches.
+    pub(super) fn warn_of_unwatched(&self, out: &mut Vec<Output>) {
+        for protocol in self.config.protocols.iter().filter(|protocol| !protocol.disabled) {
+            if let ProtocolKind::Bgp(bgp) = &protocol.kind
+                && !self.config.watches(bgp)
+            {
+                let (protocol, event) = (protocol.name.clone(), LogEvent::Unwatched);
+                out.push(Output::Log(Log { protocol, event }));
+            }
         }
     }
 
@@ -152,10 +164,7 @@ fn accepts(bfd: &BfdConfig, key: &BfdKey) -> bool {
     } else {
         ChannelFamily::Ipv6
     };
-    bfd.family.is_none_or(|only| only == family)
-        && bfd
-            .accept_multihop
-            .is_none_or(|multihop| multihop == key.interface.is_none())
+    bfd.accepts(family, key.interface.is_none())
 }
 
 /// The BFD session of a BGP session; `None` while the peer is on no link of ours.

@@ -2,11 +2,10 @@
 
 use std::net::IpAddr;
 
-use tortie_net::Prefix;
 use tortie_replica::Delta;
 
 use super::instance::{Instance, Kind};
-use super::io::{FibRoute, Log, LogEvent, Output};
+use super::io::{Log, LogEvent, Output};
 use super::rounds::Share;
 use super::tables::{Membership, TableKey, Tables};
 use super::{ConnId, Speaker};
@@ -141,30 +140,6 @@ impl Speaker {
         }
         let gone = std::mem::take(&mut self.left_by_felix);
         out.extend(gone.into_keys().map(|net| Output::Fib(Delta::Delete(net))));
-    }
-
-    /// What felix was told, sorted by prefix: for a subscriber that comes later. To be read after a flush.
-    pub fn fib(&self) -> Vec<(Prefix, FibRoute)> {
-        let felix = self
-            .instances
-            .iter()
-            .flatten()
-            .filter_map(|instance| match &instance.kind {
-                Kind::Felix(channels) => Some(
-                    channels
-                        .iter()
-                        .filter_map(move |(key, at)| Some((*key, (*at)?, instance.source))),
-                ),
-                Kind::Bgp(_) | Kind::Range(_) | Kind::Origin(_) | Kind::Kernel(_) | Kind::Roas(_) | Kind::Quiet => None,
-            });
-        let routes = felix
-            .flatten()
-            .flat_map(|(key, member, source)| self.tables.announced(key, member, source));
-        let mut fib: Vec<_> = routes
-            .map(|told| (told.net, self.tables.shared.fib.get(told.attrs)))
-            .collect();
-        fib.sort_by_key(|(net, _)| *net);
-        fib
     }
 
     /// Is what felix was told all there is? Not before the initial table is complete and a `protocol felix` exports it.

@@ -349,13 +349,20 @@ impl Speaker {
                 | ProtocolKind::Roas(_)
                 | ProtocolKind::Rpki(_) => Vec::new(),
             };
+            let rule = match &config.kind {
+                ProtocolKind::Static(of) => Some(Arc::new(Rule {
+                    igp: super::igp::of_static(&self.config, of),
+                    ..Rule::RECURSIVE
+                })),
+                _ => None,
+            };
             let view = ImportView {
                 protocol: config.name.clone(),
                 source: kind,
                 traits: traits.clone(),
                 policy: channel.import.clone(),
                 preference: channel.preference,
-                rule: matches!(config.kind, ProtocolKind::Static(_)).then(|| Arc::new(Rule::RECURSIVE)),
+                rule,
                 checks: None,
             };
             self.replace_routes(key, source, made, &view);

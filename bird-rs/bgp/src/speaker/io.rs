@@ -362,6 +362,8 @@ pub enum LogEvent {
         /// Why.
         reason: String,
     },
+    /// The protocol has `bfd`, and no `protocol bfd` accepts its sessions: nothing watches the path.
+    Unwatched,
     /// Routes of a peer whose session was lost are kept.
     Stale {
         /// How many.

@@ -314,7 +314,7 @@ impl Speaker {
     }
 
     /// How a protocol is told what is in a table, if it is.
-    fn view_of(&self, to: &Instance, key: TableKey) -> Option<View> {
+    pub(super) fn view_of(&self, to: &Instance, key: TableKey) -> Option<View> {
         match &to.kind {
             Kind::Bgp(session) => {
                 let up = session.up.as_ref()?;

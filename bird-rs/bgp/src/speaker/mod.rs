@@ -30,6 +30,7 @@ mod converge;
 mod dump;
 mod export;
 mod feed;
+mod igp;
 mod import;
 mod instance;
 mod io;
@@ -40,6 +41,7 @@ mod monitor;
 mod operate;
 mod origin;
 mod packed;
+mod pages;
 mod query;
 mod range;
 mod reconfigure;
@@ -76,6 +78,7 @@ pub use self::kernel::{Alien, KernelEntry, KernelSpec};
 pub use self::listing::{ExportStage, Listed, ListedNets, ListedTables, Listing, NoListing, Page};
 pub use self::monitor::{MonitorCursor, MonitorPage};
 pub use self::operate::{MAX_REASON, Operated};
+pub use self::pages::{Cursor, FibPage, RoutesPage};
 pub use self::roas::{CacheNews, CacheSpec, ListedRoa, ListedSource};
 pub use self::show::{
     BgpStatus, BmpStatus, CacheView, ChannelSettings, ChannelStatus, LimitStatus, ProtocolState, ProtocolStatus,

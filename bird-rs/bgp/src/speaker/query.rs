@@ -4,21 +4,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tortie_net::Prefix;
-
 use super::Speaker;
 use super::export::next_hops;
 use super::instance::{Instance, Kind};
 use super::session::Session;
-use super::show::{
-    BgpStatus, BmpStatus, CacheView, ChannelStatus, ProtocolState, ProtocolStatus, RouteQuery, RouteView, Status,
-};
+use super::show::{BgpStatus, BmpStatus, CacheView, ChannelStatus, ProtocolState, ProtocolStatus, RouteView, Status};
 use super::tables::{TableKey, TableRoute};
 use crate::config::{BgpConfig, PeerType, ProtocolKind};
 use crate::filter::RouteSource;
 use crate::fsm::State;
-use crate::packet::AfiSafi;
-use crate::rib::{Filtered, SourceId};
+use crate::rib::SourceId;
 
 impl Speaker {
     /// The speaker as a whole.
@@ -114,42 +109,6 @@ impl Speaker {
         }
     }
 
-    /// Routes, sorted by table and prefix, the best path of a prefix first.
-    pub fn routes(&self, query: &RouteQuery) -> Vec<RouteView> {
-        let mut views = Vec::new();
-        if let Some(name) = &query.exported_to {
-            if let Some(instance) = self.find(name).and_then(|source| self.instance(source)) {
-                self.exported(instance, query, &mut views);
-            }
-            return views;
-        }
-        let only = query.protocol.as_ref().map(|name| self.find(name));
-        for key in self.tables.keys() {
-            let wanted = self.wanted(key, query);
-            let start = views.len();
-            self.tables.visit(key, wanted, |route| {
-                let from_wanted = only.is_none_or(|only| only == Some(route.path.source()));
-                // What the policy accepted is shown, reachable or not.
-                let refused = route.path.filtered().filter(|why| *why != Filtered::NextHop);
-                let passes = refused.is_none() || query.filtered;
-                if from_wanted && passes && (route.best || !query.best_only) {
-                    views.extend(self.view(key, &route));
-                }
-            });
-            views[start..].sort_by_key(|view| view.prefix);
-        }
-        views
-    }
-
-    /// Which prefixes of a table a query is about.
-    fn wanted(&self, key: TableKey, query: &RouteQuery) -> impl Fn(Prefix) -> bool + use<> {
-        let of_family = |net: Prefix| AfiSafi::of(net) == key.family;
-        let target = query.longest_match.map(Prefix::host).filter(|net| of_family(*net));
-        let matched = target.and_then(|target| self.tables.longest_match(key, target));
-        let (exact, by_match) = (query.prefix, query.longest_match.is_some());
-        move |net| exact.is_none_or(|exact| exact == net) && (!by_match || matched == Some(net))
-    }
-
     pub(super) fn view(&self, key: TableKey, route: &TableRoute<'_>) -> Option<RouteView> {
         let (protocol, source) = self.source(route.path.source())?;
         let traits = self
@@ -184,48 +143,6 @@ impl Speaker {
 
     pub(super) fn source(&self, source: SourceId) -> Option<(Arc<str>, RouteSource)> {
         self.tables.shared.names.get(usize::from(source.0)).cloned().flatten()
-    }
-
-    /// Routes as a protocol is told them.
-    fn exported(&self, instance: &Instance, query: &RouteQuery, views: &mut Vec<RouteView>) {
-        let members: Vec<_> = match &instance.kind {
-            Kind::Bgp(session) => session
-                .channels
-                .iter()
-                .filter_map(|c| Some((c.key, c.membership?)))
-                .collect(),
-            Kind::Felix(channels) => channels.iter().filter_map(|(key, at)| Some((*key, (*at)?))).collect(),
-            Kind::Kernel(table) => table
-                .channel
-                .iter()
-                .filter_map(|(key, at)| Some((*key, (*at)?)))
-                .collect(),
-            Kind::Range(_) | Kind::Origin(_) | Kind::Roas(_) | Kind::Quiet => Vec::new(),
-        };
-        for (key, member) in members {
-            let wanted = self.wanted(key, query);
-            let announced = self.tables.announced(key, member, instance.source);
-            for told in announced.into_iter().filter(|told| wanted(told.net)) {
-                self.tables.visit_one(key, told.net, |route| {
-                    // Without a lane it is the best one, or with `secondary` one that came behind it.
-                    let is_it = told
-                        .lane
-                        .map_or(route.best || told.secondary, |lane| lane.is_of(route.path));
-                    if is_it && route.path.source() == told.from {
-                        let mut view = self.view(key, &route);
-                        if let (Some(view), Kind::Felix(_) | Kind::Kernel(_)) = (&mut view, &instance.kind) {
-                            view.next_hops
-                                .clone_from(&self.tables.shared.fib.get(told.attrs).next_hops);
-                        }
-                        if let (Some(view), Kind::Bgp(_)) = (&mut view, &instance.kind) {
-                            view.attributes = self.tables.shared.wire.get(told.attrs);
-                            view.path_id = told.lane.map_or(0, |lane| lane.announced_id());
-                        }
-                        views.extend(view);
-                    }
-                });
-            }
-        }
     }
 }
 

@@ -23,6 +23,7 @@ impl Speaker {
         // What a new protocol's link adds can only concern its own session.
         self.find_own();
         self.tables.provide(&config);
+        self.tables.follow_igp(&config);
         let waited_for =
             |p: &Protocol| matches!(p.kind, ProtocolKind::Bgp(_) | ProtocolKind::Felix(_)) || is_written(p);
         let matters = |p: &Protocol| !p.disabled && waited_for(p);
@@ -52,6 +53,7 @@ impl Speaker {
             }
         }
         self.tables.close_heirs();
+        self.warn_of_unwatched(out);
         // Listening follows with the next flush: outputs of the first configuration go nowhere.
     }
 

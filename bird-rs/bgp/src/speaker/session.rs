@@ -166,6 +166,7 @@ impl Session {
         };
         let rule = Arc::new(Rule {
             recursive: channel.gateway == Gateway::Recursive,
+            igp: super::igp::of_channel(channel),
             peer: Some(self.remote),
             interface: self.config.interface.as_deref().map(Arc::from),
             cost: channel.cost,

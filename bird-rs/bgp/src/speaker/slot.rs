@@ -135,23 +135,21 @@ impl<F: Family> Slot<F> {
         }
     }
 
-    /// What a group announces, in no order.
-    pub(super) fn announced<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = Announced> + 'a {
-        self.table.ids().flat_map(move |id| {
-            let lanes = self.lanes.of(id).filter(|_| group.view.adds_paths());
-            let places = lanes.map(|lane| (lane.place, Some(lane)));
-            let whole = (!group.view.adds_paths()).then(|| (Place::from(id), None));
-            places.chain(whole).filter_map(move |(place, lane)| {
-                let (attrs, from) = group.outbox.announced(place)?;
-                let net = self.table.prefix(id).erase();
-                let secondary = matches!(&group.view, View::Bgp(view) if view.secondary.is_some());
-                Some(Announced {
-                    net,
-                    attrs,
-                    from,
-                    lane,
-                    secondary,
-                })
+    /// What a group announces of a prefix.
+    pub(super) fn announced<'a>(&'a self, group: &'a Group, id: PrefixId) -> impl Iterator<Item = Announced> + 'a {
+        let lanes = self.lanes.of(id).filter(|_| group.view.adds_paths());
+        let places = lanes.map(|lane| (lane.place, Some(lane)));
+        let whole = (!group.view.adds_paths()).then(|| (Place::from(id), None));
+        places.chain(whole).filter_map(move |(place, lane)| {
+            let (attrs, from) = group.outbox.announced(place)?;
+            let net = self.table.prefix(id).erase();
+            let secondary = matches!(&group.view, View::Bgp(view) if view.secondary.is_some());
+            Some(Announced {
+                net,
+                attrs,
+                from,
+                lane,
+                secondary,
             })
         })
     }
@@ -164,6 +162,7 @@ impl<F: Family> Slot<F> {
         for group in self.groups.iter_mut().flatten() {
             announce(&self.table, &self.lanes, group, &changed, shared);
         }
+        self.tell_next_hops(&changed, shared);
         let (groups, lanes) = (&self.groups, &mut self.lanes);
         let used = |place: Place, adds_paths: bool| {
             let mut groups = groups.iter().flatten().filter(|g| g.view.adds_paths() == adds_paths);
@@ -233,6 +232,10 @@ fn ranked<'t, F: Family>(
     }
     ranked
 }
+
+/// Announcements remembered while a table is worked through: the same attributes come close together, and a table full of
+/// different ones must not be remembered whole.
+const MEMO: usize = 8 * 1024;
 
 /// Of the paths that an announcement is made of, what it depends on beside the prefix: the last says whether it is stale.
 type Parts = SmallVec<[(AttrId, SourceId, bool); 1]>;
@@ -326,6 +329,9 @@ impl<'a> Announcer<'a> {
             Some(known) => known.map(|attrs| retain(view, attrs, self.shared)),
             None => {
                 let announced = evaluate(view, net, paths, self.shared);
+                if self.memo.len() >= MEMO {
+                    self.memo.clear();
+                }
                 self.memo.insert(key, announced);
                 announced
             }

@@ -195,6 +195,14 @@ impl Tables {
         }
     }
 
+    /// Likewise, of one table.
+    pub(super) fn touch_table(&mut self, name: &str) {
+        let v4 = self.v4.iter_mut().filter(|slot| *slot.name == *name);
+        v4.for_each(|slot| slot.table.touch_all());
+        let v6 = self.v6.iter_mut().filter(|slot| *slot.name == *name);
+        v6.for_each(|slot| slot.table.touch_all());
+    }
+
     /// Every decision and every announcement is to be made anew.
     pub(super) fn touch_all(&mut self) {
         self.v4.iter_mut().for_each(|slot| slot.table.touch_all());
@@ -277,10 +285,7 @@ impl Tables {
 
     /// Prefixes and paths of a table.
     pub(super) fn size(&self, key: TableKey) -> (usize, usize) {
-        with_slot!(ref self, key, |slot, _shared| {
-            let sizes = slot.table.ids().map(|id| slot.table.paths(id).len());
-            sizes.fold((0, 0), |(nets, paths), n| (nets + 1, paths + n))
-        })
+        with_slot!(ref self, key, |slot, _shared| slot.table.size())
     }
 
     /// Makes a member of the group with this view, told nothing yet.
@@ -434,18 +439,16 @@ impl Tables {
         }
     }
 
-    /// What a member's group announces, sorted by prefix. What the member told itself is left out.
-    pub(super) fn announced(&self, key: TableKey, at: Membership, member: SourceId) -> Vec<Announced> {
-        with_slot!(ref self, key, |slot, _shared| {
-            let Some(group) = slot.groups.get(at.group).and_then(Option::as_ref) else { return Vec::new() };
-            let mut all: Vec<_> = slot.announced(group).filter(|a| a.from != member).collect();
-            all.sort_unstable_by_key(|a| a.net);
-            all
-        })
-    }
-
     /// Decides what changed and lets every group know.
     pub(super) fn settle(&mut self) {
+        self.settle_once();
+        // What changed in a table may have been the way to next hops.
+        if self.shared.hops.is_changed() {
+            self.settle_once();
+        }
+    }
+
+    fn settle_once(&mut self) {
         let Tables { shared, v4, v6 } = self;
         if let Some(changes) = shared.hops.take_changes() {
             // One look at all paths for everything that changed since the last time.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::diagnostic::{Checked, Complaint};
-use super::super::{BfdConfig, BfdNeighbor, BfdOptions, BfdUsage, BgpBfd, ChannelFamily};
+use super::super::{BfdConfig, BfdNeighbor, BfdOptions, BfdUsage, BgpBfd, ChannelFamily, ProtocolKind};
 use super::Parser;
 
 /// What may be said in the block of `protocol bfd`.
@@ -106,6 +106,21 @@ impl Parser {
             bfd.usage = if on { BfdUsage::On } else { BfdUsage::Off };
         }
         Ok(bfd)
+    }
+
+    /// `strict` without a protocol bfd that accepts the session: BGP would wait for ever.
+    pub(super) fn check_strict_bfd(&mut self) {
+        for (at, name) in std::mem::take(&mut self.bfd_users) {
+            let protocol = self.config.protocol(&name);
+            let Some(ProtocolKind::Bgp(bgp)) = protocol.map(|protocol| &protocol.kind) else {
+                continue;
+            };
+            if bgp.bfd.strict && !self.config.watches(bgp) {
+                let message = format!("{name}: 'bfd strict', and no protocol bfd accepts the session");
+                let hint = "it would never come up: write 'protocol bfd { }', or leave 'strict' out";
+                self.complain(Complaint::new(at, message).with_hint(hint));
+            }
+        }
     }
 
     fn bgp_bfd_word(&mut self, bfd: &mut BgpBfd) -> bool {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use tortie_net::{Asn, RouterId};
 
-use super::super::diagnostic::{Checked, Complaint};
+use super::super::diagnostic::{Checked, Complaint, Position};
 use super::super::lexer::Lexeme;
 use super::super::option::{BGP_OPTIONS, BgpOption, CEASE_ALL, CEASE_FLAGS, ROLES, Slot};
 use super::super::{
@@ -34,6 +34,8 @@ pub(super) struct BgpDraft {
     pub(super) multihop: Option<Option<u8>>,
     pub(super) check_link: Option<bool>,
     pub(super) long_lived: Option<GracefulRestart>,
+    /// Where `bfd` is said.
+    pub(super) bfd_at: Option<Position>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +58,7 @@ impl Default for BgpDraft {
             multihop: None,
             check_link: None,
             long_lived: None,
+            bfd_at: None,
         }
     }
 }
@@ -241,9 +244,10 @@ impl Parser {
     }
 
     fn bgp_other_option(&mut self, draft: &mut BgpDraft) -> Checked<bool> {
-        let config = &mut draft.config;
+        let (config, at) = (&mut draft.config, self.here());
         if self.eat_word("bfd") {
             config.bfd = self.bgp_bfd()?;
+            draft.bfd_at = Some(at);
         } else if self.eat_phrase("rr cluster id") {
             let id: RouterId = self.router_id("rr cluster id")?;
             config.rr_cluster_id = Some(id);

@@ -103,6 +103,8 @@ struct Parser {
     /// For each function, all that it can reach, callees first.
     reach: HashMap<Arc<str>, Vec<Arc<Function>>>,
     nesting: usize,
+    /// BGP protocols with `bfd`, and where they say so.
+    bfd_users: Vec<(Position, Arc<str>)>,
 }
 
 impl Parser {
@@ -121,6 +123,7 @@ impl Parser {
             scope: None,
             reach: HashMap::new(),
             nesting: 0,
+            bfd_users: Vec::new(),
         }
     }
 

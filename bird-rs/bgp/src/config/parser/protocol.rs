@@ -181,8 +181,13 @@ impl Parser {
         self.define(&name, place, symbol)?;
         // What is missing because its statement was wrong is not to be complained about too.
         if !template && !wrong {
+            let bfd_at = match &draft.kind {
+                DraftKind::Bgp(bgp) => bgp.bfd_at,
+                _ => None,
+            };
             let protocol = draft.finish(&name, at, &self.config)?;
             self.single_device(&protocol, at)?;
+            self.bfd_users.extend(bfd_at.map(|bfd_at| (bfd_at, name)));
             self.config.protocols.push(protocol);
         }
         Ok(())

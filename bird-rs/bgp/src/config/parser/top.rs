@@ -67,6 +67,9 @@ impl Parser {
 
     /// What can be said only of the whole file: each of the tables that we export to has one protocol that does.
     pub(super) fn finish(&mut self) {
+        if self.complaints.is_empty() {
+            self.check_strict_bfd();
+        }
         self.one_writer();
         let mut seen: Vec<(String, ChannelFamily)> = Vec::new();
         for protocol in &self.config.protocols {

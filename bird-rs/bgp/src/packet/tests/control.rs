@@ -264,6 +264,8 @@ fn notifications_keep_their_data_and_print_safely() {
     assert_eq!(text.to_string(), "Administrative shutdown: \"a\\n\\u{1b}\"");
     let cut = Notification::new(ErrorCode::Cease, 2).with_data(vec![200, b'a']);
     assert_eq!(cut.to_string(), "Administrative shutdown");
+    let no_text = Notification::new(ErrorCode::Cease, 4).with_data(vec![3, b'a', 0xff, 0xfe]);
+    assert_eq!(no_text.to_string(), "Administrative reset", "no UTF-8");
     let long = Notification::cease(Cease::AdministrativeShutdown, &"ä".repeat(200));
     assert_eq!(long.data.len(), 255, "254 octets of text: a character is not cut");
     let huge = Notification::new(ErrorCode::Update, 1).with_data(vec![0; 70_000]);

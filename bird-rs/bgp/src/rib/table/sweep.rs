@@ -22,6 +22,7 @@ impl<F: Family> Table<F> {
                     break;
                 };
                 let path = paths.remove(at);
+                self.used -= usize::from(paths.as_slice().is_empty());
                 self.journal.was(self.nets[i].prefix, &path);
                 self.forget(&path, interner);
                 self.touch(PrefixId(i as u32));

@@ -13,6 +13,22 @@ fn text(n: u8, options: &str) -> String {
     node(n, 64512, &[(peer, 64512, options)]) + timers
 }
 
+#[test]
+fn a_path_that_nothing_watches_is_warned_of() {
+    let with = |protocol: &str| {
+        let mut net = Network::default();
+        let text = node(1, 64512, &[(2, 64512, "bfd on;"), (3, 64512, "")]) + protocol;
+        net.start(0, "10.0.0.1", &text);
+        net.seconds(1);
+        let warned = net.node(0).logs.iter().filter(|log| log.event == LogEvent::Unwatched);
+        warned.map(|log| log.protocol.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(with(""), ["p2"]);
+    assert_eq!(with("protocol bfd { accept ipv6; }"), ["p2"]);
+    assert_eq!(with("protocol bfd { accept multihop; }"), ["p2"]);
+    assert!(with("protocol bfd { accept multihop; }\nprotocol bfd { accept ipv4; }").is_empty());
+}
+
 fn say(net: &mut Network, at: usize, verdict: BfdVerdict) {
     let key = net.node(at).bfd[0].key.clone();
     net.input(at, Input::Bfd { key, verdict });

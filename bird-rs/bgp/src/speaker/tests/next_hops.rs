@@ -177,3 +177,69 @@ fn a_recursive_static_route_follows_the_kernel() {
     kernel(&mut net, 0, false, vec![("192.0.2.0/24".parse().unwrap(), None)]);
     assert_eq!(fib(&net, 0, "10.9.0.0/24"), None);
 }
+
+/// 1 resolves the next hop of 2 by a table of its own with these static routes.
+fn by_table(routes: &str) -> String {
+    let own = format!("protocol static inside {{ ipv4 {{ table ways; }}; {routes} }}\n");
+    let channel = "igp table ways; import all; export none; gateway recursive;|";
+    // IPv6 has no such table.
+    let text = node(1, 64512, &[(2, 64512, channel)]).replacen("ipv6 { igp table ways;", "ipv6 {", 1);
+    format!("ipv4 table ways;\n{text}{own}")
+}
+
+#[test]
+fn a_table_of_ours_resolves_next_hops_in_place_of_the_kernels() {
+    let gateway = "route 10.0.0.2/32 via 10.0.0.9%eth0 onlink on { krt_metric = 7; };";
+    let mut net = pair(&by_table(gateway), &node(2, 64512, &[(1, 64512, "")]));
+    net.seconds(30);
+    assert_eq!(fib(&net, 0, ROUTE).unwrap(), "10.0.0.9%eth0*1");
+    assert!(net.node(0).fib[&ROUTE.parse().unwrap()].next_hops[0].onlink);
+    assert_eq!(paths(&net, 0, ROUTE)[0].igp_metric, Some(7));
+    // What the kernel says makes no difference, also not that there is no way.
+    kernel(&mut net, 0, true, vec![way("10.0.0.0/8", 0, &[("10.0.0.5", 1)])]);
+    kernel(&mut net, 0, true, Vec::new());
+    assert_eq!(fib(&net, 0, ROUTE).unwrap(), "10.0.0.9%eth0*1");
+
+    let cases = [
+        ("route 10.0.0.0/8 via 10.0.0.7%eth0;", Some("10.0.0.7%eth0*1")),
+        ("route 10.0.0.0/8 via 10.0.0.7%eth0; route 10.0.0.2/32 blackhole;", None),
+        ("", None),
+        ("route 10.0.0.0/24 via \"eth0\";", Some("10.0.0.2%eth0*1")),
+        (
+            "route 10.0.0.2/32 via 10.0.0.7%eth0 weight 3 via 10.0.0.8%eth0;",
+            Some("10.0.0.7%eth0*3 10.0.0.8%eth0*1"),
+        ),
+    ];
+    for (routes, wanted) in cases {
+        net.input(0, Input::Reconfigure(config(&by_table(routes))));
+        net.quiesce();
+        assert_eq!(fib(&net, 0, ROUTE).as_deref(), wanted, "{routes}");
+        let filtered = paths(&net, 0, ROUTE)[0].filtered;
+        assert_eq!(filtered, wanted.is_none().then_some(Filtered::NextHop), "{routes}");
+    }
+    // The kernel again, which knows no way.
+    let plain = by_table("").replace("igp table ways;", "");
+    net.input(0, Input::Reconfigure(config(&plain)));
+    net.quiesce();
+    assert_eq!(fib(&net, 0, ROUTE), None);
+    kernel(&mut net, 0, false, vec![way("10.0.0.0/24", 0, &[("", 1)])]);
+    assert_eq!(fib(&net, 0, ROUTE).unwrap(), "10.0.0.2%eth0*1");
+}
+
+#[test]
+fn routes_that_are_resolved_themselves_resolve_nothing() {
+    // Everything in one table, and a route of the peer's that covers its own next hop and wins over the static one.
+    let channel = "igp table master4; import filter { preference = 500; accept; }; export none; gateway recursive;|";
+    let text = node(1, 64512, &[(2, 64512, channel)]).replacen("ipv6 { igp table master4;", "ipv6 {", 1);
+    let text = text + "protocol static inside { ipv4; route 10.0.0.0/24 via 10.0.0.9%eth0; }\n";
+    let peer = node(2, 64512, &[(1, 64512, "")]) + "protocol static cover { ipv4; route 10.0.0.0/24 blackhole; }\n";
+    let mut net = pair(&text, &peer);
+    net.seconds(30);
+    assert_eq!(fib(&net, 0, ROUTE).unwrap(), "10.0.0.9%eth0*1");
+    let cover = paths(&net, 0, "10.0.0.0/24");
+    assert_eq!(
+        (&*cover[0].protocol, cover[0].filtered),
+        ("p2", None),
+        "it wins, and is resolved by what it beats"
+    );
+}
