@@ -163,6 +163,7 @@ impl Speaker {
         if !idle {
             self.peer_event(source, Event::Blocked { conn }, out);
         }
+        self.wake_for(source);
     }
 
     /// Cuts frames out of what was received and gives them to the state machine, until it gives the connection up.

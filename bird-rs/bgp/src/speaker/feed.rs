@@ -47,6 +47,7 @@ impl Speaker {
         self.tables.trim();
         self.retire_dynamic(out);
         out.extend(self.tables.shared.log.drain().map(Output::Log));
+        self.wake_at = self.find_deadline();
     }
 
     fn established(&self, at: usize) -> Option<SourceId> {
@@ -91,7 +92,7 @@ impl Speaker {
                 .any(|instance| self.has_work_for(instance))
     }
 
-    fn has_work_for(&self, instance: &Instance) -> bool {
+    pub(super) fn has_work_for(&self, instance: &Instance) -> bool {
         match &instance.kind {
             Kind::Felix(channels) => channels
                 .iter()

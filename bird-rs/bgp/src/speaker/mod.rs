@@ -97,6 +97,7 @@ use self::tables::Tables;
 use self::watch::Watcher;
 use crate::config::{Config, ProtocolKind};
 use crate::fsm::{Event, StopReason};
+use crate::rib::SourceId;
 
 /// Octets of UPDATEs that may be unconfirmed on one connection.
 pub const SEND_WINDOW: usize = 256 * 1024;
@@ -146,6 +147,8 @@ pub struct Speaker {
     fresh: bool,
     /// Something happened since the last flush that one may have to follow.
     unflushed: bool,
+    /// The next thing to do is not earlier; it may be later, since a peer's timers may have moved on.
+    wake_at: Option<Duration>,
     /// Felix was told that what it has is complete.
     fib_in_sync: bool,
     /// What felix was told by a protocol that is gone, until the next flush has told it what there is instead.
@@ -188,6 +191,7 @@ impl Speaker {
             stopping: false,
             fresh: false,
             unflushed: true,
+            wake_at: None,
             fib_in_sync: false,
             left_by_felix: BTreeMap::new(),
             early: Vec::new(),
@@ -210,7 +214,8 @@ impl Speaker {
     pub fn handle(&mut self, now: Duration, input: Input, out: &mut Vec<Output>) {
         self.now = self.now.max(now);
         out.append(&mut self.early);
-        self.unflushed |= !matches!(input, Input::Tick);
+        // What a peer has taken makes room for what it has still to be told, and nothing else.
+        self.unflushed |= !matches!(input, Input::Tick | Input::Sent { .. });
         match input {
             Input::Tick => {
                 self.tick(out);
@@ -251,12 +256,28 @@ impl Speaker {
     }
 
     /// When to call with [`Input::Tick`] if nothing happens before; now, when there is something to flush.
+    ///
+    /// Costs nothing: a thousand peers confirm a thousand writes, and after each the shell asks.
     pub fn next_deadline(&self) -> Option<Duration> {
-        if self.unflushed || self.has_work() {
+        if self.unflushed { Some(self.now) } else { self.wake_at }
+    }
+
+    /// When there is something to do, looking at all there is.
+    fn find_deadline(&self) -> Option<Duration> {
+        if self.has_work() {
             return Some(self.now);
         }
         let sessions = self.sessions().filter_map(|session| session.peer.next_deadline());
         sessions.chain(self.convergence.deadline()).min()
+    }
+
+    /// Something has happened to a peer: it may want to be called earlier.
+    fn wake_for(&mut self, source: SourceId) {
+        let Some(instance) = self.instance(source) else { return };
+        let deadline = instance.session().and_then(|session| session.peer.next_deadline());
+        let works = self.has_work_for(instance);
+        self.wake_at = self.wake_at.into_iter().chain(deadline).min();
+        self.unflushed |= works;
     }
 
     fn tick(&mut self, out: &mut Vec<Output>) {

@@ -178,7 +178,9 @@ impl Speaker {
         let mut found = None;
         self.tables.visit_one(key, told.net, |route| {
             // Without a lane it is the best one, or with `secondary` one that came behind it.
-            let is_it = told.lane.map_or(route.best || told.secondary, |lane| lane.is_of(route.path));
+            let is_it = told
+                .lane
+                .map_or(route.best || told.secondary, |lane| lane.is_of(route.path));
             if is_it && route.path.source() == told.from {
                 found = self.view(key, &route);
             }
