@@ -1,6 +1,6 @@
 //! What the real bird-rs process may take, seen from outside: resident memory in /proc of the release build.
 //!
-//! The core's own figures (`bird-rs/bgp/tests/memory.rs`) leave out what the program adds: sockets, tasks, queues, the
+//! The core's own figures (`tests/memory.rs`) leave out what the program adds: sockets, tasks, queues, the
 //! allocator's habits. These do not.
 
 use std::fmt::Write as _;
@@ -16,8 +16,10 @@ use crate::tester::Tester;
 use crate::wire;
 use crate::workload::Workload;
 
-/// A million IPv4 routes with a quarter of a million attribute sets, from one peer to another, at the peak: kB of 1,000.
+/// A million IPv4 routes with a quarter of a million attribute sets, from one peer to another, once they are told: kB of 1,000.
 const TABLE_KB: u64 = 120_000;
+/// The same while they are told: what waits for the peer comes on top, and depends on how fast that one reads.
+const PEAK_KB: u64 = 140_000;
 /// An established session that has nothing to say: octets.
 const IDLE: u64 = 30_000;
 /// Sessions by which the difference is divided.
@@ -40,7 +42,7 @@ pub(crate) fn check(shrink: u32) -> Result<String> {
     let (now, peak) = (octets(table.resident_kb) / 1000, octets(table.peak_kb) / 1000);
     let _ = writeln!(
         report,
-        "  {routes} routes, {} attribute sets: {now} kB resident, {peak} kB at the peak, of {TABLE_KB} kB",
+        "  {routes} routes, {} attribute sets: {now} kB resident of {TABLE_KB}, {peak} kB at the peak of {PEAK_KB}",
         routes / 4
     );
     let _ = writeln!(
@@ -48,7 +50,7 @@ pub(crate) fn check(shrink: u32) -> Result<String> {
         "  an idle session: {each} octets of {IDLE} ({few} octets with {FEW} sessions, {many} with {SESSIONS} more)"
     );
     ensure!(
-        peak <= TABLE_KB && each <= IDLE,
+        now <= TABLE_KB && peak <= PEAK_KB && each <= IDLE,
         "bird-rs takes more than it may\n{report}"
     );
     Ok(report)
