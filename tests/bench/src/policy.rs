@@ -34,12 +34,12 @@ function refused() {
   return bgp_path ~ [= * 174 * 701 * =];
 }
 
-function preference_of(int base) {
+function preference_of(int middle) {
   case bgp_path.len {
-    1, 2: return base + 20;
-    3: return base + 10;
-    4..6: return base;
-    else: return base - 10;
+    1, 2: return middle + 20;
+    3: return middle + 10;
+    4..6: return middle;
+    else: return middle - 10;
   }
 }
 

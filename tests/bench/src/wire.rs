@@ -79,7 +79,7 @@ fn push_prefix(out: &mut Vec<u8>, prefixes: &Prefixes, index: u32) {
 
 /// One to three AS numbers of those on the way.
 fn transit(number: u32) -> Vec<u32> {
-    let all = [3356, 1299 + number % 5, 20_000 + number % 4000];
+    let all = [3356, 1299 + number % 5, 20_000 + number % 3000];
     all[..1 + number as usize % 3].to_vec()
 }
 
