@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use tortie_net::{Asn, Community, ExtCommunity, LargeCommunity, Prefix, RouterId};
 
-use super::ast::EditOp;
+use super::ast::{EditOp, Member};
 use super::attribute::Attribute;
 use super::operation::{self as op, Operand, mistyped};
 use super::route::{Problem, RouteContext, RouteDestination, RouteSource};
@@ -242,14 +242,15 @@ impl RouteContext<'_> {
     fn edit_in_place(&mut self, attribute: Attribute, edit: EditOp, what: &Value) -> Result<(), Problem> {
         let attributes = &mut self.attributes;
         match attribute {
-            Attribute::Community if edit != EditOp::Prepend => match op::clist_operand(what) {
-                Some(Operand::One(one)) => {
-                    let one = Operand::One(Community(one));
-                    edit_set(attributes, |a| &a.communities, |a| &mut a.communities, edit, &one);
-                    Ok(())
-                }
-                _ => self.edit_copy(attribute, edit, what),
-            },
+            Attribute::Community if edit != EditOp::Prepend => {
+                let operand = match op::clist_operand(what) {
+                    Some(Operand::One(one)) => Operand::One(Community(one)),
+                    Some(Operand::Set(set, _)) => Operand::Set(set, |set, c: Community| op::in_set(set, c.0)),
+                    Some(Operand::Many(_)) | None => return self.edit_copy(attribute, edit, what),
+                };
+                edit_set(attributes, |a| &a.communities, |a| &mut a.communities, edit, &operand);
+                Ok(())
+            }
             Attribute::ExtCommunity if edit != EditOp::Prepend => match op::eclist_operand(what) {
                 Some(operand) => {
                     edit_set(
@@ -323,6 +324,23 @@ impl RouteContext<'_> {
             | Attribute::Dest
             | Attribute::Preference => {}
         }
+    }
+
+    /// `ATTRIBUTE.MEMBER` where the attribute is a path or prefix, or a list whose length is asked for; none for others.
+    pub(crate) fn attribute_member(&self, attribute: Attribute, member: Member) -> Option<Value> {
+        let a = &*self.attributes;
+        let asn = |asn: Option<Asn>| Value::Int(asn.map_or(0, |asn| asn.0));
+        Some(match (attribute, member) {
+            (Attribute::Net, _) => return op::member(member, &Value::Prefix(self.net)).ok(),
+            (Attribute::Path, Member::Len) => op::count(a.as_path.len()),
+            (Attribute::Path, Member::First) => asn(a.as_path.first()),
+            (Attribute::Path, Member::Last) => asn(a.as_path.origin_as()),
+            (Attribute::Path, Member::LastNonaggregated) => asn(a.as_path.last_nonaggregated()),
+            (Attribute::Community, Member::Len) => op::count(a.communities.len()),
+            (Attribute::ExtCommunity, Member::Len) => op::count(a.ext_communities.len()),
+            (Attribute::LargeCommunity, Member::Len) => op::count(a.large_communities.len()),
+            _ => return None,
+        })
     }
 
     /// `ATTRIBUTE ~ CONSTANT` where the attribute is a list or path; none for other matches.

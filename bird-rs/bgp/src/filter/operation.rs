@@ -274,7 +274,7 @@ pub(crate) fn member(member: Member, object: &Value) -> Result<Value, Problem> {
     })
 }
 
-fn count(len: usize) -> Value {
+pub(crate) fn count(len: usize) -> Value {
     Value::Int(u32::try_from(len).unwrap_or(u32::MAX))
 }
 

@@ -211,10 +211,17 @@ impl<'r, 'a> Machine<'r, 'a> {
             // What a function does to the attribute comes too late, as in BIRD: the old value is the one that is changed.
             && !calls(what)
         {
-            let what = self.eval(what)?;
+            let evaluated;
+            let what = match &what.kind {
+                ExprKind::Constant(value) => value,
+                _ => {
+                    evaluated = self.eval(what)?;
+                    &evaluated
+                }
+            };
             let route = self.route.as_deref_mut();
             let route = route.ok_or_else(|| fail(line, Problem::NoRoute(attribute.as_str())))?;
-            return route.edit(attribute, *edit, &what).map_err(|p| fail(line, p));
+            return route.edit(attribute, *edit, what).map_err(|p| fail(line, p));
         }
         let value = self.eval(value)?;
         let route = self.route.as_deref_mut();
@@ -262,13 +269,13 @@ impl<'r, 'a> Machine<'r, 'a> {
         if self.steps > MAX_STEPS {
             return Err(fail(call.line, Problem::TooLong(MAX_STEPS)));
         }
-        let mut arguments = Vec::with_capacity(call.arguments.len());
-        for (argument, (_, ty)) in call.arguments.iter().zip(&function.parameters) {
-            arguments.push(op::convert(*ty, self.eval(argument)?));
-        }
         let caller = (self.base, self.function, self.depth, self.stack.len());
-        self.base = self.stack.len();
-        self.stack.extend(arguments);
+        for (argument, (_, ty)) in call.arguments.iter().zip(&function.parameters) {
+            // Each is evaluated in the caller's frame; those before it are behind that.
+            let value = op::convert(*ty, self.eval(argument)?);
+            self.stack.push(value);
+        }
+        self.base = caller.3;
         self.function = Some(function);
         self.depth = depth;
         let result = self.body(&function.body);
@@ -338,6 +345,11 @@ impl<'r, 'a> Machine<'r, 'a> {
             }
             ExprKind::Mask(parts) => self.mask(parts),
             ExprKind::Member(member, object) => {
+                if let (ExprKind::Attribute(attribute), Some(route)) = (&object.kind, self.route.as_deref())
+                    && let Some(value) = route.attribute_member(*attribute, *member)
+                {
+                    return Ok(value);
+                }
                 let value = self.eval(object)?;
                 op::member(*member, &value).map_err(|p| fail(line, undefined(object, p)))
             }

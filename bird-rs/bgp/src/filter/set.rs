@@ -1,7 +1,7 @@
 //! Sets: sorted ranges of ordered values, and prefix patterns.
 //!
 //! Lookup is a binary search: a range set of n ranges costs log n. A prefix set is a sorted list of the networks of its
-//! patterns, searched once for each length that occurs in it.
+//! patterns, searched once for each length that occurs in it, and only when one of its widest networks covers what is asked.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -247,6 +247,9 @@ impl PrefixPattern {
 pub struct PrefixSet {
     /// Sorted by network; the source of truth.
     patterns: Vec<PrefixPattern>,
+    /// The networks that no other one covers, sorted: they are apart, so that one search finds the only one that may
+    /// cover a prefix. Most prefixes that are asked for are in none.
+    widest: Vec<Prefix>,
     /// The lengths of the patterns' networks, ascending.
     lengths: Vec<u8>,
     /// Patterns that match prefixes shorter than their own network; few, and looked at one by one.
@@ -261,9 +264,17 @@ impl PrefixSet {
         let mut lengths: Vec<u8> = patterns.iter().map(|p| p.net.len()).collect();
         lengths.sort_unstable();
         lengths.dedup();
+        let mut widest: Vec<Prefix> = Vec::new();
+        for pattern in &patterns {
+            // Sorted: what covers a network is before it.
+            if !widest.last().is_some_and(|last| last.covers(pattern.net)) {
+                widest.push(pattern.net);
+            }
+        }
         let shorter = patterns.iter().filter(|p| p.low < p.net.len()).copied().collect();
         PrefixSet {
             patterns,
+            widest,
             lengths,
             shorter,
         }
@@ -271,10 +282,20 @@ impl PrefixSet {
 
     /// Does a pattern match?
     pub(crate) fn contains(&self, prefix: Prefix) -> bool {
-        let covering = self.lengths.iter().take_while(|len| **len <= prefix.len());
+        self.is_covered(prefix) || self.shorter.iter().any(|p| p.matches(prefix))
+    }
+
+    /// Does a pattern whose network covers the prefix match?
+    fn is_covered(&self, prefix: Prefix) -> bool {
+        let before = self.widest.partition_point(|net| *net <= prefix);
+        let widest = before.checked_sub(1).and_then(|at| self.widest.get(at));
+        let Some(widest) = widest.filter(|net| net.covers(prefix)) else {
+            return false;
+        };
+        let lengths = self.lengths.iter().skip_while(|len| **len < widest.len());
+        let covering = lengths.take_while(|len| **len <= prefix.len());
         let mut networks = covering.filter_map(|len| Prefix::new(prefix.addr(), *len).ok());
         networks.any(|net| self.of_network(net).iter().any(|p| p.matches(prefix)))
-            || self.shorter.iter().any(|p| p.matches(prefix))
     }
 
     /// The patterns with exactly this network.
@@ -331,6 +352,37 @@ mod tests {
             "a pattern may reach above its network"
         );
         assert!(!set.contains(prefix("2001:db8::/32")));
+    }
+
+    #[test]
+    fn nested_networks_are_all_looked_at() {
+        let pattern = |net: &str, low, high| PrefixPattern {
+            net: prefix(net),
+            low,
+            high,
+        };
+        let all = vec![
+            pattern("10.1.0.0/16", 24, 24),
+            pattern("10.0.0.0/8", 8, 8),
+            pattern("10.1.2.0/24", 26, 32),
+        ];
+        let set = PrefixSet::new([all.clone(), vec![pattern("11.0.0.0/8", 0, 8)]].concat());
+        for (net, expected) in [
+            ("10.0.0.0/8", true),
+            ("10.1.2.0/24", true),
+            ("10.1.2.64/26", true),
+            ("10.1.3.64/26", false),
+            ("10.0.0.0/9", false),
+            ("9.0.0.0/8", false),
+            ("11.0.0.0/8", true),
+            ("10.0.0.0/7", true),
+            ("12.0.0.0/8", false),
+        ] {
+            assert_eq!(set.contains(prefix(net)), expected, "{net}");
+            let one_by_one =
+                all.iter().any(|p| p.matches(prefix(net))) || pattern("11.0.0.0/8", 0, 8).matches(prefix(net));
+            assert_eq!(one_by_one, expected, "{net}");
+        }
     }
 
     #[test]
