@@ -404,7 +404,13 @@ impl<'r, 'a> Machine<'r, 'a> {
                 Ok(Value::Bool(op::same(&l, &r) == (operator == BinaryOp::Equal)))
             }
             BinaryOp::Less | BinaryOp::LessEqual | BinaryOp::Greater | BinaryOp::GreaterEqual => {
-                let (l, r) = (self.eval(left)?, self.eval(right)?);
+                // BIRD takes `a > b` for `b < a`, which shows when a function on the right changes what is on the left.
+                let (l, r) = if matches!(operator, BinaryOp::Greater | BinaryOp::GreaterEqual) {
+                    let r = self.eval(right)?;
+                    (self.eval(left)?, r)
+                } else {
+                    (self.eval(left)?, self.eval(right)?)
+                };
                 let answer = op::ordered(operator, &l, &r);
                 answer.map(Value::Bool).map_err(|p| fail(whole.line, p))
             }

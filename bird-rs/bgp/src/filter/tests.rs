@@ -233,3 +233,16 @@ fn an_edit_begins_with_what_was_there_before_its_operand() {
     filter(text).run(&mut changed);
     assert_eq!(changed.attributes.as_path.to_string(), "7 65001 65002");
 }
+
+#[test]
+fn greater_evaluates_its_right_side_first() {
+    let attributes = attributes();
+    let f = "function f() { bgp_path.empty; return 1; }";
+    let accepts = |condition: &str| {
+        let text = format!("{f} filter g {{ if {condition} then accept; }}");
+        filter(&text).run(&mut route(&attributes)).accepted
+    };
+    assert!(!accepts("bgp_path.first > f()") && !accepts("bgp_path.first >= f()"));
+    assert!(!accepts("f() > bgp_path.first"), "65001 was read first");
+    assert!(!accepts("bgp_path.first < f()"), "65001 was read first");
+}
