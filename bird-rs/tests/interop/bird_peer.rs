@@ -207,3 +207,8 @@ fn bird_reflects_between_us_and_another_client() {
 fn bird_and_we_announce_ipv4_with_ipv6_next_hops() {
     features::ipv4_over_ipv6(&Bird);
 }
+
+#[test]
+fn bird_speaks_first_when_our_open_waits() {
+    features::delayed_open(&Bird);
+}

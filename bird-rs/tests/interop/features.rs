@@ -140,6 +140,17 @@ pub(crate) fn limits_us(foreign: &dyn Foreign) {
     we_say(&mut client, "aximum number of prefixes");
 }
 
+/// Our OPEN waits for the peer's (RFC 4271's DelayOpenTime), for longer than any test.
+pub(crate) fn delayed_open(foreign: &dyn Foreign) {
+    let lab = Lab::new();
+    let ours = ours(&format!("neighbor 10.77.0.2 as {THEIR_AS}; delay open time 240;"));
+    let _them = foreign.start(&lab, &Setup::of(THEIR_AS));
+    let _daemon = lab.bird_rs("a", &ours);
+    let mut client = lab.client("a");
+    client.learns("Peer", &LEARNED);
+    eventually("the peer has our route", || foreign.received(&lab, "10.244.0.0/26"));
+}
+
 /// A protocol for whoever connects from a subnet, made when it does and gone when it is.
 pub(crate) fn unnamed(foreign: &dyn Foreign) {
     let lab = Lab::new();

@@ -360,3 +360,8 @@ fn frr_reflects_between_us_and_another_client() {
 fn frr_and_we_announce_ipv4_with_ipv6_next_hops() {
     features::ipv4_over_ipv6(&Frr);
 }
+
+#[test]
+fn frr_speaks_first_when_our_open_waits() {
+    features::delayed_open(&Frr);
+}

@@ -235,3 +235,8 @@ fn gobgp_reflects_between_us_and_another_client() {
 fn gobgp_and_we_announce_ipv4_with_ipv6_next_hops() {
     features::ipv4_over_ipv6(&GoBgp);
 }
+
+#[test]
+fn gobgp_speaks_first_when_our_open_waits() {
+    features::delayed_open(&GoBgp);
+}

@@ -226,3 +226,8 @@ fn we_reflect_between_openbgpd_and_another_client() {
 fn openbgpd_reflects_between_us_and_another_client() {
     features::reflected_by_them(&OpenBgpd);
 }
+
+#[test]
+fn openbgpd_speaks_first_when_our_open_waits() {
+    features::delayed_open(&OpenBgpd);
+}

@@ -185,6 +185,9 @@ pub struct Timers {
     pub keepalive: Option<Duration>,
     /// `min keepalive time`. Default 0.
     pub min_keepalive: Duration,
+    /// `delay open time`: how long our OPEN waits for the peer's on a new connection (RFC 4271's DelayOpenTime). Default 0.
+    /// Our extension.
+    pub delay_open: Duration,
     /// `send hold time`: how long the peer may take nothing of what we send (RFC 9687), more than the hold time; zero:
     /// for ever. `None`: the longer of 8 minutes and twice the negotiated hold time.
     pub send_hold: Option<Duration>,

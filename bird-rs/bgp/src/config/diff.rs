@@ -218,6 +218,7 @@ fn bgp(old: &BgpConfig, new: &BgpConfig) -> Verdict {
         *limit = *wanted;
     }
     before.timers.connect_delay = new.timers.connect_delay;
+    before.timers.delay_open = new.timers.delay_open;
     before.timers.connect_retry = new.timers.connect_retry;
     before.timers.error_wait_min = new.timers.error_wait_min;
     before.timers.error_wait_max = new.timers.error_wait_max;

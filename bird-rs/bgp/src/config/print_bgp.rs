@@ -85,6 +85,9 @@ fn write_others(f: &mut fmt::Formatter<'_>, bgp: &BgpConfig) -> fmt::Result {
     if let Some(keepalive) = bgp.timers.keepalive {
         writeln!(f, "  keepalive time {};", keepalive.as_secs())?;
     }
+    if !bgp.timers.delay_open.is_zero() {
+        writeln!(f, "  delay open time {};", bgp.timers.delay_open.as_secs())?;
+    }
     if let Some(send_hold) = bgp.timers.send_hold {
         writeln!(f, "  send hold time {};", send_hold.as_secs())?;
     }

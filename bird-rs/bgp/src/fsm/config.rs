@@ -101,6 +101,8 @@ pub struct PeerConfig {
     pub local_pref: bool,
     /// Before the first attempt to connect.
     pub connect_delay: Duration,
+    /// How long our OPEN waits for the peer's on a new connection (DelayOpenTime, RFC 4271 section 8.1.1); zero: not at all.
+    pub delay_open: Duration,
     /// How long an attempt to connect may take, and the time between attempts.
     pub connect_retry: Duration,
     /// The pause after an error: from the first to the second, doubling with every error.
@@ -153,6 +155,7 @@ impl PeerConfig {
             min_keepalive_time: Duration::ZERO,
             local_pref: false,
             connect_delay: Duration::from_secs(5),
+            delay_open: Duration::ZERO,
             connect_retry: Duration::from_secs(120),
             error_wait: (Duration::from_secs(60), Duration::from_secs(300)),
             error_forget: Duration::from_secs(300),

@@ -20,6 +20,12 @@ pub(super) struct Connection {
 pub(super) enum Phase {
     /// We are connecting, until then.
     Connecting { until: Duration },
+    /// It stands, and our OPEN waits until then for the peer's: the DelayOpenTimer (RFC 4271 section 8.1.1).
+    Delayed {
+        local: SocketAddr,
+        remote: SocketAddr,
+        until: Duration,
+    },
     /// Our OPEN is out.
     OpenSent {
         local: SocketAddr,
@@ -54,13 +60,19 @@ impl Connection {
         matches!(self.id, ConnId::Outgoing { .. })
     }
 
+    /// Has the peer heard of us? One that has not is told nothing when the connection ends.
+    pub(super) fn has_said_open(&self) -> bool {
+        !matches!(self.phase, Phase::Connecting { .. } | Phase::Delayed { .. })
+    }
+
     pub(super) fn is_established(&self) -> bool {
         matches!(self.phase, Phase::Established(_))
     }
 
     pub(super) fn state(&self) -> State {
         match self.phase {
-            Phase::Connecting { .. } => State::Connect,
+            Phase::Delayed { .. } if !self.is_outgoing() => State::Active,
+            Phase::Connecting { .. } | Phase::Delayed { .. } => State::Connect,
             Phase::OpenSent { .. } => State::OpenSent,
             Phase::OpenConfirm(_) => State::OpenConfirm,
             Phase::Established(_) => State::Established,
@@ -70,14 +82,14 @@ impl Connection {
     pub(super) fn live(&self) -> Option<&Live> {
         match &self.phase {
             Phase::OpenConfirm(live) | Phase::Established(live) => Some(live),
-            Phase::Connecting { .. } | Phase::OpenSent { .. } => None,
+            Phase::Connecting { .. } | Phase::Delayed { .. } | Phase::OpenSent { .. } => None,
         }
     }
 
     pub(super) fn live_mut(&mut self) -> Option<&mut Live> {
         match &mut self.phase {
             Phase::OpenConfirm(live) | Phase::Established(live) => Some(live),
-            Phase::Connecting { .. } | Phase::OpenSent { .. } => None,
+            Phase::Connecting { .. } | Phase::Delayed { .. } | Phase::OpenSent { .. } => None,
         }
     }
 
@@ -89,7 +101,7 @@ impl Connection {
 
     pub(super) fn next_deadline(&self) -> Option<Duration> {
         let own = match &self.phase {
-            Phase::Connecting { until } => Some(*until),
+            Phase::Connecting { until } | Phase::Delayed { until, .. } => Some(*until),
             Phase::OpenSent { hold_until, .. } => Some(*hold_until),
             Phase::OpenConfirm(live) | Phase::Established(live) => {
                 live.hold_until.into_iter().chain(live.keepalive_at).min()

@@ -1,5 +1,6 @@
 //! What a message does, and which of two connections survives.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::connection::{Connection, Live, Phase};
@@ -22,6 +23,9 @@ impl Peer {
             return;
         };
         let state = connection.state();
+        if let Phase::Delayed { local, remote, .. } = connection.phase {
+            return self.before_our_open(now, conn, (local, remote), message, out);
+        }
         if let Some(live) = connection.live_mut() {
             live.heard(now);
         }
@@ -43,6 +47,27 @@ impl Peer {
             (Ok(_), State::OpenSent | State::OpenConfirm | State::Established) => {
                 self.fail(now, conn, unexpected(state), out);
             }
+        }
+    }
+
+    /// A message before our OPEN, which was delayed: the peer's OPEN is answered with ours (RFC 4271 section 8.2.2, event
+    /// 20). Anything else is an error, and is told, as with SendNOTIFICATIONwithoutOPEN.
+    fn before_our_open(
+        &mut self,
+        now: Duration,
+        conn: ConnId,
+        ends: (SocketAddr, SocketAddr),
+        message: Result<Message, Notification>,
+        out: &mut Vec<Action>,
+    ) {
+        match message {
+            Ok(Message::Open(open)) => {
+                self.say_open(now, conn, ends, out);
+                self.opened(now, conn, open, out);
+            }
+            Ok(Message::Notification(notification)) => self.notified(now, conn, notification, out),
+            Ok(_) => self.fail(now, conn, unexpected(State::Active), out),
+            Err(notification) => self.fail(now, conn, notification, out),
         }
     }
 

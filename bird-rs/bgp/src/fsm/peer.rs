@@ -205,8 +205,27 @@ impl Peer {
         }
     }
 
-    /// A new connection is there: says who we are.
+    /// A new connection is there: says who we are, or waits for the peer to say it first.
     fn open(&mut self, now: Duration, conn: ConnId, ends: (SocketAddr, SocketAddr), out: &mut Vec<Action>) {
+        if self.config.delay_open.is_zero() {
+            return self.say_open(now, conn, ends, out);
+        }
+        let (local, remote) = ends;
+        let until = now + self.config.delay_open;
+        if let Some(connection) = self.connection_mut(conn) {
+            connection.phase = Phase::Delayed { local, remote, until };
+        }
+        self.reason = "connection established, OPEN delayed".to_owned();
+    }
+
+    /// Says who we are.
+    pub(super) fn say_open(
+        &mut self,
+        now: Duration,
+        conn: ConnId,
+        ends: (SocketAddr, SocketAddr),
+        out: &mut Vec<Action>,
+    ) {
         let hold_until = now + self.config.startup_hold_time.max(Duration::from_secs(3));
         let open = self.our_open();
         let (local, remote) = ends;
@@ -242,9 +261,11 @@ impl Peer {
                 Phase::Established(ref live) if live.negotiated.graceful_restart.is_some() => {}
                 Phase::Established(_) => return refuse(conn, Cease::CollisionResolution, out),
                 // The newer of two that said nothing yet: the older one may be a leftover of a peer that is gone.
-                Phase::OpenSent { .. } if !connection.is_outgoing() => older = Some(connection.id),
+                Phase::OpenSent { .. } | Phase::Delayed { .. } if !connection.is_outgoing() => {
+                    older = Some(connection.id);
+                }
                 // What an OPEN on the new one means is decided when it is there.
-                Phase::OpenConfirm(_) | Phase::OpenSent { .. } | Phase::Connecting { .. } => {}
+                Phase::OpenConfirm(_) | Phase::OpenSent { .. } | Phase::Delayed { .. } | Phase::Connecting { .. } => {}
             }
         }
         if let Some(older) = older {
@@ -267,7 +288,7 @@ impl Peer {
     /// Closes a connection that is not the session's, telling the peer if it is listening.
     pub(super) fn abandon(&mut self, conn: ConnId, notification: Notification, out: &mut Vec<Action>) {
         let Some(connection) = self.forget(conn) else { return };
-        if !matches!(connection.phase, Phase::Connecting { .. }) {
+        if connection.has_said_open() {
             out.push(Action::Send {
                 conn,
                 message: ControlMessage::Notification(notification),
@@ -289,7 +310,7 @@ impl Peer {
                 self.reason.clone_from(&error);
                 self.last_connect_failure = Some(error);
             }
-            Phase::OpenSent { .. } | Phase::OpenConfirm(_) => {
+            Phase::Delayed { .. } | Phase::OpenSent { .. } | Phase::OpenConfirm(_) => {
                 let reason = DownReason::ConnectionLost(error);
                 self.reason = reason.to_string();
                 self.failed(&reason);
@@ -416,14 +437,14 @@ fn refuse(conn: ConnId, subcode: Cease, out: &mut Vec<Action>) {
     out.push(Action::Close { conn });
 }
 
-/// What to tell the peer on a connection when we stop. Nothing while connecting, and nothing when it is to keep our
+/// What to tell the peer on a connection when we stop. Nothing before our OPEN, and nothing when it is to keep our
 /// routes over our restart.
 fn farewell(
     reason: &StopReason,
     connection: &Connection,
     graceful: Option<super::PeerGracefulRestart>,
 ) -> Option<Notification> {
-    if matches!(connection.phase, Phase::Connecting { .. }) {
+    if !connection.has_said_open() {
         return None;
     }
     let notification = match reason {

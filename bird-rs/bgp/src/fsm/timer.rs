@@ -101,7 +101,11 @@ impl Peer {
                 self.last_connect_failure = Some(self.reason.clone());
                 return;
             }
-            Phase::Connecting { .. } => return,
+            Phase::Delayed { local, remote, until } if *until <= now => {
+                let ends = (*local, *remote);
+                return self.say_open(now, conn, ends, out);
+            }
+            Phase::Connecting { .. } | Phase::Delayed { .. } => return,
             Phase::OpenSent { hold_until, .. } => Some(*hold_until),
             Phase::OpenConfirm(live) | Phase::Established(live) => live.hold_until,
         };

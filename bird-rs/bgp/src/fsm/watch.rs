@@ -40,7 +40,7 @@ impl Peer {
     pub fn timers(&self) -> PeerTimers {
         let established = self.connections.iter().find_map(|connection| match &connection.phase {
             Phase::Established(live) => Some(live),
-            Phase::Connecting { .. } | Phase::OpenSent { .. } | Phase::OpenConfirm(_) => None,
+            Phase::Connecting { .. } | Phase::Delayed { .. } | Phase::OpenSent { .. } | Phase::OpenConfirm(_) => None,
         });
         PeerTimers {
             error_wait: self.idle_until,

@@ -331,6 +331,7 @@ pub(super) fn peer_config(config: &BgpConfig, router_id: RouterId) -> PeerConfig
         min_keepalive_time: timers.min_keepalive,
         send_hold_time: timers.send_hold,
         connect_delay: timers.connect_delay,
+        delay_open: timers.delay_open,
         connect_retry: timers.connect_retry,
         error_wait: (timers.error_wait_min, timers.error_wait_max),
         error_forget: timers.error_forget,

@@ -67,8 +67,9 @@ impl Default for BgpDraft {
 const MAX_DYNAMIC_LIMIT: u32 = 60_000;
 
 /// The options that are no row of [`BGP_OPTIONS`].
-const SPECIAL_OPTIONS: [&str; 22] = [
+const SPECIAL_OPTIONS: [&str; 23] = [
     "bfd",
+    "delay open time",
     "local",
     "local role",
     "neighbor",
@@ -257,6 +258,8 @@ impl Parser {
             config.timers.error_wait_max = self.seconds("error wait time", 0..=65_535)?;
         } else if self.eat_phrase("keepalive time") {
             config.timers.keepalive = Some(self.seconds("keepalive time", 1..=65_535)?);
+        } else if self.eat_phrase("delay open time") {
+            config.timers.delay_open = self.seconds("delay open time", 0..=240)?;
         } else if self.eat_phrase("send hold time") {
             config.timers.send_hold = Some(self.seconds("send hold time", 0..=65_535)?);
         } else if self.eat_phrase("disable after cease") {

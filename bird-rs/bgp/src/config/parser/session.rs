@@ -78,6 +78,7 @@ fn default_timers() -> Timers {
         min_hold: Duration::ZERO,
         keepalive: None,
         min_keepalive: Duration::ZERO,
+        delay_open: Duration::ZERO,
         send_hold: None,
         connect_delay: seconds(5),
         connect_retry: seconds(120),

@@ -145,6 +145,7 @@ fn bgp() -> impl Strategy<Value = String> {
             "error wait time #, 300;",
             "error forget time #;",
             "send hold time 60#;",
+            "delay open time 6#;",
             "graceful restart time #;",
             "long lived stale time #;",
         ]),

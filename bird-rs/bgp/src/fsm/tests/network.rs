@@ -141,11 +141,14 @@ proptest! {
     #[test]
     fn there_is_a_session_once_the_network_behaves(
         ids in prop_oneof![Just((1, 2)), Just((2, 1))],
-        (passive, graceful) in any::<(bool, bool)>(),
+        (passive, graceful, delayed) in any::<(bool, bool, bool)>(),
         steps in prop::collection::vec(any_move(), 0..120),
     ) {
         let (mut ours, mut theirs) = (quick(config(1, 2, ids.0)), quick(config(2, 1, ids.1)));
         ours.passive = passive;
+        if delayed {
+            ours.delay_open = secs(3);
+        }
         if !graceful {
             ours.graceful_restart = GracefulRestartMode::Off;
             theirs.graceful_restart = GracefulRestartMode::Off;

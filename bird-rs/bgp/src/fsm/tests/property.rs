@@ -129,9 +129,15 @@ impl Ledger {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
-    fn invariants_hold_for_any_sequence(passive in any::<bool>(), steps in prop::collection::vec(step(), 1..120)) {
+    fn invariants_hold_for_any_sequence(
+        (passive, delayed) in any::<(bool, bool)>(),
+        steps in prop::collection::vec(step(), 1..120),
+    ) {
         let mut ours = config(1, 2, 1);
         ours.passive = passive;
+        if delayed {
+            ours.delay_open = secs(3);
+        }
         ours.long_lived = GracefulRestartMode::On;
         let mut peer = Peer::new(1, ours, true);
         let mut ledger = Ledger::default();

@@ -373,3 +373,50 @@ fn a_role_that_nobody_has_is_a_mismatch_and_one_of_another_shape_is_none() {
         assert_eq!(notifications(&actions).is_empty(), established, "{value:?}");
     }
 }
+
+#[test]
+fn a_delayed_open_waits_for_the_peers() {
+    let delayed = || PeerConfig {
+        delay_open: Duration::from_secs(7),
+        ..config(1, 2, 1)
+    };
+    let opens = |actions: &[Action]| {
+        let is_open = |action: &&Action| {
+            matches!(
+                action,
+                Action::Send {
+                    message: ControlMessage::Open(_),
+                    ..
+                }
+            )
+        };
+        actions.iter().filter(is_open).count()
+    };
+    // The peer speaks first: both our OPEN and the KEEPALIVE go at once.
+    let mut solo = Solo::new(delayed());
+    let (conn, actions) = solo.accept(0);
+    assert_eq!((opens(&actions), solo.peer.state()), (0, State::Active));
+    let actions = solo.message(conn, Message::Open(open_of(&config(2, 1, 2))));
+    assert_eq!((opens(&actions), solo.peer.state()), (1, State::OpenConfirm));
+    // It says nothing: ours goes when the time is over.
+    let mut solo = Solo::new(delayed());
+    solo.now = secs(1);
+    solo.accept(0);
+    solo.now = secs(8);
+    let actions = solo.event(Event::Tick);
+    assert_eq!((opens(&actions), solo.peer.state()), (1, State::OpenSent));
+    // Something else is an error; to stop before our OPEN is silent.
+    let mut solo = Solo::new(delayed());
+    let (conn, _) = solo.accept(0);
+    let actions = solo.message(conn, Message::Keepalive);
+    assert_eq!(notifications(&actions).len(), 1, "{actions:?}");
+    let mut solo = Solo::new(delayed());
+    let (conn, _) = solo.accept(0);
+    let actions = solo.event(Event::Stop(StopReason::Deconfigured));
+    assert_eq!(notifications(&actions).len(), 0, "{actions:?}");
+    assert!(
+        actions
+            .iter()
+            .any(|action| matches!(action, Action::Close { conn: closed } if *closed == conn))
+    );
+}
