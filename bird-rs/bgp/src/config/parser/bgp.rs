@@ -259,7 +259,7 @@ impl Parser {
         } else if self.eat_phrase("keepalive time") {
             config.timers.keepalive = Some(self.seconds("keepalive time", 1..=65_535)?);
         } else if self.eat_phrase("delay open time") {
-            config.timers.delay_open = self.seconds("delay open time", 0..=240)?;
+            config.timers.delay_open = self.seconds("delay open time", 0..=65_535)?;
         } else if self.eat_phrase("send hold time") {
             config.timers.send_hold = Some(self.seconds("send hold time", 0..=65_535)?);
         } else if self.eat_phrase("disable after cease") {
