@@ -7,6 +7,8 @@ use tortie_model::resource::EncapMode;
 use tortie_model::{InterfaceAddr, Key};
 use tortie_net::{NodeName, Prefix};
 
+use crate::tunnel::{Carriage, LocalTunnel, Tunnel, Vtep};
+
 /// What the datastore wants of this node.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Desired {
@@ -15,8 +17,8 @@ pub struct Desired {
     pub endpoints: BTreeMap<Key, Endpoint>,
     /// The blocks this node owns: the confirmed affinities. Packets to addresses nobody has are dropped here.
     pub own_blocks: BTreeSet<Prefix>,
-    /// The blocks other nodes own.
-    pub remote_blocks: BTreeMap<Prefix, RemoteBlock>,
+    /// What other nodes have: their blocks, and single addresses of blocks that are not theirs.
+    pub remote: BTreeMap<Prefix, Remote>,
     /// Addresses of a block that a node other than the block's owner uses, and which node that is. Those that this node
     /// uses are among its endpoints.
     pub borrowed: BTreeMap<IpAddr, NodeName>,
@@ -24,6 +26,10 @@ pub struct Desired {
     pub pools: BTreeMap<String, Pool>,
     /// This node's own addresses with their subnets.
     pub node_addresses: Vec<InterfaceAddr>,
+    /// The tunnel devices that the pools want.
+    pub tunnels: BTreeMap<Tunnel, LocalTunnel>,
+    /// The ends of the other nodes' VXLAN tunnels, as far as they are known.
+    pub vteps: BTreeMap<(Tunnel, NodeName), Vtep>,
 }
 
 /// A workload on this node.
@@ -35,13 +41,17 @@ pub struct Endpoint {
     pub ips: Vec<IpAddr>,
 }
 
-/// A block of another node.
+/// A prefix of another node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RemoteBlock {
-    /// Its owner.
+pub struct Remote {
+    /// Which node has it.
     pub node: NodeName,
-    /// The owner's address of the block's family; `None`: not known (yet).
+    /// The node's address of the prefix's family; `None`: not known (yet).
     pub address: Option<IpAddr>,
+    /// How packets travel there.
+    pub carriage: Carriage,
+    /// The address of the VXLAN tunnel's end there, where one is needed; `None`: not known (yet).
+    pub vtep: Option<IpAddr>,
 }
 
 /// A pool, as far as forwarding cares.
@@ -64,14 +74,18 @@ pub enum Update {
     Endpoint(Key, Option<Endpoint>),
     /// Of [`Desired::own_blocks`]: is it in there?
     OwnBlock(Prefix, bool),
-    /// Of [`Desired::remote_blocks`].
-    RemoteBlock(Prefix, Option<RemoteBlock>),
+    /// Of [`Desired::remote`].
+    Remote(Prefix, Option<Remote>),
     /// Of [`Desired::borrowed`].
     Borrowed(IpAddr, Option<NodeName>),
     /// Of [`Desired::pools`].
     Pool(String, Option<Pool>),
     /// [`Desired::node_addresses`] as a whole.
     NodeAddresses(Vec<InterfaceAddr>),
+    /// Of [`Desired::tunnels`].
+    Tunnel(Tunnel, Option<LocalTunnel>),
+    /// Of [`Desired::vteps`].
+    Vtep(Tunnel, NodeName, Option<Vtep>),
 }
 
 impl Desired {
@@ -81,9 +95,11 @@ impl Desired {
             Update::Endpoint(key, value) => put(&mut self.endpoints, key, value.as_ref()),
             Update::OwnBlock(block, true) => self.own_blocks.insert(*block),
             Update::OwnBlock(block, false) => self.own_blocks.remove(block),
-            Update::RemoteBlock(block, value) => put(&mut self.remote_blocks, block, value.as_ref()),
+            Update::Remote(prefix, value) => put(&mut self.remote, prefix, value.as_ref()),
             Update::Borrowed(ip, value) => put(&mut self.borrowed, ip, value.as_ref()),
             Update::Pool(name, value) => put(&mut self.pools, name, value.as_ref()),
+            Update::Tunnel(tunnel, value) => put(&mut self.tunnels, tunnel, value.as_ref()),
+            Update::Vtep(tunnel, node, value) => put(&mut self.vteps, &(*tunnel, node.clone()), value.as_ref()),
             Update::NodeAddresses(all) => {
                 let changed = self.node_addresses != *all;
                 self.node_addresses.clone_from(all);

@@ -11,7 +11,8 @@ use tortie_model::resource::{Node, WorkloadEndpoint};
 use tortie_model::{InterfaceAddr, Key, Kind, Object, Owner};
 use tortie_net::{NodeName, Prefix, PrefixMap};
 
-use crate::desired::{Desired, Endpoint, Pool, RemoteBlock, Update};
+use crate::desired::{Desired, Endpoint, Pool, Remote, Update};
+use crate::tunnel::{LocalTunnel, NodeFacts, Tunnel, carriage};
 
 /// See the crate.
 #[derive(Debug)]
@@ -29,7 +30,7 @@ struct Inputs {
     claims: BTreeMap<Prefix, BTreeSet<NodeName>>,
     /// The same the other way round.
     blocks_of: BTreeMap<NodeName, BTreeSet<Prefix>>,
-    addresses: BTreeMap<NodeName, Vec<InterfaceAddr>>,
+    nodes: BTreeMap<NodeName, NodeFacts>,
     /// Addresses of a block that a node other than its owner has.
     borrowers: PrefixMap<BTreeMap<IpAddr, NodeName>>,
     endpoints: BTreeMap<Key, Endpoint>,
@@ -46,6 +47,8 @@ enum Part {
     Borrowed(IpAddr),
     Pool(String),
     NodeAddresses,
+    Tunnels,
+    Vteps(NodeName),
 }
 
 impl Calc {
@@ -110,8 +113,7 @@ impl Calc {
                     }),
                     _ => None,
                 };
-                replace(&mut self.inputs.pools, name, pool);
-                self.dirty.insert(Part::Pool(name.clone()));
+                self.pool(name, pool);
             }
             Key::Resource { .. } | Key::Affinity { .. } | Key::Handle(_) | Key::IpamConfig | Key::IpamHost(_) => {}
         }
@@ -165,16 +167,43 @@ impl Calc {
     fn node(&mut self, name: &str, node: Option<&Node>) {
         // A record whose name is no node name is nobody's.
         let Ok(name) = name.parse::<NodeName>() else { return };
-        let addresses = node.map(|n| {
-            let bgp = n.spec.bgp.iter().flat_map(|b| [b.ipv4_address, b.ipv6_address]);
-            bgp.flatten().collect()
-        });
-        replace(&mut self.inputs.addresses, &name, addresses);
+        let facts = node.map(|n| NodeFacts::of(name.as_str(), n));
+        if self.inputs.nodes.get(&name) == facts.as_ref() {
+            // Nodes report on themselves in their records; routes need not be computed anew for that.
+            return;
+        }
+        let empty = NodeFacts::default();
+        let addresses = |f: Option<&NodeFacts>| f.unwrap_or(&empty).addresses.clone();
+        let moved = addresses(self.inputs.nodes.get(&name)) != addresses(facts.as_ref());
+        replace(&mut self.inputs.nodes, &name, facts);
         if name == self.node {
-            self.dirty.insert(Part::NodeAddresses);
+            self.dirty.extend([Part::NodeAddresses, Part::Tunnels]);
+            if moved {
+                // Who is in this node's subnet is decided by its own address.
+                self.dirty.extend(self.inputs.claims.keys().copied().map(Part::Block));
+                let borrowed = self.inputs.borrowers.iter().flat_map(|(_, b)| b.keys());
+                self.dirty.extend(borrowed.copied().map(Part::Borrowed));
+            }
         }
         let blocks = self.inputs.blocks_of.get(&name).into_iter().flatten();
         self.dirty.extend(blocks.copied().map(Part::Block));
+        let borrowed = self.inputs.borrowers.iter().flat_map(|(_, b)| b);
+        let its = borrowed.filter(|(_, n)| **n == name).map(|(ip, _)| Part::Borrowed(*ip));
+        self.dirty.extend(its);
+        self.dirty.insert(Part::Vteps(name));
+    }
+
+    fn pool(&mut self, name: &str, pool: Option<Pool>) {
+        let before = self.inputs.pools.get(name);
+        for cidr in before.into_iter().chain(&pool).map(|p| p.cidr) {
+            let blocks = self.inputs.claims.range(cidr..).map(|(block, _)| *block);
+            self.dirty
+                .extend(blocks.take_while(|b| cidr.covers(*b)).map(Part::Block));
+            let borrowed = self.inputs.borrowers.covered_by(cidr).flat_map(|(_, b)| b.keys());
+            self.dirty.extend(borrowed.copied().map(Part::Borrowed));
+        }
+        replace(&mut self.inputs.pools, &name.to_owned(), pool);
+        self.dirty.extend([Part::Pool(name.to_owned()), Part::Tunnels]);
     }
 
     fn endpoint(&mut self, key: &Key, endpoint: Option<&WorkloadEndpoint>) {
@@ -217,11 +246,20 @@ impl Calc {
         match part {
             Part::Endpoint(key) => vec![Update::Endpoint(key.clone(), self.winning_endpoint(key))],
             Part::Block(block) => self.block(*block),
-            Part::Borrowed(ip) => vec![Update::Borrowed(*ip, self.borrower(*ip))],
+            Part::Borrowed(ip) => {
+                let prefix = Prefix::host(*ip);
+                vec![
+                    Update::Borrowed(*ip, self.borrower(*ip)),
+                    Update::Remote(prefix, self.remote(prefix)),
+                ]
+            }
             Part::Pool(name) => vec![Update::Pool(name.clone(), self.inputs.pools.get(name).cloned())],
-            Part::NodeAddresses => {
-                let addresses = self.inputs.addresses.get(&self.node).cloned().unwrap_or_default();
-                vec![Update::NodeAddresses(addresses)]
+            Part::NodeAddresses => vec![Update::NodeAddresses(self.own_addresses().to_vec())],
+            Part::Tunnels => Tunnel::ALL.map(|t| Update::Tunnel(t, self.local_tunnel(t))).to_vec(),
+            Part::Vteps(node) => {
+                let facts = self.inputs.nodes.get(node).filter(|_| *node != self.node);
+                let vtep = |t| Update::Vtep(t, node.clone(), facts.and_then(|f| f.vtep(t)));
+                [Tunnel::VxlanV4, Tunnel::VxlanV6].map(vtep).to_vec()
             }
         }
     }
@@ -233,19 +271,43 @@ impl Calc {
         (winner == key).then(|| endpoint.clone())
     }
 
+    fn own_addresses(&self) -> &[InterfaceAddr] {
+        self.inputs.nodes.get(&self.node).map_or(&[], |f| &f.addresses)
+    }
+
+    /// A tunnel device is wanted when a pool may send packets through it.
+    fn local_tunnel(&self, tunnel: Tunnel) -> Option<LocalTunnel> {
+        let wants = |p: &Pool| p.tunnel().is_some_and(|(t, _)| t == tunnel);
+        let empty = NodeFacts::default();
+        let facts = self.inputs.nodes.get(&self.node).unwrap_or(&empty);
+        self.inputs.pools.values().any(wants).then(|| facts.local(tunnel))
+    }
+
     /// A block is ours when we claim it; else it is the lowest-named claimant's (there should be one).
     fn block(&self, block: Prefix) -> Vec<Update> {
         let claims = self.inputs.claims.get(&block);
         let own = claims.is_some_and(|c| c.contains(&self.node));
-        let remote = claims.filter(|_| !own).and_then(BTreeSet::first).map(|node| {
-            let addresses = self.inputs.addresses.get(node).into_iter().flatten();
-            let address = addresses.map(|a| a.addr).find(|a| a.is_ipv4() == block.is_v4());
-            RemoteBlock {
-                node: node.clone(),
-                address,
-            }
-        });
-        vec![Update::OwnBlock(block, own), Update::RemoteBlock(block, remote)]
+        vec![Update::OwnBlock(block, own), Update::Remote(block, self.remote(block))]
+    }
+
+    /// The other node that has this prefix, and the way there. Of an address and a block of one address, the address counts.
+    fn remote(&self, prefix: Prefix) -> Option<Remote> {
+        let claims = self.inputs.claims.get(&prefix);
+        let owner = claims.filter(|c| !c.contains(&self.node)).and_then(BTreeSet::first);
+        let borrower = prefix.is_host().then(|| self.borrower(prefix.addr())).flatten();
+        let node = borrower.or(owner.cloned())?;
+        let facts = self.inputs.nodes.get(&node);
+        let address = facts.and_then(|f| f.address(prefix.is_v4()));
+        let pools = self.inputs.pools.values().filter(|p| p.cidr.covers(prefix));
+        let pool = pools.max_by_key(|p| p.cidr.len());
+        let carriage = carriage(pool, self.own_addresses(), address);
+        let vtep = facts.zip(carriage.tunnel()).and_then(|(f, t)| f.vtep(t));
+        Some(Remote {
+            node,
+            address,
+            carriage,
+            vtep: vtep.map(|v| v.address),
+        })
     }
 
     fn borrower(&self, ip: IpAddr) -> Option<NodeName> {

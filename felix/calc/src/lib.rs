@@ -13,6 +13,8 @@
 
 mod desired;
 mod graph;
+mod tunnel;
 
-pub use desired::{Desired, Endpoint, Pool, RemoteBlock, Update};
+pub use desired::{Desired, Endpoint, Pool, Remote, Update};
 pub use graph::Calc;
+pub use tunnel::{Carriage, LocalTunnel, Tunnel, Vtep};

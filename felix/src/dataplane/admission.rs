@@ -42,7 +42,9 @@ impl Own {
                 let before = std::mem::replace(&mut self.addresses, addresses.clone());
                 before.iter().chain(addresses).map(|a| a.network()).collect()
             }
-            Update::Endpoint(..) | Update::RemoteBlock(..) | Update::Pool(..) => Vec::new(),
+            Update::Endpoint(..) | Update::Remote(..) | Update::Pool(..) | Update::Tunnel(..) | Update::Vtep(..) => {
+                Vec::new()
+            }
         }
     }
 

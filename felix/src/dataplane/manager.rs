@@ -225,7 +225,12 @@ impl Manager {
                 self.entries.entry(*block).or_default().own_block = wanted;
                 self.dirty.insert(*block);
             }
-            Update::Borrowed(..) | Update::NodeAddresses(_) | Update::RemoteBlock(..) | Update::Pool(..) => {}
+            Update::Borrowed(..)
+            | Update::NodeAddresses(_)
+            | Update::Remote(..)
+            | Update::Pool(..)
+            | Update::Tunnel(..)
+            | Update::Vtep(..) => {}
         }
     }
 

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use tortie_model::decode;
 
 use super::*;
+use crate::tunnel::Carriage;
 
 type Documents = BTreeMap<Key, Object>;
 
@@ -37,6 +38,15 @@ fn node(name: &str, address: &str) -> (Key, Object) {
     document(&format!("/calico/resources/v3/projectcalico.org/nodes/{name}"), &json)
 }
 
+/// With the ends of its tunnels.
+fn tunneled(name: &str, address: &str, ipip: &str, vxlan: &str) -> (Key, Object) {
+    let json = format!(
+        r#"{{"kind":"Node","apiVersion":"projectcalico.org/v3","metadata":{{"name":"{name}"}},
+            "spec":{{"bgp":{{"ipv4Address":"{address}","ipv4IPIPTunnelAddr":"{ipip}"}},"ipv4VXLANTunnelAddr":"{vxlan}"}}}}"#
+    );
+    document(&format!("/calico/resources/v3/projectcalico.org/nodes/{name}"), &json)
+}
+
 fn affinity(node: &str, block: &str, state: &str) -> (Key, Object) {
     let key = format!("/calico/ipam/v2/host/{node}/ipv4/block/{}", block.replace('/', "-"));
     document(&key, &format!(r#"{{"state":"{state}","deleted":false}}"#))
@@ -59,10 +69,10 @@ fn block(cidr: &str, owner: &str, users: &[&str]) -> (Key, Object) {
     )
 }
 
-fn pool(name: &str, cidr: &str, ipip: &str) -> (Key, Object) {
+fn pool(name: &str, cidr: &str, ipip: &str, vxlan: &str) -> (Key, Object) {
     let json = format!(
         r#"{{"kind":"IPPool","apiVersion":"projectcalico.org/v3","metadata":{{"name":"{name}"}},
-            "spec":{{"cidr":"{cidr}","ipipMode":"{ipip}"}}}}"#
+            "spec":{{"cidr":"{cidr}","ipipMode":"{ipip}","vxlanMode":"{vxlan}"}}}}"#
     );
     document(&format!("/calico/resources/v3/projectcalico.org/ippools/{name}"), &json)
 }
@@ -90,8 +100,16 @@ fn universe() -> Vec<(Key, Object)> {
         block("10.244.0.0/26", "n1", &["n2", "n1"]),
         block("10.244.1.0/26", "n2", &["n2", "n1"]),
         block("10.244.1.0/26", "n1", &["n2", "n2", "n1"]),
-        pool("p", "10.244.0.0/16", "Never"),
-        pool("p", "10.244.0.0/16", "Always"),
+        tunneled("n1", "172.30.0.11/24", "10.244.0.61", "10.244.0.62"),
+        tunneled("n2", "172.30.1.12/24", "10.244.1.61", "10.244.1.62"),
+        tunneled("n3", "172.30.0.13/24", "10.244.1.2", "10.244.1.2"),
+        affinity("n3", "10.244.1.2/32", "confirmed"),
+        pool("p", "10.244.0.0/16", "Never", "Never"),
+        pool("p", "10.244.0.0/16", "Always", "Never"),
+        pool("p", "10.244.0.0/16", "CrossSubnet", "Never"),
+        pool("p", "10.244.0.0/16", "Never", "Always"),
+        pool("p", "10.244.0.0/16", "Never", "CrossSubnet"),
+        pool("q", "10.244.1.0/24", "Never", "Always"),
     ]
 }
 
@@ -153,7 +171,7 @@ fn walk<'a>(sequence: impl Iterator<Item = &'a Documents>) -> Result<Desired, Te
 
 proptest! {
     #[test]
-    fn output_is_a_function_of_the_documents(steps in proptest::collection::vec((0usize..22, any::<bool>(), any::<bool>()), 1..24)) {
+    fn output_is_a_function_of_the_documents(steps in proptest::collection::vec((0usize..64, any::<bool>(), any::<bool>()), 1..24)) {
         let states = states(&steps);
         let last = states.last().unwrap();
         let want = fresh(last.iter());
@@ -201,11 +219,17 @@ fn what_a_small_cluster_wants_of_n1() {
         ["10.244.0.0/26"]
     );
     let remote: Vec<_> = d
-        .remote_blocks
+        .remote
         .iter()
-        .map(|(b, r)| format!("{b} {} {:?}", r.node.as_str(), r.address))
+        .map(|(p, r)| format!("{p} {} {:?} {:?}", r.node.as_str(), r.address, r.carriage))
         .collect();
-    assert_eq!(remote, ["10.244.1.0/26 n2 Some(172.30.0.12)", "10.244.2.0/26 n3 None"]);
+    let want = [
+        "10.244.0.1/32 n2 Some(172.30.0.12) Plain",
+        "10.244.1.0/26 n2 Some(172.30.0.12) Plain",
+        "10.244.1.2/32 n3 None Plain",
+        "10.244.2.0/26 n3 None Plain",
+    ];
+    assert_eq!(remote, want);
     let borrowed: Vec<_> = d
         .borrowed
         .iter()
@@ -217,4 +241,67 @@ fn what_a_small_cluster_wants_of_n1() {
         "n1's own loan is an endpoint"
     );
     assert_eq!(d.node_addresses[0].to_string(), "172.30.0.11/24");
+}
+
+/// Calico's worked example: A and B on one subnet, C on another; a pod of C has an address of B's block.
+#[test]
+fn what_travels_in_a_tunnel() {
+    let mut documents: Documents = [
+        tunneled("n1", "10.0.0.1/24", "10.244.0.1", "10.244.0.2"),
+        tunneled("n2", "10.0.0.2/24", "10.244.1.1", "10.244.1.2"),
+        node("n3", "10.0.1.3/24"),
+        affinity("n1", "10.244.0.0/26", "confirmed"),
+        affinity("n2", "10.244.1.0/26", "confirmed"),
+        affinity("n3", "10.244.2.0/26", "confirmed"),
+        block("10.244.1.0/26", "n2", &["n2", "n3"]),
+    ]
+    .into_iter()
+    .collect();
+    let mut with = |ipip: &str, vxlan: &str| {
+        documents.extend([pool("p", "10.244.0.0/16", ipip, vxlan)]);
+        let d = fresh(documents.iter());
+        let remote = d.remote.values();
+        let carriage: Vec<_> = remote.map(|r| (r.carriage, r.vtep.map(|v| v.to_string()))).collect();
+        (carriage, d.tunnels)
+    };
+    let (plain, v4, ipip) = (Carriage::Plain, Tunnel::VxlanV4, Tunnel::Ipip);
+    let (in_v4, in_ipip) = (Carriage::Tunnel(v4), Carriage::Tunnel(ipip));
+    let b = Some("10.244.1.2".to_owned());
+    // In the order of the prefixes: B's block, the address of it that C has, C's block.
+    let (remote, tunnels) = with("Never", "Never");
+    assert_eq!(remote, [(plain, None), (plain, None), (plain, None)]);
+    assert!(tunnels.is_empty());
+    let (remote, tunnels) = with("Never", "Always");
+    assert_eq!(
+        remote,
+        [(in_v4, b), (in_v4, None), (in_v4, None)],
+        "C has no tunnel address yet"
+    );
+    let own = tunnels[&v4];
+    assert_eq!(
+        (own.host, own.address),
+        (Some("10.0.0.1".parse().unwrap()), Some("10.244.0.2".parse().unwrap()))
+    );
+    assert_eq!((own.mac.unwrap()[0], tunnels.len()), (0x66, 1));
+    let (remote, _) = with("Never", "CrossSubnet");
+    assert_eq!(remote, [(Carriage::SameSubnet(v4), None), (in_v4, None), (in_v4, None)]);
+    let (remote, tunnels) = with("Always", "Never");
+    assert_eq!(remote, [(in_ipip, None), (in_ipip, None), (in_ipip, None)]);
+    assert_eq!(tunnels[&ipip].address, Some("10.244.0.1".parse().unwrap()));
+    let (remote, _) = with("CrossSubnet", "Never");
+    assert_eq!(
+        remote,
+        [(Carriage::SameSubnet(ipip), None), (in_ipip, None), (in_ipip, None)]
+    );
+    let d = fresh(documents.iter());
+    let vteps: Vec<_> = d
+        .vteps
+        .iter()
+        .map(|((t, n), v)| (*t, n.as_str(), v.host.to_string()))
+        .collect();
+    assert_eq!(
+        vteps,
+        [(v4, "n2", "10.0.0.2".to_owned())],
+        "ours is not another's, n3 has none"
+    );
 }
