@@ -213,6 +213,7 @@ impl Speaker {
 
     /// What the shell was told may be lost: it is told everything anew.
     pub fn tell_kernels_anew(&mut self) {
+        self.unflushed = true;
         for at in 0..self.instances.len() {
             let epoch = self.new_epoch();
             let Some(Some(instance)) = self.instances.get_mut(at) else {

@@ -67,6 +67,8 @@ impl Speaker {
         }
         let keys = self.tables.keys().into_iter();
         let keys: Vec<TableKey> = keys.filter(|key| tables.contains(self.tables.name(*key))).collect();
+        // What its filter prints is logged by the next flush.
+        self.unflushed = true;
         let view = View::Watch(listing.policy.clone());
         let mut members = Vec::new();
         for key in keys {
@@ -111,6 +113,8 @@ impl Speaker {
         let Some(at) = self.watchers.iter().position(|watcher| watcher.id == id) else {
             return;
         };
+        // What waited for it alone goes with the next flush.
+        self.unflushed = true;
         for (key, member) in self.watchers.swap_remove(at).members {
             self.tables.leave(key, member);
         }

@@ -306,7 +306,13 @@ fn a_table_ends_with_its_protocol_and_begins_anew() {
     assert!(router_.specs[0].epoch != first);
     assert_eq!((router_.table.len(), router_.in_sync), (2, 2));
     let mut out = Vec::new();
+    assert!(router_.speaker.next_deadline().is_none_or(|at| at > router_.now));
     router_.speaker.tell_kernels_anew();
+    assert_eq!(
+        router_.speaker.next_deadline(),
+        Some(router_.now),
+        "nothing else may happen"
+    );
     router_.speaker.handle(router_.now, Input::Tick, &mut out);
     router_.take(out);
     assert_eq!((router_.table.len(), router_.in_sync), (2, 3));

@@ -6,7 +6,9 @@ use super::Network;
 use super::network::config;
 use super::sessions::pair;
 use crate::config::Policy;
-use crate::speaker::{Input, ListedNets, ListedTables, Listing, MAX_WATCHERS, NoListing, NoWatch, Speaker, WatchId};
+use crate::speaker::{
+    Input, ListedNets, ListedTables, Listing, LogEvent, MAX_WATCHERS, NoListing, NoWatch, Speaker, WatchId,
+};
 
 fn listing(text: &str) -> Listing {
     let shown = config("router id 10.0.0.1;\nipv4 table beside;\nprotocol device { }\n")
@@ -144,4 +146,21 @@ fn watchers_are_bounded_and_leave_nothing() {
     nobody.tables = ListedTables::Named(vec!["nowhere".into()]);
     let refused = NoListing::Table("nowhere".into());
     assert_eq!(net.node_mut(0).speaker.watch(&nobody), Err(NoWatch::Listing(refused)));
+}
+
+#[test]
+fn who_comes_and_goes_is_followed_by_a_flush() {
+    let mut net = pair(&router(1, 2, "route 10.1.0.0/16 blackhole;"), &router(2, 1, ""));
+    net.seconds(20);
+    let said = |net: &Network| net.logged(0, |event| matches!(event, LogEvent::FilterMessage { .. }));
+    let due = |net: &Network| net.node(0).speaker.next_deadline().is_some_and(|at| at <= net.now);
+    assert!(!due(&net));
+    let id = watch(&mut net, "filter { print net; accept; }");
+    assert!(due(&net));
+    net.quiesce();
+    assert_eq!((said(&net), due(&net)), (1, false));
+    net.node_mut(0).speaker.unwatch(id);
+    assert!(due(&net));
+    net.quiesce();
+    assert!(!due(&net));
 }
