@@ -1,5 +1,7 @@
 //! UPDATEs for a peer: as many prefixes in each as its messages can hold.
 
+use std::iter::Peekable;
+
 use bytes::Bytes;
 
 use super::attributes::{self, EXTENDED_LENGTH, MP_REACH, MP_UNREACH, OPTIONAL, PARTIAL, TABLE, TRANSITIVE};
@@ -85,7 +87,8 @@ pub fn announce_into(
     let list = attribute_list(attributes, context);
     let max = context.max_send();
     let fixed = HEADER + LENGTHS + list.len() + mp_prefix.as_ref().map_or(0, |mp| ATTRIBUTE_HEADER + mp.len());
-    let mut run = Run::new(context, family, prefixes);
+    let mut prefixes = prefixes.into_iter().peekable();
+    let mut run = Run::new(context, family, &mut prefixes);
     // The longest prefix must fit, so that whether a route can be sent does not depend on its length.
     let longest = 1 + usize::from(family.bits() / 8) + if run.add_path { 4 } else { 0 };
     let Some(room) = max.checked_sub(fixed).filter(|&room| room >= longest) else {
@@ -119,8 +122,23 @@ pub fn withdraw_into(
     prefixes: impl IntoIterator<Item = Nlri>,
     out: &mut Vec<u8>,
 ) -> u64 {
+    let mut prefixes = prefixes.into_iter().peekable();
+    let mut messages = 0;
+    while withdraw_message_into(context, family, &mut prefixes, out) {
+        messages += 1;
+    }
+    messages
+}
+
+/// Appends one UPDATE that withdraws as many of these prefixes as it can hold, and takes those; `false` when there are none.
+pub fn withdraw_message_into(
+    context: &SessionContext,
+    family: AfiSafi,
+    prefixes: &mut Peekable<impl Iterator<Item = Nlri>>,
+    out: &mut Vec<u8>,
+) -> bool {
     let room = context.max_send() - (HEADER + LENGTHS + ATTRIBUTE_HEADER + 3);
-    Run::new(context, family, prefixes).messages(out, |run, out| match family {
+    Run::new(context, family, prefixes).message(out, &|run, out| match family {
         AfiSafi::Ipv4Unicast => {
             let length = reserve_length(out);
             run.fill(room, out);
@@ -137,15 +155,15 @@ pub fn withdraw_into(
 }
 
 /// Prefixes on their way into messages.
-struct Run<I: Iterator<Item = Nlri>> {
-    prefixes: std::iter::Peekable<I>,
+struct Run<'a, I: Iterator<Item = Nlri>> {
+    prefixes: &'a mut Peekable<I>,
     add_path: bool,
 }
 
-impl<I: Iterator<Item = Nlri>> Run<I> {
-    fn new(context: &SessionContext, family: AfiSafi, prefixes: impl IntoIterator<IntoIter = I>) -> Self {
+impl<'a, I: Iterator<Item = Nlri>> Run<'a, I> {
+    fn new(context: &SessionContext, family: AfiSafi, prefixes: &'a mut Peekable<I>) -> Self {
         Run {
-            prefixes: prefixes.into_iter().peekable(),
+            prefixes,
             add_path: context.add_path_tx.contains(family),
         }
     }
@@ -153,11 +171,19 @@ impl<I: Iterator<Item = Nlri>> Run<I> {
     /// Makes messages until there are no prefixes left; says how many.
     fn messages(&mut self, out: &mut Vec<u8>, body: impl Fn(&mut Self, &mut Vec<u8>)) -> u64 {
         let mut count = 0;
-        while self.prefixes.peek().is_some() {
-            header::append(TYPE_UPDATE, out, |out| body(self, out));
+        while self.message(out, &body) {
             count += 1;
         }
         count
+    }
+
+    /// Makes one, unless there are no prefixes left.
+    fn message(&mut self, out: &mut Vec<u8>, body: &impl Fn(&mut Self, &mut Vec<u8>)) -> bool {
+        let some = self.prefixes.peek().is_some();
+        if some {
+            header::append(TYPE_UPDATE, out, |out| body(self, out));
+        }
+        some
     }
 
     /// Appends as many as `room` octets hold, of which there is enough for one.

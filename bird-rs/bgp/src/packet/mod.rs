@@ -25,7 +25,7 @@ pub(crate) mod tests;
 mod update;
 mod wire;
 
-pub use encode::{EncodeError, announce, announce_into, end_of_rib, withdraw, withdraw_into};
+pub use encode::{EncodeError, announce, announce_into, end_of_rib, withdraw, withdraw_into, withdraw_message_into};
 
 pub use family::{AfiSafi, FamilySet, SessionContext};
 pub(crate) use header::is_open;

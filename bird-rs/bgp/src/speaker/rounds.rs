@@ -2,10 +2,12 @@
 //!
 //! Members of a group that have to be told of the same stretch of changes, and whose sessions encode alike, get the same
 //! octets, but for the messages about what they told us themselves (see [`Round`]). Those are cut out of the buffer
-//! without a copy. What is encoded is kept while a slower member may need it, up to a bound: after that it is encoded anew.
+//! without a copy. Withdrawals need no attributes, so those of many owners share messages; an owner's one or two of these are
+//! made anew for it, with what the others withdraw. What is encoded is kept while a slower member may need it, up to a bound: after that it is encoded anew.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::ops::Range;
 
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
@@ -15,9 +17,9 @@ use tortie_net::Family;
 use super::feed::Recipient;
 use super::slot::{Group, Slot};
 use super::tables::{Membership, Shared};
-use crate::attr::NextHop;
+use crate::attr::{Attributes, NextHop};
 use crate::packet::{self, AfiSafi, SessionContext};
-use crate::rib::{Outbox, Round, SourceId, Stretch};
+use crate::rib::{Outbox, Round, RoundItem, SourceId, Stretch};
 
 /// Octets of messages that a group keeps for slower members. A few times what a peer's window holds.
 const KEPT: usize = 4 * 1024 * 1024;
@@ -49,18 +51,22 @@ struct Encoded {
     round: Round,
     octets: Bytes,
     messages: u64,
-    /// In order, and without overlap.
-    owned: FxHashMap<SourceId, SmallVec<[Piece; 1]>>,
+    owned: Owned,
     /// Next hops that are announced, with who told us: a peer that is one itself has to be told otherwise.
     hops: FxHashMap<IpAddr, SmallVec<[SourceId; 1]>>,
 }
 
-/// Consecutive messages about the routes of one owner.
-#[derive(Debug, Clone, Copy)]
+/// What not everybody is sent, by whose routes it is about; in order, and without overlap.
+type Owned = FxHashMap<SourceId, SmallVec<[Piece; 1]>>;
+
+/// Consecutive messages about the routes of one owner, or one message with withdrawals of several.
+#[derive(Debug, Clone)]
 struct Piece {
     from: usize,
     to: usize,
     messages: u64,
+    /// The items of the round that are in it, where they are of several owners.
+    mixed: Option<Range<usize>>,
 }
 
 /// What one member is sent.
@@ -70,53 +76,104 @@ pub(super) struct Share {
     pub(super) messages: u64,
 }
 
+/// A round on its way into octets.
+#[derive(Default)]
+struct Encoder {
+    octets: Vec<u8>,
+    messages: u64,
+    owned: Owned,
+}
+
+impl Encoder {
+    /// Notes whose routes the messages from `from` on are about.
+    fn own(&mut self, owner: SourceId, from: usize, messages: u64, mixed: Option<Range<usize>>) {
+        let to = self.octets.len();
+        let pieces = self.owned.entry(owner).or_default();
+        let joins = |last: &&mut Piece| last.to == from && last.mixed.is_none() && mixed.is_none();
+        match pieces.last_mut().filter(joins) {
+            Some(last) => {
+                last.to = to;
+                last.messages += messages;
+            }
+            None => pieces.push(Piece {
+                from,
+                to,
+                messages,
+                mixed,
+            }),
+        }
+    }
+
+    /// The first items of a round, which withdraw: as many in a message as there is room for, whosever they are.
+    fn withdraw<F: Family>(
+        &mut self,
+        family: AfiSafi,
+        (slot, group): (&Slot<F>, &Group),
+        context: &SessionContext,
+        items: &[RoundItem],
+    ) {
+        let mut left = items.iter().map(|item| slot.nlri(group, item.place)).peekable();
+        let (mut at, mut from) = (0, 0);
+        while packet::withdraw_message_into(context, family, &mut left, &mut self.octets) {
+            self.messages += 1;
+            let next = items.len() - left.len();
+            let mut owners = items[at..next].chunk_by(|a, b| a.owner == b.owner).peekable();
+            while let Some(owner) = owners.next().and_then(<[RoundItem]>::first) {
+                let is_mixed = owner.owner != items[at].owner || owners.peek().is_some();
+                self.own(owner.owner, from, 1, is_mixed.then_some(at..next));
+            }
+            (at, from) = (next, self.octets.len());
+        }
+    }
+
+    /// The items after those.
+    fn announce<F: Family>(
+        &mut self,
+        family: AfiSafi,
+        (slot, group): (&Slot<F>, &Group),
+        context: &SessionContext,
+        (items, attributes): (&[RoundItem], &Attributes),
+    ) -> Option<()> {
+        let from = self.octets.len();
+        let nlri = items.iter().map(|item| slot.nlri(group, item.place));
+        // What fails is logged for each peer.
+        let messages = packet::announce_into(context, family, attributes, nlri, &mut self.octets).ok()?;
+        self.messages += messages;
+        self.own(items.first()?.owner, from, messages, None);
+        Some(())
+    }
+}
+
 impl Encoded {
     fn new<F: Family>(
         family: AfiSafi,
-        (slot, group): (&Slot<F>, &Group),
+        at: (&Slot<F>, &Group),
         round: Round,
         shared: &Shared,
         context: &SessionContext,
     ) -> Option<Self> {
-        let mut octets = Vec::new();
-        let mut owned: FxHashMap<SourceId, SmallVec<[Piece; 1]>> = FxHashMap::default();
+        let mut encoder = Encoder::default();
         let mut hops: FxHashMap<IpAddr, SmallVec<[SourceId; 1]>> = FxHashMap::default();
-        let mut total = 0;
-        for run in round.items.chunk_by(|a, b| (a.attrs, a.owner) == (b.attrs, b.owner)) {
-            let nlri = run.iter().map(|item| slot.nlri(group, item.place));
-            let first = run.first()?;
-            let from = octets.len();
-            let messages = match first.attrs {
-                None => packet::withdraw_into(context, family, nlri, &mut octets),
-                // What fails is logged for each peer.
-                Some(attrs) => {
-                    let attributes = shared.wire.get(attrs);
-                    for address in attributes.next_hop.into_iter().flat_map(NextHop::addresses) {
-                        let owners = hops.entry(address).or_default();
-                        if !owners.contains(&first.owner) {
-                            owners.push(first.owner);
-                        }
-                    }
-                    packet::announce_into(context, family, &attributes, nlri, &mut octets).ok()?
+        let withdrawn = round.items.partition_point(|item| item.attrs.is_none());
+        let (withdrawn, announced) = round.items.split_at(withdrawn);
+        encoder.withdraw(family, at, context, withdrawn);
+        for run in announced.chunk_by(|a, b| (a.attrs, a.owner) == (b.attrs, b.owner)) {
+            let &RoundItem { attrs, owner, .. } = run.first()?;
+            let attributes = shared.wire.get(attrs?);
+            for address in attributes.next_hop.into_iter().flat_map(NextHop::addresses) {
+                let owners = hops.entry(address).or_default();
+                if !owners.contains(&owner) {
+                    owners.push(owner);
                 }
-            };
-            let to = octets.len();
-            total += messages;
-            let pieces = owned.entry(first.owner).or_default();
-            match pieces.last_mut().filter(|last| last.to == from) {
-                Some(last) => {
-                    last.to = to;
-                    last.messages += messages;
-                }
-                None => pieces.push(Piece { from, to, messages }),
             }
+            encoder.announce(family, at, context, (run, &attributes))?;
         }
         Some(Encoded {
             round,
             // Without the room that is left over: it may be held for long.
-            octets: octets.into_boxed_slice().into(),
-            messages: total,
-            owned,
+            octets: encoder.octets.into_boxed_slice().into(),
+            messages: encoder.messages,
+            owned: encoder.owned,
             hops,
         })
     }
@@ -127,7 +184,12 @@ impl Encoded {
         self.round.suits(member) && owners.all(|owner| *owner == member)
     }
 
-    fn share(&self, member: SourceId) -> Share {
+    /// `withdraw` makes messages of items.
+    fn share(
+        &self,
+        member: SourceId,
+        withdraw: impl Fn(&mut dyn Iterator<Item = &RoundItem>) -> (Bytes, u64),
+    ) -> Share {
         let mut share = Share {
             octets: SmallVec::new(),
             messages: self.messages,
@@ -137,6 +199,14 @@ impl Encoded {
             share.messages -= piece.messages;
             share.add(self.octets.slice(at..piece.from));
             at = piece.to;
+            if let Some(mixed) = &piece.mixed {
+                let mut others = self.round.items[mixed.clone()]
+                    .iter()
+                    .filter(|item| item.owner != member);
+                let (octets, messages) = withdraw(&mut others);
+                share.messages += messages;
+                share.add(octets);
+            }
         }
         share.add(self.octets.slice(at..));
         share
@@ -196,11 +266,18 @@ pub(super) fn share<F: Family>(
         };
         slot.groups.get_mut(at.group)?.as_mut()?.rounds.kept.push_back(kept);
     }
-    let Group { outbox, rounds, .. } = slot.groups.get_mut(at.group)?.as_mut()?;
-    let encoded = rounds.kept.iter().find(|kept| same(kept))?.encoded.as_ref()?;
+    let group = slot.groups.get(at.group)?.as_ref()?;
+    let encoded = group.rounds.kept.iter().find(|kept| same(kept))?.encoded.as_ref()?;
     if !encoded.suits(member, to.address) {
         return None;
     }
+    let share = encoded.share(member, |items| {
+        let (nlri, mut octets) = (items.map(|item| slot.nlri(group, item.place)), Vec::new());
+        let messages = packet::withdraw_into(context, family, nlri, &mut octets);
+        (octets.into(), messages)
+    });
+    let Group { outbox, rounds, .. } = slot.groups.get_mut(at.group)?.as_mut()?;
+    let encoded = rounds.kept.iter().find(|kept| same(kept))?.encoded.as_ref()?;
     outbox.took(at.member, stretch, &encoded.round);
-    Some(encoded.share(member))
+    Some(share)
 }

@@ -22,6 +22,7 @@ mod reconfigure;
 mod restart;
 mod roas;
 mod roles;
+mod rounds;
 mod sessions;
 mod silence;
 mod soft;
