@@ -291,10 +291,12 @@ impl Configurator {
                 Text::File(path) => (path.display().to_string(), source::load(&path)?),
             };
             // Without addresses the missing router id is reported; the reason they are missing is in the log.
-            let addresses = interfaces::addresses().unwrap_or_else(|error| {
-                tracing::warn!(%error, "cannot read the host's addresses");
-                Vec::new()
-            });
+            let addresses = interfaces::read()
+                .map(|(_, addresses)| addresses)
+                .unwrap_or_else(|error| {
+                    tracing::warn!(%error, "cannot read the host's addresses");
+                    Vec::new()
+                });
             let config = source::with_router_id(config, &name, &addresses)?;
             Ok((name, config))
         });

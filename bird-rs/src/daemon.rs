@@ -137,7 +137,7 @@ fn engine(
     (metrics, bfd): (Metrics, Bfd),
     resolving: Option<Input>,
 ) -> anyhow::Result<(Loop, Engine, Arc<Config>)> {
-    let addresses = interfaces::addresses().context("read the host's addresses")?;
+    let (links, addresses) = interfaces::read().context("read the host's addresses")?;
     let file = args.config.display().to_string();
     let config = source::with_router_id(config, &file, &addresses).map_err(|rejected| anyhow::anyhow!("{rejected}"))?;
     let mut speaker = Speaker::new(clock.now(), config.clone()).context("start the speaker")?;
@@ -145,6 +145,7 @@ fn engine(
         speaker.start_afresh();
     }
     let mut outputs: Vec<Output> = Vec::new();
+    speaker.handle(clock.now(), Input::Links(links), &mut outputs);
     speaker.handle(clock.now(), Input::Interfaces(addresses), &mut outputs);
     if let Some(input) = resolving {
         speaker.handle(clock.now(), input, &mut outputs);

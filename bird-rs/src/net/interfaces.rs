@@ -1,9 +1,10 @@
-//! The host's addresses, followed.
+//! The host's interfaces and their addresses, followed.
 
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tortie_bgp::speaker::{Input, InterfaceAddress};
+use tortie_bgp::speaker::{Input, InterfaceAddress, InterfaceLink};
+use tortie_netlink::link::Link;
 use tortie_netlink::monitor::{Event, Monitor};
 use tortie_netlink::request::{Connection, RequestError};
 
@@ -18,14 +19,26 @@ const RETRY: Duration = Duration::from_secs(5);
 /// Routes are of no interest here: no route is in this table.
 const NO_TABLE: u32 = 0;
 
-/// Every address of an interface that is up.
+/// The interfaces that are up, and all their addresses: what the speaker is told, in this order.
 ///
 /// # Errors
 /// The kernel's.
-pub(crate) fn addresses() -> Result<Vec<InterfaceAddress>, RequestError> {
-    let links = Connection::open()?.links()?;
-    let up = links.into_iter().filter(|link| link.up);
-    Ok(up
+pub(crate) fn read() -> Result<(Vec<InterfaceLink>, Vec<InterfaceAddress>), RequestError> {
+    let links: Vec<Link> = Connection::open()?
+        .links()?
+        .into_iter()
+        .filter(|link| link.up)
+        .collect();
+    let carriers = links.iter().map(|link| InterfaceLink {
+        interface: link.name.as_str().into(),
+        carrier: link.carrier,
+    });
+    Ok((carriers.collect(), addresses(links)))
+}
+
+fn addresses(links: Vec<Link>) -> Vec<InterfaceAddress> {
+    links
+        .into_iter()
         .flat_map(|link| {
             let name: std::sync::Arc<str> = link.name.into();
             link.addresses
@@ -36,7 +49,7 @@ pub(crate) fn addresses() -> Result<Vec<InterfaceAddress>, RequestError> {
                     subnet,
                 })
         })
-        .collect())
+        .collect()
 }
 
 /// Tells the engine of every change, until cancelled.
@@ -81,8 +94,11 @@ async fn events(monitor: &mut Monitor, engine: &Engine) {
 }
 
 async fn report(engine: &Engine) {
-    match tokio::task::spawn_blocking(addresses).await {
-        Ok(Ok(addresses)) => engine.request(Request::Input(Input::Interfaces(addresses))).await,
+    match tokio::task::spawn_blocking(read).await {
+        Ok(Ok((links, addresses))) => {
+            engine.request(Request::Input(Input::Links(links))).await;
+            engine.request(Request::Input(Input::Interfaces(addresses))).await;
+        }
         Ok(Err(error)) => tracing::warn!(%error, "cannot read the host's addresses"),
         Err(error) => tracing::warn!(%error, "cannot read the host's addresses"),
     }

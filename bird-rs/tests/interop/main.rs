@@ -10,6 +10,7 @@ mod bird;
 mod bird_peer;
 mod birdc;
 mod bmp;
+mod check_link;
 mod command_line;
 mod exabgp;
 mod exporter;

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::connection::Connection;
-use super::event::{Action, BfdVerdict, StopReason};
+use super::event::{Action, BfdVerdict, LinkState, StopReason};
 use super::peer::Peer;
 
 impl Peer {
@@ -26,9 +26,9 @@ impl Peer {
         self.bfd_up
     }
 
-    /// Nothing is to happen now: the pause after an error, or `strict` waits for BFD.
+    /// Nothing is to happen now: the link is not usable, the pause after an error, or `strict` waits for BFD.
     pub(super) fn is_held(&self) -> bool {
-        self.idle_until.is_some() || (self.config.bfd_strict && !self.bfd_up)
+        self.link != LinkState::Usable || self.idle_until.is_some() || (self.config.bfd_strict && !self.bfd_up)
     }
 
     fn path_works(&mut self, now: Duration) {

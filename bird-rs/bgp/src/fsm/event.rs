@@ -132,6 +132,8 @@ pub enum Event {
     },
     /// BFD says something about the path to the peer.
     Bfd(BfdVerdict),
+    /// How the link to a directly connected peer is now. Until the first such event it is usable.
+    Link(LinkState),
     /// After a start of the process: the initial tables are complete, so OPENs no longer say "restarting".
     Converged,
 }
@@ -148,6 +150,17 @@ pub enum BfdVerdict {
         /// The peer's BFD does not end with its control plane: this is not just a restart of the peer's processes.
         independent: bool,
     },
+}
+
+/// How the link to a directly connected peer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkState {
+    /// Packets may pass, as far as is known.
+    Usable,
+    /// It has no carrier, and the configuration says `check link`.
+    NoCarrier,
+    /// No interface of ours is on the peer's subnet any more.
+    Gone,
 }
 
 /// Why a session is stopped.
@@ -178,6 +191,10 @@ pub enum StopReason {
         /// The routes are kept as if the connection had broken, where graceful restart was agreed on.
         graceful: bool,
     },
+    /// The link to the peer has no carrier. It starts again when there is one.
+    LinkDown,
+    /// The peer's subnet is none of ours any more. It starts again when it is.
+    NeighborLost,
     /// The process ends. With graceful restart agreed the connection is closed without NOTIFICATION, so that the peer
     /// keeps our routes.
     ProcessExit,
@@ -193,6 +210,8 @@ impl StopReason {
                 | StopReason::ExportLimit { restart: true }
                 | StopReason::OutOfResources
                 | StopReason::BfdDown { .. }
+                | StopReason::LinkDown
+                | StopReason::NeighborLost
         )
     }
 }
@@ -277,6 +296,8 @@ impl fmt::Display for DownReason {
             DownReason::Stopped(StopReason::ExportLimit { .. }) => f.write_str("Export limit exceeded"),
             DownReason::Stopped(StopReason::OutOfResources) => f.write_str("Out of resources"),
             DownReason::Stopped(StopReason::BfdDown { .. }) => f.write_str("BFD session down"),
+            DownReason::Stopped(StopReason::LinkDown) => f.write_str("Link down"),
+            DownReason::Stopped(StopReason::NeighborLost) => f.write_str("Neighbor lost"),
             DownReason::Stopped(StopReason::ProcessExit) => f.write_str("Shutting down"),
             DownReason::Sent(notification) => write!(f, "{notification}"),
             DownReason::Received(notification) => write!(f, "Received: {notification}"),

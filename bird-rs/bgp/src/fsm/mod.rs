@@ -19,6 +19,7 @@ mod bfd;
 mod config;
 mod connection;
 mod event;
+mod link;
 mod long_lived;
 mod message;
 mod negotiate;
@@ -31,7 +32,8 @@ mod watch;
 
 pub use config::{GracefulRestartMode, PeerAs, PeerConfig};
 pub use event::{
-    Action, BfdVerdict, ConnId, DownReason, Event, LongLivedRoutes, Negotiated, PeerGracefulRestart, State, StopReason,
+    Action, BfdVerdict, ConnId, DownReason, Event, LinkState, LongLivedRoutes, Negotiated, PeerGracefulRestart, State,
+    StopReason,
 };
 pub use peer::Peer;
 pub use watch::{Kept, PeerTimers};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::config::PeerConfig;
 use super::connection::{Connection, Phase};
-use super::event::{Action, ConnId, DownReason, Event, Negotiated, State, StopReason};
+use super::event::{Action, ConnId, DownReason, Event, LinkState, Negotiated, State, StopReason};
 use super::restart::Retained;
 use super::timer::Damping;
 use crate::packet::{self, Cease, ControlMessage, ErrorCode, FamilySet, Notification, SessionContext};
@@ -30,6 +30,8 @@ pub struct Peer {
     pub(super) connect_at: Option<Duration>,
     /// Nothing happens before then: the pause after an error.
     pub(super) idle_until: Option<Duration>,
+    /// How the link to it is.
+    pub(super) link: LinkState,
     /// BFD's last word was that it is up.
     pub(super) bfd_up: bool,
     /// The end of the pause that BFD began.
@@ -66,6 +68,7 @@ impl Peer {
             serial: 0,
             connect_at: None,
             idle_until: None,
+            link: LinkState::Usable,
             bfd_up: false,
             bfd_wait: None,
             retained: Vec::new(),
@@ -144,6 +147,7 @@ impl Peer {
             Event::Blocked { conn } => self.blocked(now, conn),
             Event::Unblocked { conn } => self.set_blocked(conn, None),
             Event::Bfd(verdict) => self.bfd(now, verdict, out),
+            Event::Link(link) => self.link(now, link, out),
             Event::Converged => (self.restarting, self.fresh) = (false, false),
         }
         self.schedule_connect(now);
@@ -367,7 +371,7 @@ impl Peer {
         self.idle_until = Some(now + self.damping.error(now, &self.config));
     }
 
-    fn abandon_all(&mut self, out: &mut Vec<Action>) {
+    pub(super) fn abandon_all(&mut self, out: &mut Vec<Action>) {
         while let Some(conn) = self.connections.first().map(|connection| connection.id) {
             self.abandon(conn, Notification::cease(Cease::ConnectionRejected, ""), out);
         }
@@ -414,6 +418,8 @@ impl Peer {
                 | StopReason::ExportLimit { .. }
                 | StopReason::OutOfResources
                 | StopReason::BfdDown { .. }
+                | StopReason::LinkDown
+                | StopReason::NeighborLost
         ) {
             self.failed(&DownReason::Stopped(reason.clone()));
         }
@@ -460,6 +466,8 @@ fn farewell(
         StopReason::ExportLimit { restart: false } => Notification::cease(Cease::AdministrativeShutdown, ""),
         StopReason::OutOfResources => Notification::cease(Cease::OutOfResources, ""),
         StopReason::BfdDown { .. } => Notification::cease(Cease::BfdDown, ""),
+        // No subcode says it.
+        StopReason::LinkDown | StopReason::NeighborLost => Notification::new(ErrorCode::Cease, 0),
     };
     let notified = connection.is_established() && graceful.is_some_and(|graceful| graceful.notification);
     // The peer would keep our routes over any other NOTIFICATION. A restart that comes back soon may do just that.

@@ -24,6 +24,7 @@ impl Speaker {
         self.now = self.now.max(now);
         self.unflushed = false;
         out.append(&mut self.early);
+        self.watch_links(out);
         self.listen(out);
         self.exports(out);
         self.kernels(out);

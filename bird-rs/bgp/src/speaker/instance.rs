@@ -196,6 +196,7 @@ impl Speaker {
                 if waiting && !session.is_dynamic() {
                     self.convergence.expect(source);
                 }
+                self.link_of_new(source, out);
                 self.peer_event(source, Event::Start, out);
             }
             Kind::Origin(_) => self.originate(usize::from(source.0)),
@@ -331,13 +332,13 @@ impl Speaker {
             let made = match &config.kind {
                 ProtocolKind::Static(config_static) => {
                     let mut said = Vec::new();
-                    let made = origin::static_routes(config_static, &config.name, &self.addresses, &mut said);
+                    let made = origin::static_routes(config_static, &config.name, &self.host(), &mut said);
                     self.tables.shared.log.lines(&config.name, said);
                     made
                 }
                 ProtocolKind::Direct(direct) => {
                     let is_v4 = key.family == crate::packet::AfiSafi::Ipv4Unicast;
-                    origin::direct_routes(direct, &self.addresses, is_v4, channel.preference)
+                    origin::direct_routes(direct, &self.host(), is_v4, channel.preference)
                 }
                 ProtocolKind::Bgp(_)
                 | ProtocolKind::Device(_)

@@ -24,6 +24,9 @@ pub enum Input {
     /// The host's addresses, all of them; replaces the ones before. Wanted once before the first session and on each
     /// change. A shell without them gives none: then no subnet is a connected one.
     Interfaces(Vec<InterfaceAddress>),
+    /// The host's interfaces that are up, all of them; replaces the ones before. Wanted before [`Input::Interfaces`] and on
+    /// each change. Without any such input every interface is up and has a carrier.
+    Links(Vec<InterfaceLink>),
     /// The kernel's routes, those learned by BGP left out: by them BGP next hops are resolved. Without any such input no next
     /// hop is unreachable. Of several routes to a prefix the one that the kernel uses.
     Kernel {
@@ -159,6 +162,15 @@ pub struct InterfaceAddress {
     pub address: IpAddr,
     /// The subnet it connects us to (a host prefix when none).
     pub subnet: Prefix,
+}
+
+/// An interface of the host that is up.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct InterfaceLink {
+    /// Its name.
+    pub interface: Arc<str>,
+    /// It has a carrier: a cable, or the other end is up.
+    pub carrier: bool,
 }
 
 /// What the speaker wants done.

@@ -35,6 +35,7 @@ mod import;
 mod instance;
 mod io;
 mod kernel;
+mod links;
 mod listing;
 mod merge;
 mod monitor;
@@ -71,8 +72,8 @@ use tortie_net::{Prefix, RouterId};
 pub use self::bfd::{BfdKey, BfdSpec};
 pub use self::dump::{DumpCursor, DumpPage};
 pub use self::io::{
-    Command, ConnectSpec, ExportKind, ExportSpec, FibNextHop, FibRoute, Input, InterfaceAddress, ListenSpec, Log,
-    LogEvent, Output, Station,
+    Command, ConnectSpec, ExportKind, ExportSpec, FibNextHop, FibRoute, Input, InterfaceAddress, InterfaceLink,
+    ListenSpec, Log, LogEvent, Output, Station,
 };
 pub use self::kernel::{Alien, KernelEntry, KernelSpec};
 pub use self::listing::{ExportStage, Listed, ListedNets, ListedTables, Listing, NoListing, Page};
@@ -92,6 +93,7 @@ pub use crate::rib::Filtered;
 use self::connection::Connection;
 use self::converge::Convergence;
 use self::instance::Instance;
+use self::links::Links;
 use self::monitor::Monitor;
 use self::tables::Tables;
 use self::watch::Watcher;
@@ -116,6 +118,9 @@ pub struct Speaker {
     configured_at: Duration,
     router_id: RouterId,
     addresses: Arc<[InterfaceAddress]>,
+    links: Links,
+    /// Sessions have to be told how their links are.
+    links_changed: bool,
     /// Next hops that would be ourselves.
     own: Arc<[IpAddr]>,
     instances: Vec<Option<Instance>>,
@@ -171,6 +176,8 @@ impl Speaker {
             convergence: Convergence::default(),
             config: Arc::new(Config::default()),
             addresses: Arc::from([]),
+            links: Links::default(),
+            links_changed: false,
             own: Arc::from([]),
             instances: Vec::new(),
             connections: FxHashMap::default(),
@@ -222,6 +229,7 @@ impl Speaker {
                 self.flush(now, out);
             }
             Input::Interfaces(addresses) => self.set_addresses(addresses),
+            Input::Links(links) => self.set_links(links),
             Input::Kernel { complete, changes } => self.tables.shared.hops.kernel(complete, changes),
             Input::Learned {
                 protocol,
@@ -301,6 +309,7 @@ impl Speaker {
         let links = addresses.iter().map(|a| (a.subnet, a.interface.clone()));
         self.tables.shared.hops.set_links(links.collect());
         self.addresses = addresses.into();
+        self.links_changed = true;
         let import = self.find_own();
         for at in 0..self.instances.len() {
             self.originate(at);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tortie_net::Prefix;
 
 use super::io::InterfaceAddress;
+use super::links::Host;
 use crate::attr::Attributes;
 use crate::config::{DirectConfig, InterfacePattern, StaticConfig, StaticDestination, StaticHop, StaticRoute};
 use crate::filter::{Assigned, Krt, RouteContext, RouteDestination, RouteSource, RunError};
@@ -15,16 +16,11 @@ use crate::rib::{Hop, Learned};
 /// A route of our own, or why a static one cannot be made.
 pub(super) type Made = Result<(Prefix, Learned), (Prefix, RunError)>;
 
-/// The routes of a static protocol that can be used now: those whose gateways are on a connected subnet.
-pub(super) fn static_routes(
-    config: &StaticConfig,
-    name: &str,
-    addresses: &[InterfaceAddress],
-    said: &mut Vec<String>,
-) -> Vec<Made> {
+/// The routes of a static protocol that can be used now: those whose gateways are on a link of ours that is up.
+pub(super) fn static_routes(config: &StaticConfig, name: &str, host: &Host<'_>, said: &mut Vec<String>) -> Vec<Made> {
     let preference = config.channel.preference;
     let usable = config.routes.iter().filter_map(|route| {
-        let (destination, gateways) = destination(&route.destination, addresses)?;
+        let (destination, gateways) = destination(&route.destination, config.check_link, host)?;
         let learned = learned(preference, destination, gateways);
         Some(attributed(route, name, learned, said).map_err(|error| (route.prefix, error)))
     });
@@ -45,7 +41,8 @@ fn learned(preference: u16, destination: RouteDestination, gateways: Box<[Hop]>)
 
 fn destination(
     destination: &StaticDestination,
-    addresses: &[InterfaceAddress],
+    check_link: bool,
+    host: &Host<'_>,
 ) -> Option<(RouteDestination, Box<[Hop]>)> {
     let none = Box::default;
     match destination {
@@ -62,19 +59,31 @@ fn destination(
             Some((RouteDestination::Unicast, Box::from([hop])))
         }
         StaticDestination::Via(hops) => {
-            let gateways: Box<[Hop]> = hops.iter().filter_map(|hop| via(hop, addresses)).collect();
+            let gateways: Box<[Hop]> = hops.iter().filter_map(|hop| via(hop, check_link, host)).collect();
             (!gateways.is_empty()).then_some((RouteDestination::Unicast, gateways))
         }
     }
 }
 
-/// A gateway that is on a link of ours.
-pub(super) fn via(hop: &StaticHop, addresses: &[InterfaceAddress]) -> Option<Hop> {
-    let link = hop.gateway.and_then(|gateway| link_of(gateway, addresses));
-    let interface = hop.interface.as_deref().map(Arc::from).or(link);
-    interface.is_some().then_some(Hop {
+/// A gateway that is on a link of ours. An interface that is named must be up, and have the gateway on a subnet of its own
+/// unless the route says `onlink`.
+pub(super) fn via(hop: &StaticHop, check_link: bool, host: &Host<'_>) -> Option<Hop> {
+    let interface = match (hop.interface.as_deref(), hop.gateway) {
+        (Some(name), gateway) => {
+            let near = |gateway| {
+                let here = host.addresses.iter().filter(|a| &*a.interface == name);
+                here.into_iter().any(|a| a.subnet.contains(gateway))
+            };
+            let reached = hop.onlink || !host.links.known() || gateway.is_none_or(near);
+            (reached && host.links.is_up(name)).then(|| Arc::from(name))?
+        }
+        (None, Some(gateway)) => link_of(gateway, host.addresses)?,
+        (None, None) => return None,
+    };
+    let usable = !check_link || host.links.has_carrier(&interface);
+    usable.then_some(Hop {
         address: hop.gateway,
-        interface,
+        interface: Some(interface),
         weight: hop.weight,
         onlink: hop.onlink,
     })
@@ -129,16 +138,12 @@ fn attributed(
 }
 
 /// The subnets of the interfaces that a direct protocol is about.
-pub(super) fn direct_routes(
-    config: &DirectConfig,
-    addresses: &[InterfaceAddress],
-    is_v4: bool,
-    preference: u16,
-) -> Vec<Made> {
-    let wanted = addresses.iter().filter(|a| {
+pub(super) fn direct_routes(config: &DirectConfig, host: &Host<'_>, is_v4: bool, preference: u16) -> Vec<Made> {
+    let wanted = host.addresses.iter().filter(|a| {
         let of_family = a.subnet.is_v4() == is_v4;
         let link_scope = a.address.is_loopback() || matches!(a.address, IpAddr::V6(v6) if v6.is_unicast_link_local());
-        of_family && !link_scope && selected(&config.interfaces, a)
+        let carried = !config.check_link || host.links.has_carrier(&a.interface);
+        of_family && !link_scope && carried && selected(&config.interfaces, a)
     });
     let route = |a: &InterfaceAddress| {
         let hop = Hop {

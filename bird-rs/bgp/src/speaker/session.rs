@@ -37,6 +37,8 @@ pub(super) struct Session {
     pub(super) updates_sent: u64,
     /// The link on which the peer is, as long as the session is a direct one.
     link: Option<Arc<str>>,
+    /// An address of ours has been on the peer's subnet.
+    pub(super) had_link: bool,
     /// The BFD session that watches the path, once it was known between which addresses.
     pub(super) bfd: Option<BfdKey>,
     /// The range that it was made for a peer of; it then goes with its session.
@@ -79,6 +81,7 @@ impl Session {
             updates_received: 0,
             updates_sent: 0,
             link: None,
+            had_link: false,
             bfd: None,
             range: None,
         }
@@ -109,7 +112,7 @@ impl Session {
         changed && self.up.is_some()
     }
 
-    fn link(&self, addresses: &[InterfaceAddress]) -> Option<Arc<str>> {
+    pub(super) fn link(&self, addresses: &[InterfaceAddress]) -> Option<Arc<str>> {
         let wanted = self.config.interface.as_deref();
         let near = |a: &&InterfaceAddress| {
             a.subnet.contains(self.remote) && wanted.is_none_or(|interface| interface == &*a.interface)

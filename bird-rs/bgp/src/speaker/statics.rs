@@ -25,7 +25,7 @@ impl Speaker {
             let usable = |route: &StaticRoute| match &route.destination {
                 StaticDestination::Via(hops) => hops
                     .iter()
-                    .map(|hop| origin::via(hop, &self.addresses).is_some())
+                    .map(|hop| origin::via(hop, config.check_link, &self.host()).is_some())
                     .collect(),
                 StaticDestination::Blackhole
                 | StaticDestination::Unreachable

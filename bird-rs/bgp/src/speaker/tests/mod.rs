@@ -8,6 +8,7 @@ mod filters;
 mod in_sync;
 mod kernel;
 mod limits;
+mod links;
 mod long_lived;
 mod maintenance;
 mod merge;
