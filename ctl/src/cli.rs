@@ -116,6 +116,8 @@ pub(crate) enum Format {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum NodeCommand {
+    /// Register this host as a node: addresses, first pools, tunnel addresses; run before the daemons
+    Init(Box<crate::node_init::NodeInitArgs>),
     /// The BGP sessions of a node
     Status(NodeStatusArgs),
 }

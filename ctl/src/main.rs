@@ -1,4 +1,5 @@
-//! `tortiectl`: shows, applies and deletes what the cluster is told, shows what a node's BGP daemon does, and operates it.
+//! `tortiectl`: shows, applies and deletes what the cluster is told, registers nodes, shows what a node's BGP daemon does,
+//! and operates it.
 //!
 //! Exit status: 0 when everything asked for was done; 1 when something was refused or failed (what, is on standard
 //! error); 64 when the command line is wrong.
@@ -8,6 +9,7 @@ mod bgp;
 mod cli;
 mod columns;
 mod get;
+mod node_init;
 mod node_status;
 mod output;
 mod source;
@@ -72,6 +74,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Delete(args) => apply::delete(typha, &args).await,
         Command::Get(args) => get::get(typha, &args).await,
         Command::Bgp(command) => bgp::run(&command).await,
+        Command::Node(NodeCommand::Init(args)) => node_init::init(typha, &args).await,
         Command::Node(NodeCommand::Status(args)) => node_status::show(&args).await,
         Command::Version(args) => version::show(typha, &args).await,
     }

@@ -12,6 +12,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tortie-proto", &["tortie-net"]),
     ("tortie-model", &["tortie-net"]),
     ("tortie-ipam", &["tortie-net", "tortie-model"]),
+    (
+        "tortie-ipam-client",
+        &["tortie-ipam", "tortie-model", "tortie-net", "tortie-typha-client"],
+    ),
     ("tortie-netlink", &["tortie-net", "tortie-replica"]),
     ("tortie-kit", &[]),
     ("tortie-typha-client", &["tortie-kit", "tortie-proto", "tortie-replica"]),
@@ -35,6 +39,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "tortie-calc",
             "tortie-ipam",
+            "tortie-ipam-client",
             "tortie-kit",
             "tortie-model",
             "tortie-net",
@@ -63,9 +68,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "tortiectl",
         &[
+            "tortie-ipam",
+            "tortie-ipam-client",
             "tortie-kit",
             "tortie-model",
             "tortie-net",
+            "tortie-netlink",
             "tortie-proto",
             "tortie-typha-client",
         ],

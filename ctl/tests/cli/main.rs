@@ -5,6 +5,7 @@
 mod bgp;
 mod bird;
 mod documents;
+mod node_init;
 
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};

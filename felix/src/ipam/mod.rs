@@ -27,7 +27,6 @@ use tortie_typha_client::Store;
 use crate::state::{State, StateHandle};
 
 mod claims;
-mod drive;
 
 /// Requests that may wait; more are told to come again.
 const QUEUE: usize = 1024;
@@ -260,7 +259,7 @@ impl Lane {
     }
 
     async fn finish<T>(&self, plan: Plan<Result<T, IpamError>>) -> Result<T, Failure> {
-        match tokio::time::timeout(PLAN_WITHIN, drive::drive(&self.store, plan)).await {
+        match tokio::time::timeout(PLAN_WITHIN, tortie_ipam_client::drive(&self.store, plan)).await {
             Ok(result) => result.map_err(Failure::from),
             Err(_) => Err(Failure::TryLater(format!(
                 "IPAM gave up after {} s",

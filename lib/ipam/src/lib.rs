@@ -26,6 +26,7 @@ mod handle;
 mod plan;
 mod pools;
 mod release;
+mod tunnel;
 
 use std::fmt;
 
@@ -40,7 +41,8 @@ pub use block::Want;
 pub use error::{Full, IpamError, PoolUsage};
 pub use plan::{Change, Collection, Document, Next, Plan, Request, Response, StoreFailure, Stored};
 pub use pools::{Pool, PoolError, PoolQuery, choose, is_enabled};
-pub use release::{addresses_of_handle, release_address, release_handle};
+pub use release::{addresses_of_handle, release_address, release_handle, release_others};
+pub use tunnel::Tunnel;
 
 /// How often a compare-and-swap that lost is tried again.
 pub(crate) const RETRIES: usize = 100;

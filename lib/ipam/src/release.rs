@@ -90,27 +90,52 @@ pub fn release_address(
     ip: IpAddr,
     expected: Option<String>,
 ) -> Plan<Result<bool, IpamError>> {
+    Plan::new(move |ops| async move { release_one(&ops, &setting, (cidr, ip), expected.as_deref()).await })
+}
+
+/// Releases every address of a handle but these.
+pub fn release_others(setting: Setting, id: String, keep: Vec<IpAddr>) -> Plan<Result<(), IpamError>> {
     Plan::new(move |ops| async move {
-        for _ in 0..RETRIES {
-            let Some(stored) = ops.block(cidr).await? else {
-                return Ok(false);
-            };
-            let mut block = stored.value;
-            let Some(id) = block::handle_of(&block, ip).map(str::to_owned) else {
-                return Ok(false);
-            };
-            if expected.as_ref().is_some_and(|e| *e != id) {
-                return Err(IpamError::NotIts { ip, to: id });
-            }
-            block::release(&mut block, &[ip], setting.cooldown(), setting.now);
-            if write_or_delete(&ops, block, stored.revision).await? {
-                handle::decrement(&ops, &id, cidr).await?;
-                return Ok(true);
+        let Some(handle) = ops.handle(&id).await? else {
+            return Ok(());
+        };
+        for cidr in handle.value.block.keys() {
+            let Some(block) = ops.block(*cidr).await? else { continue };
+            for ip in block::addresses_of(&block.value, &id) {
+                if !keep.contains(&ip) {
+                    release_one(&ops, &setting, (*cidr, ip), Some(&id)).await?;
+                }
             }
         }
-        Err(IpamError::Contended {
-            object: Key::Block(cidr).object_name(),
-            attempts: RETRIES,
-        })
+        Ok(())
+    })
+}
+
+async fn release_one(
+    ops: &Ops,
+    setting: &Setting,
+    (cidr, ip): (Prefix, IpAddr),
+    expected: Option<&str>,
+) -> Result<bool, IpamError> {
+    for _ in 0..RETRIES {
+        let Some(stored) = ops.block(cidr).await? else {
+            return Ok(false);
+        };
+        let mut block = stored.value;
+        let Some(id) = block::handle_of(&block, ip).map(str::to_owned) else {
+            return Ok(false);
+        };
+        if expected.is_some_and(|e| e != id) {
+            return Err(IpamError::NotIts { ip, to: id });
+        }
+        block::release(&mut block, &[ip], setting.cooldown(), setting.now);
+        if write_or_delete(ops, block, stored.revision).await? {
+            handle::decrement(ops, &id, cidr).await?;
+            return Ok(true);
+        }
+    }
+    Err(IpamError::Contended {
+        object: Key::Block(cidr).object_name(),
+        attempts: RETRIES,
     })
 }

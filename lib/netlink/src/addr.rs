@@ -9,7 +9,39 @@ use tortie_net::Prefix;
 
 use crate::request::{Connection, RequestError};
 
+/// An address of an interface, and how it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkAddress {
+    /// The interface's index.
+    pub link: u32,
+    /// The address.
+    pub address: IpAddr,
+    /// Length of its network in bits: a host's on a point-to-point interface.
+    pub len: u8,
+    /// IPv4: another address of the interface is in the same network and came first.
+    pub secondary: bool,
+    /// IPv6: made for privacy, and replaced by another before long.
+    pub temporary: bool,
+    /// No new connection is to use it.
+    pub deprecated: bool,
+    /// IPv6: it is not known yet whether another host has it, or one has.
+    pub tentative: bool,
+    /// It does not expire.
+    pub permanent: bool,
+}
+
 impl Connection {
+    /// Every address of every interface, in the kernel's order.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn addresses(&mut self) -> Result<Vec<LinkAddress>, RequestError> {
+        let dumped = self
+            .dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()))
+            .map_err(|e| RequestError::new("list", "addresses", e))?;
+        Ok(dumped.into_iter().filter_map(link_address).collect())
+    }
+
     /// Adds `address/len` to an interface; one that is there already is left as it is.
     ///
     /// An IPv6 address is usable at once: duplicate address detection is left out, because whoever calls has the address
@@ -54,6 +86,30 @@ pub(crate) fn dump(connection: &mut Connection) -> Result<Vec<Found>, RequestErr
         .dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()))
         .map_err(|e| RequestError::new("list", "addresses", e))?;
     Ok(dumped.into_iter().filter_map(new_address).collect())
+}
+
+fn link_address(message: RouteNetlinkMessage) -> Option<LinkAddress> {
+    let (index, flags) = match &message {
+        RouteNetlinkMessage::NewAddress(m) => (m.header.index, m.header.flags),
+        _ => return None,
+    };
+    let has = |flag| flags.contains(flag);
+    let found = new_address(message)?;
+    let v4 = found.address.is_ipv4();
+    Some(LinkAddress {
+        link: index,
+        address: found.address,
+        len: if found.on_link.contains(found.address) {
+            found.on_link.len()
+        } else {
+            Prefix::host(found.address).len()
+        },
+        secondary: v4 && has(AddressHeaderFlags::Secondary),
+        temporary: !v4 && has(AddressHeaderFlags::Secondary),
+        deprecated: has(AddressHeaderFlags::Deprecated),
+        tentative: has(AddressHeaderFlags::Tentative) || has(AddressHeaderFlags::Dadfailed),
+        permanent: has(AddressHeaderFlags::Permanent),
+    })
 }
 
 fn new_address(message: RouteNetlinkMessage) -> Option<Found> {

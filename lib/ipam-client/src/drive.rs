@@ -5,7 +5,7 @@ use tortie_model::{Key, Object, decode};
 use tortie_typha_client::{Entry, Store, StoreError, Written};
 
 /// Steps a plan to its end.
-pub(super) async fn drive<T>(store: &Store, mut plan: Plan<T>) -> T {
+pub async fn drive<T>(store: &Store, mut plan: Plan<T>) -> T {
     let mut answer = None;
     loop {
         match plan.step(answer.take()) {
