@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs;
+use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,8 +34,8 @@ impl Rejected {
     fn of_file(file: &str, message: String) -> Self {
         Rejected(vec![Diagnostic {
             file: file.to_owned(),
-            line: 1,
-            column: 1,
+            line: 0,
+            column: 0,
             message,
             hint: None,
             excerpt: String::new(),
@@ -48,9 +49,14 @@ impl Rejected {
 /// [`Rejected`], also when the file cannot be read.
 pub(crate) fn load(path: &Path) -> Result<Arc<Config>, Rejected> {
     let name = path.display().to_string();
-    let text = fs::read_to_string(path)
-        .map_err(|error| Rejected::of_file(&name, format!("the file cannot be read: {error}")))?;
+    let text = fs::read_to_string(path).map_err(|error| Rejected::of_file(&name, said(&error)))?;
     parse(&name, &text)
+}
+
+/// What the system says of an error, as `perror` writes it.
+fn said(error: &io::Error) -> String {
+    let errno = error.raw_os_error().map(nix::errno::Errno::from_raw);
+    errno.map_or_else(|| error.to_string(), |errno| errno.desc().to_owned())
 }
 
 /// Checks a text.
@@ -120,7 +126,8 @@ impl Loader for Files {
             .into_iter()
             .map(|path| {
                 let name = path.display().to_string();
-                let text = fs::read_to_string(&path).map_err(|error| format!("'{name}' cannot be read: {error}"))?;
+                let text =
+                    fs::read_to_string(&path).map_err(|error| format!("'{name}' cannot be read: {}", said(&error)))?;
                 Ok((name, text))
             })
             .collect()

@@ -128,10 +128,9 @@ impl Control {
 
 /// A line for each error.
 fn rejected(reply: &mut Reply, diagnostics: &[Diagnostic]) {
-    let text = |d: &Diagnostic| format!("{}:{}:{} {}", d.file, d.line, d.column, d.message);
     if let Some((last, others)) = diagnostics.split_last() {
-        others.iter().for_each(|other| reply.line(8002, &text(other)));
-        reply.end(8002, &text(last));
+        others.iter().for_each(|other| reply.line(8002, &other.brief()));
+        reply.end(8002, &last.brief());
     }
 }
 

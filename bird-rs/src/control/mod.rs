@@ -182,7 +182,7 @@ impl Control {
                 Ok(Reply::of(16, "Access restricted"))
             }
             "enable" | "disable" | "restart" | "reload" => match Order::parse(verb, words) {
-                Ok(order) => operate::answer(&self.engine, order).await,
+                Ok(order) => operate::answer(&self.engine, &self.configurator.config().await.names, order).await,
                 Err(wrong) => Ok(Reply::of(9001, &wrong)),
             },
             "configure" => self.configure(words, client).await,

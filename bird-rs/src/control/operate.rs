@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use tortie_bgp::config::Names;
 use tortie_bgp::speaker::{Command, MAX_REASON, Operated, Speaker};
 
 use super::reply::Reply;
-use super::words::{NoneMeant, Which, Word};
+use super::words::{self, NoneMeant, Which, Word};
 use crate::engine::{Engine, Request, Stopped};
 
 /// A command for protocols, as it is written.
@@ -76,20 +77,17 @@ pub(crate) async fn obey(engine: &Engine, order: Order) -> Result<Result<Vec<Don
 }
 
 /// Obeys and says so.
-pub(super) async fn answer(engine: &Engine, order: Order) -> Result<Reply, Stopped> {
+pub(super) async fn answer(engine: &Engine, names: &Names, order: Order) -> Result<Reply, Stopped> {
     Ok(match obey(engine, order).await? {
         Ok(done) => render(&done),
-        Err(none) => none_meant(&none),
+        Err(none) => none_meant(&none, names, words::PROTOCOL),
     })
 }
 
-/// That a command means no protocol.
-pub(super) fn none_meant(none: &NoneMeant) -> Reply {
-    let code = match none {
-        NoneMeant::Unknown(_) => 9001,
-        NoneMeant::NoMatch => 8003,
-    };
-    Reply::of(code, &none.to_string())
+/// That a command means no protocol. It takes what `expecting` says.
+pub(super) fn none_meant(none: &NoneMeant, names: &Names, expecting: &str) -> Reply {
+    let (code, text) = none.reply(names, expecting);
+    Reply::of(code, &text)
 }
 
 /// A line for each protocol, with BIRD's codes.

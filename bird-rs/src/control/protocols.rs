@@ -28,7 +28,15 @@ impl Control {
         let selected = match which.select(&names) {
             Ok(selected) => selected,
             Err(_) if which == Which::All => Vec::new(),
-            Err(none) => return Ok(operate::none_meant(&none)),
+            Err(none) => {
+                let names = &self.configurator.config().await.names;
+                let expecting = if all {
+                    "END or CF_SYM_KNOWN or TEXT"
+                } else {
+                    "END or CF_SYM_KNOWN or TEXT or ALL"
+                };
+                return Ok(operate::none_meant(&none, names, expecting));
+            }
         };
         let wanted: Vec<_> = protocols.iter().filter(|p| selected.contains(&p.name)).collect();
         let format = self.configurator.config().await.time_formats.protocol.clone();

@@ -4,12 +4,13 @@ use std::io;
 use std::sync::Arc;
 
 use tortie_bgp::attr::Attributes;
-use tortie_bgp::config::ShowRoute;
+use tortie_bgp::config::{Names, ShowRoute};
 use tortie_bgp::filter::{Krt, RouteDestination, RouteSource, Value};
-use tortie_bgp::speaker::{FibNextHop, Listed, ListedNets, ListedTables, Page, RouteView};
+use tortie_bgp::speaker::{FibNextHop, Listed, ListedNets, ListedTables, NoListing, Page, RouteView};
 
 use super::reply::Reply;
-use super::{Client, Control, time};
+use super::words::NoneMeant;
+use super::{Client, Control, operate, time};
 use crate::engine::Stopped;
 
 /// Routes of a table, or of all.
@@ -61,7 +62,7 @@ impl Control {
         let listing = show.listing.clone();
         let tables = match self.engine.query(move |speaker| speaker.listed_tables(&listing)).await {
             Ok(Ok(tables)) => tables,
-            Ok(Err(none)) => return Ok(Ok(Reply::of(9001, &none.to_string()))),
+            Ok(Err(none)) => return Ok(Ok(no_listing(none, &show, &config.names))),
             Err(stopped) => return Ok(Err(stopped)),
         };
         let mut printer = Printer {
@@ -104,7 +105,8 @@ impl Printer {
     /// BIRD says the names of tables that were asked for even when there is nothing in them.
     fn open(&mut self, table: &Arc<str>) {
         let listing = &self.show.listing;
-        if listing.tables != ListedTables::Default && listing.nets == ListedNets::All && !self.show.count {
+        let asked = listing.tables != ListedTables::Default || self.show.stats;
+        if asked && listing.nets == ListedNets::All && !self.show.count {
             self.name(table);
         }
     }
@@ -161,6 +163,19 @@ impl Printer {
         }
         self.reply
     }
+}
+
+/// Why there is nothing to list.
+fn no_listing(none: NoListing, show: &ShowRoute, names: &Names) -> Reply {
+    let NoListing::Protocol(name) = none else {
+        return Reply::of(9001, &none.to_string());
+    };
+    let expecting = if show.listing.protocol.as_ref() == Some(&name) {
+        "CF_SYM_KNOWN"
+    } else {
+        "CF_SYM_KNOWN or TABLE"
+    };
+    operate::none_meant(&NoneMeant::Unknown(name.to_string()), names, expecting)
 }
 
 /// The first line of a route.

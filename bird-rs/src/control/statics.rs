@@ -9,8 +9,8 @@ use tortie_netlink::link::Link;
 use tortie_netlink::request::Connection;
 
 use super::reply::Reply;
-use super::words::Word;
-use super::{Control, unknown};
+use super::words::{NoneMeant, Word};
+use super::{Control, operate, unknown};
 use crate::engine::Stopped;
 
 impl Control {
@@ -32,7 +32,10 @@ impl Control {
         if let Some(name) = wanted.filter(|_| shown.is_empty()) {
             return Ok(match names.iter().any(|known| **known == *name) {
                 true => Reply::of(9001, &format!("{name}: Not a Static protocol")),
-                false => Reply::of(9001, &format!("there is no protocol '{name}'")),
+                false => {
+                    let names = &self.configurator.config().await.names;
+                    operate::none_meant(&NoneMeant::Unknown(name), names, "END or CF_SYM_KNOWN")
+                }
             });
         }
         if shown.is_empty() {

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use tortie_bgp::config::NoValue;
 use tortie_bgp::speaker::{Speaker, Status};
 
 use super::reply::Reply;
 use super::words::Word;
-use super::{Control, VERSION, time};
+use super::{Control, VERSION, time, unknown};
 use crate::configure::Revisions;
 use crate::engine::{Clock, Stopped};
 
@@ -41,18 +42,31 @@ impl Control {
 
     /// `show symbols [constant|filter|function|protocol|table|template|NAME]`.
     pub(super) async fn symbols(&self, words: &[Word]) -> Reply {
-        let wanted = words.first().and_then(Word::plain);
         let config = self.configurator.config().await;
-        let is_wanted = |name: &str, kind: &str| match wanted {
-            None => true,
-            Some("table") => kind == "routing table",
-            Some("template") => kind == "protocol template",
-            Some(word) => word == kind || word == name,
+        let wanted = match words {
+            [] => None,
+            [Word::Plain(word)] => Some(word.as_str()),
+            _ => return unknown("show symbols"),
         };
+        let kind = match wanted {
+            Some("table") => Some("routing table"),
+            Some("template") => Some("protocol template"),
+            Some("constant") => Some("constant"),
+            Some("filter") => Some("filter"),
+            Some("function") => Some("function"),
+            Some("protocol") => Some("protocol"),
+            _ => None,
+        };
+        let row = |name: &str, kind: &str| format!("{name:<8}\t{kind}");
+        let names = config.names.list();
+        if let (Some(name), None) = (wanted, kind) {
+            let found = names.iter().find(|(known, _)| **known == *name);
+            return Reply::of(1010, &row(name, found.map_or("undefined", |(_, kind)| kind)));
+        }
         let mut reply = Reply::default();
-        for (name, kind) in config.names.list() {
-            if is_wanted(&name, kind) {
-                reply.line(1010, &format!("{name:<8}\t{kind}"));
+        for (name, of) in names {
+            if kind.is_none_or(|kind| kind == of) {
+                reply.line(1010, &row(&name, of));
             }
         }
         reply.end(0, "");
@@ -63,7 +77,11 @@ impl Control {
     pub(super) async fn eval(&self, text: &str) -> Reply {
         match self.configurator.config().await.names.eval(text) {
             Ok(value) => Reply::of(23, &value),
-            Err(wrong) => Reply::of(9001, &wrong),
+            Err(NoValue::Unreadable(wrong)) => Reply::of(9001, &wrong),
+            Err(NoValue::Failed(reason)) => {
+                tracing::info!(expression = text, reason, "an operator's expression has no value");
+                Reply::of(8008, "runtime error")
+            }
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tortie_bgp::config::{Names, is_keyword};
+
 /// A word of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Word {
@@ -70,6 +72,30 @@ pub(crate) enum NoneMeant {
     #[error("No protocols match")]
     NoMatch,
 }
+
+impl NoneMeant {
+    /// BIRD's code and words. It tells names that mean something else from those that mean nothing; of these it says what
+    /// its grammar would have taken.
+    pub(crate) fn reply(&self, names: &Names, expecting: &str) -> (u16, String) {
+        let NoneMeant::Unknown(name) = self else {
+            return (8003, self.to_string());
+        };
+        if names.declares(name) {
+            return (9001, "Protocol name required".to_owned());
+        }
+        let found = if name.starts_with(|c: char| c.is_ascii_digit()) {
+            "NUM".to_owned()
+        } else if is_keyword(name) {
+            name.to_uppercase()
+        } else {
+            "CF_SYM_UNDEFINED".to_owned()
+        };
+        (9001, format!("syntax error, unexpected {found}, expecting {expecting}"))
+    }
+}
+
+/// What BIRD's commands take that need a protocol.
+pub(crate) const PROTOCOL: &str = "CF_SYM_KNOWN or TEXT or ALL";
 
 impl Which {
     /// A word as a selection.

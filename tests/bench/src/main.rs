@@ -108,7 +108,10 @@ fn bench(args: &Args) -> Result<()> {
         rows.extend(by_phase(of_workload));
     }
     print!("{}", report::table(&rows, Program::BirdRs.name()));
-    print!("{}", report::filter(&rows));
+    let filter = report::Filter::of(&rows);
+    if let Some(filter) = &filter {
+        println!("\n{filter}");
+    }
     if let Some(path) = &args.svg {
         std::fs::write(path, report::svg(&rows)).with_context(|| format!("write {}", path.display()))?;
     }
@@ -117,6 +120,9 @@ fn bench(args: &Args) -> Result<()> {
         .any(|r| r.daemon == Program::BirdRs.name() && r.result.is_err());
     if ours_failed {
         bail!("bird-rs failed a workload");
+    }
+    if filter.is_some_and(report::Filter::is_too_much) {
+        bail!("the import filter costs bird-rs too much");
     }
     if args.workloads.is_empty() && programs.contains(&Program::BirdRs) {
         print!("{}", budget::check(args.shrink)?);

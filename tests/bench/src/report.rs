@@ -1,6 +1,6 @@
 //! The table and the picture.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 /// One phase of one daemon on one workload.
@@ -102,25 +102,91 @@ pub(crate) fn table(rows: &[Row], ours: &str) -> String {
     out
 }
 
-/// What an import filter costs bird-rs and BIRD: the CPU time of announcing everything, with the filter and for the
-/// filter alone. Nothing when it was not measured with both.
-pub(crate) fn filter(rows: &[Row]) -> String {
-    let cpu = |daemon: &str, with: &str| {
-        let named = |r: &&Row| r.daemon == daemon && r.phase == "announce" && r.workload.starts_with(with);
-        let measured = rows.iter().find(named)?.result.as_ref().ok()?;
-        Some(measured.cpu.as_secs_f64())
-    };
-    let of = |daemon| Some((cpu(daemon, "import with a")?, cpu(daemon, "import without a")?));
-    let (Some((ours, our_base)), Some((birds, bird_base))) = (of("bird-rs"), of("bird")) else {
-        return String::new();
-    };
-    let (our_filter, bird_filter) = (ours - our_base, birds - bird_base);
-    format!(
-        "\nthe import filter, CPU of bird-rs against BIRD: {ours:.2} s to {birds:.2} s in all, x {:.2}; \
-         the filter alone {our_filter:.2} s to {bird_filter:.2} s, x {:.2}\n",
-        ours / birds.max(0.01),
-        our_filter / bird_filter.max(0.01)
-    )
+/// What an import filter may cost bird-rs, in CPU times of BIRD's for the same file.
+const FILTER_LIMIT: f64 = 1.5;
+/// Less than this many seconds are noise, which says nothing of the filter alone.
+const FILTER_LEAST: f64 = 0.5;
+
+/// What an import filter costs in CPU seconds: announcing everything through it, and how much of that is the filter's.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Cost {
+    all: f64,
+    alone: f64,
+}
+
+/// What an import filter costs bird-rs and BIRD.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Filter {
+    ours: Cost,
+    birds: Cost,
+}
+
+impl Filter {
+    /// Nothing when it was not measured with both.
+    pub(crate) fn of(rows: &[Row]) -> Option<Self> {
+        let cpu = |daemon: &str, with: &str| {
+            let named = |r: &&Row| r.daemon == daemon && r.phase == "announce" && r.workload.starts_with(with);
+            let measured = rows.iter().find(named)?.result.as_ref().ok()?;
+            Some(measured.cpu.as_secs_f64())
+        };
+        let cost = |daemon| {
+            let all = cpu(daemon, "import with a")?;
+            let alone = all - cpu(daemon, "import without a")?;
+            Some(Cost { all, alone })
+        };
+        let (ours, birds) = (cost("bird-rs")?, cost("bird")?);
+        Some(Filter { ours, birds })
+    }
+
+    fn ratio(ours: f64, birds: f64) -> f64 {
+        ours / birds.max(0.01)
+    }
+
+    /// Does it cost more than it may?
+    pub(crate) fn is_too_much(self) -> bool {
+        let all = Self::ratio(self.ours.all, self.birds.all);
+        let alone = Self::ratio(self.ours.alone, self.birds.alone);
+        all > FILTER_LIMIT || (self.birds.alone >= FILTER_LEAST && alone > FILTER_LIMIT)
+    }
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Filter { ours, birds } = self;
+        write!(
+            f,
+            "the import filter, CPU of bird-rs against BIRD: {:.2} s to {:.2} s in all, x {:.2}; \
+             the filter alone {:.2} s to {:.2} s, x {:.2}; at most x {FILTER_LIMIT}",
+            ours.all,
+            birds.all,
+            Self::ratio(ours.all, birds.all),
+            ours.alone,
+            birds.alone,
+            Self::ratio(ours.alone, birds.alone)
+        )
+    }
+}
+
+#[cfg(test)]
+mod filter_tests {
+    use super::*;
+
+    fn filter(ours: (f64, f64), birds: (f64, f64)) -> Filter {
+        let cost = |(all, alone)| Cost { all, alone };
+        Filter {
+            ours: cost(ours),
+            birds: cost(birds),
+        }
+    }
+
+    #[test]
+    fn a_filter_may_cost_half_more_than_birds() {
+        assert!(!filter((3.0, 1.5), (2.0, 1.0)).is_too_much());
+        assert!(filter((3.1, 1.5), (2.0, 1.0)).is_too_much());
+        assert!(filter((3.0, 1.6), (2.0, 1.0)).is_too_much());
+        // Too little to be told from noise.
+        assert!(!filter((3.0, 0.3), (2.0, 0.1)).is_too_much());
+    }
 }
 
 /// A bar chart, one group of bars per workload and phase, on a logarithmic scale.

@@ -16,9 +16,9 @@ pub(crate) struct Position {
 pub struct Diagnostic {
     /// The file, as the caller or an `include` named it.
     pub file: String,
-    /// From 1.
+    /// From 1; 0 when it is about the file as a whole.
     pub line: u32,
-    /// From 1, in characters.
+    /// From 1, in characters; 0 as the line.
     pub column: u32,
     /// What is wrong.
     pub message: String,
@@ -28,10 +28,20 @@ pub struct Diagnostic {
     pub excerpt: String,
 }
 
+impl Diagnostic {
+    /// In one line, as BIRD says it: `file:line:column message`, or `file: message`.
+    pub fn brief(&self) -> String {
+        match self.line {
+            0 => format!("{}: {}", self.file, self.message),
+            line => format!("{}:{line}:{} {}", self.file, self.column, self.message),
+        }
+    }
+}
+
 impl fmt::Display for Diagnostic {
-    /// `file:line:column message`, the line with a caret under the place, and the hint.
+    /// In one line, then the line of the file with a caret under the place, and the hint.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{} {}", self.file, self.line, self.column, self.message)?;
+        f.write_str(&self.brief())?;
         if !self.excerpt.is_empty() {
             let before = usize::try_from(self.column.saturating_sub(1)).unwrap_or(0);
             // Tabs stay tabs, so that the caret lines up whatever their width.

@@ -3,7 +3,7 @@
 //! A name of ours must not be one of them, or BIRD would refuse the file; in single quotes it may. Sorted.
 
 /// Is the word a keyword of BIRD's?
-pub(crate) fn is_keyword(word: &str) -> bool {
+pub fn is_keyword(word: &str) -> bool {
     KEYWORDS.binary_search(&word).is_ok() || ENUMERATIONS.iter().any(|prefix| word.starts_with(prefix))
 }
 

@@ -46,8 +46,8 @@ mod tests;
 pub use commit::Commits;
 pub use diagnostic::Diagnostic;
 pub use diff::{Action, Change, DYNAMIC_LIMIT, diff};
-pub(crate) use keywords::is_keyword;
-pub use parser::{Names, ShowRoute};
+pub use keywords::is_keyword;
+pub use parser::{Names, NoValue, ShowRoute};
 
 use std::sync::Arc;
 use std::time::Duration;

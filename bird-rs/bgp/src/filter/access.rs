@@ -146,7 +146,13 @@ impl RouteContext<'_> {
                 self.dest = match code {
                     2 => RouteDestination::Blackhole,
                     3 => RouteDestination::Unreachable,
-                    _ => RouteDestination::Prohibit,
+                    4 => RouteDestination::Prohibit,
+                    _ => {
+                        return Err(Problem::Range {
+                            what: "dest",
+                            value: "RTD_UNICAST".to_owned(),
+                        });
+                    }
                 };
                 (self.gw, self.ifname) = (None, None);
             }

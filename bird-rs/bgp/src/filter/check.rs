@@ -4,11 +4,12 @@
 //! BIRD, which finds some of these only at run time: comparing values of different types, and matching pairs that
 //! never match, are errors here.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::ast::{BinaryOp, EcKind, EditOp, Expr, ExprKind, Line, Member, RoaCheck};
 use super::attribute::Attribute;
-use super::value::{EnumType, SetOf, Type};
+use super::value::{EnumType, SetOf, Type, Value};
 
 /// Deeper expressions are refused: they would take stack without bound.
 pub(crate) const MAX_DEPTH: u16 = 200;
@@ -31,6 +32,18 @@ pub(crate) fn want(place: &str, wanted: Type, got: Type) -> Result<(), String> {
     } else {
         Err(format!("{place} must be of type {wanted}, got {got}"))
     }
+}
+
+/// Is the expression's type what is wanted? As in BIRD, of addresses only a literal IPv4 one may be a quad.
+pub(crate) fn fits(place: &str, wanted: Type, expr: &Expr) -> Result<(), String> {
+    if wanted == Type::Quad && expr.ty == Type::Ip && !is_quad(expr) {
+        return Err(format!("{place} must be of type quad, got ip"));
+    }
+    want(place, wanted, expr.ty)
+}
+
+fn is_quad(expr: &Expr) -> bool {
+    expr.ty == Type::Quad || matches!(expr.kind, ExprKind::Constant(Value::Ip(IpAddr::V4(_))))
 }
 
 fn is_any(a: Type, b: Type) -> bool {
@@ -60,7 +73,7 @@ pub(crate) fn binary(op: BinaryOp, left: Expr, right: Expr, line: Line) -> Resul
             Type::Bool
         }
         BinaryOp::Less | BinaryOp::LessEqual | BinaryOp::Greater | BinaryOp::GreaterEqual => {
-            let quads = matches!((l, r), (Type::Quad, Type::Ip) | (Type::Ip, Type::Quad));
+            let quads = is_quad(&left) && is_quad(&right);
             if !is_any(l, r) && !quads && (l != r || !ordered(l)) {
                 return Err(format!("'{}' cannot order {l} and {r}", op.as_str()));
             }

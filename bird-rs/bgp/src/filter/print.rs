@@ -294,6 +294,7 @@ pub(crate) fn write_constant(f: &mut fmt::Formatter<'_>, value: &Value) -> fmt::
             super::value::write_lc(f, *lc)
         }),
         Value::Mask(mask) => write_mask(f, mask),
+        Value::Set(set) => write!(f, "{set}"),
         other => write!(f, "{other}"),
     }
 }

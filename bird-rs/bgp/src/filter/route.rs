@@ -24,7 +24,7 @@ pub enum RouteSource {
 /// What is done with packets: BIRD's `dest`, an `RTD_` constant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RouteDestination {
-    /// Sent to a gateway or interface. The language has no name for it in this version of BIRD.
+    /// `RTD_UNICAST`: sent to a gateway or interface.
     Unicast,
     /// `RTD_BLACKHOLE`.
     Blackhole,

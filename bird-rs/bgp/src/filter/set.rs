@@ -50,6 +50,22 @@ pub struct PairBox {
     pub high: (u16, u16),
 }
 
+impl PairBox {
+    /// How many first halves it has.
+    fn rows(&self) -> usize {
+        usize::from(self.high.0.saturating_sub(self.low.0)) + 1
+    }
+
+    /// A range for each first half.
+    fn ranges(self) -> impl Iterator<Item = Range<u32>> {
+        let pair = |a: u16, b: u16| u32::from(a) << 16 | u32::from(b);
+        (self.low.0..=self.high.0).map(move |a| Range {
+            low: pair(a, self.low.1),
+            high: pair(a, self.high.1),
+        })
+    }
+}
+
 /// Sorts ranges and joins those that overlap, so that equal sets are equal values and a search finds at most one.
 fn normalise<T: Ord + Copy>(ranges: &mut Vec<Range<T>>) {
     ranges.sort_unstable_by_key(|r| r.low);
@@ -173,13 +189,43 @@ fn write_ranges<T: PartialEq + Copy>(
 
 /// An enumeration's member by its name.
 pub(crate) fn write_enum(f: &mut fmt::Formatter<'_>, ty: EnumType, number: u8) -> fmt::Result {
-    let all = super::value::ENUM_CONSTANTS
+    match super::value::ENUM_CONSTANTS
         .iter()
-        .chain(std::iter::once(&super::value::NET_IP6));
-    match all.into_iter().find(|(_, t, n)| *t == ty && *n == number) {
+        .find(|(_, t, n)| *t == ty && *n == number)
+    {
         Some((name, ..)) => f.write_str(name),
         None => write!(f, "{}", Value::Enum(ty, number)),
     }
+}
+
+/// Ranges that a box is printed as, at most; a larger one is printed as it is written.
+const PRINTED: usize = 256;
+
+impl ValueSet {
+    /// As BIRD's `print` writes it, which is not the language.
+    pub(crate) fn print(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ValueSet::Pair(r, boxes) if r.len() + boxes.iter().map(PairBox::rows).sum::<usize>() <= PRINTED => {
+                let mut ranges = r.clone();
+                ranges.extend(boxes.iter().flat_map(|x| x.ranges()));
+                ranges.sort_unstable_by_key(|range| range.low);
+                write_all(f, &ranges, write_pair)
+            }
+            ValueSet::Ec(r) => write_all(f, r, write_ec),
+            ValueSet::Enum(e, r) => write_all(f, r, |f, number| write!(f, "{}", Value::Enum(*e, number))),
+            other => write!(f, "{other}"),
+        }
+    }
+}
+
+fn write_all<T: PartialEq + Copy>(
+    f: &mut fmt::Formatter<'_>,
+    ranges: &[Range<T>],
+    one: impl Fn(&mut fmt::Formatter<'_>, T) -> fmt::Result,
+) -> fmt::Result {
+    f.write_str("[")?;
+    write_ranges(f, ranges, one)?;
+    f.write_str("]")
 }
 
 impl fmt::Display for ValueSet {

@@ -190,8 +190,17 @@ fn destinations_and_gateways() {
 #[test]
 fn a_quad_is_ordered_with_an_address() {
     assert!(run("quad q = 1.2.3.4; if q < 1.2.3.5 && 1.2.3.3 < q && q >= 1.2.3.4 then accept;").accepted);
-    let verdict = run("quad q = 1.2.3.4; if q < 2001:db8::1 then accept; accept;");
-    assert!(verdict.error.is_some(), "an IPv6 address is none");
+    for wrong in [
+        "quad q = 1.2.3.4; if q < 2001:db8::1 then accept;",
+        "quad q = 1.2.3.4; if q < from then accept;",
+        "quad q = 2001:db8::1; accept;",
+        "quad q; q = net.ip; accept;",
+        "bgp_originator_id = from; accept;",
+    ] {
+        let text = format!("filter f {{ {wrong} accept; }}");
+        let refused = parse("test", &text, &mut NoInclude).is_err();
+        assert!(refused, "only a literal IPv4 address is a quad: {wrong}");
+    }
 }
 
 #[test]
@@ -245,4 +254,39 @@ fn greater_evaluates_its_right_side_first() {
     assert!(!accepts("bgp_path.first > f()") && !accepts("bgp_path.first >= f()"));
     assert!(!accepts("f() > bgp_path.first"), "65001 was read first");
     assert!(!accepts("bgp_path.first < f()"), "65001 was read first");
+}
+
+// === What BIRD's and our answers to the same expressions showed ===
+
+#[test]
+fn names_of_what_is_not_here_may_be_asked_for() {
+    assert!(run("if source !~ [RTS_OSPF..RTS_OSPF_EXT2, RTS_RIP] && dest = RTD_UNICAST then accept;").accepted);
+    assert!(run("case net.type { NET_VPN4: reject; NET_IP4: accept; }").accepted);
+    let verdict = run("dest = RTD_UNICAST; accept;");
+    assert!(
+        matches!(
+            verdict.error.map(|e| e.problem),
+            Some(Problem::Range { what: "dest", .. })
+        ),
+        "only a gateway or an interface makes a route unicast"
+    );
+}
+
+#[test]
+fn an_ipv4_address_in_ipv6s_notation_is_one_of_ipv4() {
+    assert!(
+        run("ip i = ::ffff:1.2.3.4; if i.is_v4 && i = 1.2.3.4 && i ~ [::ffff:1.2.3.0..1.2.3.9] then accept;").accepted
+    );
+}
+
+#[test]
+fn sets_are_printed_as_bird_prints_them() {
+    let all = "print [(1..3,2..5), (2,9)], [(rt,1,*)], [RTS_BGP, RTS_STATIC], [5, 1..3], [(*,2)]; accept;";
+    assert_eq!(
+        run(all).messages,
+        [
+            "[(1,2)..(1,5), (2,2)..(2,5), (2,9), (3,2)..(3,5)][(rt, 1, 0)..(rt, 1, 4294967295)]\
+             [(enum 30)1, (enum 30)11][1..3, 5][(0..65535,2..2)]"
+        ]
+    );
 }

@@ -103,12 +103,23 @@ pub enum EnumType {
     Empty,
 }
 
-/// Every enumeration constant: its name, its type, BIRD's number for it.
-pub(crate) const ENUM_CONSTANTS: [(&str, EnumType, u8); 14] = [
+/// Every enumeration constant: its name, its type, BIRD's number for it. Those of what is not here (OSPF's routes, VPN
+/// prefixes) are known, so that a policy may ask for them; nothing has them.
+pub(crate) const ENUM_CONSTANTS: [(&str, EnumType, u8); 32] = [
     ("RTS_STATIC", EnumType::Source, 1),
     ("RTS_INHERIT", EnumType::Source, 2),
     ("RTS_DEVICE", EnumType::Source, 3),
+    ("RTS_STATIC_DEVICE", EnumType::Source, 4),
+    ("RTS_REDIRECT", EnumType::Source, 5),
+    ("RTS_RIP", EnumType::Source, 6),
+    ("RTS_OSPF", EnumType::Source, 7),
+    ("RTS_OSPF_IA", EnumType::Source, 8),
+    ("RTS_OSPF_EXT1", EnumType::Source, 9),
+    ("RTS_OSPF_EXT2", EnumType::Source, 10),
     ("RTS_BGP", EnumType::Source, 11),
+    ("RTS_PIPE", EnumType::Source, 12),
+    ("RTS_BABEL", EnumType::Source, 13),
+    ("RTD_UNICAST", EnumType::Destination, 1),
     ("RTD_BLACKHOLE", EnumType::Destination, 2),
     ("RTD_UNREACHABLE", EnumType::Destination, 3),
     ("RTD_PROHIBIT", EnumType::Destination, 4),
@@ -119,15 +130,20 @@ pub(crate) const ENUM_CONSTANTS: [(&str, EnumType, u8); 14] = [
     ("ROA_VALID", EnumType::Roa, 1),
     ("ROA_INVALID", EnumType::Roa, 2),
     ("NET_IP4", EnumType::Net, 1),
+    ("NET_IP6", EnumType::Net, 2),
+    ("NET_VPN4", EnumType::Net, 3),
+    ("NET_VPN6", EnumType::Net, 4),
+    ("NET_ROA4", EnumType::Net, 5),
+    ("NET_ROA6", EnumType::Net, 6),
+    ("NET_FLOW4", EnumType::Net, 7),
+    ("NET_FLOW6", EnumType::Net, 8),
+    ("NET_IP6_SADR", EnumType::Net, 9),
 ];
-
-/// `NET_IP6`, apart only because the table is sorted by type and number.
-pub(crate) const NET_IP6: (&str, EnumType, u8) = ("NET_IP6", EnumType::Net, 2);
 
 /// The constant of this name.
 pub(crate) fn enum_constant(name: &str) -> Option<Value> {
-    let all = ENUM_CONSTANTS.iter().chain(std::iter::once(&NET_IP6));
-    all.into_iter()
+    ENUM_CONSTANTS
+        .iter()
         .find(|(n, ..)| *n == name)
         .map(|&(_, ty, number)| Value::Enum(ty, number))
 }
@@ -363,7 +379,7 @@ impl fmt::Display for Value {
                 joined(f, list, " ", |f, lc| write_lc(f, *lc))?;
                 f.write_str(")")
             }
-            Value::Set(set) => set.fmt(f),
+            Value::Set(set) => set.print(f),
             Value::PrefixSet(set) => set.fmt(f),
         }
     }

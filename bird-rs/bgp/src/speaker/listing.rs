@@ -119,6 +119,9 @@ pub enum NoListing {
     /// No such table.
     #[error("there is no table '{0}'")]
     Table(Arc<str>),
+    /// A table that is named has no such prefixes.
+    #[error("Incompatible type of prefix/ip for table {0}")]
+    Family(Arc<str>),
     /// Nothing is exported to the protocol, or no table has such prefixes.
     #[error("No valid tables")]
     NoTables,
@@ -189,9 +192,11 @@ impl Speaker {
             ListedNets::All => None,
             ListedNets::Exactly(net) | ListedNets::Covering(net) | ListedNets::Within(net) => Some(AfiSafi::of(net)),
         };
-        let keys = keys
-            .into_iter()
-            .filter(|key| family.is_none_or(|family| family == key.family));
+        let fits = |key: &TableKey| family.is_none_or(|family| family == key.family);
+        if let (ListedTables::Named(_), Some(key)) = (&listing.tables, keys.iter().find(|key| !fits(key))) {
+            return Err(NoListing::Family(self.tables.name(*key).clone()));
+        }
+        let keys = keys.into_iter().filter(fits);
         let names: Vec<_> = keys.map(|key| self.tables.name(key).clone()).collect();
         if names.is_empty() {
             Err(NoListing::NoTables)

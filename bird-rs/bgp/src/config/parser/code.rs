@@ -136,7 +136,7 @@ impl Parser {
             };
             list.push(Statement::Declare(variable, None));
         }
-        list.extend(self.block()?);
+        list.extend(self.outermost_block()?);
         let none = Scope::default();
         Ok(sized(list, self.scope.as_ref().unwrap_or(&none)))
     }

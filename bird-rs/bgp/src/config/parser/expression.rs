@@ -3,9 +3,11 @@
 //! BIRD's precedence, from loosest: `&&` and `||` (the same, left to right); comparisons and `~` (one only); `+ -`;
 //! `* /`; `!`; `.`.
 
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 use super::super::diagnostic::{Checked, Complaint, Position};
+use super::super::is_keyword;
 use super::super::lexer::Lexeme;
 use super::{Parser, Symbol};
 use crate::filter::check::{self, MAX_DEPTH};
@@ -15,15 +17,15 @@ use crate::filter::{
 };
 
 /// BIRD's attributes that we do not have, so that their names get a better answer than "unknown".
-const OTHER_ATTRIBUTES: [&str; 7] = [
-    "scope",
-    "ifindex",
-    "weight",
-    "gw_mpls",
-    "onlink",
-    "bgp_aigp",
-    "krt_realm",
-];
+const OTHER_ATTRIBUTES: [&str; 6] = ["scope", "ifindex", "weight", "gw_mpls", "onlink", "bgp_aigp"];
+/// Beginnings of more of them.
+const OTHER_KINDS: [&str; 5] = ["krt_", "ospf_", "rip_", "babel_", "radv_"];
+
+/// Is it an attribute of BIRD's that we do not have?
+pub(super) fn is_foreign(name: &str) -> bool {
+    let of_kind = || OTHER_KINDS.iter().any(|kind| name.starts_with(kind)) && is_keyword(name);
+    OTHER_ATTRIBUTES.contains(&name) || of_kind()
+}
 
 const LOGICAL: [(&str, BinaryOp); 2] = [("&&", BinaryOp::And), ("||", BinaryOp::Or)];
 const COMPARISONS: [(&str, BinaryOp); 8] = [
@@ -166,7 +168,7 @@ impl Parser {
         let value = match self.peek() {
             Lexeme::Number(number) => Value::Int(*number),
             Lexeme::Ip4(addr) => Value::Ip((*addr).into()),
-            Lexeme::Ip6(addr) => Value::Ip((*addr).into()),
+            Lexeme::Ip6(addr) => ip6(*addr),
             Lexeme::Text(text) => Value::String(Arc::clone(text)),
             Lexeme::Sign("(") => return self.parenthesis(),
             Lexeme::Sign("[") => return self.set_literal().map(|value| literal(value, at)),
@@ -265,7 +267,7 @@ impl Parser {
                 self.advance();
                 return Ok(check::expr(ExprKind::Attribute(attribute), attribute.ty(), line, &[]));
             }
-            if OTHER_ATTRIBUTES.contains(&name.as_ref()) {
+            if is_foreign(&name) {
                 return Err(Complaint::new(at, format!("'{name}' is not supported")));
             }
         }
@@ -410,10 +412,15 @@ impl Parser {
         }
         for ((name, ty), (argument, place)) in parameters.iter().zip(arguments) {
             let what = format!("argument '{name}' of function '{}'", callee.name());
-            check::want(&what, *ty, argument.ty).map_err(|message| Complaint::new(*place, message))?;
+            check::fits(&what, *ty, argument).map_err(|message| Complaint::new(*place, message))?;
         }
         Ok(())
     }
+}
+
+/// An address in IPv6's notation. As in BIRD an IPv4 address that is mapped into it is one of IPv4.
+pub(super) fn ip6(addr: Ipv6Addr) -> Value {
+    Value::Ip(addr.to_canonical())
 }
 
 /// A constant as an expression.

@@ -32,7 +32,7 @@ use super::{ChannelFamily, Config, Loader};
 use crate::filter::{Filter, Function, Value};
 use protocol::Draft;
 
-pub use names::{Names, ShowRoute};
+pub use names::{Names, NoValue, ShowRoute};
 use scope::Scope;
 pub(super) use session::defaults as bgp_defaults;
 

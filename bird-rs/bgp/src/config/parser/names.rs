@@ -8,6 +8,7 @@ use super::super::diagnostic::{Checked, Complaint, Sources};
 use super::super::lexer::{Lexeme, tokenize};
 use super::super::{NoInclude, Policy};
 use super::{Parser, Symbol};
+use crate::filter::evaluate;
 use crate::filter::{Function, Value};
 use crate::speaker::{ExportStage, ListedNets, ListedTables, Listing};
 
@@ -67,16 +68,28 @@ impl Names {
         names
     }
 
+    /// Is a name declared?
+    pub fn declares(&self, name: &str) -> bool {
+        self.0
+            .as_ref()
+            .is_some_and(|declared| declared.symbols.contains_key(name))
+    }
+
     /// The value of an expression, as `eval` prints it.
     ///
     /// # Errors
-    /// What is wrong, in words.
-    pub fn eval(&self, text: &str) -> Result<String, String> {
-        self.read(text, |parser| {
-            let value = parser.constant()?;
-            parser.whole(value)
-        })
-        .map(|value: Value| value.to_string())
+    /// [`NoValue`].
+    pub fn eval(&self, text: &str) -> Result<String, NoValue> {
+        let expr = self
+            .read(text, |parser| {
+                let expr = parser.expression()?;
+                parser.whole(expr)
+            })
+            .map_err(NoValue::Unreadable)?;
+        match evaluate(&expr).map_err(|error| NoValue::Failed(error.problem.to_string()))? {
+            Value::Void => Err(NoValue::Failed("it has no value".to_owned())),
+            value => Ok(value.to_string()),
+        }
     }
 
     /// What is behind `show route`.
@@ -102,8 +115,22 @@ impl Names {
             parser.reach.clone_from(&declared.reach);
             parser.config.functions.clone_from(&declared.functions);
         }
-        read(&mut parser).map_err(|complaint| complaint.message)
+        let value = read(&mut parser).map_err(|complaint| complaint.message)?;
+        // What is wrong within a block does not end the parser.
+        match parser.complaints.into_iter().next() {
+            Some(complaint) => Err(complaint.message),
+            None => Ok(value),
+        }
     }
+}
+
+/// An expression gives no value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoValue {
+    /// It cannot be read: what is wrong, in words.
+    Unreadable(String),
+    /// Its evaluation fails: why, in words.
+    Failed(String),
 }
 
 fn kind(symbol: &Symbol) -> &'static str {
@@ -146,7 +173,7 @@ impl Parser {
         while !matches!(self.peek(), Lexeme::End) {
             let at = self.here();
             self.show_route_option(&mut show)?;
-            if show.listing.filtered && show.listing.export.is_some() {
+            if show.listing.filtered && (show.listing.export.is_some() || show.listing.primary) {
                 return Err(Complaint::new(at, "Incompatible show route options"));
             }
         }
@@ -203,8 +230,9 @@ impl Parser {
             "all" => show.all = true,
             "primary" => listing.primary = true,
             "filtered" => listing.filtered = true,
-            "stats" => show.stats = true,
-            "count" => show.count = true,
+            // The last word counts.
+            "stats" => (show.stats, show.count) = (true, false),
+            "count" => (show.stats, show.count) = (false, true),
             _ => return Err(Complaint::new(self.here(), format!("'{word}' is unknown here"))),
         }
         Ok(())
@@ -266,8 +294,24 @@ mod tests {
         ] {
             assert_eq!(names.eval(text).as_deref(), Ok(value), "{text}");
         }
-        assert!(names.eval("1 +").is_err() && names.eval("1 2").is_err() && names.eval("nope").is_err());
-        assert!(names.eval("include \"/etc/passwd\"").is_err());
+        for wrong in ["1 +", "1 2", "nope", "1 / 0", "include \"/etc/passwd\""] {
+            assert!(matches!(names.eval(wrong), Err(NoValue::Unreadable(_))), "{wrong}");
+        }
+        for failing in ["net", "f(bgp_med)", "5 / f(0 - X)"] {
+            assert!(matches!(names.eval(failing), Err(NoValue::Failed(_))), "{failing}");
+        }
+        assert!(names.declares("f") && !names.declares("g"));
+    }
+
+    #[test]
+    fn what_is_wrong_within_a_block_is_said() {
+        let wrong = names().show_route("filter { nope; accept; }").unwrap_err();
+        assert!(wrong.contains("nope"), "{wrong}");
+        assert!(
+            names()
+                .show_route("filter { if net.len > \"a\" then accept; }")
+                .is_err()
+        );
     }
 
     #[test]
@@ -303,6 +347,7 @@ mod tests {
             "for",
             "10.1.0.0/16 in 10.0.0.0/8",
             "export p1 filtered",
+            "primary filtered",
             "filter ours where true",
             "foo",
         ] {

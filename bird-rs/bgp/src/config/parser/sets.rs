@@ -189,7 +189,7 @@ impl Parser {
         let value = match self.peek() {
             Lexeme::Number(number) => Value::Int(*number),
             Lexeme::Ip4(addr) => Value::Ip((*addr).into()),
-            Lexeme::Ip6(addr) => Value::Ip((*addr).into()),
+            Lexeme::Ip6(addr) => super::expression::ip6(*addr),
             Lexeme::Sign("(") => return self.constant_in_parentheses(),
             Lexeme::Word(word) if enum_constant(word).is_some() => enum_constant(word).unwrap_or(Value::Void),
             _ => match self.known() {

@@ -57,11 +57,28 @@ impl Parser {
         Ok(list)
     }
 
+    /// The block of a function or filter. Its variables are of one kind with parameters and those declared before it: no two
+    /// may have the same name.
+    pub(super) fn outermost_block(&mut self) -> Checked<Vec<Statement>> {
+        self.sign("{")?;
+        let list = self.nested(|p| Ok(p.statement_list(|p| p.is_sign("}"))))?;
+        self.sign("}")?;
+        Ok(list)
+    }
+
     /// Statements up to an end, in a block of their own.
     fn statements(&mut self, ends: impl Fn(&Self) -> bool) -> Vec<Statement> {
         if let Some(scope) = self.scope.as_mut() {
             scope.open();
         }
+        let list = self.statement_list(ends);
+        if let Some(scope) = self.scope.as_mut() {
+            scope.close();
+        }
+        list
+    }
+
+    fn statement_list(&mut self, ends: impl Fn(&Self) -> bool) -> Vec<Statement> {
         let mut list = Vec::new();
         while !ends(self) && !matches!(self.peek(), Lexeme::End) {
             let start = self.at;
@@ -75,9 +92,6 @@ impl Parser {
             if self.at == start {
                 break;
             }
-        }
-        if let Some(scope) = self.scope.as_mut() {
-            scope.close();
         }
         list
     }
@@ -121,6 +135,9 @@ impl Parser {
             "unset" => self.unset(),
             other => match Attribute::named(other) {
                 Some(attribute) => self.attribute_statement(attribute),
+                None if super::expression::is_foreign(other) => {
+                    Err(Complaint::new(at, format!("'{other}' is not supported")))
+                }
                 None if is_call_or_assignment => self.named(at),
                 None => Err(self.unknown_statement(&word, at)),
             },
@@ -153,7 +170,7 @@ impl Parser {
         let init = if self.eat_sign("=") {
             let place = self.here();
             let init = self.expression()?;
-            check::want(&format!("variable '{name}'"), ty, init.ty).map_err(|m| Complaint::new(place, m))?;
+            check::fits(&format!("variable '{name}'"), ty, &init).map_err(|m| Complaint::new(place, m))?;
             Some(init)
         } else {
             None
@@ -181,7 +198,7 @@ impl Parser {
         self.sign("=")?;
         let place = self.here();
         let value = self.expression()?;
-        check::want(&format!("variable '{name}'"), variable.ty, value.ty).map_err(|m| Complaint::new(place, m))?;
+        check::fits(&format!("variable '{name}'"), variable.ty, &value).map_err(|m| Complaint::new(place, m))?;
         self.end()?;
         Ok(Statement::Assign(variable, value))
     }
@@ -193,12 +210,17 @@ impl Parser {
         Ok(condition)
     }
 
+    /// What is behind `then`, `else` and `do`.
     fn one_statement(&mut self) -> Checked<Box<Statement>> {
         let at = self.here();
-        let statement = self.statement()?;
-        statement
-            .map(Box::new)
-            .ok_or_else(|| Complaint::new(at, "a statement expected"))
+        match self.statement()? {
+            Some(Statement::Declare(variable, _)) => {
+                let message = format!("the declaration of '{}' needs a block around it", variable.name);
+                Err(Complaint::new(at, message))
+            }
+            Some(statement) => Ok(Box::new(statement)),
+            None => Err(Complaint::new(at, "a statement expected")),
+        }
     }
 
     fn conditional(&mut self) -> Checked<Statement> {
@@ -315,8 +337,7 @@ impl Parser {
         }
         let at = self.here();
         let value = self.expression()?;
-        check::want(&format!("'{}'", attribute.as_str()), attribute.ty(), value.ty)
-            .map_err(|m| Complaint::new(at, m))?;
+        check::fits(&format!("'{}'", attribute.as_str()), attribute.ty(), &value).map_err(|m| Complaint::new(at, m))?;
         Ok(value)
     }
 
