@@ -7,6 +7,7 @@
 //! A panic while one connection's input is handled costs that connection, not the daemon.
 
 mod handle;
+mod rekey;
 
 use std::io;
 use std::net::SocketAddr;
@@ -34,6 +35,7 @@ use crate::log;
 use crate::metrics::Metrics;
 use crate::net::connection::{self, Handle};
 use crate::net::guard::Guard;
+use crate::net::keys::{Keyring, Signed};
 use crate::net::listener::Listeners;
 use crate::net::socket;
 
@@ -53,7 +55,7 @@ pub(crate) enum Request {
     /// A connection asked for stands, or does not.
     Connected {
         conn: ConnId,
-        result: io::Result<TcpStream>,
+        result: io::Result<(TcpStream, Option<Signed>)>,
     },
     /// Somebody connected to us.
     Accepted { stream: TcpStream, remote: SocketAddr },
@@ -106,6 +108,8 @@ pub(crate) struct Loop {
     listeners: Listeners,
     /// The least TTL that peers may send with (RFC 5082), for connections they open.
     guard: Guard,
+    /// The keys of connections that are signed with TCP-AO.
+    keyring: Keyring,
     fanout: Fanout,
     exports: Exports,
     bfd: Bfd,
@@ -166,6 +170,7 @@ impl Loop {
             connections: HashMap::new(),
             listeners: Listeners::default(),
             guard: Guard::new(config),
+            keyring: Keyring::new(config),
             fanout: Fanout::default(),
             exports: Exports::new(clock),
             bfd,
@@ -235,10 +240,12 @@ impl Loop {
             Request::Accepted { stream, remote } => self.accepted(stream, remote),
             Request::Apply { config, soft, done } => {
                 self.guard = Guard::new(&config);
+                self.keyring = Keyring::new(&config);
                 self.input(match soft {
                     true => Input::ReconfigureSoftly(config),
                     false => Input::Reconfigure(config),
                 });
+                self.rekey();
                 // A caller that has gone away still had its configuration applied.
                 let _ = done.send(());
             }
@@ -404,14 +411,19 @@ impl Loop {
             .insert(conn, Entry::Connecting(AbortOnDropHandle::new(task)));
     }
 
-    fn connected(&mut self, conn: ConnId, result: io::Result<TcpStream>) {
+    fn connected(&mut self, conn: ConnId, result: io::Result<(TcpStream, Option<Signed>)>) {
         if !matches!(self.connections.get(&conn), Some(Entry::Connecting(_))) {
             return;
         }
-        let ends = |stream: TcpStream| Ok((stream.local_addr()?, stream.peer_addr()?, stream));
+        let ends = |(stream, signed): (TcpStream, Option<Signed>)| {
+            let mut signed = signed;
+            // The keys may have changed meanwhile.
+            signed.as_mut().map_or(Ok(()), |signed| signed.follow(&self.keyring))?;
+            Ok((stream.local_addr()?, stream.peer_addr()?, stream, signed))
+        };
         match result.and_then(ends) {
-            Ok((local, remote, stream)) => {
-                let handle = connection::start(conn, stream, &self.engine, &self.tasks);
+            Ok((local, remote, stream, signed)) => {
+                let handle = connection::start(conn, stream, &self.engine, &self.tasks).signed(signed);
                 self.connections.insert(conn, Entry::Open(handle));
                 self.input(Input::Connected { conn, local, remote });
             }
@@ -436,9 +448,16 @@ impl Loop {
             tracing::debug!(%remote, "refusing a connection of nobody's peer");
             return;
         }
+        let signed = match Signed::accepted(&stream, remote.ip(), &self.keyring) {
+            Ok(signed) => signed,
+            Err(error) => {
+                tracing::warn!(%remote, %error, "refusing a connection that is not signed as it has to be");
+                return;
+            }
+        };
         let conn = ConnId::Incoming(self.incoming);
         self.incoming = self.incoming.wrapping_add(1);
-        let handle = connection::start(conn, stream, &self.engine, &self.tasks);
+        let handle = connection::start(conn, stream, &self.engine, &self.tasks).signed(signed);
         self.connections.insert(conn, Entry::Open(handle));
         self.input(Input::Incoming { conn, local, remote });
     }

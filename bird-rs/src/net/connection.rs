@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use tortie_bgp::fsm::ConnId;
 use tortie_bgp::speaker::Input;
 
+use super::keys::{Keyring, Signed};
 use crate::engine::{Engine, Request};
 
 /// Messages that wait for the writer. The smallest UPDATE has 23 octets, and so many of them fill the speaker's window.
@@ -56,6 +57,7 @@ impl AsRef<[u8]> for Read {
 pub(crate) struct Handle {
     queue: mpsc::Sender<Bytes>,
     closing: CancellationToken,
+    signed: Option<Signed>,
 }
 
 /// The queue is full: the peer takes nothing, and the speaker has overrun its own window.
@@ -73,6 +75,22 @@ impl Handle {
             Err(mpsc::error::TrySendError::Full(_)) => Err(QueueFull),
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
         }
+    }
+}
+
+impl Handle {
+    /// The same, of a connection whose keys may change.
+    pub(crate) fn signed(mut self, signed: Option<Signed>) -> Self {
+        self.signed = signed;
+        self
+    }
+
+    /// Gives the connection the keys that its peer has now.
+    ///
+    /// # Errors
+    /// The system's. It may have too many or too few keys then.
+    pub(crate) fn follow(&mut self, keyring: &Keyring) -> io::Result<()> {
+        self.signed.as_mut().map_or(Ok(()), |signed| signed.follow(keyring))
     }
 }
 
@@ -94,7 +112,11 @@ pub(crate) fn start(conn: ConnId, stream: TcpStream, engine: &Engine, tasks: &Ta
     let writer = writer(conn, write, messages, engine.clone(), closing.clone());
     supervise(conn, engine, tasks, reader);
     supervise(conn, engine, tasks, writer);
-    Handle { queue, closing }
+    Handle {
+        queue,
+        closing,
+        signed: None,
+    }
 }
 
 /// Runs a task; whichever way it ends, the engine hears of it (and ignores what it knows).

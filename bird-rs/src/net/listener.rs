@@ -2,22 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
-use tortie_bgp::speaker::ListenSpec;
+use tortie_bgp::config::Authentication;
+use tortie_bgp::speaker::{Input, ListenSpec};
 use tortie_net::Prefix;
-use tortie_netlink::sockopt;
 
+use super::keys::ListenerKeys;
 use super::socket;
 use crate::engine::{Engine, Request};
 
 /// Between attempts to listen where it was not possible: the address may come.
 const RETRY: Duration = Duration::from_secs(2);
 
-type Keys = Vec<(Prefix, String)>;
+type Keys = Vec<(Prefix, Authentication)>;
 
 /// The running listeners.
 #[derive(Debug, Default)]
@@ -71,13 +73,22 @@ impl Listeners {
     }
 }
 
-async fn listen(addr: SocketAddr, free_bind: bool, keys: watch::Receiver<Keys>, engine: Engine) {
+async fn listen(addr: SocketAddr, free_bind: bool, mut wanted: watch::Receiver<Keys>, engine: Engine) {
     let mut said = String::new();
     loop {
-        match socket::listen(addr, free_bind) {
+        let mut keys = ListenerKeys::default();
+        // The keys come first: nobody gets in without a signature meanwhile.
+        let listener = match socket::bound(addr, free_bind) {
+            Ok(socket) => {
+                follow(&socket, &mut keys, &mut wanted, &engine).await;
+                socket::listen(socket)
+            }
+            Err(error) => Err(error),
+        };
+        match listener {
             Ok(listener) => {
                 tracing::info!(%addr, "listening");
-                accept(listener, keys, engine).await;
+                accept(listener, keys, wanted, engine).await;
                 return;
             }
             Err(error) => {
@@ -92,22 +103,22 @@ async fn listen(addr: SocketAddr, free_bind: bool, keys: watch::Receiver<Keys>, 
     }
 }
 
-async fn accept(listener: TcpListener, mut keys: watch::Receiver<Keys>, engine: Engine) {
-    let mut set = Keys::new();
+async fn accept(listener: TcpListener, mut keys: ListenerKeys, mut wanted: watch::Receiver<Keys>, engine: Engine) {
     loop {
-        let wanted = keys.borrow_and_update().clone();
-        rekey(&listener, &set, &wanted);
-        set = wanted;
         let accepted = tokio::select! {
-            changed = keys.changed() => {
+            changed = wanted.changed() => {
                 if changed.is_err() {
                     return;
                 }
+                follow(&listener, &mut keys, &mut wanted, &engine).await;
                 continue;
             }
             accepted = listener.accept() => accepted,
         };
         match accepted {
+            Ok((_, remote)) if keys.refuse(remote.ip()) => {
+                tracing::debug!(%remote, "refusing a connection that cannot be checked");
+            }
             Ok((stream, remote)) => engine.request(Request::Accepted { stream, remote }).await,
             Err(error) => {
                 // Out of descriptors, most likely: without the pause this would be a busy loop.
@@ -118,19 +129,12 @@ async fn accept(listener: TcpListener, mut keys: watch::Receiver<Keys>, engine: 
     }
 }
 
-fn rekey(listener: &TcpListener, set: &Keys, wanted: &Keys) {
-    let gone = set
-        .iter()
-        .filter(|(peer, _)| !wanted.iter().any(|(other, _)| other == peer));
-    let changes = gone.map(|(peer, _)| (*peer, "")).chain(
-        wanted
-            .iter()
-            .filter(|entry| !set.contains(entry))
-            .map(|(peer, key)| (*peer, key.as_str())),
-    );
-    for (peer, key) in changes {
-        if let Err(error) = sockopt::set_md5_key(listener, peer, key.as_bytes()) {
-            tracing::error!(%peer, %error, "cannot set the TCP-MD5 key");
-        }
+/// Gives a listener the keys that are wanted now; the engine hears of those that could not be set.
+async fn follow<L: AsFd>(listener: &L, keys: &mut ListenerKeys, wanted: &mut watch::Receiver<Keys>, engine: &Engine) {
+    let now = wanted.borrow_and_update().clone();
+    for (peers, error) in keys.follow(listener, &now) {
+        tracing::error!(%peers, %error, "cannot set a key, refusing connections from there");
+        let reason = error.to_string();
+        engine.request(Request::Input(Input::Unguarded { peers, reason })).await;
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod connection;
 pub(crate) mod guard;
 pub(crate) mod interfaces;
+pub(crate) mod keys;
 pub(crate) mod listener;
 pub(crate) mod routes;
 pub(crate) mod socket;

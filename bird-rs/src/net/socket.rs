@@ -7,8 +7,9 @@ use nix::net::if_::if_nametoindex;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tortie_bgp::speaker::ConnectSpec;
-use tortie_net::Prefix;
 use tortie_netlink::sockopt;
+
+use super::keys::Signed;
 
 /// Connections that wait to be accepted. A node of a large mesh starts with as many at once.
 const BACKLOG: i32 = 1024;
@@ -16,11 +17,11 @@ const BACKLOG: i32 = 1024;
 /// Linux's own default.
 const PLAIN_TTL: u8 = 64;
 
-/// Connects. How long it may take is the state machine's decision.
+/// Connects. How long it may take is the state machine's decision. With the keys of a connection that is signed with TCP-AO.
 ///
 /// # Errors
 /// The system's.
-pub(crate) async fn connect(spec: &ConnectSpec) -> io::Result<TcpStream> {
+pub(crate) async fn connect(spec: &ConnectSpec) -> io::Result<(TcpStream, Option<Signed>)> {
     let remote = scoped(spec.remote, spec.interface.as_deref())?;
     let socket = Socket::new(Domain::for_address(remote), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
@@ -31,14 +32,13 @@ pub(crate) async fn connect(spec: &ConnectSpec) -> io::Result<TcpStream> {
         let source = scoped(SocketAddr::new(source, 0), spec.interface.as_deref())?;
         socket.bind(&source.into())?;
     }
-    if let Some(password) = &spec.password {
-        sockopt::set_md5_key(&socket, Prefix::host(remote.ip()), password.as_bytes())?;
-    }
+    let signed = Signed::connecting(&socket, remote.ip(), &spec.authentication)?;
     set_ttl(&socket, remote.ip(), spec.ttl)?;
     if let Some(min) = spec.min_ttl {
         sockopt::set_min_ttl(&socket, remote.ip(), min)?;
     }
-    TcpSocket::from_std_stream(socket.into()).connect(remote).await
+    let stream = TcpSocket::from_std_stream(socket.into()).connect(remote).await?;
+    Ok((stream, signed))
 }
 
 fn set_ttl(socket: &Socket, family: IpAddr, ttl: u8) -> io::Result<()> {
@@ -59,12 +59,12 @@ pub(crate) fn scoped(addr: SocketAddr, interface: Option<&str>) -> io::Result<So
     }
 }
 
-/// Listens on an address. The IPv6 wildcard is IPv6 only, since TCP-MD5 keys are of one family. What answers a SYN has the
+/// A socket that may listen on an address. The IPv6 wildcard is IPv6 only, since TCP-MD5 keys are of one family. What answers a SYN has the
 /// listener's TTL, before anybody knows whose it is: a peer that guards itself takes only 255.
 ///
 /// # Errors
 /// The system's.
-pub(crate) fn listen(addr: SocketAddr, free_bind: bool) -> io::Result<TcpListener> {
+pub(crate) fn bound(addr: SocketAddr, free_bind: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     match addr {
@@ -77,6 +77,14 @@ pub(crate) fn listen(addr: SocketAddr, free_bind: bool) -> io::Result<TcpListene
     }
     set_ttl(&socket, addr.ip(), u8::MAX)?;
     socket.bind(&addr.into())?;
+    Ok(socket)
+}
+
+/// Listens on it.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn listen(socket: Socket) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     TcpListener::from_std(socket.into())

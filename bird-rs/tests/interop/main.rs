@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod add_path;
+mod authentication;
 mod bfd;
 mod bird;
 mod bird_peer;

@@ -1,7 +1,9 @@
-//! Socket options the standard library and the safe crates do not offer: TCP-MD5 keys (RFC 2385) and the least TTL that
-//! is let in (RFC 5082).
+//! Socket options the standard library and the safe crates do not offer: TCP-MD5 keys (RFC 2385), TCP-AO keys (RFC 5925, in
+//! [`ao`]) and the least TTL that is let in (RFC 5082).
 //!
-//! The only unsafe code of the workspace: two calls of `setsockopt` with plain structures of known size.
+//! The only unsafe code of the workspace: one call of `setsockopt` with plain structures of known size.
+
+pub mod ao;
 
 use std::io;
 use std::net::IpAddr;

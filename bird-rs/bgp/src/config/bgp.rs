@@ -1,12 +1,12 @@
 //! `protocol bgp` and its channels. Defaults are BIRD 2.0.12's.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tortie_net::{Asn, Prefix, RouterId};
 
+use super::authentication::Authentication;
 use super::bfd::BgpBfd;
 use super::protocol::Channel;
 
@@ -137,14 +137,14 @@ impl PeerType {
     }
 }
 
-/// How the TCP connection is made and guarded. Its `Debug` does not show the password.
-#[derive(Clone, PartialEq, Eq)]
+/// How the TCP connection is made and guarded.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transport {
     /// `multihop N`: the TTL; `None` is `direct`, the peer is on a connected subnet. Default: direct for external
     /// peers, multihop 64 for internal ones.
     pub multihop: Option<u8>,
-    /// `password` (RFC 2385), at most 80 octets.
-    pub password: Option<String>,
+    /// `authentication`, `password`, `keys`. Default none.
+    pub authentication: Authentication,
     /// `ttl security` (RFC 5082). Default off.
     pub ttl_security: bool,
     /// `passive`: never connect, only accept. Default off.
@@ -155,20 +155,6 @@ pub struct Transport {
     pub free_bind: bool,
     /// `check link`: take the session down with the link. Default: on when direct.
     pub check_link: bool,
-}
-
-impl fmt::Debug for Transport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Transport")
-            .field("multihop", &self.multihop)
-            .field("password", &self.password.as_ref().map(|_| "secret"))
-            .field("ttl_security", &self.ttl_security)
-            .field("passive", &self.passive)
-            .field("strict_bind", &self.strict_bind)
-            .field("free_bind", &self.free_bind)
-            .field("check_link", &self.check_link)
-            .finish()
-    }
 }
 
 /// A session's timers. Whole seconds.

@@ -115,7 +115,7 @@ impl Sources {
             let line = text.lines().nth(usize::try_from(at.line.checked_sub(1)?).ok()?)?;
             let printable = line.chars().all(|c| c == '\t' || !c.is_control());
             // Reports travel to logs and other processes; a session's key must not.
-            let printable = printable && !line.contains("password");
+            let printable = printable && !["password", "secret"].iter().any(|word| line.contains(word));
             (printable && line.chars().count() <= MAX_EXCERPT).then(|| line.to_owned())
         });
         Diagnostic {

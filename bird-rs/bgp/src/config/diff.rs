@@ -7,8 +7,8 @@ use super::bmp::diff_bmp;
 use super::monitor::diff_mrt;
 use super::rpki::{diff_roas, diff_rpki};
 use super::{
-    BgpChannel, BgpConfig, Channel, Config, DeviceConfig, DirectConfig, FelixConfig, KernelConfig, Neighbor, Policy,
-    Protocol, ProtocolKind, StaticConfig,
+    Authentication, BgpChannel, BgpConfig, Channel, Config, DeviceConfig, DirectConfig, FelixConfig, KernelConfig,
+    Neighbor, Policy, Protocol, ProtocolKind, StaticConfig,
 };
 
 /// The reason of a change that dynamic peers need not know of.
@@ -226,6 +226,9 @@ fn bgp(old: &BgpConfig, new: &BgpConfig) -> Verdict {
     before.disable_after_error = new.disable_after_error;
     before.disable_after_cease = new.disable_after_cease;
     before.bfd = new.bfd;
+    if rekeyed(old, new) {
+        before.transport.authentication = new.transport.authentication.clone();
+    }
     before.default_med = new.default_med;
     before.default_local_pref = new.default_local_pref;
     before.path_metric = new.path_metric;
@@ -260,6 +263,7 @@ fn bgp(old: &BgpConfig, new: &BgpConfig) -> Verdict {
         )
         .when(old.bfd != new.bfd, Action::InPlace, "bfd")
         .when(old.timers != new.timers, Action::InPlace, "timers")
+        .when(rekeyed(old, new), Action::InPlace, "keys")
         .when(
             old.disable_after_error != new.disable_after_error,
             Action::InPlace,
@@ -273,6 +277,14 @@ fn bgp(old: &BgpConfig, new: &BgpConfig) -> Verdict {
         // The last of its kind: what is named first is all that this is.
         .when(old.neighbor != new.neighbor, Action::InPlace, DYNAMIC_LIMIT)
         .0
+}
+
+/// Have keys changed that a connection can change?
+fn rekeyed(old: &BgpConfig, new: &BgpConfig) -> bool {
+    match (&old.transport.authentication, &new.transport.authentication) {
+        (Authentication::Ao(before), Authentication::Ao(after)) => before != after && before.towards(after).is_some(),
+        _ => false,
+    }
 }
 
 fn session_reason(old: &BgpConfig, new: &BgpConfig) -> &'static str {

@@ -9,6 +9,7 @@
 //!
 //! Not here: reading files (the caller gives a [`Loader`]), opening sockets, applying changes.
 
+mod authentication;
 mod bfd;
 mod bgp;
 mod bmp;
@@ -26,6 +27,7 @@ mod print_bgp;
 mod protocol;
 mod rpki;
 
+pub use authentication::{AoAlgorithm, AoChange, AoKey, AoKeys, AoPreference, Authentication, BadAoKeys};
 pub use bfd::{BfdConfig, BfdNeighbor, BfdOptions, BfdTiming, BfdUsage, BgpBfd};
 pub use bgp::{
     AddPaths, BgpChannel, BgpConfig, CeaseReasons, DEFAULT_DYNAMIC_LIMIT, Gateway, GracefulRestart, LocalAsAllowed,

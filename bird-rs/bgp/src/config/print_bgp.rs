@@ -6,8 +6,8 @@ use super::option::{BGP_OPTIONS, CEASE_FLAGS, ROLES, Slot};
 use super::print::write_channel;
 use super::print_bfd::write_bgp_bfd;
 use super::{
-    AddPaths, BgpChannel, BgpConfig, DEFAULT_DYNAMIC_LIMIT, Gateway, GracefulRestart, LocalAsAllowed, Neighbor,
-    NextHopRewrite, PeerType,
+    AddPaths, AoPreference, Authentication, BgpChannel, BgpConfig, DEFAULT_DYNAMIC_LIMIT, Gateway, GracefulRestart,
+    LocalAsAllowed, Neighbor, NextHopRewrite, PeerType,
 };
 use crate::filter::write_name;
 
@@ -98,9 +98,7 @@ fn write_others(f: &mut fmt::Formatter<'_>, bgp: &BgpConfig) -> fmt::Result {
         let names: Vec<&str> = flags.map(|(name, _)| *name).collect();
         writeln!(f, "  disable after cease {{ {} }};", names.join(", "))?;
     }
-    if let Some(password) = &bgp.transport.password {
-        writeln!(f, "  password \"{password}\";")?;
-    }
+    write_authentication(f, &bgp.transport.authentication)?;
     match bgp.allow_local_as {
         LocalAsAllowed::Unlimited => f.write_str("  allow local as;\n")?,
         LocalAsAllowed::Times(times) => writeln!(f, "  allow local as {times};")?,
@@ -116,6 +114,25 @@ fn write_others(f: &mut fmt::Formatter<'_>, bgp: &BgpConfig) -> fmt::Result {
         writeln!(f, "  local role {name};")?;
     }
     Ok(())
+}
+
+fn write_authentication(f: &mut fmt::Formatter<'_>, authentication: &Authentication) -> fmt::Result {
+    let keys = match authentication {
+        Authentication::None => return Ok(()),
+        Authentication::Md5(password) => return writeln!(f, "  password \"{password}\";"),
+        Authentication::Ao(keys) => keys,
+    };
+    f.write_str("  authentication ao;\n  keys {\n")?;
+    for key in keys.iter() {
+        write!(f, "    key {{ send id {}; recv id {}; ", key.send_id, key.recv_id)?;
+        write!(f, "secret \"{}\"; algorithm {};", key.secret, key.algorithm.as_str())?;
+        f.write_str(match key.preference {
+            AoPreference::Deprecated => " deprecated; };\n",
+            AoPreference::Plain => " };\n",
+            AoPreference::Preferred => " preferred; };\n",
+        })?;
+    }
+    f.write_str("  };\n")
 }
 
 fn graceful(mode: GracefulRestart) -> &'static str {

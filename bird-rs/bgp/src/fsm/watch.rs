@@ -85,6 +85,11 @@ impl Peer {
         open
     }
 
+    /// The peer cannot be accepted from, for this reason: shown like an attempt to connect that failed.
+    pub fn cannot_accept(&mut self, reason: &str) {
+        self.last_connect_failure = Some(reason.to_owned());
+    }
+
     pub(super) fn failed(&mut self, reason: &DownReason) {
         self.last_error = Some(reason.to_string());
         self.last_failure = Some(reason.clone());

@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use super::instance::{Instance, Kind};
 use super::io::{ListenSpec, Log, LogEvent, Output};
 use super::{SEND_WINDOW, Speaker};
+use crate::config::Authentication;
 use crate::fsm::{Action, ConnId, Event, State};
 use crate::packet::{self, ControlMessage};
 use crate::rib::SourceId;
@@ -244,6 +245,25 @@ impl Speaker {
         self.peer_event(source, event, out);
     }
 
+    /// Whoever connects from there is turned away; those whom it concerns show why.
+    pub(super) fn unguarded(&mut self, peers: Prefix, reason: &str) {
+        for instance in self.instances.iter_mut().flatten() {
+            match &mut instance.kind {
+                Kind::Bgp(session) if Prefix::host(session.remote) == peers => session.peer.cannot_accept(reason),
+                Kind::Range(range) if super::session::neighbour(&range.config) == Err(peers) => {
+                    range.unguarded = Some(reason.to_owned());
+                }
+                Kind::Bgp(_)
+                | Kind::Range(_)
+                | Kind::Origin(_)
+                | Kind::Felix(_)
+                | Kind::Kernel(_)
+                | Kind::Roas(_)
+                | Kind::Quiet => {}
+            }
+        }
+    }
+
     /// Says where to listen, when that has changed.
     pub(super) fn listen(&mut self, out: &mut Vec<Output>) {
         let mut wanted: Vec<ListenSpec> = Vec::new();
@@ -261,12 +281,10 @@ impl Speaker {
                 free_bind: config.transport.free_bind,
                 keys: Vec::new(),
             };
-            let key = config
-                .transport
-                .password
-                .clone()
-                .zip(peers)
-                .map(|(password, peers)| (peers, password));
+            let authentication = &config.transport.authentication;
+            let key = peers
+                .filter(|_| *authentication != Authentication::None)
+                .map(|peers| (peers, authentication.clone()));
             let same =
                 |w: &&mut ListenSpec| (w.address, w.port, w.free_bind) == (spec.address, spec.port, spec.free_bind);
             match wanted.iter_mut().find(same) {

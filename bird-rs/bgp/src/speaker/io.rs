@@ -11,7 +11,7 @@ use super::bfd::{BfdKey, BfdSpec};
 use super::kernel::{Alien, KernelEntry, KernelSpec};
 use super::roas::{CacheNews, CacheSpec};
 use crate::bmp;
-use crate::config::{BmpConfig, Config, MrtConfig};
+use crate::config::{Authentication, BmpConfig, Config, MrtConfig};
 use crate::filter::{Krt, RouteDestination};
 use crate::fsm::{BfdVerdict, ConnId};
 use crate::nexthop::KernelChange;
@@ -73,6 +73,14 @@ pub enum Input {
     ConnectFailed {
         /// Which.
         conn: ConnId,
+        /// The operating system's word.
+        reason: String,
+    },
+    /// Connections from these peers cannot be accepted, since their segments cannot be checked as they have to be: above all
+    /// when the kernel cannot do what `authentication` asks for.
+    Unguarded {
+        /// Whose.
+        peers: Prefix,
         /// The operating system's word.
         reason: String,
     },
@@ -244,8 +252,8 @@ pub struct ConnectSpec {
     pub source: Option<IpAddr>,
     /// The interface to bind to; the scope of a link-local `remote`.
     pub interface: Option<String>,
-    /// The TCP-MD5 key (RFC 2385).
-    pub password: Option<String>,
+    /// How segments are signed.
+    pub authentication: Authentication,
     /// The TTL to send with.
     pub ttl: u8,
     /// Drop what arrives with a lower TTL (RFC 5082).
@@ -279,8 +287,8 @@ pub struct ListenSpec {
     pub port: u16,
     /// Listen even if the address is not there yet.
     pub free_bind: bool,
-    /// TCP-MD5 keys by the peers they are for.
-    pub keys: Vec<(Prefix, String)>,
+    /// How segments of these peers are signed; the others' are not.
+    pub keys: Vec<(Prefix, Authentication)>,
 }
 
 /// Where packets of one prefix go.

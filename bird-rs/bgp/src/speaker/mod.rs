@@ -245,6 +245,7 @@ impl Speaker {
                 self.connection_event(conn, Event::ConnectFailed { conn, error: reason }, out);
                 self.connections.remove(&conn);
             }
+            Input::Unguarded { peers, reason } => self.unguarded(peers, &reason),
             Input::Received { conn, bytes } => self.received(conn, bytes, out),
             Input::Closed { conn, reason } => {
                 self.connection_event(conn, Event::Closed { conn, error: reason }, out);

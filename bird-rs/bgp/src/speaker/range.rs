@@ -23,6 +23,8 @@ pub(super) struct Range {
     pub(super) refused: u64,
     /// The second in which the log last heard of that.
     refusal_logged: Option<u32>,
+    /// Why nobody can be accepted, if so.
+    pub(super) unguarded: Option<String>,
 }
 
 impl Range {
@@ -31,6 +33,7 @@ impl Range {
             config: config.clone(),
             refused: 0,
             refusal_logged: None,
+            unguarded: None,
         }
     }
 
@@ -84,6 +87,9 @@ impl Speaker {
 
     /// A range in a few words, for BIRD's last column.
     pub(super) fn range_info(&self, name: &str, range: &Range) -> String {
+        if let Some(reason) = &range.unguarded {
+            return reason.clone();
+        }
         let (peers, limit) = (self.peers_of(name).count(), range.limit());
         match range.refused {
             0 => format!("{peers} of {limit} peers"),

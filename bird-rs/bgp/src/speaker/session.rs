@@ -224,7 +224,7 @@ impl Session {
             remote: (self.remote, self.config.neighbor_port).into(),
             source: self.config.local_address,
             interface: self.config.interface.clone(),
-            password: transport.password.clone(),
+            authentication: transport.authentication.clone(),
             ttl: if transport.ttl_security { u8::MAX } else { hops },
             min_ttl: transport.ttl_security.then(|| u8::MAX - hops.saturating_sub(1)),
         }

@@ -11,12 +11,11 @@ use super::super::{
     AddPaths, BgpConfig, CeaseReasons, DEFAULT_DYNAMIC_LIMIT, Gateway, GracefulRestart, LocalAsAllowed, NextHopRewrite,
 };
 use super::Parser;
+use super::authentication::AuthenticationDraft;
 use super::channel::ChannelDraft;
 
 /// BIRD's TTL of multihop sessions.
 pub(super) const DEFAULT_MULTIHOP: u8 = 64;
-/// The kernel's limit (TCP_MD5SIG_MAXKEYLEN).
-const MAX_PASSWORD: usize = 80;
 
 /// A BGP protocol while its options may still change.
 #[derive(Debug, Clone)]
@@ -34,6 +33,7 @@ pub(super) struct BgpDraft {
     pub(super) multihop: Option<Option<u8>>,
     pub(super) check_link: Option<bool>,
     pub(super) long_lived: Option<GracefulRestart>,
+    pub(super) authentication: AuthenticationDraft,
     /// Where `bfd` is said.
     pub(super) bfd_at: Option<Position>,
 }
@@ -58,6 +58,7 @@ impl Default for BgpDraft {
             multihop: None,
             check_link: None,
             long_lived: None,
+            authentication: AuthenticationDraft::default(),
             bfd_at: None,
         }
     }
@@ -67,7 +68,7 @@ impl Default for BgpDraft {
 const MAX_DYNAMIC_LIMIT: u32 = 60_000;
 
 /// The options that are no row of [`BGP_OPTIONS`].
-const SPECIAL_OPTIONS: [&str; 23] = [
+const SPECIAL_OPTIONS: [&str; 25] = [
     "bfd",
     "delay open time",
     "local",
@@ -87,6 +88,8 @@ const SPECIAL_OPTIONS: [&str; 23] = [
     "send hold time",
     "disable after cease",
     "password",
+    "authentication",
+    "keys",
     "allow local as",
     "graceful restart",
     "long lived graceful restart",
@@ -246,7 +249,9 @@ impl Parser {
 
     fn bgp_other_option(&mut self, draft: &mut BgpDraft) -> Checked<bool> {
         let (config, at) = (&mut draft.config, self.here());
-        if self.eat_word("bfd") {
+        if self.bgp_authentication(&mut draft.authentication)? {
+            return Ok(true);
+        } else if self.eat_word("bfd") {
             config.bfd = self.bgp_bfd()?;
             draft.bfd_at = Some(at);
         } else if self.eat_phrase("rr cluster id") {
@@ -264,8 +269,6 @@ impl Parser {
             config.timers.send_hold = Some(self.seconds("send hold time", 0..=65_535)?);
         } else if self.eat_phrase("disable after cease") {
             config.disable_after_cease = CeaseReasons(self.cease_reasons()?);
-        } else if self.eat_word("password") {
-            config.transport.password = Some(self.password()?);
         } else if self.eat_phrase("allow local as") {
             config.allow_local_as = match self.is_sign(";") {
                 true => LocalAsAllowed::Unlimited,
@@ -280,8 +283,6 @@ impl Parser {
         } else if self.is_word("confederation") {
             let complaint = Complaint::new(self.here(), "confederations (RFC 5065) are not supported");
             return Err(complaint.with_hint("use route reflectors: 'rr client'"));
-        } else if self.is_word("authentication") || self.is_word("keys") {
-            return Err(self.no_authentication());
         } else if self.is_word("start") {
             let complaint = Complaint::new(self.here(), "'start delay time' is an old name");
             return Err(complaint.with_hint("write 'connect delay time'"));
@@ -291,38 +292,12 @@ impl Parser {
         Ok(true)
     }
 
-    /// `authentication` and `keys` are of later versions of BIRD.
-    fn no_authentication(&self) -> Box<Complaint> {
-        let md5 = self.phrase_len("authentication md5").is_some();
-        let message = if md5 {
-            "'authentication md5' is said by giving a password"
-        } else {
-            "TCP-AO (RFC 5925) is not supported: bird-rs guards sessions with TCP MD5 (RFC 2385) only"
-        };
-        Complaint::new(self.here(), message).with_hint("write 'password \"KEY\"'")
-    }
-
     fn graceful(&mut self, what: &str) -> Checked<GracefulRestart> {
         if self.eat_word("aware") {
             return Ok(GracefulRestart::Aware);
         }
         self.switch(what)
             .map(|on| if on { GracefulRestart::On } else { GracefulRestart::Off })
-    }
-
-    fn password(&mut self) -> Checked<String> {
-        let at = self.here();
-        let password = self.text("password")?;
-        if password.is_empty() || password.len() > MAX_PASSWORD {
-            return Err(Complaint::new(
-                at,
-                format!(
-                    "password: 1 to {MAX_PASSWORD} octets expected, found {}",
-                    password.len()
-                ),
-            ));
-        }
-        Ok(password.as_ref().to_owned())
     }
 
     /// A switch, or `{ FLAGS }`.

@@ -4,6 +4,7 @@
 //! and templates copied on the way. After an error the parser goes on behind the statement it was in, so that one run
 //! reports most of what is wrong.
 
+mod authentication;
 mod bfd;
 mod bgp;
 mod bmp;

@@ -7,8 +7,8 @@ use tortie_net::Asn;
 
 use super::super::diagnostic::{Checked, Complaint, Position};
 use super::super::{
-    AddPaths, BfdUsage, BgpBfd, BgpChannel, BgpConfig, CeaseReasons, Config, Gateway, GracefulRestart, LocalAsAllowed,
-    Neighbor, NextHopRewrite, PeerType, Policy, Timers, Transport,
+    AddPaths, Authentication, BfdUsage, BgpBfd, BgpChannel, BgpConfig, CeaseReasons, Config, Gateway, GracefulRestart,
+    LocalAsAllowed, Neighbor, NextHopRewrite, PeerType, Policy, Timers, Transport,
 };
 use super::bgp::{BgpDraft, DEFAULT_MULTIHOP, Peer};
 use super::channel::ChannelDraft;
@@ -29,7 +29,7 @@ pub(in super::super) fn defaults() -> BgpConfig {
         interface: None,
         transport: Transport {
             multihop: None,
-            password: None,
+            authentication: Authentication::None,
             ttl_security: false,
             passive: false,
             strict_bind: false,
@@ -116,6 +116,7 @@ impl BgpDraft {
             },
         };
         config.transport.multihop = multihop;
+        config.transport.authentication = self.authentication.finish(at)?;
         config.transport.check_link = self.check_link.unwrap_or(multihop.is_none());
         config.long_lived_graceful_restart = self.long_lived.unwrap_or(match config.graceful_restart {
             GracefulRestart::Off => GracefulRestart::Off,

@@ -108,3 +108,22 @@ fn a_station_s_change_restarts_its_session_alone() {
     }
     assert_eq!(diff(&before, &with("monitoring rib in pre_policy off;")), []);
 }
+
+#[test]
+fn keys_change_in_place_as_long_as_one_of_them_stays() {
+    let with = |keys: &str| {
+        let all = format!("authentication ao; keys {{ {keys} }};");
+        parsed(&NODE.replacen("password \"x\";", &all, 1))
+    };
+    let (one, two) = ("key { id 1; secret \"a\"; };", "key { id 2; secret \"b\"; };");
+    let change = |from: &str, to: &str| {
+        let changes = diff(&with(from), &with(to));
+        changes.first().map(|change| (change.action, change.reason))
+    };
+    assert_eq!(change(one, &format!("{one} {two}")), Some((Action::InPlace, "keys")));
+    assert_eq!(change(&format!("{one} {two}"), two), Some((Action::InPlace, "keys")));
+    assert_eq!(change(one, two), Some((Action::Restart, "transport")));
+    assert_eq!(change(one, one), None);
+    let from_md5 = diff(&parsed(NODE), &with(one));
+    assert_eq!((from_md5[0].action, from_md5[0].reason), (Action::Restart, "transport"));
+}

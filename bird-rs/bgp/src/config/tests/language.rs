@@ -127,24 +127,107 @@ fn felix_is_told_of_each_family_by_one_protocol() {
     assert_eq!(errors[0].message, "b: another protocol already exports ipv4 to felix");
 }
 
+fn with_option(option: &str) -> String {
+    format!(
+        "router id 1.2.3.4; protocol bgp a {{ local as 1; neighbor 10.0.0.2 as 2; {option} ipv4 {{ import all; export all; }}; }}\n"
+    )
+}
+
 #[test]
-fn tcp_ao_is_refused_by_name() {
+fn keys_are_read_as_later_versions_of_bird_have_them() {
+    let options = "authentication ao; keys { key { id 1; secret \"one\"; };
+ key { send id 2; recv id 3; secret \"two\"; algorithm cmac aes128; preferred; };
+ key { id 255; secret \"three\"; algorithm hmac sha256; deprecated; }; };";
+    let config = parsed(&with_option(options));
+    let ProtocolKind::Bgp(bgp) = &config.protocols[0].kind else {
+        panic!("not BGP")
+    };
+    let Authentication::Ao(keys) = &bgp.transport.authentication else {
+        panic!("not AO")
+    };
+    let all: Vec<_> = keys
+        .iter()
+        .map(|key| (key.ids(), &*key.secret, key.algorithm.kernel_name(), key.preference))
+        .collect();
+    assert_eq!(
+        all,
+        [
+            ((1, 1), "one", "hmac(sha1)", AoPreference::Plain),
+            ((2, 3), "two", "cmac(aes128)", AoPreference::Preferred),
+            ((255, 255), "three", "hmac(sha256)", AoPreference::Deprecated),
+        ]
+    );
+    assert_eq!(keys.selected().ids(), (2, 3));
+    super::properties::round_trips(&config);
+    // What a protocol says replaces what its template says.
+    let text = "router id 1.2.3.4; template bgp t { local as 1; authentication ao; keys { key { id 1; secret \"x\"; }; }; }
+protocol bgp a from t { neighbor 10.0.0.2 as 2; keys { key { id 2; secret \"y\"; }; }; ipv4 { import all; export all; }; }\n";
+    let config = parsed(text);
+    let ProtocolKind::Bgp(bgp) = &config.protocols[0].kind else {
+        panic!("not BGP")
+    };
+    assert_eq!(format!("{:?}", bgp.transport.authentication), "Ao([(2, 2)])");
+    assert!(matches!(
+        &parsed(&with_option("authentication md5; password \"x\";")).protocols[0].kind,
+        ProtocolKind::Bgp(bgp) if bgp.transport.authentication == Authentication::Md5("x".to_owned())
+    ));
+}
+
+#[test]
+fn keys_that_cannot_be_meant_are_refused() {
     for (option, about) in [
-        ("authentication ao;", "TCP-AO (RFC 5925) is not supported"),
+        (
+            "authentication ao;",
+            "keys: at least one key that is not deprecated expected",
+        ),
+        (
+            "authentication ao; keys { key { id 1; secret \"x\"; deprecated; }; };",
+            "keys: at least one key that is not deprecated expected",
+        ),
+        (
+            "authentication ao; keys { key { id 1; secret \"x\"; }; key { id 1; secret \"y\"; }; };",
+            "keys: two keys have the send id 1",
+        ),
         (
             "keys { key { id 1; secret \"x\"; }; };",
-            "TCP-AO (RFC 5925) is not supported",
+            "'keys' are for TCP-AO, which is not asked for",
         ),
         (
-            "authentication md5;",
-            "'authentication md5' is said by giving a password",
+            "authentication ao; password \"x\"; keys { key { id 1; secret \"x\"; }; };",
+            "'password' is for TCP MD5, 'keys' are for TCP-AO",
         ),
+        ("authentication md5;", "'authentication md5' without a password"),
+        (
+            "authentication none; password \"x\";",
+            "'authentication none' with a password or keys",
+        ),
+        (
+            "authentication sha;",
+            "authentication: 'none', 'md5' or 'ao' expected, found 'sha'",
+        ),
+        ("keys { key { secret \"x\"; }; };", "key: no id in both directions"),
+        (
+            "keys { key { send id 1; secret \"x\"; }; };",
+            "key: no id in both directions",
+        ),
+        ("keys { key { id 1; }; };", "key: no secret"),
+        (
+            "keys { key { id 256; }; };",
+            "id: 256 is out of range, 0 to 255 expected",
+        ),
+        (
+            "keys { key { secret \"\"; }; };",
+            "secret: 1 to 80 octets expected, found 0",
+        ),
+        (
+            "keys { key { algorithm sha1; }; };",
+            "algorithm: one of 'hmac md5', 'hmac sha1'",
+        ),
+        ("keys { id 1; };", "'key' expected, found 'id'"),
     ] {
-        let text = format!(
-            "protocol bgp a {{ local as 1; neighbor 10.0.0.2 as 2; {option} ipv4 {{ import all; export all; }}; }}\n"
-        );
-        let errors = parse("x.conf", &text, &mut NoInclude).expect_err("an option of another version");
-        assert!(errors[0].message.starts_with(about), "{}", errors[0].message);
+        let errors = parse("x.conf", &with_option(option), &mut NoInclude).expect_err(option);
+        assert!(errors[0].message.starts_with(about), "{option}: {}", errors[0].message);
+        assert!(!errors[0].excerpt.contains("secret"), "{}", errors[0].excerpt);
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::Network;
 use super::network::config;
+use crate::config::Authentication;
 use crate::rib::{Filtered, Reason};
 use crate::speaker::{Command, ConnId, Input, LogEvent, ProtocolState, RouteQuery};
 
@@ -91,7 +92,7 @@ fn it_listens_where_it_has_peers_and_nowhere_else() {
     assert_eq!(listening[1].address, Some("10.0.0.1".parse().unwrap()));
     assert_eq!(
         listening[1].keys,
-        [("10.0.0.2/32".parse().unwrap(), "secret".to_owned())]
+        [("10.0.0.2/32".parse().unwrap(), Authentication::Md5("secret".to_owned()))]
     );
     assert!(net.node(1).listening.is_empty());
     net.input(
