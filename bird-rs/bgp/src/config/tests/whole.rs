@@ -112,7 +112,6 @@ fn bgp() -> impl Strategy<Value = String> {
         "disabled;",
         "router id 1.2.3.4;",
         "password \"se;cret}\";",
-        "authentication ao; keys { key { id 7; secret \"se;cret}\"; preferred; }; };",
         "passive;",
         "ttl security;",
         "check link off;",

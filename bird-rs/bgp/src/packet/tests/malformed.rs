@@ -4,7 +4,7 @@ use super::*;
 
 /// What became of an UPDATE that announces 10.0.0.0/8 with these attributes.
 #[derive(Debug, PartialEq, Eq)]
-enum Outcome {
+pub(super) enum Outcome {
     Used,
     Discarded(u8),
     Withdrawn(u8),
@@ -13,7 +13,7 @@ enum Outcome {
 
 use Outcome::{Discarded, Reset, Used, Withdrawn};
 
-fn outcome(list: &str, context: &SessionContext) -> Outcome {
+pub(super) fn outcome(list: &str, context: &SessionContext) -> Outcome {
     let update = match decode_update(&update_frame(&[], &hex(list), &hex("08 0a")), context) {
         Ok(update) => update,
         Err(notification) => {

@@ -3,6 +3,7 @@
 mod control;
 mod malformed;
 mod property;
+mod systematic;
 mod update;
 
 pub(crate) use property::attributes;
