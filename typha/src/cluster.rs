@@ -13,13 +13,14 @@ use crate::store::{Change, Precondition, WriteError, Writer};
 /// # Errors
 /// [`WriteError`] when the datastore does not answer.
 pub(crate) async fn ensure_information(backend: &dyn Backend, writer: &Writer) -> Result<(), WriteError> {
+    let cluster_id = backend.cluster_id().await?;
     let key = Key::resource(Kind::ClusterInformation, None, "default");
     let information = json!({
         "kind": "ClusterInformation",
         "apiVersion": tortie_model::API_VERSION,
         "metadata": { "name": "default" },
         "spec": {
-            "clusterGUID": backend.cluster_id(),
+            "clusterGUID": cluster_id,
             "clusterType": "bgp",
             "calicoVersion": concat!("v", env!("CARGO_PKG_VERSION")),
             "datastoreReady": true,
@@ -30,7 +31,7 @@ pub(crate) async fn ensure_information(backend: &dyn Backend, writer: &Writer) -
         .await
     {
         Ok(_) => {
-            tracing::info!(cluster_id = backend.cluster_id(), "cluster information created");
+            tracing::info!(cluster_id, "cluster information created");
             Ok(())
         }
         Err(WriteError::AlreadyExists(_)) => Ok(()),

@@ -7,13 +7,17 @@ use tortie_kit::address::ServiceAddr;
 use tortie_kit::http::HttpArgs;
 use tortie_kit::telemetry::LogArgs;
 
+use crate::datastore::etcd::config::{EtcdArgs, EtcdConfigError};
+
 /// The one gateway between the datastore and every agent.
 #[derive(Debug, Parser)]
 #[command(name = "typha", version)]
 pub(crate) struct Config {
     /// The embedded datastore: one file, made when it does not exist
     #[arg(long, env = "TORTIE_DATASTORE", value_name = "FILE")]
-    pub(crate) datastore: PathBuf,
+    pub(crate) datastore: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) etcd: EtcdArgs,
     /// Serve clients here, unix:/path or tcp:host:port; may be repeated
     #[arg(
         long,
@@ -39,12 +43,23 @@ pub(crate) enum ConfigError {
     Insecure(ServiceAddr),
     #[error("--listen {0}: given twice")]
     Twice(ServiceAddr),
+    #[error("no datastore: use --datastore FILE or --etcd-endpoints URL")]
+    NoDatastore,
+    #[error("--datastore and --etcd-endpoints exclude each other")]
+    TwoDatastores,
+    #[error(transparent)]
+    Etcd(#[from] EtcdConfigError),
 }
 
 impl Config {
     /// Everything that is wrong with it.
     pub(crate) fn errors(&self) -> Vec<ConfigError> {
-        let mut errors = Vec::new();
+        let mut errors: Vec<ConfigError> = self.etcd.errors().into_iter().map(ConfigError::from).collect();
+        match (&self.datastore, self.etcd.is_used()) {
+            (None, false) => errors.push(ConfigError::NoDatastore),
+            (Some(_), true) => errors.push(ConfigError::TwoDatastores),
+            (Some(_), false) | (None, true) => {}
+        }
         for (n, addr) in self.listen.iter().enumerate() {
             if matches!(addr, ServiceAddr::Tcp(_)) && !self.insecure {
                 errors.push(ConfigError::Insecure(addr.clone()));
@@ -65,6 +80,19 @@ mod tests {
         let base = ["typha", "--datastore", "/x"];
         let config = Config::try_parse_from(base.iter().chain(args)).unwrap();
         config.errors().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn there_is_one_datastore() {
+        let said = |args: &[&str]| -> Vec<String> {
+            let base = ["typha", "--listen", "unix:/a"];
+            let config = Config::try_parse_from(base.iter().chain(args)).unwrap();
+            config.errors().iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(said(&["--etcd-endpoints", "http://a:1,http://b:1"]), [""; 0]);
+        assert!(said(&[])[0].starts_with("no datastore"));
+        let both = ["--datastore", "/x", "--etcd-endpoints", "http://a:1"];
+        assert_eq!(said(&both), ["--datastore and --etcd-endpoints exclude each other"]);
     }
 
     #[test]

@@ -9,7 +9,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tortie_kit::address::Incoming;
-use tortie_kit::health::Health;
+use tortie_kit::backoff::Backoff;
+use tortie_kit::health::{Guard, Health};
 use tortie_proto::common::Hello;
 use tortie_proto::store::store_server::StoreServer;
 
@@ -17,14 +18,17 @@ use crate::cluster;
 use crate::config::Config;
 use crate::datastore::Backend;
 use crate::datastore::embedded::Embedded;
+use crate::datastore::etcd::Etcd;
 use crate::metrics::Metrics;
 use crate::store::{StoreService, Writer};
-use crate::sync::hub::Hub;
+use crate::sync::hub::{self, Hub};
 use crate::sync::session::Context;
 use crate::sync::wire::SyncService;
 
 /// A connection whose machine is gone is found within twice this.
 const KEEPALIVE: Duration = Duration::from_secs(5);
+/// Between attempts to begin with a datastore that does not answer.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 /// How long writes that began and clients that are told to leave may take when typha stops.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -38,12 +42,12 @@ pub(crate) async fn run(config: Config, token: CancellationToken) -> anyhow::Res
     let health = Health::new();
     let guard = health.guard("datastore");
 
-    let backend: Arc<dyn Backend> = Arc::new(Embedded::open(&config.datastore)?);
-    let writer = Writer::new(Arc::clone(&backend));
-    cluster::ensure_information(&*backend, &writer)
-        .await
-        .context("make the cluster information")?;
-    let hub = Hub::start(Arc::clone(&backend), guard, Arc::clone(&metrics)).await?;
+    let backend = open(&config)?;
+    let begin = begin(Arc::clone(&backend), guard, Arc::clone(&metrics), config.etcd.is_used());
+    let hub = tokio::select! {
+        hub = begin => hub?,
+        () = token.cancelled() => return Ok(()),
+    };
 
     // Every address is opened before the first client is served.
     let mut listeners = Vec::new();
@@ -60,7 +64,7 @@ pub(crate) async fn run(config: Config, token: CancellationToken) -> anyhow::Res
         metrics: Arc::clone(&metrics),
         drain: token.clone(),
     };
-    let store = StoreServer::new(StoreService::new(backend, hello, metrics));
+    let store = StoreServer::new(StoreService::new(backend, hub.clone(), hello, metrics));
     let sync = SyncService::new(context);
     let mut servers = JoinSet::new();
     for (addr, incoming) in listeners {
@@ -83,6 +87,37 @@ pub(crate) async fn run(config: Config, token: CancellationToken) -> anyhow::Res
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+fn open(config: &Config) -> anyhow::Result<Arc<dyn Backend>> {
+    Ok(match &config.datastore {
+        Some(file) => Arc::new(Embedded::open(file)?),
+        None => Arc::new(Etcd::new(&config.etcd)?),
+    })
+}
+
+/// Loads the state. A datastore that is elsewhere and does not answer is waited for.
+async fn begin(backend: Arc<dyn Backend>, guard: Guard, metrics: Arc<Metrics>, patient: bool) -> anyhow::Result<Hub> {
+    let writer = Writer::new(Arc::clone(&backend));
+    let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+    loop {
+        let loaded = async {
+            cluster::ensure_information(&*backend, &writer)
+                .await
+                .context("make the cluster information")?;
+            Ok::<_, anyhow::Error>(hub::load(&*backend).await?)
+        };
+        let error = match loaded.await {
+            Ok(loaded) => return Ok(Hub::start(backend, loaded, guard, metrics)),
+            Err(error) if !patient => return Err(error),
+            Err(error) => error,
+        };
+        if backoff.attempts() == 0 {
+            tracing::error!(error = format!("{error:#}"), "cannot read the datastore, trying again");
+        }
+        guard.not_ready(&format!("{error:#}"));
+        tokio::time::sleep(backoff.next()).await;
+    }
 }
 
 async fn serve(

@@ -51,6 +51,7 @@ impl StoreService for MemoryStore {
         let entry = memory.entries.get(&request.into_inner().key).cloned();
         let entry = entry.ok_or_else(|| Status::not_found("no such key"))?;
         Ok(Response::new(GetResponse {
+            stale: None,
             hello: hello(),
             entry: Some(entry),
         }))
@@ -66,6 +67,7 @@ impl StoreService for MemoryStore {
             .cloned()
             .collect();
         Ok(Response::new(ListResponse {
+            stale: None,
             hello: hello(),
             entries,
             revision: memory.revision,

@@ -130,6 +130,7 @@ impl Store {
         let mut client = self.client.clone();
         let answer = client.get(request).await.map_err(|s| self.error(s))?.into_inner();
         self.check(answer.hello.as_ref())?;
+        self.warn(answer.stale);
         answer
             .entry
             .map(Entry::from)
@@ -148,6 +149,7 @@ impl Store {
         let mut client = self.client.clone();
         let answer = client.list(request).await.map_err(|s| self.error(s))?.into_inner();
         self.check(answer.hello.as_ref())?;
+        self.warn(answer.stale);
         let entries = answer.entries.into_iter().map(Entry::from).collect();
         Ok(Listing {
             entries,
@@ -212,6 +214,13 @@ impl Store {
             previous,
             revision: answer.revision,
         })
+    }
+
+    /// An old answer is better than none, and whoever reads it should know.
+    fn warn(&self, stale: Option<String>) {
+        if let Some(reason) = stale {
+            tracing::warn!(typha = %self.typha, reason, "the answer may be old");
+        }
     }
 
     fn hello(&self) -> Option<Hello> {

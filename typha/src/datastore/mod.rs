@@ -5,6 +5,7 @@
 //! revision on until they are compacted away.
 
 pub(crate) mod embedded;
+pub(crate) mod etcd;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -35,7 +36,8 @@ pub(crate) enum Guard {
     Absent(String),
     /// The key exists and its last change was this one.
     At(String, Revision),
-    /// No key that starts with `prefix` was created, changed or deleted after `since`.
+    /// No key that starts with `prefix` was created or changed after `since`. A deletion may go unnoticed: what must
+    /// not be deleted is guarded by [`Guard::At`].
     Unchanged { prefix: String, since: Revision },
 }
 
@@ -106,14 +108,28 @@ pub(crate) enum WatchError {
     /// Forgotten already; only changes after `oldest` are known.
     #[error("changes up to revision {oldest} are compacted")]
     Compacted { oldest: Revision },
+    /// It is another past than the one that was read.
+    #[error(
+        "the datastore is at revision {found}, revision {held} was read from it: it is a restored backup or another \
+         cluster's"
+    )]
+    Backwards { held: Revision, found: Revision },
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
 
+/// The changes that led to a state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Past {
+    /// Every change after this revision is contained.
+    pub(crate) oldest: Revision,
+    pub(crate) events: Vec<Event>,
+}
+
 /// A datastore.
 pub(crate) trait Backend: std::fmt::Debug + Send + Sync + 'static {
-    /// Identifies the cluster whose state this is; made with the datastore, never changed.
-    fn cluster_id(&self) -> &str;
+    /// Identifies the cluster whose state this is; made with the datastore.
+    fn cluster_id(&self) -> BoxFuture<'static, Result<String, StorageError>>;
 
     /// One document.
     fn get(&self, key: &str) -> BoxFuture<'static, Result<Option<Entry>, StorageError>>;
@@ -124,9 +140,10 @@ pub(crate) trait Backend: std::fmt::Debug + Send + Sync + 'static {
     /// Writes. When this gives `Ok`, the write survives a crash of this process and of the machine.
     fn commit(&self, transaction: Transaction) -> BoxFuture<'static, Result<Committed, CommitError>>;
 
-    /// The changes after a revision in order, at most `limit`; waits until there is one.
+    /// The changes after a revision in order, about `limit` at most, those of one revision together. Waits until there
+    /// is one; gives none when it can say no more than that the datastore answers (again). One call at a time.
     fn changes(&self, after: Revision, limit: usize) -> BoxFuture<'static, Result<Vec<Event>, WatchError>>;
 
-    /// The oldest revision [`Backend::changes`] can start after.
-    fn oldest(&self) -> BoxFuture<'static, Result<Revision, StorageError>>;
+    /// The changes up to a revision that was listed, at most about `limit`, as far back as they are known.
+    fn past(&self, to: Revision, limit: usize) -> BoxFuture<'static, Result<Past, StorageError>>;
 }

@@ -1,5 +1,7 @@
 //! The store service: reads, and writes that are validated and compared.
 //!
+//! While the datastore does not answer, reads are answered from what typha holds, and say so; writes are refused.
+//!
 //! | part | what it is |
 //! |---|---|
 //! | this | the gRPC service: wire to domain and back |
@@ -17,8 +19,9 @@ use tortie_proto::store::{
     self, GetRequest, GetResponse, ListRequest, ListResponse, WriteRequest, WriteResponse, store_server,
 };
 
-use crate::datastore::{Backend, Entry, StorageError};
+use crate::datastore::{Backend, Entry, Listing, StorageError};
 use crate::metrics::{Metrics, Outcome};
+use crate::sync::hub::Hub;
 
 pub(crate) use write::{Change, Precondition, WriteError, Writer};
 
@@ -27,18 +30,42 @@ pub(crate) use write::{Change, Precondition, WriteError, Writer};
 pub(crate) struct StoreService {
     backend: Arc<dyn Backend>,
     writer: Writer,
+    hub: Hub,
     hello: Hello,
     metrics: Arc<Metrics>,
 }
 
 impl StoreService {
-    pub(crate) fn new(backend: Arc<dyn Backend>, hello: Hello, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(backend: Arc<dyn Backend>, hub: Hub, hello: Hello, metrics: Arc<Metrics>) -> Self {
         let writer = Writer::new(Arc::clone(&backend));
         StoreService {
             backend,
             writer,
+            hub,
             hello,
             metrics,
+        }
+    }
+
+    /// Why the datastore is known not to answer.
+    fn away(&self) -> Option<StorageError> {
+        self.hub.away().map(|away| StorageError(away.reason))
+    }
+
+    /// A read of the datastore, unless it is known not to answer: then nobody waits for it.
+    async fn ask<T>(&self, read: impl Future<Output = Result<T, StorageError>>) -> Result<T, StorageError> {
+        match self.away() {
+            None => read.await,
+            Some(e) => Err(e),
+        }
+    }
+
+    /// What typha holds, and why that may be old.
+    async fn held(&self, prefix: &str, error: StorageError) -> Result<(Listing, String), Status> {
+        let age = self.hub.away().map_or(0, |away| away.since.elapsed().as_secs());
+        match self.hub.held(prefix).await {
+            Ok(listing) => Ok((listing, format!("{error}; this is what typha held {age} s ago"))),
+            Err(_) => Err(WriteError::from(error).into()),
         }
     }
 }
@@ -48,23 +75,40 @@ impl store_server::Store for StoreService {
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
         let request = request.into_inner();
         Hello::check(request.hello.as_ref())?;
-        let entry = self.backend.get(&request.key).await.map_err(unavailable)?;
-        let entry = entry.ok_or_else(|| Status::from(WriteError::NotFound(write::name(&request.key))))?;
+        let key = request.key;
+        let (entry, stale) = match self.ask(self.backend.get(&key)).await {
+            Ok(entry) => (entry, None),
+            Err(e) => {
+                let (listing, stale) = self.held(&key, e.clone()).await?;
+                let entry = listing.entries.into_iter().find(|e| e.key == key);
+                // It may have been made meanwhile: that it is not held is no answer.
+                (Some(entry.ok_or(WriteError::Storage(e))?), Some(stale))
+            }
+        };
+        let entry = entry.ok_or_else(|| Status::from(WriteError::NotFound(write::name(&key))))?;
         Ok(Response::new(GetResponse {
             hello: Some(self.hello.clone()),
             entry: Some(entry.into()),
+            stale,
         }))
     }
 
     async fn list(&self, request: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
         let request = request.into_inner();
         Hello::check(request.hello.as_ref())?;
-        let listing = self.backend.list(&request.prefix).await.map_err(unavailable)?;
+        let (listing, stale) = match self.ask(self.backend.list(&request.prefix)).await {
+            Ok(listing) => (listing, None),
+            Err(e) => {
+                let (listing, stale) = self.held(&request.prefix, e).await?;
+                (listing, Some(stale))
+            }
+        };
         let entries = listing.entries.into_iter().map(store::Entry::from).collect();
         Ok(Response::new(ListResponse {
             hello: Some(self.hello.clone()),
             entries,
             revision: listing.revision,
+            stale,
         }))
     }
 
@@ -73,7 +117,10 @@ impl store_server::Store for StoreService {
         Hello::check(request.hello.as_ref())?;
         let dry_run = request.dry_run;
         let written = match Change::try_from(request) {
-            Ok(change) => self.writer.write(&change).await,
+            Ok(change) => match self.away() {
+                None => self.writer.write(&change).await,
+                Some(e) => Err(e.into()),
+            },
             Err(e) => Err(e),
         };
         self.metrics.count_write(match &written {
@@ -89,10 +136,6 @@ impl store_server::Store for StoreService {
             revision: committed.revision,
         }))
     }
-}
-
-fn unavailable(e: StorageError) -> Status {
-    WriteError::from(e).into()
 }
 
 impl From<Entry> for store::Entry {

@@ -29,11 +29,18 @@ impl Seen {
         Ok(!asked.is_empty())
     }
 
-    /// That nothing of what was seen has changed.
+    /// That nothing of what was seen has changed. Of a single document that was looked for, and is there, this includes
+    /// that it still is; of a collection only what was added or changed matters: no rule is broken by a deletion in it.
     pub(crate) fn guards(&self) -> impl Iterator<Item = Guard> {
-        self.loaded.iter().map(|(prefix, l)| Guard::Unchanged {
-            prefix: prefix.clone(),
-            since: l.revision,
+        self.loaded.iter().map(|(prefix, l)| {
+            let single = l.entries.iter().find(|e| e.key == *prefix);
+            match single {
+                Some(entry) => Guard::At(prefix.clone(), entry.revision),
+                None => Guard::Unchanged {
+                    prefix: prefix.clone(),
+                    since: l.revision,
+                },
+            }
         })
     }
 

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tortie_kit::backoff::Backoff;
 use tortie_kit::health::Guard;
 
 use super::log::{Filter, Limits, Log, Step};
-use crate::datastore::{Backend, Event, Revision, StorageError, WatchError};
+use crate::datastore::{Backend, Event, Listing, Revision, StorageError, WatchError};
 use crate::metrics::Metrics;
 
 /// Questions of sessions waiting for the hub; more wait in their sessions.
@@ -16,13 +17,22 @@ const QUEUE: usize = 1024;
 /// Changes read from the datastore at once.
 const READ: usize = 1000;
 /// Between attempts to read a datastore that does not answer.
-const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
+/// A question to the hub.
 #[derive(Debug)]
-struct Ask {
-    filter: Filter,
-    position: Option<Revision>,
-    answer: oneshot::Sender<Step>,
+enum Ask {
+    /// What a reader needs next.
+    Next {
+        filter: Filter,
+        position: Option<Revision>,
+        answer: oneshot::Sender<Step>,
+    },
+    /// What it holds under a prefix.
+    Held {
+        prefix: String,
+        answer: oneshot::Sender<Listing>,
+    },
 }
 
 /// A handle to the hub. Cheap to clone.
@@ -30,7 +40,15 @@ struct Ask {
 pub(crate) struct Hub {
     asks: mpsc::Sender<Ask>,
     head: watch::Receiver<Revision>,
+    away: watch::Receiver<Option<Away>>,
     cluster_id: Arc<str>,
+}
+
+/// The datastore does not answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Away {
+    pub(crate) since: Instant,
+    pub(crate) reason: String,
 }
 
 /// The hub has ended.
@@ -38,29 +56,42 @@ pub(crate) struct Hub {
 pub(crate) struct Ended;
 
 impl Hub {
-    /// Loads the state and starts following. The guard is ready while the datastore answers.
-    ///
-    /// # Errors
-    /// [`StorageError`] when the state cannot be read.
-    pub(crate) async fn start(
-        backend: Arc<dyn Backend>,
-        guard: Guard,
-        metrics: Arc<Metrics>,
-    ) -> Result<Self, StorageError> {
-        let log = load(&*backend).await?;
+    /// Starts following from what was loaded. The guard is ready while the datastore answers. Must be called inside a
+    /// tokio runtime.
+    pub(crate) fn start(backend: Arc<dyn Backend>, loaded: Loaded, guard: Guard, metrics: Arc<Metrics>) -> Self {
+        let Loaded { cluster_id, log } = loaded;
         guard.ready();
         let (head_tx, head) = watch::channel(log.revision());
+        let (away_tx, away) = watch::channel(None);
         let (asks, questions) = mpsc::channel(QUEUE);
-        let cluster_id = Arc::from(backend.cluster_id());
         let task = Task {
             backend,
             log,
             head: head_tx,
+            away: away_tx,
             guard,
             metrics,
         };
         tokio::spawn(task.run(questions));
-        Ok(Hub { asks, head, cluster_id })
+        Hub {
+            asks,
+            head,
+            away,
+            cluster_id: cluster_id.into(),
+        }
+    }
+
+    /// Why the datastore does not answer, if it does not.
+    pub(crate) fn away(&self) -> Option<Away> {
+        self.away.borrow().clone()
+    }
+
+    /// What is held under a prefix, whether or not the datastore answers.
+    pub(crate) async fn held(&self, prefix: &str) -> Result<Listing, Ended> {
+        let (answer, answered) = oneshot::channel();
+        let prefix = prefix.to_owned();
+        self.asks.send(Ask::Held { prefix, answer }).await.map_err(|_| Ended)?;
+        answered.await.map_err(|_| Ended)
     }
 
     /// Identifies the cluster whose state this is.
@@ -77,7 +108,7 @@ impl Hub {
     pub(crate) async fn next(&self, filter: Filter, position: Option<Revision>) -> Result<Step, Ended> {
         let (answer, answered) = oneshot::channel();
         self.asks
-            .send(Ask {
+            .send(Ask::Next {
                 filter,
                 position,
                 answer,
@@ -88,39 +119,31 @@ impl Hub {
     }
 }
 
+/// A datastore's state.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    cluster_id: String,
+    log: Log,
+}
+
 /// The state, and as much of its past as the datastore remembers and the log holds.
-async fn load(backend: &dyn Backend) -> Result<Log, StorageError> {
+///
+/// # Errors
+/// [`StorageError`] when it cannot be read.
+pub(crate) async fn load(backend: &dyn Backend) -> Result<Loaded, StorageError> {
+    let cluster_id = backend.cluster_id().await?;
     let limits = Limits::default();
-    let oldest = backend.oldest().await?;
     let listing = backend.list("").await?;
-    let past = u64::try_from(limits.changes).unwrap_or(u64::MAX);
-    let oldest = oldest.max(listing.revision.saturating_sub(past)).min(listing.revision);
-    let mut history: Vec<Event> = Vec::new();
-    let mut reached = oldest;
-    while reached < listing.revision {
-        match backend.changes(reached, READ).await {
-            Ok(events) => {
-                history.extend(events.into_iter().filter(|e| e.revision <= listing.revision));
-                reached = match history.last() {
-                    Some(last) if last.revision > reached => last.revision,
-                    _ => break,
-                };
-            }
-            // Compacted meanwhile: no past, then. Clients that would resume take a snapshot.
-            Err(WatchError::Compacted { .. }) => {
-                let revision = listing.revision;
-                return Ok(Log::new(listing, revision, Vec::new(), limits));
-            }
-            Err(WatchError::Storage(e)) => return Err(e),
-        }
-    }
-    Ok(Log::new(listing, oldest, history, limits))
+    let past = backend.past(listing.revision, limits.changes).await?;
+    let log = Log::new(listing, past.oldest, past.events, limits);
+    Ok(Loaded { cluster_id, log })
 }
 
 struct Task {
     backend: Arc<dyn Backend>,
     log: Log,
     head: watch::Sender<Revision>,
+    away: watch::Sender<Option<Away>>,
     guard: Guard,
     metrics: Arc<Metrics>,
 }
@@ -133,10 +156,7 @@ impl Task {
         loop {
             tokio::select! {
                 ask = questions.recv() => match ask {
-                    Some(ask) => {
-                        // A session that ended meanwhile needs no answer.
-                        let _ = ask.answer.send(self.log.next(&ask.filter, ask.position));
-                    }
+                    Some(ask) => self.answer(ask),
                     None => return,
                 },
                 read = &mut changes => {
@@ -147,6 +167,22 @@ impl Task {
                         next.await
                     });
                 }
+            }
+        }
+    }
+
+    /// Who asked and ended meanwhile needs no answer.
+    fn answer(&mut self, ask: Ask) {
+        match ask {
+            Ask::Next {
+                filter,
+                position,
+                answer,
+            } => drop(answer.send(self.log.next(&filter, position))),
+            Ask::Held { prefix, answer } => {
+                let entries = self.log.entries(&prefix);
+                let revision = self.log.revision();
+                drop(answer.send(Listing { entries, revision }));
             }
         }
     }
@@ -166,26 +202,43 @@ impl Task {
                     "changes compacted, reading everything"
                 );
                 match load(&*self.backend).await {
-                    Ok(log) => {
-                        self.log = log;
+                    Ok(loaded) => {
+                        self.log = loaded.log;
                         None
                     }
                     Err(e) => Some(e),
                 }
             }
             Err(WatchError::Storage(e)) => Some(e),
+            Err(e @ WatchError::Backwards { .. }) => Some(StorageError(e.to_string())),
         };
         let Some(error) = failed else {
+            self.answers();
             backoff.reset();
-            self.guard.ready();
-            self.show();
             return Duration::ZERO;
         };
         if backoff.attempts() == 0 {
             tracing::error!(%error, "cannot read the datastore, clients keep what they have");
         }
-        self.guard.not_ready(&error.to_string());
+        self.gone(&error.to_string());
         backoff.next()
+    }
+
+    fn answers(&mut self) {
+        self.guard.ready();
+        if let Some(away) = self.away.send_replace(None) {
+            tracing::info!(seconds = away.since.elapsed().as_secs(), "the datastore answers again");
+        }
+        self.show();
+    }
+
+    fn gone(&mut self, reason: &str) {
+        self.guard.not_ready(reason);
+        self.away.send_modify(|away| {
+            let since = away.as_ref().map_or_else(Instant::now, |away| away.since);
+            let reason = reason.to_owned();
+            *away = Some(Away { since, reason });
+        });
     }
 
     fn show(&self) {

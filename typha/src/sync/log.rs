@@ -15,7 +15,7 @@ use tortie_proto::sync::server_message::Message as ServerMsg;
 use tortie_proto::sync::{Batch, Change, InSync, ServerMessage, SnapshotBegin};
 use tortie_replica::{Breadcrumbs, Position, Resume};
 
-use crate::datastore::{Event, Listing, Revision};
+use crate::datastore::{Entry, Event, Listing, Revision};
 
 /// Octets of documents in one message: small enough that a slow link shows progress, large enough to be efficient.
 const FRAME: usize = 256 << 10;
@@ -145,6 +145,19 @@ impl Log {
         self.crumbs.revision()
     }
 
+    /// The documents whose keys start with `prefix`, sorted by key.
+    pub(crate) fn entries(&self, prefix: &str) -> Vec<Entry> {
+        let from = self.crumbs.current().range(prefix.to_owned()..);
+        let under = from.take_while(|(key, _)| key.starts_with(prefix));
+        let entry = |(key, held): (&String, &Held)| Entry {
+            key: key.clone(),
+            value: held.value.clone(),
+            revision: held.revision,
+            create_revision: 0,
+        };
+        under.map(entry).collect()
+    }
+
     /// How many keys the state has.
     pub(crate) fn len(&self) -> usize {
         self.crumbs.current().len()
@@ -156,7 +169,9 @@ impl Log {
         let mut octets = 0;
         for event in events {
             let size = size(&event.key, event.value.as_ref());
-            if !crumb.is_empty() && octets + size > FRAME {
+            // What was done at once is seen at once, and a crumb ends where its revision does.
+            let whole = crumb.last().is_some_and(|last| last.revision < event.revision);
+            if whole && octets + size > FRAME {
                 self.push_crumb(std::mem::take(&mut crumb), std::mem::take(&mut octets));
             }
             octets += size;
@@ -400,6 +415,21 @@ mod tests {
         drop(filter);
         log.push(vec![event("/a", 101, 1)]);
         assert!(log.groups.is_empty());
+    }
+
+    #[test]
+    fn changes_of_one_revision_are_not_torn_apart() {
+        let mut log = log(Limits::default());
+        log.push(vec![
+            event("/a", 1, FRAME),
+            event("/b", 1, FRAME),
+            event("/c", 2, FRAME),
+        ]);
+        assert_eq!((log.crumbs.log_len(), log.len(), log.revision()), (2, 3, 2));
+        let filter = Filter::new(vec![]);
+        assert_eq!(frames(log.next(&filter, Some(0))).len(), 2);
+        let held: Vec<_> = log.entries("/b").into_iter().map(|e| (e.key, e.revision)).collect();
+        assert_eq!(held, [("/b".to_owned(), 1)]);
     }
 
     #[test]

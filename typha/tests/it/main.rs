@@ -5,5 +5,7 @@
 mod cli;
 mod crash;
 mod disk_full;
+mod etcd;
+mod etcd_server;
 mod process;
 mod sync;

@@ -28,14 +28,19 @@ pub(crate) struct Typha {
 }
 
 impl Typha {
-    /// A new datastore, served.
-    pub(crate) async fn start() -> Self {
+    /// A directory in which nothing runs yet.
+    pub(crate) fn new() -> Self {
         let owned = tempfile::tempdir().unwrap();
-        let mut typha = Typha {
+        Typha {
             dir: owned.path().to_owned(),
             child: None,
             _owned: Some(owned),
-        };
+        }
+    }
+
+    /// A new datastore, served.
+    pub(crate) async fn start() -> Self {
+        let mut typha = Typha::new();
         typha.restart().await;
         typha
     }

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, Table, TableDefinition};
 
 use crate::datastore::{
-    CommitError, Committed, Entry, Event, Guard, Listing, Operation, Revision, Transaction, WatchError,
+    CommitError, Committed, Entry, Event, Guard, Listing, Operation, Past, Revision, Transaction, WatchError,
 };
 
 const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
@@ -235,8 +235,27 @@ pub(crate) fn list(database: &Database, prefix: &str) -> Result<Listing, redb::E
     Ok(Listing { entries, revision })
 }
 
-pub(crate) fn oldest(database: &Database) -> Result<Revision, redb::Error> {
-    number(&database.begin_read()?.open_table(META)?, "compacted")
+/// The last changes up to a revision, at most `limit`.
+pub(crate) fn past(database: &Database, to: Revision, limit: usize) -> Result<Past, redb::Error> {
+    let txn = database.begin_read()?;
+    let compacted = number(&txn.open_table(META)?, "compacted")?;
+    let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+    let oldest = compacted.max(to.saturating_sub(limit)).min(to);
+    let log = txn.open_table(LOG)?;
+    let mut events = Vec::new();
+    for item in log.range(oldest.saturating_add(1)..=to)? {
+        let (revision, logged) = item?;
+        events.push(event(revision.value(), logged.value()));
+    }
+    Ok(Past { oldest, events })
+}
+
+fn event(revision: Revision, (key, value): (&str, Option<&[u8]>)) -> Event {
+    Event {
+        key: key.to_owned(),
+        revision,
+        value: value.map(Bytes::copy_from_slice),
+    }
 }
 
 /// The changes after a revision, at most `limit`.
@@ -254,13 +273,7 @@ pub(crate) fn changes(
     let mut events = Vec::new();
     for item in log.range(after.saturating_add(1)..)?.take(limit) {
         let (revision, logged) = item?;
-        let (key, value) = logged.value();
-        let value = value.map(Bytes::copy_from_slice);
-        events.push(Event {
-            key: key.to_owned(),
-            revision: revision.value(),
-            value,
-        });
+        events.push(event(revision.value(), logged.value()));
     }
     Ok(Ok(events))
 }

@@ -17,7 +17,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub(crate) use file::OpenError;
 
-use super::{Backend, CommitError, Committed, Entry, Event, Listing, Revision, StorageError, Transaction, WatchError};
+use super::{
+    Backend, CommitError, Committed, Entry, Event, Listing, Past, Revision, StorageError, Transaction, WatchError,
+};
 
 /// Writes waiting for the writer task; more wait in their callers.
 const QUEUE: usize = 256;
@@ -127,8 +129,9 @@ impl Slot {
 }
 
 impl Backend for Embedded {
-    fn cluster_id(&self) -> &str {
-        &self.cluster_id
+    fn cluster_id(&self) -> BoxFuture<'static, Result<String, StorageError>> {
+        let cluster_id = self.cluster_id.clone();
+        Box::pin(async move { Ok(cluster_id) })
     }
 
     fn get(&self, key: &str) -> BoxFuture<'static, Result<Option<Entry>, StorageError>> {
@@ -162,8 +165,8 @@ impl Backend for Embedded {
         })
     }
 
-    fn oldest(&self) -> BoxFuture<'static, Result<Revision, StorageError>> {
-        self.read(file::oldest)
+    fn past(&self, to: Revision, limit: usize) -> BoxFuture<'static, Result<Past, StorageError>> {
+        self.read(move |db| file::past(db, to, limit))
     }
 }
 

@@ -135,7 +135,8 @@ async fn history_is_bounded_and_says_so() {
         Err(WatchError::Compacted { oldest: 1000 })
     );
     assert_eq!(file::changes(&database, 1000, 10).unwrap().unwrap()[0].revision, 1001);
-    assert_eq!(store.oldest().await.unwrap(), 1000);
+    let past = store.past(11_000, 20_000).await.unwrap();
+    assert_eq!((past.oldest, past.events.len()), (1000, 10_000));
     let too_old = Guard::Unchanged {
         prefix: "/p/".into(),
         since: 10,

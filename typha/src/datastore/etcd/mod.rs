@@ -1,0 +1,365 @@
+//! etcd as the datastore: Calico's keys and documents, as Calico's own programs read and write them.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | this | the translation: transactions, lists, guards |
+//! | [`config`] | endpoints, certificates, user |
+//! | [`client`] | which member is asked, as whom, and what a failure means |
+//! | [`watch`] | the changes in order |
+//!
+//! Only keys under [`ROOT`] are seen. Documents are bytes here: whatever a document says that typha does not know stays
+//! as it is. Every write is one etcd transaction whose comparisons are the write's guards, so a plain etcd client and
+//! typha cannot overwrite each other unseen.
+
+mod client;
+pub(crate) mod config;
+mod watch;
+
+#[allow(missing_docs, clippy::all, unreachable_pub)]
+mod proto {
+    tonic::include_proto!("etcdserverpb");
+}
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use serde_json::{Value, json};
+
+use self::client::{CallError, Client};
+use self::config::{EtcdArgs, EtcdConfigError};
+use self::proto::compare::{CompareResult, CompareTarget, TargetUnion};
+use self::proto::request_op::Request as Op;
+use self::proto::response_op::Response as Done;
+use self::proto::{Compare, DeleteRangeRequest, KeyValue, PutRequest, RangeRequest, RequestOp, ResponseOp, TxnRequest};
+use self::watch::Watcher;
+use super::{
+    Backend, CommitError, Committed, Entry, Event, Guard, Listing, Operation, Past, Revision, StorageError,
+    Transaction, WatchError,
+};
+
+/// Under which Calico's keys lie.
+pub(crate) const ROOT: &str = "/calico/";
+/// Under which typha keeps what is nobody else's concern.
+const OWN: &str = "/calico/tortie/";
+/// Says which history of changes this is.
+const HISTORY: &str = "/calico/tortie/v1/history";
+/// Documents read at once.
+const PAGE: i64 = 2000;
+/// How often a list begins anew because its revision was compacted between two pages.
+const LISTINGS: usize = 3;
+
+/// An etcd cluster.
+#[derive(Debug)]
+pub(crate) struct Etcd {
+    client: Client,
+    watcher: Watcher,
+}
+
+impl Etcd {
+    /// Must be called inside a tokio runtime; connects when first used.
+    ///
+    /// # Errors
+    /// [`EtcdConfigError`]: a file or an endpoint that cannot be used.
+    pub(crate) fn new(args: &EtcdArgs) -> Result<Self, EtcdConfigError> {
+        let client = Client::new(args)?;
+        let watcher = Watcher::new(client.clone());
+        Ok(Etcd { client, watcher })
+    }
+}
+
+impl Backend for Etcd {
+    fn cluster_id(&self) -> BoxFuture<'static, Result<String, StorageError>> {
+        let client = self.client.clone();
+        Box::pin(async move {
+            if let Some(id) = history(&client).await? {
+                return Ok(id);
+            }
+            let id = uuid::Uuid::new_v4().simple().to_string();
+            let put = PutRequest {
+                key: HISTORY.into(),
+                value: json!({ "id": id }).to_string().into(),
+                prev_kv: false,
+            };
+            let create = TxnRequest {
+                compare: vec![compare(&Guard::Absent(HISTORY.to_owned()))],
+                success: vec![op(Op::RequestPut(put))],
+            };
+            client.txn(create, false).await?;
+            // Another typha may have been faster: what is there counts.
+            let made = history(&client).await?;
+            made.ok_or_else(|| StorageError(format!("etcd: {HISTORY} was written and is not there")))
+        })
+    }
+
+    fn get(&self, key: &str) -> BoxFuture<'static, Result<Option<Entry>, StorageError>> {
+        let (client, key) = (self.client.clone(), key.to_owned());
+        Box::pin(async move {
+            if !visible(&key) {
+                return Ok(None);
+            }
+            let question = RangeRequest {
+                key: key.into(),
+                ..RangeRequest::default()
+            };
+            let answer = client.range(question).await?;
+            Ok(answer.kvs.into_iter().find_map(entry))
+        })
+    }
+
+    fn list(&self, prefix: &str) -> BoxFuture<'static, Result<Listing, StorageError>> {
+        let (client, prefix) = (self.client.clone(), prefix.to_owned());
+        Box::pin(async move {
+            for _ in 1..LISTINGS {
+                match list(&client, &prefix).await {
+                    Err(CallError::Compacted) => {}
+                    other => return Ok(other?),
+                }
+            }
+            Ok(list(&client, &prefix).await?)
+        })
+    }
+
+    fn commit(&self, transaction: Transaction) -> BoxFuture<'static, Result<Committed, CommitError>> {
+        let client = self.client.clone();
+        Box::pin(async move { commit(&client, &transaction).await })
+    }
+
+    fn changes(&self, after: Revision, limit: usize) -> BoxFuture<'static, Result<Vec<Event>, WatchError>> {
+        Box::pin(self.watcher.changes(after, limit))
+    }
+
+    fn past(&self, to: Revision, _limit: usize) -> BoxFuture<'static, Result<Past, StorageError>> {
+        let none = Past {
+            oldest: to,
+            events: Vec::new(),
+        };
+        Box::pin(async move { Ok(none) })
+    }
+}
+
+/// The id of the history that is there, if there is one.
+async fn history(client: &Client) -> Result<Option<String>, StorageError> {
+    let question = RangeRequest {
+        key: HISTORY.into(),
+        ..RangeRequest::default()
+    };
+    let answer = client.range(question).await?;
+    let Some(kv) = answer.kvs.first() else { return Ok(None) };
+    let document: Option<Value> = serde_json::from_slice(&kv.value).ok();
+    let id = document.as_ref().and_then(|d| d.get("id")?.as_str());
+    let id = id.filter(|id| !id.is_empty());
+    let bad = || {
+        StorageError(format!(
+            "etcd: what is stored as {HISTORY} is damaged: want {{\"id\": TEXT}}"
+        ))
+    };
+    Ok(Some(id.ok_or_else(bad)?.to_owned()))
+}
+
+/// Everything under a prefix, page by page, all of one revision.
+async fn list(client: &Client, prefix: &str) -> Result<Listing, CallError> {
+    let inside = prefix.starts_with(ROOT);
+    // Calico's keys are seen, nothing else; what lies elsewhere is asked for only to learn the revision.
+    let from = if inside { prefix } else { ROOT };
+    let wanted = inside || ROOT.starts_with(prefix);
+    let mut question = RangeRequest {
+        key: from.into(),
+        range_end: prefix_end(from),
+        limit: if wanted { PAGE } else { 1 },
+        revision: 0,
+    };
+    let mut entries = Vec::new();
+    loop {
+        let answer = client.range(question.clone()).await?;
+        if question.revision == 0 {
+            question.revision = answer.header.as_ref().map_or(0, |h| h.revision);
+        }
+        let last = answer.kvs.last().map(|kv| kv.key.clone());
+        if wanted {
+            entries.extend(answer.kvs.into_iter().filter_map(entry));
+        }
+        match last {
+            Some(mut last) if answer.more && wanted => {
+                last.push(0);
+                question.key = last;
+            }
+            _ => break,
+        }
+    }
+    Ok(Listing {
+        entries,
+        revision: revision(question.revision),
+    })
+}
+
+async fn commit(client: &Client, transaction: &Transaction) -> Result<Committed, CommitError> {
+    let key = transaction.operation.key();
+    if !visible(key) {
+        return Err(StorageError(format!("etcd: '{key}' is no key of Calico's")).into());
+    }
+    let operation = match &transaction.operation {
+        _ if transaction.dry_run => Op::RequestRange(RangeRequest {
+            key: key.into(),
+            ..RangeRequest::default()
+        }),
+        Operation::Put { key, value } => Op::RequestPut(PutRequest {
+            key: key.as_str().into(),
+            value: value.to_vec(),
+            prev_kv: true,
+        }),
+        Operation::Delete { key } => Op::RequestDeleteRange(DeleteRangeRequest {
+            key: key.as_str().into(),
+            prev_kv: true,
+        }),
+    };
+    let question = TxnRequest {
+        compare: transaction.guards.iter().map(compare).collect(),
+        success: vec![op(operation)],
+    };
+    let answer = client
+        .txn(question, transaction.dry_run)
+        .await
+        .map_err(StorageError::from)?;
+    if !answer.succeeded {
+        // etcd does not say which; the first is what the write is about.
+        let guard = transaction.guards.first().cloned();
+        return Err(guard.map_or(CommitError::Missing, CommitError::Guard));
+    }
+    let now = answer.header.as_ref().map_or(0, |h| revision(h.revision));
+    let previous = previous(answer.responses);
+    let stored = match &transaction.operation {
+        Operation::Delete { .. } if previous.is_none() => return Err(CommitError::Missing),
+        Operation::Delete { .. } => None,
+        Operation::Put { key, value } => {
+            let at = if transaction.dry_run { now + 1 } else { now };
+            Some(Entry {
+                key: key.clone(),
+                value: value.clone(),
+                revision: at,
+                create_revision: previous.as_ref().map_or(at, |p| p.create_revision),
+            })
+        }
+    };
+    Ok(Committed {
+        entry: stored,
+        previous,
+        revision: now,
+    })
+}
+
+/// What was under the key before the one operation of a transaction.
+fn previous(responses: Vec<ResponseOp>) -> Option<Entry> {
+    match responses.into_iter().next()?.response? {
+        Done::ResponseRange(r) => r.kvs.into_iter().find_map(entry),
+        Done::ResponsePut(p) => p.prev_kv.and_then(entry),
+        Done::ResponseDeleteRange(d) => d.prev_kvs.into_iter().find_map(entry),
+    }
+}
+
+fn op(request: Op) -> RequestOp {
+    RequestOp { request: Some(request) }
+}
+
+fn compare(guard: &Guard) -> Compare {
+    let on = |key: &str, target: CompareTarget, result: CompareResult, value: TargetUnion| Compare {
+        result: result.into(),
+        target: target.into(),
+        key: key.into(),
+        target_union: Some(value),
+        range_end: Vec::new(),
+    };
+    match guard {
+        Guard::Absent(key) => on(
+            key,
+            CompareTarget::Version,
+            CompareResult::Equal,
+            TargetUnion::Version(0),
+        ),
+        Guard::At(key, at) => {
+            let at = TargetUnion::ModRevision(signed(*at));
+            on(key, CompareTarget::Mod, CompareResult::Equal, at)
+        }
+        Guard::Unchanged { prefix, since } => {
+            let after = TargetUnion::ModRevision(signed(since.saturating_add(1)));
+            Compare {
+                range_end: prefix_end(prefix),
+                ..on(prefix, CompareTarget::Mod, CompareResult::Less, after)
+            }
+        }
+    }
+}
+
+/// The first key after all that start with `prefix`, which is text and not empty.
+fn prefix_end(prefix: &str) -> Vec<u8> {
+    let mut end = prefix.as_bytes().to_vec();
+    if let Some(last) = end.last_mut() {
+        // No octet of UTF-8 is 255.
+        *last += 1;
+    }
+    end
+}
+
+/// A document of Calico's; `None` for any other key.
+fn entry(kv: KeyValue) -> Option<Entry> {
+    Some(Entry {
+        key: text(kv.key)?,
+        value: Bytes::from(kv.value),
+        revision: revision(kv.mod_revision),
+        create_revision: revision(kv.create_revision),
+    })
+}
+
+/// A key that typha's clients may see.
+fn text(key: Vec<u8>) -> Option<String> {
+    String::from_utf8(key).ok().filter(|key| visible(key))
+}
+
+fn visible(key: &str) -> bool {
+    key.starts_with(ROOT) && !key.starts_with(OWN)
+}
+
+/// etcd's revisions are signed and never negative.
+fn revision(n: i64) -> Revision {
+    Revision::try_from(n).unwrap_or_default()
+}
+
+fn signed(n: Revision) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guards_are_etcds_comparisons() {
+        let absent = compare(&Guard::Absent("/calico/a".into()));
+        assert_eq!(
+            (absent.target(), absent.result()),
+            (CompareTarget::Version, CompareResult::Equal)
+        );
+        assert_eq!(absent.target_union, Some(TargetUnion::Version(0)));
+        let at = compare(&Guard::At("/calico/a".into(), 7));
+        assert_eq!(at.target_union, Some(TargetUnion::ModRevision(7)));
+        assert!(at.range_end.is_empty());
+        let unchanged = compare(&Guard::Unchanged {
+            prefix: "/calico/a/".into(),
+            since: 7,
+        });
+        assert_eq!(
+            (unchanged.target(), unchanged.result()),
+            (CompareTarget::Mod, CompareResult::Less)
+        );
+        assert_eq!(unchanged.target_union, Some(TargetUnion::ModRevision(8)));
+        assert_eq!(unchanged.range_end, b"/calico/a0", "the octet after the slash");
+    }
+
+    #[test]
+    fn only_calicos_keys_are_seen() {
+        assert!(visible("/calico/ipam/v2/config"));
+        for hidden in ["", "/registry/secrets/x", "/calicox", "/calico/tortie/v1/history"] {
+            assert!(!visible(hidden), "{hidden}");
+        }
+        assert_eq!(revision(-1), 0);
+        assert_eq!(signed(u64::MAX), i64::MAX);
+    }
+}

@@ -1,0 +1,188 @@
+//! The changes of an etcd cluster in order, over one stream that is opened again whenever it breaks.
+//!
+//! A stream that breaks loses nothing: the next one starts where the last change was. A start that etcd has compacted is
+//! said as [`WatchError::Compacted`], and the reader lists everything. What etcd says of its progress between changes is
+//! not relied on: some of its versions say it too early.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{Mutex, mpsc};
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+
+use super::client::Client;
+use super::proto::event::EventType;
+use super::proto::watch_request::RequestUnion;
+use super::proto::{self, WatchCreateRequest, WatchRequest, WatchResponse};
+use super::{ROOT, prefix_end, revision, signed, text};
+use crate::datastore::{Event, Revision, StorageError, WatchError};
+
+/// How long etcd may take to begin a watch.
+const BEGIN: Duration = Duration::from_secs(3);
+
+/// Reads the changes of every key of ours.
+#[derive(Debug)]
+pub(crate) struct Watcher {
+    client: Client,
+    open: Arc<Mutex<Option<Open>>>,
+}
+
+/// A stream and how far it was read.
+#[derive(Debug)]
+struct Open {
+    stream: Streaming<WatchResponse>,
+    /// etcd ends a stream whose requests end.
+    _requests: mpsc::Sender<WatchRequest>,
+    /// Every change up to this one was given.
+    given: Revision,
+    waiting: VecDeque<Event>,
+}
+
+impl Watcher {
+    pub(crate) fn new(client: Client) -> Self {
+        Watcher {
+            client,
+            open: Arc::default(),
+        }
+    }
+
+    /// The changes after a revision; see [`crate::datastore::Backend::changes`].
+    pub(crate) fn changes(
+        &self,
+        after: Revision,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Event>, WatchError>> + Send + 'static {
+        let (client, slot) = (self.client.clone(), Arc::clone(&self.open));
+        async move {
+            let mut slot = slot.lock().await;
+            // Taken out: whatever fails below, the next call begins anew.
+            let mut open = match slot.take() {
+                Some(open) if open.given == after => open,
+                _ => {
+                    *slot = Some(Open::begin(&client, after).await?);
+                    return Ok(Vec::new());
+                }
+            };
+            while open.waiting.is_empty() {
+                let response = open.next(&client).await?;
+                open.take(response, &client)?;
+            }
+            let events = open.give(limit);
+            *slot = Some(open);
+            Ok(events)
+        }
+    }
+}
+
+impl Open {
+    async fn begin(client: &Client, after: Revision) -> Result<Self, WatchError> {
+        let (requests, outgoing) = mpsc::channel(1);
+        let create = WatchCreateRequest {
+            key: ROOT.into(),
+            range_end: prefix_end(ROOT),
+            start_revision: signed(after.saturating_add(1)),
+        };
+        let union = Some(RequestUnion::CreateRequest(create));
+        // The channel is new and has room for one.
+        let _ = requests.try_send(WatchRequest { request_union: union });
+        let stream = client.watch(ReceiverStream::new(outgoing)).await?;
+        let mut open = Open {
+            stream,
+            _requests: requests,
+            given: after,
+            waiting: VecDeque::new(),
+        };
+        let silent = || StorageError(format!("etcd: watch: it did not begin within {} s", BEGIN.as_secs()));
+        let first = timeout(BEGIN, open.next(client)).await.map_err(|_| silent())??;
+        let now = first.header.as_ref().map_or(0, |h| revision(h.revision));
+        open.take(first, client)?;
+        if now < after {
+            return Err(WatchError::Backwards {
+                held: after,
+                found: now,
+            });
+        }
+        Ok(open)
+    }
+
+    async fn next(&mut self, client: &Client) -> Result<WatchResponse, WatchError> {
+        match self.stream.message().await {
+            Ok(Some(response)) => Ok(response),
+            Ok(None) => Err(StorageError("etcd: watch: the stream was ended".to_owned()).into()),
+            Err(status) => {
+                client.watch_failed(&status);
+                Err(StorageError(format!("etcd: watch: {}", tortie_kit::status::reason(&status))).into())
+            }
+        }
+    }
+
+    fn take(&mut self, response: WatchResponse, client: &Client) -> Result<(), WatchError> {
+        if response.compact_revision > 0 {
+            let oldest = revision(response.compact_revision);
+            return Err(WatchError::Compacted { oldest });
+        }
+        if response.canceled {
+            // Among the reasons is a token that is too old; a new one costs little.
+            client.forget_token();
+            let reason = response.cancel_reason;
+            return Err(StorageError(format!("etcd: watch: it was cancelled: {reason}")).into());
+        }
+        self.waiting.extend(response.events.into_iter().filter_map(event));
+        Ok(())
+    }
+
+    /// What waits, cut between revisions only.
+    fn give(&mut self, limit: usize) -> Vec<Event> {
+        let mut events: Vec<Event> = Vec::new();
+        while let Some(next) = self.waiting.front() {
+            if events.len() >= limit && events.last().is_some_and(|last| last.revision < next.revision) {
+                break;
+            }
+            events.extend(self.waiting.pop_front());
+        }
+        self.given = events.last().map_or(self.given, |e| e.revision);
+        events
+    }
+}
+
+/// A change of a document; `None` for keys that are none of Calico's.
+pub(super) fn event(event: proto::Event) -> Option<Event> {
+    let deleted = event.r#type() == EventType::Delete;
+    let kv = event.kv?;
+    Some(Event {
+        key: text(kv.key)?,
+        revision: revision(kv.mod_revision),
+        value: (!deleted).then(|| Bytes::from(kv.value)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_of_ours_and_others() {
+        let of = |kind: EventType, key: &[u8]| {
+            let kv = proto::KeyValue {
+                key: key.to_vec(),
+                mod_revision: 7,
+                value: b"{}".to_vec(),
+                ..proto::KeyValue::default()
+            };
+            event(proto::Event {
+                r#type: kind.into(),
+                kv: Some(kv),
+            })
+        };
+        let put = of(EventType::Put, b"/calico/ipam/v2/config").unwrap();
+        assert_eq!((put.revision, put.value), (7, Some(Bytes::from_static(b"{}"))));
+        assert_eq!(of(EventType::Delete, b"/calico/ipam/v2/config").unwrap().value, None);
+        assert_eq!(of(EventType::Put, b"/calico/tortie/v1/history"), None, "typha's own");
+        assert_eq!(of(EventType::Put, b"/calico/\xff"), None, "no text");
+        assert_eq!(event(proto::Event::default()), None);
+    }
+}
