@@ -230,8 +230,9 @@ impl Etcd {
 
     /// Replaces a document if its last change is `at`, with the transaction that Calico uses. Was it done?
     pub(crate) fn replace(&self, key: &str, value: &str, at: u64) -> bool {
+        let value = serde_json::to_string(value).unwrap();
         self.script(&format!(
-            "mod(\"{key}\") = \"{at}\"\n\nput {key} '{value}'\n\nget {key}\n\n"
+            "mod(\"{key}\") = \"{at}\"\n\nput {key} {value}\n\nget {key}\n\n"
         ))
     }
 
