@@ -102,10 +102,10 @@ async fn a_prefix_can_be_guarded_and_the_history_survives_reopening() {
     );
     store.commit(guarded(put("/b", "1"), unchanged(4))).await.unwrap();
 
-    let id = store.cluster_id().to_owned();
+    let id = store.cluster_id().await.unwrap();
     drop(store);
     let store = open(&path).await;
-    assert_eq!(store.cluster_id(), id);
+    assert_eq!(store.cluster_id().await.unwrap(), id);
     let events = store.changes(1, 3).await.unwrap();
     let seen: Vec<_> = events
         .iter()
