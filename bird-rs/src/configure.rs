@@ -15,7 +15,7 @@ use tortie_bgp::config::{self, Change, Commits, Config, Diagnostic};
 use crate::engine::{Clock, Engine, Request, Stopped};
 use crate::metrics::Metrics;
 use crate::net::interfaces;
-use crate::source::{self, Rejected};
+use crate::source::{self, Host, Rejected};
 
 /// Where a configuration comes from.
 #[derive(Debug, Clone)]
@@ -281,6 +281,7 @@ impl Configurator {
 
     async fn parse(&self, text: Text) -> Result<(String, Arc<Config>), Rejected> {
         let own = self.own.clone();
+        let in_force = self.config().await.router_id;
         let parsed = tokio::task::spawn_blocking(move || {
             let (name, config) = match text {
                 Text::Given { name, text } => {
@@ -297,7 +298,11 @@ impl Configurator {
                     tracing::warn!(%error, "cannot read the host's addresses");
                     Vec::new()
                 });
-            let config = source::with_router_id(config, &name, &addresses)?;
+            let host = Host {
+                addresses,
+                name: source::hostname(),
+            };
+            let config = source::completed(&config, &name, &host, in_force)?;
             Ok((name, config))
         });
         // The parser is pure and bounded; should it ever panic, that is a rejection too.

@@ -139,7 +139,11 @@ fn engine(
 ) -> anyhow::Result<(Loop, Engine, Arc<Config>)> {
     let (links, addresses) = interfaces::read().context("read the host's addresses")?;
     let file = args.config.display().to_string();
-    let config = source::with_router_id(config, &file, &addresses).map_err(|rejected| anyhow::anyhow!("{rejected}"))?;
+    let host = source::Host {
+        addresses: addresses.clone(),
+        name: source::hostname(),
+    };
+    let config = source::completed(&config, &file, &host, None).map_err(|rejected| anyhow::anyhow!("{rejected}"))?;
     let mut speaker = Speaker::new(clock.now(), config.clone()).context("start the speaker")?;
     if !args.recover {
         speaker.start_afresh();

@@ -58,8 +58,13 @@ pub(super) fn lines(capabilities: &[Capability]) -> Vec<String> {
                 add(6, "Long-lived graceful restart");
                 long_lived(families).iter().for_each(|line| add(8, line));
             }
-            Capability::Role(role) => add(6, &format!("Role: {}", role_name(*role))),
+            Capability::Hostname { name, .. } if !name.is_empty() => add(6, &format!("Hostname: {name}")),
             _ => {}
+        }
+    }
+    for capability in capabilities {
+        if let Capability::Role(role) = capability {
+            add(6, &format!("Role: {}", role_name(*role)));
         }
     }
     lines

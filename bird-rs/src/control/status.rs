@@ -14,11 +14,13 @@ use crate::engine::{Clock, Stopped};
 impl Control {
     pub(super) async fn status(&self) -> Result<Reply, Stopped> {
         let status = self.engine.query(Speaker::status).await?;
-        let base = self.configurator.config().await.time_formats.base.clone();
+        let config = self.configurator.config().await;
+        let base = config.time_formats.base.clone();
         let now = self.clock.unix_ms(self.clock.now());
         let shown = |at| time::show(base.as_ref().unwrap_or(&time::LONG), at, now);
         let mut reply = Reply::default();
-        render(&mut reply, &status, self.clock, now, shown);
+        let hostname = config.hostname.as_deref().unwrap_or_default();
+        render(&mut reply, (&status, hostname), self.clock, now, shown);
         revisions(&mut reply, &self.configurator.revisions().await);
         reply.end(13, "Daemon is up and running");
         Ok(reply)
@@ -94,11 +96,16 @@ fn resident_kb() -> u64 {
         .unwrap_or(0)
 }
 
-fn render(reply: &mut Reply, status: &Status, clock: Clock, now: i64, shown: impl Fn(i64) -> String) {
-    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+fn render(
+    reply: &mut Reply,
+    (status, hostname): (&Status, &str),
+    clock: Clock,
+    now: i64,
+    shown: impl Fn(i64) -> String,
+) {
     reply.line(1000, VERSION);
     reply.line(1011, &format!("Router ID is {}", status.router_id));
-    reply.line(1011, &format!("Hostname is {}", hostname.trim_end()));
+    reply.line(1011, &format!("Hostname is {hostname}"));
     reply.line(1011, &format!("Current server time is {}", shown(now)));
     reply.line(
         1011,

@@ -175,6 +175,7 @@ cases! {
     med_without_knobs
     neighbours_are_changed_while_running
     neighbours_of_a_range
+    next_hop_prefer_global
     next_hop_self_keep_and_address
     next_hops_beyond_the_subnet
     next_hops_nobody_can_reach

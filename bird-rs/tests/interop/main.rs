@@ -21,6 +21,7 @@ mod foreign;
 mod forwarding;
 mod frr;
 mod gobgp;
+mod hostname;
 mod ipv6;
 mod kernel;
 mod lab;

@@ -104,6 +104,11 @@ fn compare(old: &Protocol, new: &Protocol, configs: (&Config, &Config)) -> Verdi
     let worst = Worst(None)
         .when(old.disabled != new.disabled, Action::Restart, "disabled")
         .when(uses_router_id && router_id, Action::Restart, "router id")
+        .when(
+            advertises(new) && configs.0.hostname != configs.1.hostname,
+            Action::Restart,
+            "hostname",
+        )
         .when(old.description != new.description, Action::InPlace, "description");
     let own = match (&old.kind, &new.kind) {
         (ProtocolKind::Device(a), ProtocolKind::Device(b)) => device(a, b),
@@ -120,6 +125,10 @@ fn compare(old: &Protocol, new: &Protocol, configs: (&Config, &Config)) -> Verdi
         _ => Some((Action::Restart, "protocol")),
     };
     worst.and(own).0
+}
+
+fn advertises(protocol: &Protocol) -> bool {
+    matches!(&protocol.kind, ProtocolKind::Bgp(bgp) if bgp.advertise_hostname)
 }
 
 fn device(old: &DeviceConfig, new: &DeviceConfig) -> Verdict {

@@ -16,6 +16,7 @@ mod bmp;
 mod commit;
 mod diagnostic;
 mod diff;
+mod interfaces;
 mod keywords;
 mod lexer;
 mod monitor;
@@ -63,6 +64,10 @@ use crate::filter::{Filter, Function};
 pub struct Config {
     /// `router id`; without it the shell picks one, as BIRD does.
     pub router_id: Option<RouterId>,
+    /// `router id from`: among the addresses of which interfaces the shell is to pick it; empty: of all.
+    pub router_id_from: Vec<InterfacePattern>,
+    /// `hostname`; without it the shell gives the host's.
+    pub hostname: Option<Arc<str>>,
     /// `log` targets, in order.
     pub log: Vec<LogTarget>,
     /// `timeformat` of the classes that were set.
@@ -123,6 +128,8 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             router_id: None,
+            router_id_from: Vec::new(),
+            hostname: None,
             log: Vec::new(),
             time_formats: TimeFormats::default(),
             watchdog_warning: None,

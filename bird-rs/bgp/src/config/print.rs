@@ -22,6 +22,13 @@ impl fmt::Display for Config {
         if let Some(id) = self.router_id {
             writeln!(f, "router id {id};")?;
         }
+        if !self.router_id_from.is_empty() {
+            f.write_str("router id from ")?;
+            write_patterns(f, &self.router_id_from)?;
+        }
+        if let Some(hostname) = &self.hostname {
+            writeln!(f, "hostname \"{hostname}\";")?;
+        }
         for target in &self.log {
             write_log(f, target)?;
         }
@@ -199,11 +206,7 @@ fn write_policy(f: &mut fmt::Formatter<'_>, policy: &Policy) -> fmt::Result {
 fn write_direct(f: &mut fmt::Formatter<'_>, direct: &DirectConfig) -> fmt::Result {
     for patterns in &direct.interfaces {
         f.write_str("  interface ")?;
-        for (i, pattern) in patterns.iter().enumerate() {
-            f.write_str(if i == 0 { "" } else { ", " })?;
-            write_pattern(f, pattern)?;
-        }
-        f.write_str(";\n")?;
+        write_patterns(f, patterns)?;
     }
     if direct.check_link {
         f.write_str("  check link;\n")?;
@@ -212,6 +215,15 @@ fn write_direct(f: &mut fmt::Formatter<'_>, direct: &DirectConfig) -> fmt::Resul
         .channels
         .iter()
         .try_for_each(|channel| write_plain_channel(f, channel))
+}
+
+/// A list, with the `;` behind it.
+fn write_patterns(f: &mut fmt::Formatter<'_>, patterns: &[InterfacePattern]) -> fmt::Result {
+    for (i, pattern) in patterns.iter().enumerate() {
+        f.write_str(if i == 0 { "" } else { ", " })?;
+        write_pattern(f, pattern)?;
+    }
+    f.write_str(";\n")
 }
 
 pub(super) fn write_pattern(f: &mut fmt::Formatter<'_>, pattern: &InterfacePattern) -> fmt::Result {

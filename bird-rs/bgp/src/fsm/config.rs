@@ -70,6 +70,8 @@ pub struct PeerConfig {
     pub add_path_rx: FamilySet,
     /// Offer to send several paths for these families.
     pub add_path_tx: FamilySet,
+    /// What to call ourselves, if that is to be said.
+    pub hostname: Option<String>,
     /// Our role, if we announce one.
     pub role: Option<Role>,
     /// Refuse a peer that announces no role.
@@ -140,6 +142,7 @@ impl PeerConfig {
             ext_next_hop: false,
             add_path_rx: FamilySet::EMPTY,
             add_path_tx: FamilySet::EMPTY,
+            hostname: None,
             role: None,
             require_role: false,
             graceful_restart: GracefulRestartMode::Aware,

@@ -76,6 +76,10 @@ fn our_capabilities(config: &PeerConfig, restarting: bool) -> Vec<Capability> {
         out.push(Capability::EnhancedRouteRefresh);
     }
     out.extend(long_lived::offered(config).map(Capability::LongLivedGracefulRestart));
+    out.extend(config.hostname.clone().map(|name| Capability::Hostname {
+        name,
+        domain: String::new(),
+    }));
     out
 }
 

@@ -52,7 +52,7 @@ pub(super) struct IgpTables(BTreeMap<Arc<str>, PrefixMap<Way>>);
 
 impl IgpTables {
     /// What becomes of a next hop by a table, and the length of the route that says so.
-    pub(super) fn resolve(&self, table: &str, next_hop: IpAddr, cost: u32) -> (Resolved, Option<u8>) {
+    pub(super) fn resolve(&self, table: &str, next_hop: IpAddr, rule: &Rule) -> (Resolved, Option<u8>) {
         let host = Prefix::host(next_hop);
         let Some((prefix, way)) = self.0.get(table).and_then(|routes| routes.longest_match(host)) else {
             return (Resolved::Unreachable, None);
@@ -61,11 +61,11 @@ impl IgpTables {
             Resolved::Unreachable
         } else {
             let hops = way.hops.iter().map(|hop| Hop {
-                address: Some(hop.address.unwrap_or(next_hop)),
+                address: Some(hop.address.unwrap_or_else(|| rule.on_link(next_hop))),
                 ..hop.clone()
             });
             Resolved::Reached {
-                metric: way.metric.saturating_add(cost),
+                metric: way.metric.saturating_add(rule.cost),
                 hops: hops.collect(),
             }
         };

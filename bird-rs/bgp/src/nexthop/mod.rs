@@ -20,7 +20,7 @@ mod igp;
 #[cfg(test)]
 mod tests;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -43,6 +43,10 @@ pub struct Rule {
     pub interface: Option<Arc<str>>,
     /// `cost`: what the protocol adds to the distance.
     pub cost: u32,
+    /// `next hop prefer global`: a link-local address beside the one to resolve does not count.
+    pub prefer_global: bool,
+    /// The link-local address beside the one to resolve: where packets go when routes say that it is on a link.
+    pub link_local: Option<Ipv6Addr>,
 }
 
 impl Rule {
@@ -53,7 +57,25 @@ impl Rule {
         peer: None,
         interface: None,
         cost: 0,
+        prefer_global: false,
+        link_local: None,
     };
+
+    /// The rule for a next hop that has a link-local address too.
+    pub fn with_link_local(self: &Arc<Self>, link_local: Option<Ipv6Addr>) -> Arc<Self> {
+        match link_local {
+            Some(_) if self.recursive && !self.prefer_global => Arc::new(Rule {
+                link_local,
+                ..Rule::clone(self)
+            }),
+            Some(_) | None => self.clone(),
+        }
+    }
+
+    /// Where packets for a next hop go that is on a link.
+    fn on_link(&self, address: IpAddr) -> IpAddr {
+        self.link_local.map_or(address, IpAddr::V6)
+    }
 }
 
 /// An entry's number. Reused after a sweep.
@@ -341,7 +363,7 @@ impl NextHops {
             .table(address)
             .filter(|_| rule.recursive && !is_link_local(address));
         if let Some(table) = table {
-            return self.igp.resolve(table, address, rule.cost);
+            return self.igp.resolve(table, address, rule);
         }
         let Some(routes) = &self.routes else {
             return (Resolved::Assumed, None);
@@ -357,7 +379,7 @@ impl NextHops {
             return (direct(address).unwrap_or(Resolved::Unreachable), None);
         }
         match routes.longest_match(Prefix::host(address)) {
-            Some((prefix, route)) => (through(route, address, rule.cost), Some(prefix.len())),
+            Some((prefix, route)) => (through(route, address, rule), Some(prefix.len())),
             None => (Resolved::Unreachable, None),
         }
     }
@@ -405,13 +427,13 @@ fn reached(metric: u32, gateway: IpAddr, interface: Option<Arc<str>>) -> Resolve
 }
 
 /// A next hop that this route of the kernel's is for.
-fn through(route: &KernelRoute, address: IpAddr, cost: u32) -> Resolved {
-    let metric = route.metric.saturating_add(cost);
+fn through(route: &KernelRoute, address: IpAddr, rule: &Rule) -> Resolved {
+    let metric = route.metric.saturating_add(rule.cost);
     if route.gateways.is_empty() {
         return Resolved::Unreachable;
     }
     let hops = route.gateways.iter().map(|gateway| Hop {
-        address: Some(gateway.address.unwrap_or(address)),
+        address: Some(gateway.address.unwrap_or_else(|| rule.on_link(address))),
         interface: Some(gateway.interface.clone()),
         weight: gateway.weight,
         onlink: gateway.onlink,

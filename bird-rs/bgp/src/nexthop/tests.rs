@@ -14,6 +14,7 @@ fn rule(recursive: bool) -> Arc<Rule> {
         peer: Some("10.0.0.2".parse().unwrap()),
         interface: None,
         cost: 0,
+        ..Rule::RECURSIVE
     })
 }
 
@@ -173,12 +174,12 @@ fn what_nobody_uses_is_swept_and_its_number_used_again() {
 }
 
 /// What the model does: looks at every route for each question.
-fn model(routes: &BTreeMap<Prefix, KernelRoute>, address: IpAddr, cost: u32) -> Resolved {
+fn model(routes: &BTreeMap<Prefix, KernelRoute>, address: IpAddr, rule: &Rule) -> Resolved {
     let longest = routes
         .iter()
         .filter(|(p, _)| p.contains(address))
         .max_by_key(|(p, _)| p.len());
-    longest.map_or(Resolved::Unreachable, |(_, route)| through(route, address, cost))
+    longest.map_or(Resolved::Unreachable, |(_, route)| through(route, address, rule))
 }
 
 #[derive(Debug, Clone)]
@@ -253,7 +254,7 @@ proptest! {
             }
             let changes = hops.take_changes();
             for (address, id) in &asked {
-                prop_assert_eq!(hops.get(*id), &model(&routes, *address, 0), "{}", address);
+                prop_assert_eq!(hops.get(*id), &model(&routes, *address, &Rule::RECURSIVE), "{}", address);
                 if let Some(before) = before.get(id) {
                     let told = changes.as_ref().is_some_and(|changes| changes.has(*id));
                     prop_assert_eq!(told, before != hops.get(*id), "{} is told exactly when it changed", address);
@@ -261,4 +262,32 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_link_local_address_beside_the_global_one_is_the_gateway_on_its_link_alone() {
+    let mut hops = NextHops::default();
+    let (near, far) = (addr("fd00::9"), addr("fd01::9"));
+    let beside = Some("fe80::9".parse().unwrap());
+    let rule = Arc::new(Rule::RECURSIVE);
+    let global = Arc::new(Rule {
+        prefer_global: true,
+        ..Rule::RECURSIVE
+    });
+    let ids = [
+        hops.id(near, &rule.with_link_local(beside)),
+        hops.id(far, &rule.with_link_local(beside)),
+        hops.id(near, &rule.with_link_local(None)),
+        hops.id(near, &global.with_link_local(beside)),
+    ];
+    hops.kernel(
+        true,
+        vec![
+            (prefix("fd00::/64"), via(0, &[("", "eth0")])),
+            (prefix("fd01::/64"), via(0, &[("fd00::1", "eth0")])),
+        ],
+    );
+    let reached = ids.map(|id| shown(hops.get(id)));
+    let by = |gateway: &str| format!("0: {gateway}%eth0");
+    assert_eq!(reached, [by("fe80::9"), by("fd00::1"), by("fd00::9"), by("fd00::9")]);
 }

@@ -77,6 +77,13 @@ pub enum Capability {
     LongLivedGracefulRestart(Vec<LongLivedFamily>),
     /// Demarcated route refresh (RFC 7313).
     EnhancedRouteRefresh,
+    /// What the sender calls itself (draft-walton-bgp-hostname-capability-02): at most 255 octets each, no control characters.
+    Hostname {
+        /// The host.
+        name: String,
+        /// Its domain; may be empty.
+        domain: String,
+    },
     /// Any other, or a known one of an unexpected shape.
     Unknown {
         /// Its code.
@@ -244,6 +251,7 @@ impl fmt::Display for Capability {
                 f.write_str("Long-lived graceful restart (aware)")
             }
             Capability::LongLivedGracefulRestart(_) => f.write_str("Long-lived graceful restart"),
+            Capability::Hostname { name, .. } => write!(f, "Hostname {name}"),
             Capability::Unknown { code, .. } => write!(f, "Unknown {code}"),
         }
     }

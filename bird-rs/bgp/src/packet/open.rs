@@ -26,6 +26,7 @@ const FOUR_OCTET_AS: u8 = 65;
 const ADD_PATH: u8 = 69;
 const ENHANCED_ROUTE_REFRESH: u8 = 70;
 const LONG_LIVED_GRACEFUL_RESTART: u8 = 71;
+const HOSTNAME: u8 = 73;
 
 const GR_RESTARTING: u16 = 0x8000;
 const GR_NOTIFICATION: u16 = 0x4000;
@@ -187,9 +188,28 @@ fn decode_capability(code: u8, value: &[u8]) -> Option<Capability> {
             }
             Capability::LongLivedGracefulRestart(families)
         }
+        HOSTNAME => Capability::Hostname {
+            name: decode_name(&mut reader)?,
+            domain: decode_name(&mut reader)?,
+        },
         _ => return None,
     };
     reader.is_empty().then_some(capability)
+}
+
+/// A length of one octet, and a text that can be shown to an operator as it is.
+fn decode_name(reader: &mut Reader<'_>) -> Option<String> {
+    let length = usize::from(reader.u8()?);
+    let name = std::str::from_utf8(reader.take(length)?).ok()?;
+    (!name.contains(char::is_control)).then(|| name.to_owned())
+}
+
+fn encode_name(name: &str, out: &mut Vec<u8>) {
+    let octets = name.as_bytes();
+    // Longer ones are no capability: two lengths and both names share 255 octets.
+    let length = u8::try_from(octets.len()).unwrap_or(0);
+    out.push(length);
+    out.extend(octets.iter().take(usize::from(length)));
 }
 
 /// Encodes the body of an OPEN. Capabilities whose value exceeds 255 octets do not fit into any OPEN and are left out.
@@ -272,6 +292,12 @@ fn encode_capability(capability: &Capability) -> (u8, Vec<u8>) {
                 value.extend(time);
             }
             (LONG_LIVED_GRACEFUL_RESTART, value)
+        }
+        Capability::Hostname { name, domain } => {
+            let mut value = Vec::new();
+            encode_name(name, &mut value);
+            encode_name(domain, &mut value);
+            (HOSTNAME, value)
         }
         Capability::Unknown { code, value } => (*code, value.clone()),
     }

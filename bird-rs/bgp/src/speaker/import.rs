@@ -151,7 +151,11 @@ impl ImportView {
             ] if self.checks.is_none() => *address,
             _ => None,
         };
-        address.map(|address| hops.id(address, rule))
+        let link_local = match learned.attributes.next_hop {
+            Some(NextHop::V6 { link_local, .. }) if learned.gateways.is_empty() => link_local,
+            Some(NextHop::V4(_) | NextHop::V6 { .. }) | None => None,
+        };
+        address.map(|address| hops.id(address, &rule.with_link_local(link_local)))
     }
 
     /// What becomes of a received route, if that is the same for every prefix. An accepted one has a new reference.

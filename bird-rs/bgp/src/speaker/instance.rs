@@ -12,9 +12,9 @@ use super::merge::FibView;
 use super::origin;
 use super::range::Range;
 use super::roas::Roas;
-use super::session::{Session, SessionChannel, neighbour};
+use super::session::{Identity, Session, SessionChannel, neighbour};
 use super::tables::{Membership, TableKey, afi};
-use crate::config::{Channel, LimitAction, Protocol, ProtocolKind};
+use crate::config::{Channel, Config, LimitAction, Protocol, ProtocolKind};
 use crate::filter::RouteSource;
 use crate::fsm::{Event, StopReason};
 use crate::nexthop::Rule;
@@ -100,6 +100,14 @@ impl Speaker {
         self.instances.iter().flatten().filter_map(Instance::session)
     }
 
+    /// Who we are to the neighbour of a protocol.
+    pub(super) fn identity<'c>(&self, config: &'c Config, protocol: &Protocol) -> Identity<'c> {
+        Identity {
+            router_id: protocol.router_id.unwrap_or(self.router_id),
+            hostname: config.hostname.as_deref(),
+        }
+    }
+
     pub(super) fn instance(&self, source: SourceId) -> Option<&Instance> {
         self.instances.get(usize::from(source.0)).and_then(Option::as_ref)
     }
@@ -136,8 +144,9 @@ impl Speaker {
         let kind = match &protocol.kind {
             ProtocolKind::Bgp(bgp) => match neighbour(bgp) {
                 Ok(remote) => {
-                    let router_id = protocol.router_id.unwrap_or(self.router_id);
-                    let mut session = Session::new(self.next_key, bgp, remote, router_id, !self.convergence.is_done());
+                    let config = self.config.clone();
+                    let us = self.identity(&config, &protocol);
+                    let mut session = Session::new(self.next_key, bgp, remote, us, !self.convergence.is_done());
                     self.next_key += 1;
                     if self.fresh && !self.convergence.is_done() {
                         session.peer.start_afresh();

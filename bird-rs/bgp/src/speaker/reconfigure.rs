@@ -71,7 +71,8 @@ impl Speaker {
 
     /// Gives a protocol a configuration that its session can go on with, and applies its filters anew.
     fn take_over(&mut self, source: SourceId, new: &Protocol, soft: bool) {
-        let router_id = new.router_id.unwrap_or(self.router_id);
+        let config = self.config.clone();
+        let us = self.identity(&config, new);
         let name = new.name.clone();
         let Some(instance) = self.instance_mut(source) else {
             return;
@@ -82,7 +83,7 @@ impl Speaker {
         match (&mut instance.kind, &instance.config.kind) {
             (Kind::Bgp(session), ProtocolKind::Bgp(bgp)) => {
                 session.config = BgpConfig::clone(bgp);
-                session.peer.set_config(peer_config(bgp, router_id));
+                session.peer.set_config(peer_config(bgp, us));
                 for (channel, config) in session.channels.iter_mut().zip(&bgp.channels) {
                     channel.config = config.clone();
                     channel.limit_logged = false;

@@ -45,6 +45,13 @@ pub(super) struct Session {
     pub(super) range: Option<Arc<str>>,
 }
 
+/// Who we are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Identity<'c> {
+    pub(super) router_id: RouterId,
+    pub(super) hostname: Option<&'c str>,
+}
+
 /// A channel of a session.
 #[derive(Debug)]
 pub(super) struct SessionChannel {
@@ -68,12 +75,12 @@ pub(super) struct SessionChannel {
 
 impl Session {
     /// A session that nothing is wanted of yet.
-    pub(super) fn new(key: u32, config: &BgpConfig, remote: IpAddr, router_id: RouterId, restarting: bool) -> Self {
+    pub(super) fn new(key: u32, config: &BgpConfig, remote: IpAddr, us: Identity<'_>, restarting: bool) -> Self {
         Session {
-            peer: Peer::new(key, peer_config(config, router_id), restarting),
+            peer: Peer::new(key, peer_config(config, us), restarting),
             config: config.clone(),
             remote,
-            router_id,
+            router_id: us.router_id,
             up: None,
             last_as: None,
             channels: Vec::new(),
@@ -173,6 +180,8 @@ impl Session {
             peer: Some(self.remote),
             interface: self.config.interface.as_deref().map(Arc::from),
             cost: channel.cost,
+            prefer_global: channel.next_hop_prefer_global,
+            link_local: None,
         });
         ImportView {
             protocol: name.clone(),
@@ -294,7 +303,7 @@ fn own_next_hop(
 }
 
 /// The state machine's part of a configuration.
-pub(super) fn peer_config(config: &BgpConfig, router_id: RouterId) -> PeerConfig {
+pub(super) fn peer_config(config: &BgpConfig, us: Identity<'_>) -> PeerConfig {
     let peer_as = match config.peer_type {
         PeerType::As(asn) => PeerAs::Exactly(asn),
         PeerType::Internal => PeerAs::Internal,
@@ -320,6 +329,7 @@ pub(super) fn peer_config(config: &BgpConfig, router_id: RouterId) -> PeerConfig
         ext_next_hop: config.channels.iter().any(|c| c.extended_next_hop),
         add_path_rx: families(|c| matches!(c.add_paths, AddPaths::Rx | AddPaths::Both)),
         add_path_tx: families(|c| matches!(c.add_paths, AddPaths::Tx | AddPaths::Both)),
+        hostname: us.hostname.filter(|_| config.advertise_hostname).map(str::to_owned),
         role: config.local_role.map(role),
         require_role: config.require_roles,
         graceful_restart: graceful(config.graceful_restart),
@@ -343,7 +353,7 @@ pub(super) fn peer_config(config: &BgpConfig, router_id: RouterId) -> PeerConfig
         bfd_graceful: config.bfd.usage == BfdUsage::Graceful,
         bfd_strict: config.bfd.strict,
         disable_after_cease: config.disable_after_cease.0,
-        ..PeerConfig::new(config.local_as, peer_as, router_id, families(|_| true))
+        ..PeerConfig::new(config.local_as, peer_as, us.router_id, families(|_| true))
     }
 }
 

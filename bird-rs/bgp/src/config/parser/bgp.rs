@@ -68,7 +68,8 @@ impl Default for BgpDraft {
 const MAX_DYNAMIC_LIMIT: u32 = 60_000;
 
 /// The options that are no row of [`BGP_OPTIONS`].
-const SPECIAL_OPTIONS: [&str; 25] = [
+const SPECIAL_OPTIONS: [&str; 26] = [
+    "start delay time",
     "bfd",
     "delay open time",
     "local",
@@ -283,9 +284,9 @@ impl Parser {
         } else if self.is_word("confederation") {
             let complaint = Complaint::new(self.here(), "confederations (RFC 5065) are not supported");
             return Err(complaint.with_hint("use route reflectors: 'rr client'"));
-        } else if self.is_word("start") {
-            let complaint = Complaint::new(self.here(), "'start delay time' is an old name");
-            return Err(complaint.with_hint("write 'connect delay time'"));
+        } else if self.eat_phrase("start delay time") {
+            // Its old name.
+            config.timers.connect_delay = self.seconds("start delay time", 0..=65_535)?;
         } else {
             return Ok(false);
         }

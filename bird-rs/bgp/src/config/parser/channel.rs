@@ -249,7 +249,7 @@ impl Parser {
         if self.eat_word("off") {
             return Ok(None);
         }
-        let routes = self.number_in(what, 1..=u32::MAX)?;
+        let routes = self.number(what)?;
         let actions = [
             LimitAction::Warn,
             LimitAction::Block,

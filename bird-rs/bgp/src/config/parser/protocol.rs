@@ -328,15 +328,20 @@ impl Parser {
         if self.eat_phrase("check link") {
             *check_link = self.switch("check link")?;
         } else if self.eat_word("interface") {
-            let mut patterns = vec![self.interface_pattern()?];
-            while self.eat_sign(",") {
-                patterns.push(self.interface_pattern()?);
-            }
-            interfaces.push(patterns);
+            interfaces.push(self.interface_patterns()?);
         } else {
             return Ok(false);
         }
         self.end().map(|()| true)
+    }
+
+    /// `[-]["MASK"] [PREFIX|ADDRESS], ..`.
+    pub(super) fn interface_patterns(&mut self) -> Checked<Vec<InterfacePattern>> {
+        let mut patterns = vec![self.interface_pattern()?];
+        while self.eat_sign(",") {
+            patterns.push(self.interface_pattern()?);
+        }
+        Ok(patterns)
     }
 
     /// `[-]["MASK"] [PREFIX|ADDRESS]`.

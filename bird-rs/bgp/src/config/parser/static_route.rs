@@ -66,10 +66,11 @@ impl Parser {
     }
 
     fn static_destination(&mut self) -> Checked<StaticDestination> {
-        if self.eat_word("blackhole") {
+        // The second of each pair is BIRD 1's word, which BIRD 2 knows too.
+        if self.eat_word("blackhole") || self.eat_word("drop") {
             return Ok(StaticDestination::Blackhole);
         }
-        if self.eat_word("unreachable") {
+        if self.eat_word("unreachable") || self.eat_word("reject") {
             return Ok(StaticDestination::Unreachable);
         }
         if self.eat_word("prohibit") {
@@ -77,12 +78,6 @@ impl Parser {
         }
         if self.eat_word("recursive") {
             return self.address("recursive").map(StaticDestination::Recursive);
-        }
-        for (old, new) in [("drop", "blackhole"), ("reject", "unreachable")] {
-            if self.is_word(old) {
-                let complaint = Complaint::new(self.here(), format!("'{old}' is BIRD 1's word"));
-                return Err(complaint.with_hint(format!("write '{new}'")));
-            }
         }
         let mut hops = Vec::new();
         while self.eat_word("via") {

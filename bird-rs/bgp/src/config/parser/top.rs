@@ -10,8 +10,12 @@ use super::expression::closest;
 use super::{Parser, Symbol};
 use crate::filter::Value;
 
-const STATEMENTS: [&str; 15] = [
+/// What the capability has room for.
+const MAX_HOSTNAME: usize = 253;
+
+const STATEMENTS: [&str; 16] = [
     "router",
+    "hostname",
     "log",
     "timeformat",
     "watchdog",
@@ -127,6 +131,7 @@ impl Parser {
         match word.as_ref() {
             "router" => self.router_id_statement(),
             "log" => self.log(),
+            "hostname" => self.hostname(),
             "timeformat" => self.time_format(),
             "watchdog" => self.watchdog(),
             "graceful" => {
@@ -157,10 +162,23 @@ impl Parser {
     fn router_id_statement(&mut self) -> Checked<()> {
         self.advance();
         self.keyword("id")?;
-        if self.is_word("from") {
-            return Err(Complaint::new(self.here(), "'router id from' is not supported"));
+        if self.eat_word("from") {
+            self.config.router_id_from = self.interface_patterns()?;
+            return self.end();
         }
         self.config.router_id = Some(self.router_id("router id")?);
+        self.end()
+    }
+
+    fn hostname(&mut self) -> Checked<()> {
+        self.advance();
+        let at = self.here();
+        let name = self.text("hostname")?;
+        if name.is_empty() || name.len() > MAX_HOSTNAME || name.contains(char::is_control) {
+            let message = format!("hostname: 1 to {MAX_HOSTNAME} octets without control characters expected");
+            return Err(Complaint::new(at, message));
+        }
+        self.config.hostname = Some(name);
         self.end()
     }
 
@@ -276,7 +294,7 @@ impl Parser {
         }
     }
 
-    /// `ipv4 table NAME [sorted];`, with BIRD's block of options refused but for `sorted`.
+    /// `ipv4 table NAME [sorted];`, or a block of options. `trie` is how every table here is made: it changes nothing.
     fn table(&mut self) -> Checked<()> {
         let family = if self.eat_word("ipv4") {
             ChannelFamily::Ipv4
@@ -291,10 +309,13 @@ impl Parser {
         let mut sorted = self.eat_word("sorted");
         if self.eat_sign("{") {
             while !self.eat_sign("}") {
-                if !self.eat_word("sorted") {
-                    return Err(self.unexpected("'sorted' or '}'"));
+                if self.eat_word("sorted") {
+                    sorted = self.switch("sorted")?;
+                } else if self.eat_word("trie") {
+                    self.switch("trie")?;
+                } else {
+                    return Err(self.unknown_option("a table", ["sorted", "trie"].into_iter()));
                 }
-                sorted = self.switch("sorted")?;
                 self.end()?;
             }
         } else {

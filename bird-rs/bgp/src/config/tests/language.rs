@@ -278,3 +278,35 @@ fn merge_paths_is_felix_channels_and_is_printed_as_it_is_read() {
         assert_eq!(refused(text).len(), 1, "{text}");
     }
 }
+
+#[test]
+fn the_routers_name_and_where_its_id_is_from() {
+    let config = parsed("router id from -\"eth1\", \"eth*\" 10.0.0.0/8; hostname \"tor 1\";");
+    assert_eq!(config.hostname.as_deref(), Some("tor 1"));
+    let selects = |interface: &str, address: &str| {
+        let address = address.parse().expect("an address");
+        InterfacePattern::selects(&config.router_id_from, interface, address)
+    };
+    assert!(selects("eth0", "10.1.1.1"));
+    assert!(!selects("eth0", "11.1.1.1") && !selects("eth1", "10.1.1.1") && !selects("lo", "10.1.1.1"));
+}
+
+#[test]
+fn words_with_two_spellings() {
+    let config = parsed(
+        "ipv4 table t { sorted; trie off; }
+         protocol static { ipv4 { import limit 0 action block; }; route 10.0.0.0/8 drop; route 11.0.0.0/8 reject; }
+         protocol bgp b { local as 1; neighbor 10.0.0.2 as 1; start delay time 9; ipv4; }",
+    );
+    let ProtocolKind::Static(fixed) = &config.protocols[0].kind else {
+        panic!("not static")
+    };
+    let destinations: Vec<_> = fixed.routes.iter().map(|route| &route.destination).collect();
+    assert_eq!(
+        destinations,
+        [&StaticDestination::Blackhole, &StaticDestination::Unreachable]
+    );
+    assert_eq!(fixed.channel.import_limit.map(|limit| limit.routes), Some(0));
+    assert_eq!(bgp(&config, "b").timers.connect_delay, Duration::from_secs(9));
+    assert!(config.tables.iter().any(|table| &*table.name == "t" && table.sorted));
+}

@@ -225,6 +225,8 @@ fn top() -> impl Strategy<Value = String> {
         "timeformat route \"%T\" 3600 \"%F\";",
         "watchdog warning 5 s;",
         "graceful restart wait 99;",
+        "hostname \"h\";",
+        "router id from -\"eth1\", \"eth*\" 10.0.0.0/8;",
         "define X = [1, 3..5];",
         "protocol device devices { scan time 7; }",
     ]))
@@ -263,7 +265,8 @@ proptest! {
             let changes = diff(&a, &b);
             let same = a.protocols == b.protocols;
             prop_assert!(same || !changes.is_empty());
-            prop_assert!(!same || a.router_id != b.router_id || changes.is_empty(), "{changes:?}");
+            let named = a.router_id != b.router_id || a.hostname != b.hostname;
+            prop_assert!(!same || named || changes.is_empty(), "{changes:?}");
         }
     }
 }

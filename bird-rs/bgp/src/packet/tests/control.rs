@@ -73,9 +73,13 @@ fn an_open_is_written_as_the_rfcs_have_it() {
                 forwarding: true,
                 stale_time: 0x1_5180,
             }]),
+            Capability::Hostname {
+                name: "tor".to_owned(),
+                domain: String::new(),
+            },
         ],
     };
-    let body = "04 5ba0 005a 0a000002 2a 02 28 40 06 c078 0001 01 80 41 04 00010001 45 04 0002 01 03 05 06 000100010002 09 01 04 47 07 0002 01 80 015180";
+    let body = "04 5ba0 005a 0a000002 31 02 2f 40 06 c078 0001 01 80 41 04 00010001 45 04 0002 01 03 05 06 000100010002 09 01 04 47 07 0002 01 80 015180 49 05 03 746f72 00";
     assert_eq!(ControlMessage::Open(open).encode(), message(1, &hex(body)));
 }
 
