@@ -8,7 +8,7 @@ CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
 BINARIES := felix bird-rs confd typha tortie tortiectl
 
-.PHONY: help bench-smoke deps deps-lint deps-fuzz fuzz fuzz-smoke bench build demo demo-stop interop-bird test test-unit test-lab lint ci
+.PHONY: help bench-smoke deps deps-lint deps-fuzz fuzz fuzz-smoke bench bench-docs bench-publish build demo demo-stop interop-bird test test-unit test-lab lint ci
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -39,9 +39,15 @@ demo: ## Bring up a routed cluster on this machine, prove it, remove it (KEEP=1 
 demo-stop: ## Remove a demo that was left up
 	@exec target/release/demo --stop
 
-bench: deps build ## Compare bird-rs with other BGP daemons under the same load (needs root)
+bench: deps build ## Compare bird-rs with other BGP daemons under the same load; BENCH='--shrink 10' for less (needs root, 20 minutes)
 	$(CARGO) build --release --locked -p tortie-bench
-	target/release/bench --svg docs/bench.svg $(BENCH)
+	target/release/bench --out target/bench $(BENCH)
+
+bench-docs: ## Write what make bench found last into docs/benchmarks.md and docs/benchmarks.svg
+	target/release/bench --out target/bench --docs docs
+
+bench-publish: ## Compare, and write what was found into the docs, also when something failed (needs root, 20 minutes)
+	@status=0; $(MAKE) bench || status=$$?; $(MAKE) bench-docs && exit $$status
 
 interop-bird: deps ## Compare bird-rs with stock BIRD on the same files and neighbours (ARGS=NAME for one case; FILTERS=N random filters, SEED=S; needs root)
 	$(CARGO) test --locked -p bird-rs --test differential -- $(ARGS)

@@ -26,6 +26,8 @@ const IDLE: u64 = 30_000;
 pub(crate) const SESSIONS: u32 = 500;
 /// Sessions of the process that the others are compared with.
 pub(crate) const FEW: u32 = 10;
+/// Neither takes longer.
+const LIMIT: Duration = Duration::from_secs(240);
 /// How long idle sessions are watched.
 const WATCH: Duration = Duration::from_secs(3);
 
@@ -88,11 +90,11 @@ fn within_sessions<R: Send>(
     look: impl FnOnce(&mut Tester<'_>, &Netns) -> Result<R> + Send,
 ) -> Result<R> {
     let lab = Lab::for_test("bench")?;
-    let (ours, theirs) = crate::wire_up(&lab)?;
+    let (ours, theirs) = crate::topology::wire_up(&lab)?;
     let _daemon = Program::BirdRs.prepare(&lab, workload)?.start(&theirs)?;
     ours.within(|| {
         listening()?;
-        let mut tester = Tester::new(workload)?;
+        let mut tester = Tester::new(workload, Instant::now() + LIMIT)?;
         tester.establish(tester.clock(), Duration::from_secs(60))?;
         look(&mut tester, &theirs)
     })

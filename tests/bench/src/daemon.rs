@@ -48,6 +48,31 @@ impl Program {
         }
     }
 
+    /// Its name for people, in the docs.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Program::BirdRs => "bird-rs",
+            Program::Bird => "BIRD",
+            Program::Frr => "FRR",
+            Program::GoBgp => "GoBGP",
+            Program::OpenBgpd => "OpenBGPD",
+        }
+    }
+
+    /// Is the daemon of this name one of ours?
+    pub(crate) fn is_ours(name: &str) -> bool {
+        name == Program::BirdRs.name()
+    }
+
+    /// What to run to hear its version, and with which option.
+    pub(crate) fn version_command(self) -> Option<(String, &'static str)> {
+        let path = match self.path() {
+            Some(path) => path.to_owned(),
+            None => binary("bird-rs").ok()?.display().to_string(),
+        };
+        Some((path, if self == Program::OpenBgpd { "-V" } else { "--version" }))
+    }
+
     /// Can it run this workload? The filter is in the language of two of them.
     pub(crate) fn runs(self, workload: &Workload) -> bool {
         workload.import == Import::Plain || matches!(self, Program::BirdRs | Program::Bird)
@@ -271,7 +296,19 @@ fn cpu_of(pid: u32) -> Result<Duration> {
     let (_, rest) = stat.rsplit_once(')').context("stat")?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
-    Ok(Duration::from_millis((ticks(11) + ticks(12)) * 10))
+    let coarse = Duration::from_millis((ticks(11) + ticks(12)) * 10);
+    Ok(coarse.max(of_threads(pid)))
+}
+
+/// The same to the nanosecond, without the threads that have ended.
+fn of_threads(pid: u32) -> Duration {
+    let threads = fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let ran = |stat: String| stat.split_whitespace().next()?.parse().ok();
+    let each = threads.filter_map(|t| ran(fs::read_to_string(t.path().join("schedstat")).ok()?));
+    Duration::from_nanos(each.sum())
 }
 
 /// What all processes of a daemon use together.

@@ -1,47 +1,10 @@
-//! The table and the picture.
+//! The table for people, on the terminal.
 
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 use std::time::Duration;
 
-/// One phase of one daemon on one workload.
-#[derive(Debug, Clone)]
-pub(crate) struct Row {
-    /// The workload's title.
-    pub(crate) workload: String,
-    /// "sessions up", "announce", "change", "withdraw", or what else is measured.
-    pub(crate) phase: &'static str,
-    /// The daemon.
-    pub(crate) daemon: &'static str,
-    /// Until the last peer had everything; an error when it never had.
-    pub(crate) result: Result<Measured, String>,
-}
-
-/// What a phase cost.
-#[derive(Debug, Clone)]
-pub(crate) struct Measured {
-    /// Time.
-    pub(crate) wall: Duration,
-    /// The daemon's CPU time.
-    pub(crate) cpu: Duration,
-    /// The daemon's peak memory so far, in kB.
-    pub(crate) peak_kb: u64,
-    /// The daemon's memory at the end, in kB.
-    pub(crate) resident_kb: u64,
-    /// UPDATEs that all peers together read: how well the daemon packs.
-    pub(crate) updates: u64,
-    /// The tester's CPU time as a share of the time.
-    pub(crate) tester_share: f64,
-    /// What else is to be said, or nothing.
-    pub(crate) note: String,
-}
-
-impl Measured {
-    /// The tester used so much CPU that it, and not the daemon, may have set the pace: its one thread cannot use more
-    /// than one core, so near that it was waiting for nobody.
-    fn tester_bound(&self) -> bool {
-        self.tester_share > 0.9
-    }
-}
+use crate::record::{Measured, Row, groups};
+use crate::target::TARGETS;
 
 /// A time for people: as seconds, or below a tenth of one as milliseconds.
 pub(crate) fn time(time: Duration) -> String {
@@ -52,191 +15,117 @@ pub(crate) fn time(time: Duration) -> String {
     }
 }
 
-/// The table for people: each daemon's figures and its time as a ratio to ours in the same run.
-pub(crate) fn table(rows: &[Row], ours: &str) -> String {
+/// Each daemon's figures, and its time as a ratio to ours in the same run.
+pub(crate) fn table(rows: &[Row]) -> String {
     let mut out = String::new();
-    let mut last = String::new();
-    for row in rows {
-        let group = format!("{}: {}", row.workload, row.phase);
-        if group != last {
-            let _ = writeln!(out, "\n{group}");
-            let _ = writeln!(
-                out,
-                "  {:<10} {:>9} {:>9} {:>10} {:>10} {:>7}   time against {ours}",
-                "daemon", "time", "CPU", "peak", "UPDATEs", "tester"
-            );
-            last.clone_from(&group);
-        }
-        let base = rows
-            .iter()
-            .find(|r| r.daemon == ours && r.workload == row.workload && r.phase == row.phase);
-        let base = base.and_then(|r| r.result.as_ref().ok());
-        match &row.result {
-            Err(e) => {
-                let _ = writeln!(out, "  {:<10} failed: {e}", row.daemon);
-            }
-            Ok(m) => {
-                let ratio = base.map(|b| m.wall.as_secs_f64() / b.wall.as_secs_f64().max(1e-6));
-                let ratio = ratio.map_or_else(|| "-".to_owned(), |r| format!("x {r:.2}"));
-                let bound = if m.tester_bound() {
-                    "  (the tester set the pace)"
-                } else {
-                    ""
-                };
-                let _ = writeln!(
-                    out,
-                    "  {:<10} {:>9} {:>7.2} s {:>7.1} MB {:>10} {:>5.0} %   {ratio}{bound}",
-                    row.daemon,
-                    time(m.wall),
-                    m.cpu.as_secs_f64(),
-                    m.peak_kb as f64 / 1024.0,
-                    m.updates,
-                    100.0 * m.tester_share
-                );
-                if !m.note.is_empty() {
-                    let _ = writeln!(out, "  {:<10} {}", "", m.note);
+    for group in groups(rows) {
+        let base = group.base();
+        let against = base.map_or_else(String::new, |(ours, _)| format!("time against {ours}"));
+        let _ = writeln!(out, "\n{}: {}", group.workload, group.phase);
+        let _ = writeln!(
+            out,
+            "  {:<10} {:>9} {:>9} {:>10} {:>10} {:>7}   {against}",
+            "daemon", "time", "CPU", "peak", "UPDATEs", "tester"
+        );
+        for row in &group.rows {
+            match &row.result {
+                Err(e) => {
+                    let _ = writeln!(out, "  {:<10} failed: {e}", row.daemon);
                 }
+                Ok(m) => line(&mut out, &row.daemon, m, base.map(|(_, b)| b)),
             }
         }
     }
     out
 }
 
-/// What an import filter may cost bird-rs, in CPU times of BIRD's for the same file.
-const FILTER_LIMIT: f64 = 1.5;
-/// Less than this many seconds are noise, which says nothing of the filter alone.
-const FILTER_LEAST: f64 = 0.5;
-
-/// What an import filter costs in CPU seconds: announcing everything through it, and how much of that is the filter's.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Cost {
-    all: f64,
-    alone: f64,
-}
-
-/// What an import filter costs bird-rs and BIRD.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Filter {
-    ours: Cost,
-    birds: Cost,
-}
-
-impl Filter {
-    /// Nothing when it was not measured with both.
-    pub(crate) fn of(rows: &[Row]) -> Option<Self> {
-        let cpu = |daemon: &str, with: &str| {
-            let named = |r: &&Row| r.daemon == daemon && r.phase == "announce" && r.workload.starts_with(with);
-            let measured = rows.iter().find(named)?.result.as_ref().ok()?;
-            Some(measured.cpu.as_secs_f64())
-        };
-        let cost = |daemon| {
-            let all = cpu(daemon, "import with a")?;
-            let alone = all - cpu(daemon, "import without a")?;
-            Some(Cost { all, alone })
-        };
-        let (ours, birds) = (cost("bird-rs")?, cost("bird")?);
-        Some(Filter { ours, birds })
-    }
-
-    fn ratio(ours: f64, birds: f64) -> f64 {
-        ours / birds.max(0.01)
-    }
-
-    /// Does it cost more than it may?
-    pub(crate) fn is_too_much(self) -> bool {
-        let all = Self::ratio(self.ours.all, self.birds.all);
-        let alone = Self::ratio(self.ours.alone, self.birds.alone);
-        all > FILTER_LIMIT || (self.birds.alone >= FILTER_LEAST && alone > FILTER_LIMIT)
+fn line(out: &mut String, daemon: &str, m: &Measured, base: Option<&Measured>) {
+    let ratio = base.map(|b| m.wall.as_secs_f64() / b.wall.as_secs_f64().max(1e-6));
+    let ratio = ratio.map_or_else(|| "-".to_owned(), |r| format!("x {r:.2}"));
+    let bound = if m.tester_bound() {
+        "  (the tester set the pace)"
+    } else {
+        ""
+    };
+    let peak = if m.peak_kb > 0 {
+        format!("{:.1} MB", m.peak_mb())
+    } else {
+        "-".to_owned()
+    };
+    let _ = writeln!(
+        out,
+        "  {daemon:<10} {:>9} {:>7.2} s {peak:>10} {:>10} {:>5.0} %   {ratio}{bound}",
+        time(m.wall),
+        m.cpu.as_secs_f64(),
+        m.updates,
+        100.0 * m.tester_share
+    );
+    if !m.note.is_empty() {
+        let _ = writeln!(out, "  {:<10} {}", "", m.note);
     }
 }
 
-impl fmt::Display for Filter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Filter { ours, birds } = self;
-        write!(
-            f,
-            "the import filter, CPU of bird-rs against BIRD: {:.2} s to {:.2} s in all, x {:.2}; \
-             the filter alone {:.2} s to {:.2} s, x {:.2}; at most x {FILTER_LIMIT}",
-            ours.all,
-            birds.all,
-            Self::ratio(ours.all, birds.all),
-            ours.alone,
-            birds.alone,
-            Self::ratio(ours.alone, birds.alone)
-        )
+/// What an import filter costs bird-rs and BIRD, and what IPv6 costs each. Nothing that was not measured with both.
+pub(crate) fn costs(rows: &[Row]) -> String {
+    let mut out = String::new();
+    let find = |row: &str, daemon: &str| {
+        let same = |r: &&Row| r.row == row && r.daemon == daemon && r.phase == "announce";
+        rows.iter().find(same)?.result.as_ref().ok()
+    };
+    let cpu = |row: &str, daemon: &str| find(row, daemon).map(|m| m.cpu.as_secs_f64());
+    let filter = |daemon| Some((cpu("filter", daemon)?, cpu("filter-base", daemon)?));
+    if let (Some((ours, our_base)), Some((birds, bird_base))) = (filter("bird-rs"), filter("bird")) {
+        let (our_filter, bird_filter) = (ours - our_base, birds - bird_base);
+        let _ = writeln!(
+            out,
+            "the import filter, CPU of bird-rs against BIRD: {ours:.2} s to {birds:.2} s in all, x {:.2}; \
+             the filter alone {our_filter:.2} s to {bird_filter:.2} s, x {:.2}",
+            ours / birds.max(0.01),
+            our_filter / bird_filter.max(0.01)
+        );
     }
-}
-
-#[cfg(test)]
-mod filter_tests {
-    use super::*;
-
-    fn filter(ours: (f64, f64), birds: (f64, f64)) -> Filter {
-        let cost = |(all, alone)| Cost { all, alone };
-        Filter {
-            ours: cost(ours),
-            birds: cost(birds),
-        }
-    }
-
-    #[test]
-    fn a_filter_may_cost_half_more_than_birds() {
-        assert!(!filter((3.0, 1.5), (2.0, 1.0)).is_too_much());
-        assert!(filter((3.1, 1.5), (2.0, 1.0)).is_too_much());
-        assert!(filter((3.0, 1.6), (2.0, 1.0)).is_too_much());
-        // Too little to be told from noise.
-        assert!(!filter((3.0, 0.3), (2.0, 0.1)).is_too_much());
-    }
-}
-
-/// A bar chart, one group of bars per workload and phase, on a logarithmic scale.
-pub(crate) fn svg(rows: &[Row]) -> String {
-    const WIDTH: f64 = 420.0;
-    let (mut body, mut y, mut last) = (String::new(), 24.0, String::new());
+    let mut daemons: Vec<&str> = Vec::new();
     for row in rows {
-        let group = format!("{}: {}", row.workload, row.phase);
-        if group != last {
-            y += 14.0;
-            let _ = writeln!(body, "<text x='10' y='{y:.0}' class='g'>{group}</text>");
-            y += 6.0;
-            last = group;
+        if !daemons.contains(&&*row.daemon) {
+            daemons.push(&row.daemon);
         }
-        let (width, label) = match &row.result {
-            Ok(m) => {
-                // 1 ms is nothing, 100 s is the whole width.
-                let decades = (m.wall.as_secs_f64().max(0.001) / 0.001).log10() / 5.0;
-                (
-                    decades.clamp(0.005, 1.0) * WIDTH,
-                    format!("{}, {:.0} MB", time(m.wall), m.peak_kb as f64 / 1024.0),
-                )
-            }
-            Err(_) => (0.0, "failed".to_owned()),
-        };
-        let colour = if row.daemon == "bird-rs" { "#c2410c" } else { "#94a3b8" };
-        let _ = writeln!(body, "<text x='90' y='{:.0}' class='d'>{}</text>", y + 11.0, row.daemon);
-        let _ = writeln!(
-            body,
-            "<rect x='96' y='{y:.0}' width='{width:.1}' height='13' fill='{colour}'/>"
-        );
-        let _ = writeln!(
-            body,
-            "<text x='{:.0}' y='{:.0}'>{label}</text>",
-            102.0 + width,
-            y + 11.0
-        );
-        y += 16.0;
     }
-    format!(
-        "<svg xmlns='http://www.w3.org/2000/svg' width='700' height='{:.0}' font-family='sans-serif' font-size='11'>\n\
-         <style>.g{{font-weight:bold}} .d{{text-anchor:end}}</style>\n<rect width='100%' height='100%' fill='white'/>\n\
-         <text x='10' y='16' font-size='13'>Time until every peer has everything (logarithmic), and peak memory</text>\n{body}</svg>\n",
-        y + 12.0
-    )
+    for (v4, v6) in [("full", "full-v6"), ("rr200", "rr200-v6")] {
+        let each: Vec<String> = daemons
+            .iter()
+            .filter_map(|daemon| Some((daemon, find(v4, daemon)?, find(v6, daemon)?)))
+            .map(|(daemon, four, six)| {
+                let times = six.wall.as_secs_f64() / four.wall.as_secs_f64().max(1e-6);
+                let cpu = six.cpu.as_secs_f64() / four.cpu.as_secs_f64().max(0.01);
+                format!("{daemon} time x {times:.2}, CPU x {cpu:.2}")
+            })
+            .collect();
+        if !each.is_empty() {
+            let _ = writeln!(out, "IPv6 against IPv4, {v6} announce: {}", each.join("; "));
+        }
+    }
+    out
+}
+
+/// What was to be reached, and what was.
+pub(crate) fn targets(rows: &[Row]) -> String {
+    let mut out = String::new();
+    for (target, verdict) in TARGETS.iter().filter_map(|t| Some((t, t.judge(rows)?))) {
+        let what = format!("{}, {}", target.row, target.phase);
+        let met = if verdict.met { "met" } else { "missed" };
+        let _ = writeln!(
+            out,
+            "  {what:<44} {:<8} {:<28} {:>10}  {met}",
+            target.daemon, verdict.wanted, verdict.measured
+        );
+    }
+    out
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::tests::row;
 
     #[test]
     fn short_times_are_in_milliseconds() {
@@ -246,26 +135,16 @@ mod tests {
 
     #[test]
     fn ratios_are_against_ours_of_the_same_phase() {
-        let row = |daemon, ms| Row {
-            workload: "w".into(),
-            phase: "announce",
-            daemon,
-            result: Ok(Measured {
-                wall: Duration::from_millis(ms),
-                cpu: Duration::ZERO,
-                peak_kb: 2048,
-                resident_kb: 1024,
-                updates: 1,
-                tester_share: if daemon == "bird" { 0.95 } else { 0.2 },
-                note: if daemon == "bird" { "late".into() } else { String::new() },
-            }),
-        };
-        let mut rows = vec![row("bird-rs", 100), row("bird", 250)];
+        let mut rows = vec![row("w", "announce", "bird-rs", 100), row("w", "announce", "bird", 250)];
+        if let Ok(m) = &mut rows[1].result {
+            m.tester_share = 0.95;
+            m.note = "late".to_owned();
+        }
         rows.push(Row {
             result: Err("stalled".into()),
-            ..row("frr", 1)
+            ..row("w", "announce", "frr", 1)
         });
-        let text = table(&rows, "bird-rs");
+        let text = table(&rows);
         assert!(
             text.contains("x 2.50") && text.contains("x 1.00") && text.contains("failed: stalled"),
             "{text}"
@@ -276,6 +155,25 @@ mod tests {
         assert!(of_bird.ends_with("(the tester set the pace)"), "{text}");
         assert_eq!(text.matches("(the tester").count(), 1, "{text}");
         assert_eq!(text.lines().nth(line("bird  ") + 1).unwrap().trim(), "late");
-        assert!(svg(&rows).contains("0.250 s, 2 MB"));
+    }
+
+    #[test]
+    fn a_filter_and_ipv6_cost_what_they_add() {
+        let rows = [
+            row("filter-base", "announce", "bird-rs", 1000),
+            row("filter", "announce", "bird-rs", 2000),
+            row("filter-base", "announce", "bird", 1000),
+            row("filter", "announce", "bird", 1400),
+            row("full", "announce", "bird-rs", 800),
+            row("full-v6", "announce", "bird-rs", 1200),
+        ];
+        let text = costs(&rows);
+        assert!(text.contains("1.00 s to 0.70 s in all, x 1.43"), "{text}");
+        assert!(text.contains("0.50 s to 0.20 s, x 2.50"), "{text}");
+        assert!(
+            text.contains("full-v6 announce: bird-rs time x 1.50, CPU x 1.50"),
+            "{text}"
+        );
+        assert!(costs(&rows[..2]).is_empty());
     }
 }

@@ -8,12 +8,14 @@ use tortie_tests::lab::{Daemon, Lab, Netns, wait_for};
 use crate::daemon::{Prepared, Program, Usage, pids, usage};
 use crate::figures::{percentile, slope};
 use crate::goal::{Goal, Timing};
-use crate::report::{Measured, Row, time};
+use crate::record::{Measured, Row};
+use crate::report::time;
 use crate::tester::Tester;
 use crate::wire;
 use crate::workload::{DAEMON, Scenario, Workload};
 
 const SESSIONS: Duration = Duration::from_secs(180);
+const FLAP: &str = "one of all goes and comes back";
 /// The memory of the first seconds is growth to a working size, no leak: the slope is taken after them.
 const WARM_UP_S: f64 = 10.0;
 /// A second's changes that begin this much after their time are late.
@@ -27,12 +29,12 @@ struct Run<'a> {
     rows: Vec<Row>,
 }
 
-/// Runs a daemon through a workload. A phase that fails ends the run and is a row of its own.
+/// Runs a daemon through a workload, until `until` at most. A phase that fails ends the run and is a row of its own.
 ///
 /// # Errors
 /// When there is nothing to measure: the daemon or the namespaces cannot be made.
-pub(crate) fn measure(lab: &Lab, program: Program, workload: &Workload) -> Result<Vec<Row>> {
-    let (ours, theirs) = crate::wire_up(lab)?;
+pub(crate) fn measure(lab: &Lab, program: Program, workload: &Workload, until: Instant) -> Result<Vec<Row>> {
+    let (ours, theirs) = crate::topology::wire_up(lab)?;
     let prepared = program.prepare(lab, workload)?;
     let mut run = Run {
         program,
@@ -41,7 +43,7 @@ pub(crate) fn measure(lab: &Lab, program: Program, workload: &Workload) -> Resul
         rows: Vec::new(),
     };
     ours.within(|| {
-        let mut tester = Tester::new(workload)?;
+        let mut tester = Tester::new(workload, until)?;
         if workload.scenario == Scenario::Cold {
             run.cold(&mut tester, prepared);
             return Ok(());
@@ -50,7 +52,7 @@ pub(crate) fn measure(lab: &Lab, program: Program, workload: &Workload) -> Resul
         listening()?;
         // A phase that failed has its row.
         let _ = match workload.scenario {
-            Scenario::Phases => run.phases(&mut tester, &["sessions up", "announce", "change", "withdraw"]),
+            Scenario::Phases => run.phases(&mut tester, phases_of(workload)),
             Scenario::Deliver { rounds } => run.deliver(&mut tester, rounds),
             Scenario::Slow { rounds } => run.slow(&mut tester, rounds),
             Scenario::Churn { seconds } => run.churn(&mut tester, seconds),
@@ -60,6 +62,15 @@ pub(crate) fn measure(lab: &Lab, program: Program, workload: &Workload) -> Resul
         Ok(())
     })?;
     Ok(run.rows)
+}
+
+/// Of one sender alone a flap would be everything.
+fn phases_of(workload: &Workload) -> &'static [&'static str] {
+    if workload.senders > 1 {
+        &["sessions up", "announce", "change", FLAP, "withdraw"]
+    } else {
+        &["sessions up", "announce", "change", "withdraw"]
+    }
 }
 
 /// The clock of most rows starts when the daemon takes connections: how long it reads its configuration is not measured.
@@ -80,9 +91,10 @@ impl Run<'_> {
     fn row(&mut self, phase: &'static str, result: Result<Measured>) -> Option<Measured> {
         let measured = result.as_ref().ok().cloned();
         self.rows.push(Row {
+            row: self.workload.row().to_owned(),
             workload: self.workload.title.clone(),
-            phase,
-            daemon: self.program.name(),
+            phase: phase.to_owned(),
+            daemon: self.program.name().to_owned(),
             result: result.map_err(|e| format!("{e:#}")),
         });
         measured
@@ -102,29 +114,29 @@ impl Run<'_> {
 
     fn phases(&mut self, tester: &mut Tester<'_>, phases: &[&'static str]) -> Option<()> {
         for phase in phases {
-            let bytes = match *phase {
-                "announce" => self.everyone(1),
-                "change" => self.everyone(2),
-                "withdraw" => (0..self.workload.peers())
-                    .map(|peer| wire::withdraw(self.workload, peer))
-                    .collect(),
-                _ => Vec::new(),
-            };
-            let version = match *phase {
-                "announce" => 1,
-                "change" => 2,
-                _ => 0,
-            };
-            let result = self.spent(|| {
-                let timing = match *phase {
-                    "sessions up" => tester.establish(tester.clock(), SESSIONS)?,
-                    _ => tester.phase(Goal::all(self.workload, version), bytes)?,
-                };
-                Ok((timing, ()))
-            });
-            self.row(phase, result.map(|(m, ())| m))?;
+            let result = self.phase(tester, phase);
+            self.row(phase, result)?;
         }
         Some(())
+    }
+
+    fn phase(&self, tester: &mut Tester<'_>, phase: &str) -> Result<Measured> {
+        let workload = self.workload;
+        let (bytes, version) = match phase {
+            "announce" => (self.everyone(1), 1),
+            "change" => (self.everyone(2), 2),
+            "withdraw" => {
+                let withdraw = |peer| wire::withdraw(workload, peer);
+                ((0..workload.peers()).map(withdraw).collect(), 0)
+            }
+            _ => (Vec::new(), 0),
+        };
+        let work = || match phase {
+            "sessions up" => tester.establish(tester.clock(), SESSIONS),
+            FLAP => flap(tester, workload),
+            _ => tester.phase(Goal::all(workload, version), bytes),
+        };
+        self.spent(|| Ok((work()?, ()))).map(|(measured, ())| measured)
     }
 
     /// The clock starts with the daemon's process, while clients try to connect.
@@ -278,6 +290,16 @@ impl Run<'_> {
         let result = work();
         self.row("everyone has everything, from the kill", result).map(drop)
     }
+}
+
+/// The first peer takes back everything, and when nobody has it any more, announces it again.
+fn flap(tester: &mut Tester<'_>, workload: &Workload) -> Result<Timing> {
+    const AGAIN: u8 = 3;
+    let own = workload.routes_of(0);
+    let (gone, back) = (wire::withdraw(workload, 0), wire::announce(workload, 0, AGAIN));
+    let mut timing = tester.phase(Goal::some(own.clone(), 0), vec![gone])?;
+    timing += tester.phase(Goal::some(own, AGAIN), vec![back])?;
+    Ok(timing)
 }
 
 fn measured(used: Usage, before: Duration, timing: Timing) -> Measured {

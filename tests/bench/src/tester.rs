@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use socket2::{Domain, Socket, Type};
+use tortie_tests::lab::check_interrupt;
 
 use crate::goal::{Clock, Goal, Timing, own_cpu};
 use crate::peer::Peer;
@@ -48,16 +49,19 @@ pub(crate) struct Tester<'a> {
     retry: Instant,
     last_keepalive: Instant,
     updates: u64,
+    /// When all must be over.
+    until: Instant,
 }
 
 impl<'a> Tester<'a> {
-    /// Peers that are not connected yet. Must be called inside the tester's namespace.
+    /// Peers that are not connected yet. Must be called inside the tester's namespace. Whatever is waited for must be
+    /// there before `until`.
     ///
     /// # Errors
     /// When the kernel gives no epoll.
-    pub(crate) fn new(workload: &'a Workload) -> Result<Self> {
+    pub(crate) fn new(workload: &'a Workload, until: Instant) -> Result<Self> {
         let now = Instant::now();
-        Ok(Tester {
+        let mut tester = Tester {
             workload,
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
             peers: (0..workload.peers()).map(|_| Peer::new(workload)).collect(),
@@ -72,7 +76,11 @@ impl<'a> Tester<'a> {
             retry: now,
             last_keepalive: now,
             updates: 0,
-        })
+            until,
+        };
+        // Nobody has heard anything, and so is right.
+        tester.aim(tester.goal);
+        Ok(tester)
     }
 
     /// Starts a measurement.
@@ -108,6 +116,7 @@ impl<'a> Tester<'a> {
                     patience.as_secs()
                 );
             }
+            self.still_time()?;
             self.tend();
             self.poll(KNOCK, true)?;
         }
@@ -202,9 +211,18 @@ impl<'a> Tester<'a> {
             if self.progress.elapsed() > STALL || recovering {
                 bail!("stalled: {}", self.shortfall());
             }
+            self.still_time()?;
         }
         let end = self.peers.iter().filter_map(|p| p.complete).max();
         Ok(end.unwrap_or(clock.start))
+    }
+
+    fn still_time(&self) -> Result<()> {
+        check_interrupt()?;
+        if Instant::now() > self.until {
+            bail!("given up, the row's time is over: {}", self.shortfall());
+        }
+        Ok(())
     }
 
     fn shortfall(&self) -> String {

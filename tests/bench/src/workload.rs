@@ -1,6 +1,7 @@
 //! What is measured: how many peers, of which kind, with how many routes, and who must hear of what.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 /// The daemon's own AS.
 pub(crate) const DAEMON_AS: u32 = 65000;
@@ -209,6 +210,31 @@ impl Workload {
     pub(crate) fn named(mut self, name: &str) -> Self {
         name.clone_into(&mut self.name);
         self
+    }
+
+    /// Its name in the results: the one on the command line, but for what belongs to another row.
+    pub(crate) fn row(&self) -> &str {
+        match self.import {
+            Import::Rich => "filter-base",
+            Import::Plain | Import::Filtered => &self.name,
+        }
+    }
+
+    /// What it takes however fast the daemon is.
+    pub(crate) fn clock(&self) -> Duration {
+        match self.scenario {
+            Scenario::Churn { seconds } => Duration::from_secs(seconds.into()),
+            Scenario::Phases
+            | Scenario::Cold
+            | Scenario::Deliver { .. }
+            | Scenario::Slow { .. }
+            | Scenario::Restart => Duration::ZERO,
+        }
+    }
+
+    /// About how long one of our own programs takes with it, everything around it counted.
+    pub(crate) fn about(&self) -> Duration {
+        self.clock() + Duration::from_secs(12)
     }
 
     /// How many peers there are.
