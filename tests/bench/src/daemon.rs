@@ -306,7 +306,7 @@ fn of_threads(pid: u32) -> Duration {
         .into_iter()
         .flatten()
         .flatten();
-    let ran = |stat: String| stat.split_whitespace().next()?.parse().ok();
+    let ran = |stat: String| stat.split_whitespace().next()?.parse::<u64>().ok();
     let each = threads.filter_map(|t| ran(fs::read_to_string(t.path().join("schedstat")).ok()?));
     Duration::from_nanos(each.sum())
 }
