@@ -78,7 +78,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "tortie-typha-client",
         ],
     ),
-    ("tortie-bench", &["tortie-bgp", "tortie-tests"]),
+    (
+        "tortie-bench",
+        &["tortie-bgp", "tortie-net", "tortie-netlink", "tortie-tests"],
+    ),
     (
         "tortie-tests",
         &["tortie-kit", "tortie-net", "tortie-netlink", "tortie-proto"],

@@ -10,11 +10,13 @@ use serde_json::json;
 use tortie_tests::lab::{Daemon, Lab, Netns, binary};
 
 use crate::policy;
-use crate::workload::{DAEMON, DAEMON_AS, Import, Workload};
+use crate::workload::{DAEMON, DAEMON_AS, Import, Scenario, Workload};
 
-/// A BGP daemon that the tester can drive.
+/// A BGP daemon that the tester can drive, or another way for routes into the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Program {
+    /// Ours: bird-rs, and felix that writes the kernel.
+    Felix,
     /// Ours.
     BirdRs,
     /// Stock BIRD 2.
@@ -25,63 +27,84 @@ pub(crate) enum Program {
     GoBgp,
     /// OpenBGPD.
     OpenBgpd,
+    /// Our reconciler of lib/netlink, within this process.
+    Netlink,
+    /// iproute2 with a file of commands.
+    IpBatch,
 }
 
 impl Program {
     /// All of them, ours first.
-    pub(crate) const ALL: [Program; 5] = [
+    pub(crate) const ALL: [Program; 8] = [
+        Program::Felix,
         Program::BirdRs,
         Program::Bird,
         Program::Frr,
         Program::GoBgp,
         Program::OpenBgpd,
+        Program::Netlink,
+        Program::IpBatch,
     ];
 
     /// Its name on the command line and in the table.
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Program::Felix => "felix",
             Program::BirdRs => "bird-rs",
             Program::Bird => "bird",
             Program::Frr => "frr",
             Program::GoBgp => "gobgp",
             Program::OpenBgpd => "openbgpd",
+            Program::Netlink => "netlink",
+            Program::IpBatch => "ip-batch",
         }
     }
 
     /// Its name for people, in the docs.
     pub(crate) fn title(self) -> &'static str {
         match self {
+            Program::Felix => "bird-rs and felix",
             Program::BirdRs => "bird-rs",
             Program::Bird => "BIRD",
             Program::Frr => "FRR",
             Program::GoBgp => "GoBGP",
             Program::OpenBgpd => "OpenBGPD",
+            Program::Netlink => "lib/netlink",
+            Program::IpBatch => "ip -batch",
         }
     }
 
     /// Is the daemon of this name one of ours?
     pub(crate) fn is_ours(name: &str) -> bool {
-        name == Program::BirdRs.name()
+        [Program::Felix, Program::BirdRs, Program::Netlink]
+            .iter()
+            .any(|p| p.name() == name)
     }
 
     /// What to run to hear its version, and with which option.
     pub(crate) fn version_command(self) -> Option<(String, &'static str)> {
-        let path = match self.path() {
-            Some(path) => path.to_owned(),
-            None => binary("bird-rs").ok()?.display().to_string(),
+        let path = match self {
+            Program::BirdRs => binary("bird-rs").ok()?.display().to_string(),
+            _ => self.path()?.to_owned(),
         };
         Some((path, if self == Program::OpenBgpd { "-V" } else { "--version" }))
     }
 
-    /// Can it run this workload? The filter is in the language of two of them.
+    /// Can it run this workload? Filters and meshes are written in the language of two of them.
     pub(crate) fn runs(self, workload: &Workload) -> bool {
-        workload.import == Import::Plain || matches!(self, Program::BirdRs | Program::Bird)
+        let bird = matches!(self, Program::BirdRs | Program::Bird);
+        let kernel = matches!(self, Program::Felix | Program::Netlink | Program::IpBatch);
+        match workload.scenario {
+            Scenario::Kernel => bird || kernel,
+            Scenario::Mesh => bird,
+            _ => !kernel && (bird || workload.import == Import::Plain),
+        }
     }
 
-    /// The file that must exist for it to run.
+    /// The file that must exist for a program that is not ours.
     fn path(self) -> Option<&'static str> {
         match self {
-            Program::BirdRs => None,
+            Program::Felix | Program::BirdRs | Program::Netlink | Program::IpBatch => None,
             Program::Bird => Some("/usr/sbin/bird"),
             Program::Frr => Some("/usr/lib/frr/bgpd"),
             Program::GoBgp => Some("/usr/bin/gobgpd"),
@@ -91,9 +114,36 @@ impl Program {
 
     /// Can it be run here?
     pub(crate) fn installed(self) -> bool {
-        match self.path() {
-            None => binary("bird-rs").is_ok(),
-            Some(path) => Path::new(path).is_file(),
+        let built: &[&str] = match self {
+            Program::Felix => &["bird-rs", "felix", "typha"],
+            Program::BirdRs => &["bird-rs"],
+            _ => &[],
+        };
+        built.iter().all(|name| binary(name).is_ok()) && self.path().is_none_or(|path| Path::new(path).is_file())
+    }
+
+    /// Writes a configuration that BIRD and bird-rs both read, and gives the command that starts the one meant.
+    ///
+    /// # Errors
+    /// When the file cannot be written, or it is neither.
+    pub(crate) fn like_bird(self, dir: &Path, text: &str) -> Result<Vec<String>> {
+        let file = |name: &str| dir.join(name).display().to_string();
+        let conf = file("conf");
+        fs::write(&conf, text)?;
+        match self {
+            Program::BirdRs => {
+                let (program, grpc) = (
+                    binary("bird-rs")?.display().to_string(),
+                    format!("unix:{}", file("grpc")),
+                );
+                let args = [&program, "-c", &conf, "--grpc", &grpc, "--log-level", "warn"];
+                Ok(args.map(str::to_owned).to_vec())
+            }
+            Program::Bird => {
+                let args = ["/usr/sbin/bird", "-f", "-c", &conf, "-s", &file("ctl")];
+                Ok(args.map(str::to_owned).to_vec())
+            }
+            _ => bail!("{} does not read BIRD's language", self.name()),
         }
     }
 
@@ -106,30 +156,7 @@ impl Program {
         let file = |name: &str| dir.join(name).display().to_string();
         let conf = file("conf");
         let command = match self {
-            Program::BirdRs => {
-                fs::write(&conf, bird(workload))?;
-                let grpc = format!("unix:{}", file("grpc"));
-                vec![
-                    binary("bird-rs")?.display().to_string(),
-                    "-c".into(),
-                    conf,
-                    "--grpc".into(),
-                    grpc,
-                    "--log-level".into(),
-                    "warn".into(),
-                ]
-            }
-            Program::Bird => {
-                fs::write(&conf, bird(workload))?;
-                vec![
-                    "/usr/sbin/bird".into(),
-                    "-f".into(),
-                    "-c".into(),
-                    conf,
-                    "-s".into(),
-                    file("ctl"),
-                ]
-            }
+            Program::BirdRs | Program::Bird => self.like_bird(&dir, &bird(workload))?,
             Program::Frr => frr_command(&dir, workload)?,
             Program::GoBgp => {
                 fs::write(&conf, gobgp(workload))?;
@@ -143,12 +170,9 @@ impl Program {
                 tortie_tests::lab::run(&["chmod", "0600", &conf])?;
                 ["/usr/sbin/bgpd", "-d", "-f", &conf].map(str::to_owned).to_vec()
             }
+            Program::Felix | Program::Netlink | Program::IpBatch => bail!("{} has no peers", self.name()),
         };
-        Ok(Prepared {
-            program: self,
-            command,
-            log: dir.join("log"),
-        })
+        Ok(Prepared::new(self, command, dir.join("log")))
     }
 }
 
@@ -161,6 +185,11 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
+    /// What is started by this command, and says what it has to say there.
+    pub(crate) fn new(program: Program, command: Vec<String>, log: PathBuf) -> Self {
+        Prepared { program, command, log }
+    }
+
     /// Starts it. It has the tester's limit of open files.
     ///
     /// # Errors
@@ -351,6 +380,15 @@ pub(crate) fn usage(ns: &Netns) -> Result<Usage> {
 pub(crate) fn pids(ns: &Netns) -> Result<Vec<u32>> {
     let pids = tortie_tests::lab::run(&["ip", "netns", "pids", ns.name()])?;
     Ok(pids.lines().filter_map(|l| l.trim().parse().ok()).collect())
+}
+
+/// The highest resident memory of a process so far, in KiB.
+///
+/// # Errors
+/// When it is gone.
+pub(crate) fn peak_kb(pid: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    Ok(kilobytes(&status, "VmHWM:"))
 }
 
 fn kilobytes(status: &str, field: &str) -> u64 {

@@ -4,7 +4,10 @@ mod budget;
 mod daemon;
 mod document;
 mod figures;
+mod filter;
 mod goal;
+mod kernel;
+mod mesh;
 mod peer;
 mod picture;
 mod plan;
@@ -18,6 +21,7 @@ mod tester;
 mod topology;
 mod wire;
 mod workload;
+mod writer;
 
 use std::process::ExitCode;
 

@@ -37,17 +37,24 @@ pub(crate) fn all(shrink: u32) -> Vec<Workload> {
         of_thousand("slow", Scenario::Slow { rounds: SLOW_ROUNDS }),
         of_thousand("restart", Scenario::Restart),
         Workload::reflector(5000 / shrink, 2).named("rr5000"),
+        Workload::mesh((50 / shrink).max(3)).named("mesh50"),
+        Workload::mesh((100 / shrink).max(3)).named("mesh100"),
+        Workload::kernel("kernel10k", 10_000 / shrink),
+        Workload::kernel("kernel100k", 100_000 / shrink),
+        Workload::kernel("kernel1m", 1_000_000 / shrink),
         Workload::churn(200_000 / shrink, (60 / shrink).max(15)),
     ]
 }
 
 /// Who runs in a row unless the user says who: all that finish it in a time that a run of twenty minutes has for it.
 pub(crate) fn usual(workload: &Workload) -> &'static [Program] {
-    use Program::{Bird, BirdRs, Frr, GoBgp, OpenBgpd};
+    use Program::{Bird, BirdRs, Felix, Frr, GoBgp, IpBatch, Netlink, OpenBgpd};
     match &*workload.name {
         "full" | "rr200" | "rr1000" | "cold" | "exchange" => &[BirdRs, Bird, Frr, GoBgp, OpenBgpd],
         "rr5000" => &[BirdRs, Frr],
-        "filter" => &[BirdRs, Bird],
+        "filter" | "mesh50" | "mesh100" => &[BirdRs, Bird],
+        "kernel10k" | "kernel100k" => &[Felix, BirdRs, Bird, Netlink, IpBatch],
+        "kernel1m" => &[Felix, BirdRs, Bird],
         _ => &[BirdRs, Bird, Frr],
     }
 }

@@ -9,10 +9,11 @@ use clap::Parser;
 use tortie_tests::lab::{Lab, missing_requirements, watch_signals};
 
 use crate::daemon::Program;
+use crate::filter::Filter;
 use crate::plan::{self, Budget};
 use crate::record::{Machine, Record, Row};
 use crate::workload::Workload;
-use crate::{budget, document, picture, report, scenario, target};
+use crate::{budget, document, picture, report, scenario};
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -163,8 +164,10 @@ fn verdict(record: &Record) -> Result<()> {
         .filter(|r| Program::is_ours(&r.daemon) && r.result.is_err());
     let failed: Vec<String> = failed
         .map(|r| format!("{} failed {}, {}", r.daemon, r.row, r.phase))
-        .chain(target::broken(&record.rows))
         .collect();
     ensure!(failed.is_empty(), "{}", failed.join("; "));
+    if let Some(filter) = Filter::of(&record.rows).filter(|f| f.is_too_much()) {
+        bail!("{filter}");
+    }
     Ok(())
 }

@@ -13,6 +13,7 @@ use crate::report::time;
 use crate::tester::Tester;
 use crate::wire;
 use crate::workload::{DAEMON, Scenario, Workload};
+use crate::{kernel, mesh};
 
 const SESSIONS: Duration = Duration::from_secs(180);
 const FLAP: &str = "one of all goes and comes back";
@@ -22,11 +23,15 @@ const WARM_UP_S: f64 = 10.0;
 const LATE: Duration = Duration::from_millis(100);
 
 /// One daemon on one workload.
-struct Run<'a> {
-    program: Program,
-    workload: &'a Workload,
-    ns: &'a Netns,
-    rows: Vec<Row>,
+pub(crate) struct Run<'a> {
+    /// Which.
+    pub(crate) program: Program,
+    /// On what.
+    pub(crate) workload: &'a Workload,
+    /// Where it runs.
+    pub(crate) ns: &'a Netns,
+    /// What was found.
+    pub(crate) rows: Vec<Row>,
 }
 
 /// Runs a daemon through a workload, until `until` at most. A phase that fails ends the run and is a row of its own.
@@ -35,13 +40,18 @@ struct Run<'a> {
 /// When there is nothing to measure: the daemon or the namespaces cannot be made.
 pub(crate) fn measure(lab: &Lab, program: Program, workload: &Workload, until: Instant) -> Result<Vec<Row>> {
     let (ours, theirs) = crate::topology::wire_up(lab)?;
-    let prepared = program.prepare(lab, workload)?;
     let mut run = Run {
         program,
         workload,
         ns: &theirs,
         rows: Vec::new(),
     };
+    match workload.scenario {
+        Scenario::Mesh => return mesh::measure(lab, run, &ours, until),
+        Scenario::Kernel => return kernel::measure(lab, run, &ours, until),
+        _ => {}
+    }
+    let prepared = program.prepare(lab, workload)?;
     ours.within(|| {
         let mut tester = Tester::new(workload, until)?;
         if workload.scenario == Scenario::Cold {
@@ -57,7 +67,7 @@ pub(crate) fn measure(lab: &Lab, program: Program, workload: &Workload, until: I
             Scenario::Slow { rounds } => run.slow(&mut tester, rounds),
             Scenario::Churn { seconds } => run.churn(&mut tester, seconds),
             Scenario::Restart => run.restart(&mut tester, &mut daemon),
-            Scenario::Cold => Some(()),
+            Scenario::Cold | Scenario::Mesh | Scenario::Kernel => Some(()),
         };
         Ok(())
     })?;
@@ -88,7 +98,7 @@ pub(crate) fn listening() -> Result<()> {
 
 impl Run<'_> {
     /// Writes a row; nothing when it failed.
-    fn row(&mut self, phase: &'static str, result: Result<Measured>) -> Option<Measured> {
+    pub(crate) fn row(&mut self, phase: &'static str, result: Result<Measured>) -> Option<Measured> {
         let measured = result.as_ref().ok().cloned();
         self.rows.push(Row {
             row: self.workload.row().to_owned(),
@@ -101,13 +111,17 @@ impl Run<'_> {
     }
 
     /// What the daemon used while something was done.
-    fn spent<T>(&self, work: impl FnOnce() -> Result<(Timing, T)>) -> Result<(Measured, T)> {
+    ///
+    /// # Errors
+    /// When it failed, or the daemon does not run any more.
+    pub(crate) fn spent<T>(&self, work: impl FnOnce() -> Result<(Timing, T)>) -> Result<(Measured, T)> {
         let before = usage(self.ns).map(|u| u.cpu).unwrap_or_default();
         let (timing, more) = work()?;
         Ok((measured(usage(self.ns)?, before, timing), more))
     }
 
-    fn everyone(&self, version: u8) -> Vec<Vec<u8>> {
+    /// What each peer sends to announce all its routes in this version.
+    pub(crate) fn everyone(&self, version: u8) -> Vec<Vec<u8>> {
         let announce = |peer| wire::announce(self.workload, peer, version);
         (0..self.workload.peers()).map(announce).collect()
     }
@@ -302,7 +316,8 @@ fn flap(tester: &mut Tester<'_>, workload: &Workload) -> Result<Timing> {
     Ok(timing)
 }
 
-fn measured(used: Usage, before: Duration, timing: Timing) -> Measured {
+/// The figures of a phase, from what the daemon had used before and after it.
+pub(crate) fn measured(used: Usage, before: Duration, timing: Timing) -> Measured {
     Measured {
         wall: timing.wall,
         cpu: used.cpu.saturating_sub(before),

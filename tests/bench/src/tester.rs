@@ -5,7 +5,7 @@
 //! without a connection has heard of nothing.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use tortie_tests::lab::check_interrupt;
 use crate::goal::{Clock, Goal, Timing, own_cpu};
 use crate::peer::Peer;
 use crate::wire::{self, Heard, Kind};
-use crate::workload::{DAEMON, Workload};
+use crate::workload::Workload;
 
 /// Without progress for this long a run has failed.
 const STALL: Duration = Duration::from_secs(30);
@@ -285,28 +285,25 @@ impl<'a> Tester<'a> {
     }
 
     fn connect(&mut self, i: usize) -> Result<()> {
-        let from: IpAddr = self.workload.address_of(i as u32);
+        let from = self.workload.address_of(i as u32);
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         if self.slow == Some(i) {
             socket.set_recv_buffer_size(SMALL_BUFFER)?;
         }
-        socket.bind(&SocketAddr::new(from, 0).into())?;
+        socket.bind(&SocketAddr::new(from.into(), 0).into())?;
         socket.set_tcp_nodelay(true)?;
         socket.set_nonblocking(true)?;
-        match socket.connect(&SocketAddr::new(DAEMON.into(), 179).into()) {
+        match socket.connect(&SocketAddr::new(self.workload.daemon_of(i as u32).into(), 179).into()) {
             Err(e) if e.raw_os_error() != Some(nix::errno::Errno::EINPROGRESS as i32) => return Err(e.into()),
             _ => {}
         }
         let stream = TcpStream::from(socket);
         self.epoll
             .add(stream.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, i as u64))?;
-        let IpAddr::V4(id) = from else {
-            bail!("sessions run over IPv4")
-        };
         let peer = &mut self.peers[i];
         peer.stream = Some(stream);
         peer.since = Instant::now();
-        peer.output = wire::open(self.workload.asn_of(i as u32), id, self.workload.v6);
+        peer.output = wire::open(self.workload.asn_of(i as u32), from, self.workload.v6);
         self.flush(i)
     }
 

@@ -1,7 +1,7 @@
 //! A BGP codec of the tester's own, small and independent of the product's: what it sends is computed once, before the
 //! clock runs, and what it reads is only as much as counting needs (RFC 4271, RFC 4760, RFC 6793, RFC 1997).
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::ops::Range;
 
 use crate::workload::{Import, Prefixes, Workload};
@@ -123,10 +123,8 @@ pub(crate) fn announce_some(workload: &Workload, peer: u32, some: Range<u32>, ve
             path.extend((1_000_000 + number).to_be_bytes());
         }
         attribute(&mut attributes, 0x40, 2, &path);
-        let IpAddr::V4(next_hop) = workload.address_of(peer) else {
-            unreachable!("sessions run over IPv4")
-        };
-        if !workload.prefixes.v6 {
+        if let Some(first) = chunk.first().filter(|_| !workload.prefixes.v6) {
+            let next_hop = workload.next_hop_of(peer, *first, version);
             attribute(&mut attributes, 0x40, 3, &next_hop.octets());
         }
         if !workload.ebgp {

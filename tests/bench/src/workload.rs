@@ -1,6 +1,6 @@
 //! What is measured: how many peers, of which kind, with how many routes, and who must hear of what.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 /// The daemon's own AS.
@@ -28,6 +28,11 @@ impl Prefixes {
     /// The address, aligned to the top of 128 bits, and the length of a prefix.
     pub(crate) fn bits(&self, index: u32) -> (u128, u8) {
         (self.base() + (u128::from(index) << (128 - self.len)), self.len)
+    }
+
+    /// The address of an IPv4 prefix.
+    pub(crate) fn address(&self, index: u32) -> Ipv4Addr {
+        Ipv4Addr::from_bits((self.bits(index).0 >> 96) as u32)
     }
 
     /// The index of a prefix, if it is one of these.
@@ -63,6 +68,10 @@ pub(crate) enum Scenario {
     Churn { seconds: u32 },
     /// The daemon is killed and started; the peers come back and announce again.
     Restart,
+    /// Each peer has a daemon of its own, and the daemons a full mesh.
+    Mesh,
+    /// Routes go into the kernel.
+    Kernel,
 }
 
 /// One row of the benchmark.
@@ -167,7 +176,7 @@ impl Workload {
     pub(crate) fn scenario(name: &str, clients: u32, scenario: Scenario) -> Self {
         const ROUTES: u32 = 10;
         let what = match scenario {
-            Scenario::Phases => String::new(),
+            Scenario::Phases | Scenario::Mesh | Scenario::Kernel => String::new(),
             Scenario::Cold => "from cold".to_owned(),
             Scenario::Deliver { rounds } => format!("one route changes, {rounds} times"),
             Scenario::Slow { rounds } => format!("one reads nothing while all change {rounds} times"),
@@ -179,6 +188,26 @@ impl Workload {
             title: format!("reflector: {clients} clients x {ROUTES} /26, {what}"),
             scenario,
             ..Workload::reflector(clients, ROUTES)
+        }
+    }
+
+    /// A full mesh of so many daemons, each with some routes from outside.
+    pub(crate) fn mesh(nodes: u32) -> Self {
+        const ROUTES: u32 = 10;
+        let title = format!("full mesh: {nodes} daemons x {ROUTES} /26");
+        Workload {
+            scenario: Scenario::Mesh,
+            per_update: 10,
+            ..Workload::new("mesh", &title, nodes, 0, ROUTES, 26)
+        }
+    }
+
+    /// Routes for the kernel, of which many have the same attributes: this is not about BGP.
+    pub(crate) fn kernel(name: &str, routes: u32) -> Self {
+        Workload {
+            scenario: Scenario::Kernel,
+            per_update: 100,
+            ..Workload::new(name, &format!("kernel: {routes} /24"), 1, 0, routes, 24)
         }
     }
 
@@ -224,6 +253,8 @@ impl Workload {
     pub(crate) fn clock(&self) -> Duration {
         match self.scenario {
             Scenario::Churn { seconds } => Duration::from_secs(seconds.into()),
+            Scenario::Mesh => Duration::from_secs(u64::from(self.senders) / 3),
+            Scenario::Kernel => Duration::from_secs(u64::from(self.prefixes.count) / 20_000),
             Scenario::Phases
             | Scenario::Cold
             | Scenario::Deliver { .. }
@@ -248,9 +279,27 @@ impl Workload {
     }
 
     /// A peer's address.
-    pub(crate) fn address_of(&self, peer: u32) -> IpAddr {
+    pub(crate) fn address_of(&self, peer: u32) -> Ipv4Addr {
         let (high, low) = (peer / 250, peer % 250);
-        IpAddr::V4(Ipv4Addr::new(10, 99, high as u8, low as u8 + 1))
+        Ipv4Addr::new(10, 99, high as u8, low as u8 + 1)
+    }
+
+    /// The address of the daemon that a peer speaks with.
+    pub(crate) fn daemon_of(&self, peer: u32) -> Ipv4Addr {
+        match self.scenario {
+            Scenario::Mesh => Ipv4Addr::new(10, 99, 254, peer as u8 + 1),
+            _ => DAEMON,
+        }
+    }
+
+    /// The IPv4 next hop of a peer's route in this version: its own address, but in the rows about the kernel, where routes
+    /// are replaced by ones with some others, and then all point to yet another.
+    pub(crate) fn next_hop_of(&self, peer: u32, index: u32, version: u8) -> Ipv4Addr {
+        match (self.scenario, version) {
+            (Scenario::Kernel, 2) => Ipv4Addr::new(10, 99, 0, 10 + (index / self.per_update as u32 % 8) as u8),
+            (Scenario::Kernel, 3) => Ipv4Addr::new(10, 99, 0, 30),
+            _ => self.address_of(peer),
+        }
     }
 
     /// A peer's IPv6 next hop.
