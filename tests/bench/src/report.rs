@@ -107,7 +107,7 @@ pub(crate) fn targets(rows: &[Row]) -> String {
         let met = if verdict.met { "met" } else { "missed" };
         let _ = writeln!(
             out,
-            "  {what:<44} {:<8} {:<28} {:>10}  {met}",
+            "  {what:<62} {:<8} {:<28} {:>10}  {met}",
             target.daemon, verdict.wanted, verdict.measured
         );
     }
