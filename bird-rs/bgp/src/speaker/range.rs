@@ -160,18 +160,22 @@ impl Speaker {
 
     /// Dynamic peers whose session is over and whose routes are not kept go.
     pub(super) fn retire_dynamic(&mut self, out: &mut Vec<Output>) {
-        let over = self.instances.iter().flatten().filter(|instance| {
-            let idle = |session: &super::session::Session| {
-                let connected = self.connections.values().any(|c| c.source == instance.source);
+        let idle = self.instances.iter().flatten().filter(|instance| {
+            let session = instance.session().filter(|session| session.is_dynamic());
+            session.is_some_and(|session| {
                 let has_routes = session.channels.iter().any(|c| {
                     let counts = self.tables.counts(c.key, instance.source);
                     counts.accepted + counts.filtered > 0
                 });
-                session.is_dynamic() && !connected && !has_routes
-            };
-            instance.session().is_some_and(idle)
+                !has_routes
+            })
         });
-        let over: Vec<SourceId> = over.map(|instance| instance.source).collect();
+        let mut over: Vec<SourceId> = idle.map(|instance| instance.source).collect();
+        if !over.is_empty() {
+            // Looked through once, and not for each of them.
+            let connected: FxHashSet<SourceId> = self.connections.values().map(|c| c.source).collect();
+            over.retain(|source| !connected.contains(source));
+        }
         for source in over {
             self.delete(source, StopReason::Deconfigured, out);
         }
