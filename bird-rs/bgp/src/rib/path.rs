@@ -233,7 +233,11 @@ impl Paths {
     }
 
     pub(super) fn remove(&mut self, at: usize) -> Path {
-        let mut paths = std::mem::take(self).into_vec();
+        let paths = match std::mem::take(self) {
+            Paths::One(path) => return path,
+            Paths::Several(paths) => paths,
+        };
+        let mut paths = paths.into_vec();
         let path = paths.remove(at);
         *self = match paths.pop() {
             Some(only) if paths.is_empty() => Paths::One(only),

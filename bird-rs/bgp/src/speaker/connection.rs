@@ -164,6 +164,9 @@ impl Speaker {
         if !idle {
             self.peer_event(source, Event::Blocked { conn }, out);
         }
+        if self.carries(source, conn) {
+            self.feed_on(source, out);
+        }
         self.wake_for(source);
     }
 

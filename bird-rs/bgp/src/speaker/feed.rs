@@ -166,6 +166,25 @@ impl Speaker {
         }
     }
 
+    /// A peer has room for more of what the last flush decided: it need not wait for the next one. Marks of completeness do.
+    pub(super) fn feed_on(&mut self, source: SourceId, out: &mut Vec<Output>) {
+        let session = self.instance(source).filter(|instance| self.has_work_for(instance));
+        let Some(session) = session.and_then(Instance::session) else {
+            return;
+        };
+        let Some(up) = &session.up else { return };
+        let to = Recipient {
+            conn: up.conn,
+            context: up.context,
+            address: session.remote,
+        };
+        for at in 0..session.channels.len() {
+            self.feed_channel((source, at), &to, out);
+        }
+        // What nobody needs any more is forgotten by a flush.
+        self.unflushed = true;
+    }
+
     /// Sends a channel's changes until there are none, or the window is full, or the session ends.
     fn feed_channel(&mut self, (source, at): (SourceId, usize), to: &Recipient, out: &mut Vec<Output>) {
         while self.connections.get(&to.conn).is_some_and(|c| c.has_room()) {

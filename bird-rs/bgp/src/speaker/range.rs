@@ -6,6 +6,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use rustc_hash::FxHashSet;
+
 use super::Speaker;
 use super::instance::{Instance, Kind};
 use super::io::{Log, LogEvent, Output};

@@ -21,8 +21,8 @@ use crate::attr::{Attributes, NextHop};
 use crate::packet::{self, AfiSafi, SessionContext};
 use crate::rib::{Outbox, Round, RoundItem, SourceId, Stretch};
 
-/// Octets of messages that a group keeps for slower members. A few times what a peer's window holds.
-const KEPT: usize = 4 * 1024 * 1024;
+/// Octets that a group keeps for slower members: messages, and what they were made of. A few times what a peer's window holds.
+const KEPT: usize = 2 * 1024 * 1024;
 
 /// What a group's members are sent alike.
 #[derive(Debug, Default)]
@@ -34,21 +34,29 @@ pub(super) struct Rounds {
 #[derive(Debug)]
 struct Kept {
     stretch: Stretch,
-    context: SessionContext,
-    /// `None` when it has to be told in another way: to each member by itself.
-    encoded: Option<Encoded>,
+    round: Round,
+    /// By what sessions can carry, from the first member on that is sent something. `None` when it has to be told in another
+    /// way: to each member by itself.
+    encoded: Vec<(SessionContext, Option<Encoded>)>,
 }
 
 impl Kept {
+    /// What it takes.
     fn octets(&self) -> usize {
-        self.encoded.as_ref().map_or(0, |encoded| encoded.octets.len())
+        let encoded = self.encoded.iter().filter_map(|(_, encoded)| encoded.as_ref());
+        let octets: usize = encoded.map(|encoded| encoded.octets.len()).sum();
+        octets + self.round.items.len() * size_of::<RoundItem>()
+    }
+
+    fn encoded(&self, context: &SessionContext) -> Option<&Option<Encoded>> {
+        let found = self.encoded.iter().find(|(known, _)| known == context);
+        found.map(|(_, encoded)| encoded)
     }
 }
 
 /// A round as octets.
 #[derive(Debug)]
 struct Encoded {
-    round: Round,
     octets: Bytes,
     messages: u64,
     owned: Owned,
@@ -70,7 +78,7 @@ struct Piece {
 }
 
 /// What one member is sent.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Share {
     pub(super) octets: SmallVec<[Bytes; 2]>,
     pub(super) messages: u64,
@@ -148,7 +156,7 @@ impl Encoded {
     fn new<F: Family>(
         family: AfiSafi,
         at: (&Slot<F>, &Group),
-        round: Round,
+        round: &Round,
         shared: &Shared,
         context: &SessionContext,
     ) -> Option<Self> {
@@ -169,7 +177,6 @@ impl Encoded {
             encoder.announce(family, at, context, (run, &attributes))?;
         }
         Some(Encoded {
-            round,
             // Without the room that is left over: it may be held for long.
             octets: encoder.octets.into_boxed_slice().into(),
             messages: encoder.messages,
@@ -181,12 +188,13 @@ impl Encoded {
     /// Can a member at this address be told this?
     fn suits(&self, member: SourceId, address: IpAddr) -> bool {
         let mut owners = self.hops.get(&address).into_iter().flatten();
-        self.round.suits(member) && owners.all(|owner| *owner == member)
+        owners.all(|owner| *owner == member)
     }
 
-    /// `withdraw` makes messages of items.
+    /// What of it is a member's. `withdraw` makes messages of items.
     fn share(
         &self,
+        round: &Round,
         member: SourceId,
         withdraw: impl Fn(&mut dyn Iterator<Item = &RoundItem>) -> (Bytes, u64),
     ) -> Share {
@@ -200,9 +208,7 @@ impl Encoded {
             share.add(self.octets.slice(at..piece.from));
             at = piece.to;
             if let Some(mixed) = &piece.mixed {
-                let mut others = self.round.items[mixed.clone()]
-                    .iter()
-                    .filter(|item| item.owner != member);
+                let mut others = round.items[mixed.clone()].iter().filter(|item| item.owner != member);
                 let (octets, messages) = withdraw(&mut others);
                 share.messages += messages;
                 share.add(octets);
@@ -240,44 +246,65 @@ impl Rounds {
             octets -= oldest.octets();
         }
     }
+
+    /// What a member is sent next, and the number of the round that it is of.
+    fn share<F: Family>(
+        &mut self,
+        family: AfiSafi,
+        at: Membership,
+        (slot, shared): (&Slot<F>, &Shared),
+        to: &Recipient,
+        limit: usize,
+    ) -> Option<(Share, usize)> {
+        let group = slot.groups.get(at.group)?.as_ref()?;
+        let stretch = group.outbox.stretch(at.member, limit)?;
+        let member = group.outbox.source(at.member)?;
+        let known = self.kept.iter().position(|kept| kept.stretch == stretch);
+        let number = known.unwrap_or_else(|| {
+            let (round, encoded) = (group.outbox.round(stretch), Vec::new());
+            self.kept.push_back(Kept {
+                stretch,
+                round,
+                encoded,
+            });
+            self.kept.len() - 1
+        });
+        let kept = self.kept.get_mut(number).filter(|kept| kept.round.suits(member))?;
+        if !kept.round.has_news_for(member) {
+            return Some((Share::default(), number));
+        }
+        let context = &to.context;
+        if kept.encoded(context).is_none() {
+            let encoded = Encoded::new(family, (slot, group), &kept.round, shared, context);
+            kept.encoded.push((*context, encoded));
+        }
+        let encoded = kept.encoded(context)?.as_ref()?;
+        if !encoded.suits(member, to.address) {
+            return None;
+        }
+        let share = encoded.share(&kept.round, member, |items| {
+            let (nlri, mut octets) = (items.map(|item| slot.nlri(group, item.place)), Vec::new());
+            let messages = packet::withdraw_into(context, family, nlri, &mut octets);
+            (octets.into(), messages)
+        });
+        Some((share, number))
+    }
 }
 
 /// What a member is sent next, which counts as told. `None` when it has to pull.
 pub(super) fn share<F: Family>(
     family: AfiSafi,
     at: Membership,
-    (slot, shared): (&mut Slot<F>, &mut Shared),
+    (slot, shared): (&mut Slot<F>, &Shared),
     to: &Recipient,
     limit: usize,
 ) -> Option<Share> {
-    let context = &to.context;
-    let group = slot.groups.get(at.group)?.as_ref()?;
-    let stretch = group.outbox.stretch(at.member, limit)?;
-    let member = group.outbox.source(at.member)?;
-    let same = |kept: &Kept| (kept.stretch, kept.context) == (stretch, *context);
-    if !group.rounds.kept.iter().any(same) {
-        let round = group.outbox.round(stretch);
-        let encoded = Encoded::new(family, (slot, group), round, shared, context);
-        let context = *context;
-        let kept = Kept {
-            stretch,
-            context,
-            encoded,
-        };
-        slot.groups.get_mut(at.group)?.as_mut()?.rounds.kept.push_back(kept);
-    }
-    let group = slot.groups.get(at.group)?.as_ref()?;
-    let encoded = group.rounds.kept.iter().find(|kept| same(kept))?.encoded.as_ref()?;
-    if !encoded.suits(member, to.address) {
-        return None;
-    }
-    let share = encoded.share(member, |items| {
-        let (nlri, mut octets) = (items.map(|item| slot.nlri(group, item.place)), Vec::new());
-        let messages = packet::withdraw_into(context, family, nlri, &mut octets);
-        (octets.into(), messages)
-    });
-    let Group { outbox, rounds, .. } = slot.groups.get_mut(at.group)?.as_mut()?;
-    let encoded = rounds.kept.iter().find(|kept| same(kept))?.encoded.as_ref()?;
-    outbox.took(at.member, stretch, &encoded.round);
+    let mut rounds = std::mem::take(&mut slot.groups.get_mut(at.group)?.as_mut()?.rounds);
+    let share = rounds.share(family, at, (slot, shared), to, limit);
+    let group = slot.groups.get_mut(at.group)?.as_mut()?;
+    group.rounds = rounds;
+    let (share, number) = share?;
+    let told = group.rounds.kept.get(number)?;
+    group.outbox.took(at.member, told.stretch, &told.round);
     Some(share)
 }

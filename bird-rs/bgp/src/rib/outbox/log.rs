@@ -25,10 +25,59 @@ pub(super) struct Change {
     pub(super) now_from: SourceId,
 }
 
+/// Changes that are kept together. A queue in one piece would take twice what is in it, and more while it grows.
+const CHUNK: usize = 1024;
+
+/// The changes in order.
+#[derive(Debug, Default)]
+struct Changes {
+    /// All but the last one full.
+    chunks: VecDeque<Vec<Change>>,
+    /// So many were taken out of the first chunk.
+    gone: usize,
+}
+
+impl Changes {
+    fn len(&self) -> usize {
+        let before = self.chunks.len().saturating_sub(1) * CHUNK;
+        before + self.chunks.back().map_or(0, Vec::len) - self.gone
+    }
+
+    fn push(&mut self, change: Change) {
+        match self.chunks.back_mut().filter(|last| last.len() < CHUNK) {
+            Some(last) => last.push(change),
+            None => {
+                let mut chunk = Vec::with_capacity(CHUNK);
+                chunk.push(change);
+                self.chunks.push_back(chunk);
+            }
+        }
+    }
+
+    fn pop(&mut self) -> Option<Change> {
+        let first = self.chunks.front()?;
+        let change = *first.get(self.gone)?;
+        self.gone += 1;
+        if self.gone == first.len() {
+            self.chunks.pop_front();
+            self.gone = 0;
+        }
+        Some(change)
+    }
+
+    /// All but the first `skipped` ones.
+    fn after(&self, skipped: usize) -> impl Iterator<Item = &Change> {
+        let skipped = skipped.saturating_add(self.gone);
+        let (chunk, mut at) = ((skipped / CHUNK).min(self.chunks.len()), skipped % CHUNK);
+        let chunks = self.chunks.range(chunk..);
+        chunks.flat_map(move |chunk| chunk.get(std::mem::take(&mut at)..).unwrap_or_default())
+    }
+}
+
 /// The changes in order, and their numbers, which are never used again.
 #[derive(Debug, Default)]
 pub(super) struct Log {
-    changes: VecDeque<Change>,
+    changes: Changes,
     /// The number of the first one.
     base: u64,
     /// By place, a bit each: changed since the log was empty.
@@ -47,7 +96,7 @@ impl Log {
             self.repeated = self.end();
         }
         self.changed[word] |= bit;
-        self.changes.push_back(change);
+        self.changes.push(change);
     }
 
     /// The number of the next change.
@@ -68,12 +117,12 @@ impl Log {
     /// The changes from this number on.
     pub(super) fn since(&self, number: u64) -> impl Iterator<Item = &Change> {
         let from = usize::try_from(number.saturating_sub(self.base)).unwrap_or(usize::MAX);
-        self.changes.range(from.min(self.changes.len())..)
+        self.changes.after(from)
     }
 
     /// Takes out the first one, if its number is lower.
     fn pop_below(&mut self, number: u64) -> Option<Change> {
-        let first = (self.base < number).then(|| self.changes.pop_front()).flatten();
+        let first = (self.base < number).then(|| self.changes.pop()).flatten();
         self.base += u64::from(first.is_some());
         first
     }
@@ -110,10 +159,10 @@ impl Outbox {
                 interner.release(before);
             }
         }
-        if self.log.changes.is_empty() {
+        if self.log.changes.len() == 0 {
             self.log.changed.clear();
             // After a burst its room is given back.
-            self.log.changes = VecDeque::new();
+            self.log.changes = Changes::default();
         }
     }
 }
@@ -141,5 +190,35 @@ fn note<V: Eq + Hash>(member: &mut Member, change: &Change, entry: &mut Entry, i
             }
         }
         Some(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn changes_are_a_queue(ops in proptest::collection::vec((any::<bool>(), 0usize..3 * CHUNK), 0..20)) {
+            let (mut changes, mut model, mut next) = (Changes::default(), VecDeque::new(), 0);
+            for (push, count) in ops {
+                for _ in 0..count {
+                    if push {
+                        let from = SourceId::NONE;
+                        changes.push(Change { place: Place(next), before: None, now: None, before_from: from, now_from: from });
+                        model.push_back(next);
+                        next += 1;
+                    } else {
+                        prop_assert_eq!(changes.pop().map(|change| change.place.0), model.pop_front());
+                    }
+                }
+                prop_assert_eq!(changes.len(), model.len());
+                for skipped in [0, 1, CHUNK, model.len() / 2, model.len(), usize::MAX] {
+                    let left = changes.after(skipped).map(|change| change.place.0);
+                    prop_assert!(left.eq(model.iter().copied().skip(skipped)));
+                }
+            }
+        }
     }
 }

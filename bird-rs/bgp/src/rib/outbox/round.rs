@@ -39,17 +39,50 @@ pub struct Round {
     pub items: Vec<RoundItem>,
     /// How many of the items announce.
     announced: u64,
-    /// Of how many items, and of how many that announce, these are owners.
-    owned: FxHashMap<SourceId, (u64, u64)>,
     /// By how much the number of routes that a member has from us grows.
     grew: i64,
-    /// By how much more it grows for these.
-    own: FxHashMap<SourceId, i64>,
+    /// What is different for these.
+    own: FxHashMap<SourceId, Own>,
     /// These have to be told something else.
     odd: FxHashSet<SourceId>,
 }
 
-impl Round {
+/// What of a round is a member's own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Own {
+    /// Items.
+    items: u64,
+    /// Of these, how many announce.
+    announced: u64,
+    /// By how much more the number of routes grows that the member has from us.
+    grew: i64,
+}
+
+/// A round that is being made.
+#[derive(Default)]
+struct Making {
+    round: Round,
+    /// Of whom the last changes were: many in a row are of the same.
+    last: Option<(SourceId, Own)>,
+}
+
+impl Making {
+    fn own(&mut self, source: SourceId) -> &mut Own {
+        if self.last.is_some_and(|(last, _)| last != source) {
+            self.put_down();
+        }
+        &mut self.last.get_or_insert((source, Own::default())).1
+    }
+
+    fn put_down(&mut self) {
+        if let Some((source, more)) = self.last.take() {
+            let own = self.round.own.entry(source).or_default();
+            own.items += more.items;
+            own.announced += more.announced;
+            own.grew += more.grew;
+        }
+    }
+
     fn add(&mut self, change: &Change) {
         let Change {
             place,
@@ -61,50 +94,67 @@ impl Round {
         if (before, before_from) == (now, now_from) {
             return;
         }
-        self.grew += i64::from(now.is_some()) - i64::from(before.is_some());
+        self.round.grew += i64::from(now.is_some()) - i64::from(before.is_some());
         if before_from != now_from {
             if before.is_some() {
-                *self.own.entry(before_from).or_default() += 1;
+                self.own(before_from).grew += 1;
             }
             if now.is_some() {
-                *self.own.entry(now_from).or_default() -= 1;
+                self.own(now_from).grew -= 1;
             }
             if before.is_some() && now.is_some() {
                 // It was told, and now it is its own.
-                self.odd.insert(now_from);
+                self.round.odd.insert(now_from);
             }
         }
         if before == now {
             // The others were told already.
-            self.odd.insert(before_from);
+            self.round.odd.insert(before_from);
             return;
         }
         let owner = if now.is_some() { now_from } else { before_from };
-        self.announced += u64::from(now.is_some());
-        let owned = self.owned.entry(owner).or_default();
-        owned.0 += 1;
-        owned.1 += u64::from(now.is_some());
-        self.items.push(RoundItem {
+        self.round.announced += u64::from(now.is_some());
+        let own = self.own(owner);
+        own.items += 1;
+        own.announced += u64::from(now.is_some());
+        self.round.items.push(RoundItem {
             attrs: now,
             owner,
             place,
         });
     }
 
+    fn done(mut self) -> Round {
+        self.put_down();
+        self.round.items.sort_unstable();
+        self.round
+    }
+}
+
+impl Round {
     /// Can a member be told this? All of it, but for the items that it owns.
     pub fn suits(&self, member: SourceId) -> bool {
         !self.odd.contains(&member)
     }
 
+    /// Is there anything in it that a member does not own?
+    pub fn has_news_for(&self, member: SourceId) -> bool {
+        self.items.len() as u64 > self.own(member).items
+    }
+
+    fn own(&self, member: SourceId) -> Own {
+        self.own.get(&member).copied().unwrap_or_default()
+    }
+
     fn count(&self, member: SourceId, told: &mut Told) {
-        let (items, announced) = self.owned.get(&member).copied().unwrap_or_default();
-        told.announced += self.announced - announced;
-        told.withdrawn += (self.items.len() as u64 - self.announced) - (items - announced);
-        told.own += announced;
+        let own = self.own(member);
+        told.announced += self.announced - own.announced;
+        told.withdrawn += (self.items.len() as u64 - self.announced) - (own.items - own.announced);
+        told.own += own.announced;
     }
 
     fn grew(&self, member: SourceId) -> i64 {
-        self.grew + self.own.get(&member).copied().unwrap_or_default()
+        self.grew + self.own(member).grew
     }
 }
 
@@ -134,7 +184,8 @@ impl Outbox {
         let mut changes: Vec<Change> = self.log.since(stretch.from).take(length).copied().collect();
         // Stable: those of one place stay in order.
         changes.sort_by_key(|change| change.place);
-        let mut round = Round::default();
+        let mut round = Making::default();
+        round.round.items.reserve_exact(changes.len());
         for of_place in changes.chunk_by(|a, b| a.place == b.place) {
             if let [first, .., last] = of_place {
                 round.add(&Change {
@@ -146,8 +197,7 @@ impl Outbox {
                 round.add(only);
             }
         }
-        round.items.sort_unstable();
-        round
+        round.done()
     }
 
     /// From whom what a member sees was not learned: itself.
