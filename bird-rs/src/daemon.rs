@@ -97,7 +97,7 @@ async fn serve(args: &Args, config: Arc<Config>, sockets: Sockets) -> anyhow::Re
         metrics.clone(),
     ));
     let clients = clients(sockets, clock, (&engine, &bfd), &configurator, &token)?;
-    let mut engine_task = tokio::spawn(engine_loop.run());
+    let mut engine_task = engine_loop.start();
     clients.spawn(configurator.clone().keep_time(token.clone()));
     clients.spawn(interfaces::follow(engine.clone(), token.clone()));
     clients.spawn(routes::follow(engine.clone(), known, token.clone()));

@@ -18,7 +18,9 @@ use std::time::{Duration, Instant};
 use std::collections::HashMap;
 
 use tokio::net::TcpStream;
+use tokio::runtime::Handle as Runtime;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tortie_bgp::config::Config;
 use tortie_bgp::fsm::ConnId;
@@ -185,8 +187,14 @@ impl Loop {
         (this, engine)
     }
 
-    /// Runs until stopped.
-    pub(crate) async fn run(mut self) {
+    /// Runs on a thread of its own until stopped. On one of the runtime's, what the engine wakes would stand behind the engine
+    /// itself, which does not pause as long as there are requests: nobody would write to peers meanwhile.
+    pub(crate) fn start(self) -> JoinHandle<()> {
+        let runtime = Runtime::current();
+        tokio::task::spawn_blocking(move || runtime.block_on(self.run()))
+    }
+
+    async fn run(mut self) {
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             let deadline = self.speaker.next_deadline();
@@ -486,3 +494,6 @@ impl Loop {
         self.kernels.ended().await;
     }
 }
+
+#[cfg(test)]
+mod tests;

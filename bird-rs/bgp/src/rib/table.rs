@@ -273,18 +273,26 @@ impl<F: Family> Table<F> {
 
     /// Takes a path out. `false`: it was not there.
     pub fn remove(&mut self, prefix: F, source: SourceId, path_id: u32, interner: &mut Interner<Learned>) -> bool {
-        let Some(id) = self.id(prefix) else { return false };
-        let paths = &mut self.nets[id.index()].paths;
-        let Some(at) = paths
-            .as_slice()
-            .iter()
-            .position(|p| p.source == source && p.path_id == path_id)
-        else {
+        let id = self.id(prefix);
+        id.is_some_and(|id| self.remove_at(id, source, path_id, interner))
+    }
+
+    /// The same for the number of a prefix.
+    pub fn remove_at(
+        &mut self,
+        id: PrefixId,
+        source: SourceId,
+        path_id: u32,
+        interner: &mut Interner<Learned>,
+    ) -> bool {
+        let Net { prefix, paths } = &mut self.nets[id.index()];
+        let is_it = |p: &Path| p.source == source && p.path_id == path_id;
+        let Some(at) = paths.as_slice().iter().position(is_it) else {
             return false;
         };
         let path = paths.remove(at);
         self.used -= usize::from(paths.as_slice().is_empty());
-        self.journal.was(prefix, &path);
+        self.journal.was(*prefix, &path);
         self.forget(&path, interner);
         self.touch(id);
         true

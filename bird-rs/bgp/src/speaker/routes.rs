@@ -224,10 +224,11 @@ impl Speaker {
         let name = instance.config.name.clone();
         let Kind::Bgp(session) = &mut instance.kind else { return };
         session.updates_received += 1;
-        for nlri in &update.withdrawn {
-            let family = AfiSafi::of(nlri.prefix);
-            if let Some(channel) = session.channels.iter().find(|c| c.key.family == family) {
-                self.tables.remove(channel.key, nlri.prefix, source, nlri.path_id);
+        let family = |nlri: &Nlri| AfiSafi::of(nlri.prefix);
+        for withdrawn in update.withdrawn.chunk_by(|a, b| family(a) == family(b)) {
+            let its = |c: &&SessionChannel| withdrawn.first().is_some_and(|first| c.key.family == family(first));
+            if let Some(channel) = session.channels.iter().find(its) {
+                self.tables.withdraw(channel.key, source, withdrawn);
             }
         }
         let mut exceeded = None;

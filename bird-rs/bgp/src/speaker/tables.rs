@@ -121,6 +121,7 @@ mod soft;
 mod stats;
 mod visit;
 mod watch;
+mod withdraw;
 
 pub(super) use watch::News;
 

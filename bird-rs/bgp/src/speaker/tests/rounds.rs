@@ -2,8 +2,8 @@
 
 use super::Network;
 use super::network::config;
-use super::sessions::node;
-use crate::speaker::Input;
+use super::sessions::{node, pair};
+use crate::speaker::{Input, Output, SEND_WINDOW};
 
 const CLIENTS: u8 = 5;
 
@@ -66,4 +66,31 @@ fn withdrawals_of_many_share_a_message_and_nobody_is_told_of_its_own() {
         assert!(net.best(at, "fd00:3::/64").is_none());
         assert!(net.best(at, "10.6.0.0/24").is_some());
     }
+}
+
+#[test]
+fn who_has_room_is_told_more_before_the_next_flush() {
+    let names = |n: u8, peer: u8| node(n, 64512, &[(peer, 64512, "")]);
+    let mut net = pair(&names(1, 2), &names(2, 1));
+    net.seconds(10);
+    // Host prefixes of IPv6 take 17 octets each: these are more than the window holds.
+    let routes: String = (1..=20_000)
+        .map(|i| format!("route fd01::{i:x}/128 blackhole; "))
+        .collect();
+    let many = names(1, 2) + &format!("protocol static many {{ ipv6; {routes} }}");
+    net.node_mut(0).slow = true;
+    net.input(0, Input::Reconfigure(config(&many)));
+    net.quiesce();
+    let (now, conn) = (net.now, net.connection(0, 1));
+    let mut sends = |bytes| {
+        let mut out = Vec::new();
+        let sent = Input::Sent { conn, bytes };
+        net.node_mut(0).speaker.handle(now, sent, &mut out);
+        out.iter().any(|output| matches!(output, Output::Send { .. }))
+    };
+    assert!(!sends(1), "one octet makes no room");
+    assert!(sends(SEND_WINDOW));
+    assert!(!sends(SEND_WINDOW), "it was told everything");
+    let due = net.node(0).speaker.next_deadline();
+    assert!(due.is_some_and(|due| due <= now), "what nobody needs any more goes");
 }
