@@ -56,7 +56,11 @@ pub(crate) fn load(path: &Path) -> Result<Arc<Config>, Rejected> {
 /// What the system says of an error, as `perror` writes it.
 fn said(error: &io::Error) -> String {
     let errno = error.raw_os_error().map(nix::errno::Errno::from_raw);
-    errno.map_or_else(|| error.to_string(), |errno| errno.desc().to_owned())
+    match (errno, error.kind()) {
+        (Some(errno), _) => errno.desc().to_owned(),
+        (None, io::ErrorKind::InvalidData) => "This is no text in UTF-8".to_owned(),
+        (None, _) => error.to_string(),
+    }
 }
 
 /// Checks a text.
@@ -186,11 +190,12 @@ fn expanded(pattern: &Path) -> Result<Vec<PathBuf>, String> {
 
 /// What is in a folder under names that match. Hidden ones need a pattern that begins with a dot.
 fn matching(folder: &Path, pattern: &str) -> Result<Vec<PathBuf>, String> {
-    let entries = fs::read_dir(folder).map_err(|error| format!("'{}' cannot be read: {error}", folder.display()))?;
+    let entries =
+        fs::read_dir(folder).map_err(|error| format!("'{}' cannot be read: {}", folder.display(), said(&error)))?;
     let pattern: Vec<char> = pattern.chars().collect();
     let mut paths = Vec::new();
     for entry in entries {
-        let entry = entry.map_err(|error| format!("'{}' cannot be read: {error}", folder.display()))?;
+        let entry = entry.map_err(|error| format!("'{}' cannot be read: {}", folder.display(), said(&error)))?;
         let name = entry.file_name();
         let Some(name) = name.to_str() else { continue };
         let hidden = name.starts_with('.') && pattern.first() != Some(&'.');

@@ -91,7 +91,10 @@ impl Control {
                 return;
             };
             let accepted = tokio::select! {
-                () = token.cancelled() => return,
+                () = token.cancelled() => {
+                    unlink(&incoming);
+                    return;
+                }
                 accepted = incoming.next() => accepted,
             };
             let client = match accepted {
@@ -221,6 +224,16 @@ impl Control {
             "babel" => Ok(not_running("Babel")),
             _ => Ok(unknown(&format!("show {what}"))),
         }
+    }
+}
+
+/// Removes the socket's file, as BIRD does, while nobody else can have taken its place: we still answer on it. A user who
+/// may not leaves it; it is taken over at the next start.
+fn unlink(incoming: &Incoming) {
+    let Incoming::Unix(listener) = incoming else { return };
+    let address = listener.local_addr().ok();
+    if let Some(path) = address.as_ref().and_then(|address| address.as_pathname()) {
+        let _ = std::fs::remove_file(path);
     }
 }
 

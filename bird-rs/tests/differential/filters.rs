@@ -73,7 +73,7 @@ impl Pair {
         self.bird.announce(routes);
         self.ours.announce(routes);
         eventually_or(|| {
-            let (bird, ours) = self.both("show route all");
+            let (bird, ours) = self.both("show route table master4 table master6 all");
             let bird = bird.ok_or("BIRD ended")?;
             if bird.len() == routes.count && bird == ours {
                 Ok(())
@@ -89,7 +89,7 @@ impl Pair {
 
     /// What the filter of this number does to the routes.
     fn run(&mut self, at: usize) -> (Option<Shown>, Shown) {
-        self.both(&format!("show route filter f{at} all"))
+        self.both(&format!("show route filter f{at} table master4 table master6 all"))
     }
 
     /// The smallest program that still differs, and how.
@@ -181,7 +181,7 @@ impl Tally {
         let routes = Routes::generate(&mut random);
         let programs: Vec<Node> = (0..count).map(|_| generate::program(&mut random)).collect();
         pair.load(&routes, &programs, true).unwrap();
-        let (_, before) = pair.both("show route all");
+        let (_, before) = pair.both("show route table master4 table master6 all");
         for (at, program) in programs.iter().enumerate() {
             let (bird, ours) = pair.run(at);
             let which = format!("filter {} of seed {seed}", self.done + at as u64);
@@ -206,7 +206,7 @@ impl Tally {
     fn found(&mut self, pair: &mut Pair, routes: &Routes, program: &Node, which: &str) {
         let smallest = pair.shrink(routes, program);
         pair.load(routes, std::slice::from_ref(&smallest), false).unwrap();
-        let (_, before) = pair.both("show route all");
+        let (_, before) = pair.both("show route table master4 table master6 all");
         let (bird, ours) = pair.run(0);
         let program = numbered(&smallest, 0);
         let difference = bird.and_then(|bird| difference(&bird, &ours));

@@ -36,6 +36,7 @@ mod old_as;
 mod openbgpd;
 mod operator;
 mod range;
+mod reconfigure;
 mod refresh;
 mod roles;
 mod rpki;

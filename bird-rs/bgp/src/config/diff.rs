@@ -7,8 +7,8 @@ use super::bmp::diff_bmp;
 use super::monitor::diff_mrt;
 use super::rpki::{diff_roas, diff_rpki};
 use super::{
-    Authentication, BgpChannel, BgpConfig, Channel, Config, DeviceConfig, DirectConfig, FelixConfig, KernelConfig,
-    Neighbor, Policy, Protocol, ProtocolKind, StaticConfig,
+    Authentication, BgpChannel, BgpConfig, Channel, Config, DeviceConfig, DirectConfig, FelixConfig, GracefulRestart,
+    KernelConfig, Neighbor, Policy, Protocol, ProtocolKind, StaticConfig,
 };
 
 /// The reason of a change that dynamic peers need not know of.
@@ -257,7 +257,7 @@ fn bgp(old: &BgpConfig, new: &BgpConfig) -> Verdict {
     };
     Worst(None)
         .when(before != *new, Action::Restart, session_reason(&before, new))
-        .and(bgp_channels(&old.channels, &new.channels))
+        .and(bgp_channels(&told(old), &told(new)))
         .when(decides(old) != decides(new), Action::Refeed, "metric")
         .when(old.default_med != new.default_med, Action::Refeed, "default bgp_med")
         .when(
@@ -294,6 +294,16 @@ fn rekeyed(old: &BgpConfig, new: &BgpConfig) -> bool {
         (Authentication::Ao(before), Authentication::Ao(after)) => before != after && before.towards(after).is_some(),
         _ => false,
     }
+}
+
+/// Its channels with what they tell the peer of graceful restart: what they say without the session's being on tells nothing.
+fn told(session: &BgpConfig) -> Vec<BgpChannel> {
+    let on = session.graceful_restart == GracefulRestart::On;
+    let channel = |channel: &BgpChannel| BgpChannel {
+        graceful_restart: on.then_some(channel.graceful_restart != Some(false)),
+        ..channel.clone()
+    };
+    session.channels.iter().map(channel).collect()
 }
 
 fn session_reason(old: &BgpConfig, new: &BgpConfig) -> &'static str {

@@ -382,7 +382,8 @@ pub(crate) fn items(list: Value) -> Result<Vec<Value>, Problem> {
     Ok(match list {
         Value::Path(path) => path.asns().map(|asn| Value::Int(asn.0)).collect(),
         Value::Clist(list) => list.into_iter().map(Value::Pair).collect(),
-        Value::Clusters(list) => list.into_iter().map(Value::Quad).collect(),
+        // As BIRD's, whatever is in the list.
+        Value::Clusters(list) => list.into_iter().map(Value::Pair).collect(),
         Value::Eclist(list) => list.into_iter().map(Value::Ec).collect(),
         Value::Lclist(list) => list.into_iter().map(Value::Lc).collect(),
         other => return Err(mistyped("what 'for' walks over", "a list or path", &other)),

@@ -285,7 +285,7 @@ impl Speaker {
             roas: &self.tables.shared.roas,
         };
         let mut context = export::context(&route_ref);
-        let gw = context.gw;
+        let (from, krt, gw, ifname) = (context.from, context.krt, context.gw, context.ifname.clone());
         if let Some(exporter) = exporter {
             let considered = route.best || (exporter.view.adds_paths() && route.path.filtered().is_none());
             if !considered || source == exporter.to.source || !exporter.shows(&route_ref, &mut context) {
@@ -298,8 +298,14 @@ impl Speaker {
         // What a filter prints while routes are only looked at is nobody's news.
         export::admit(&listing.policy, &mut context, &mut Vec::new()).ok()?;
         let mut view = self.view(key, route)?;
-        if context.gw != gw {
-            view.next_hops = export::hop(context.gw, None);
+        if context.gw != gw || context.ifname != ifname {
+            view.next_hops = export::hop(context.gw, context.ifname.as_deref().map(Arc::from));
+        }
+        if context.from != from {
+            view.from = context.from;
+        }
+        if context.krt != krt {
+            view.krt = context.krt;
         }
         view.preference = context.preference;
         view.destination = context.dest;

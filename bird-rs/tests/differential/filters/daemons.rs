@@ -19,7 +19,12 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// Both programs read this.
 const HEAD: &str = "router id 10.77.0.1;
 log stderr { error, fatal, bug };
+roa4 table r4;
+roa6 table r6;
 protocol device { }
+protocol static ro4 { roa4 { table r4; };
+  route 10.0.0.0/8 max 16 as 65010; route 10.0.0.0/9 max 24 as 1; route 10.0.1.0/24 max 32 as 2; route 10.200.0.0/13 max 24 as 3; }
+protocol static ro6 { roa6 { table r6; }; route 2001:db8::/32 max 48 as 65010; route 2001:db8:1::/48 max 48 as 1; }
 protocol bgp n { local 10.77.0.1 as 65001; neighbor 10.77.0.2 as 65001; direct; passive;
   ipv4 { import all; export none; }; ipv6 { import all; export none; }; }
 ";
@@ -225,12 +230,12 @@ fn head(line: &str) -> (String, String) {
 }
 
 /// A line of `show route all`, or none where the two differ and the reference says so: an empty list, the default origin
-/// of a route that is not BGP's, the kernel's attributes. The order of a list means nothing.
+/// of a route that is not BGP's. The order of a list means nothing.
 fn attribute(line: &str) -> Option<String> {
     let (name, value) = line.split_once(':')?;
     let value = value.trim();
     let is_list = name.contains("community") || name == "BGP.cluster_list";
-    if name.starts_with("Kernel.") || (is_list || name == "BGP.as_path") && value.is_empty() {
+    if (is_list || name == "BGP.as_path") && value.is_empty() {
         return None;
     }
     if !is_list {

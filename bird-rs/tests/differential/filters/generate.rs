@@ -16,6 +16,7 @@
 //! | the order of a list's members in a `for` | the same: what is computed there is a sum |
 //! | `bgp_origin = ORIGIN_IGP` | of a route that is not BGP's it leaves no trace in bird-rs |
 //! | `preference` over 65535 | bird-rs rejects the route |
+//! | `roa_check(TABLE)` of an empty path | one that a static route was given is none in bird-rs |
 
 use std::fmt::Write as _;
 
@@ -24,7 +25,7 @@ use super::routes::{ADDRESSES, HALVES, NUMBERS};
 use super::tree::{Node, Sort, Type, VARIABLES, name};
 
 /// An attribute of a type. The others of the language are read only, or of lists.
-const READ: [(Type, &str); 22] = [
+const READ: [(Type, &str); 25] = [
     (Type::Int, "preference"),
     (Type::Int, "bgp_med"),
     (Type::Int, "bgp_local_pref"),
@@ -47,6 +48,24 @@ const READ: [(Type, &str); 22] = [
     (Type::Lclist, "bgp_large_community"),
     (Type::Source, "source"),
     (Type::Origin, "bgp_origin"),
+    (Type::Dest, "dest"),
+    (Type::NetKind, "net.type"),
+    (Type::Roa, "roa_check(r4, net, bgp_path.last)"),
+];
+
+/// The enumerations.
+const ENUMS: [Type; 5] = [Type::Source, Type::Origin, Type::Dest, Type::NetKind, Type::Roa];
+
+/// Members of sets that have no literals of their own here.
+const ASKED: [&str; 8] = [
+    "source ~ [RTS_BGP, RTS_OSPF..RTS_OSPF_EXT2]",
+    "bgp_origin ~ [ORIGIN_IGP..ORIGIN_EGP]",
+    "dest !~ [RTD_UNICAST, RTD_UNREACHABLE..RTD_PROHIBIT]",
+    "bgp_path.len > 0 && roa_check(r4) ~ [ROA_VALID, ROA_UNKNOWN]",
+    "net.type ~ [NET_IP6, NET_VPN4]",
+    "1.2.3.4 ~ bgp_cluster_list",
+    "bgp_cluster_list ~ [1.2.3.0..1.2.3.4]",
+    "bgp_originator_id ~ [1.2.3.4, 10.0.0.0..10.0.0.9]",
 ];
 
 /// What may be compared with `=`, and with `<` unless it is text or a path.
@@ -167,7 +186,8 @@ impl Generator<'_> {
             let _ = write!(head, "{separator}{} {}", ty.keyword().unwrap(), name(parameter));
             self.scope.push((parameter, *ty));
         }
-        let mut body = self.declarations(2);
+        let (early, mut body) = self.early();
+        body.extend(self.declarations(2));
         body.extend(self.statements(3, 2));
         let result_value = self.expression(result, 2);
         body.push(Node::new(Sort::Fixed, "return #;", vec![result_value]));
@@ -177,14 +197,15 @@ impl Generator<'_> {
             parameters,
             result,
         });
-        let text = format!("{head}) {{\n{}}}", "  #\n".repeat(body.len()));
+        let text = format!("{head}) {early}{{\n{}}}", "  #\n".repeat(body.len()));
         Node::new(Sort::Declaration(number), text, body)
     }
 
     fn filter(&mut self) -> Node {
         self.scope.clear();
         self.declares = self.random.one_in(2);
-        let mut body = self.declarations(4);
+        let (early, mut body) = self.early();
+        body.extend(self.declarations(4));
         body.extend(self.statements(6, 3));
         if !self.random.one_in(5) {
             body.extend(self.observations());
@@ -195,7 +216,7 @@ impl Generator<'_> {
                 vec![],
             ));
         }
-        let text = format!("filter f@ {{\n{}}}", "  #\n".repeat(body.len()));
+        let text = format!("filter f@ {early}{{\n{}}}", "  #\n".repeat(body.len()));
         Node::new(Sort::Fixed, text, body)
     }
 
@@ -226,11 +247,27 @@ impl Generator<'_> {
                 Type::Ecs => format!("bgp_ext_community.delete({x});"),
                 Type::Lcs => format!("bgp_large_community.delete({x});"),
                 Type::Prefixes => format!("if net ~ {x} then {}", lc("6")),
-                Type::Source | Type::Origin => String::from("{ }"),
+                Type::Source | Type::Origin | Type::Dest | Type::NetKind | Type::Roa => String::from("{ }"),
             };
             statement(&text, vec![])
         });
         seen.collect()
+    }
+
+    /// Variables as older files declare them, before the body, and what gives each its first value.
+    fn early(&mut self) -> (String, Vec<Node>) {
+        let (mut text, mut body) = (String::new(), Vec::new());
+        if self.random.one_in(3) {
+            for _ in 0..=self.random.below(2) {
+                let ty = self.random.pick(&VARIABLES);
+                let number = self.fresh();
+                let _ = write!(text, "{} {}; ", ty.keyword().unwrap(), name(number));
+                let first = self.expression(ty, 1);
+                body.push(Node::new(Sort::Fixed, format!("{} = #;", name(number)), vec![first]));
+                self.scope.push((number, ty));
+            }
+        }
+        (text, body)
     }
 
     fn declarations(&mut self, most: u32) -> Vec<Node> {
@@ -283,9 +320,18 @@ impl Generator<'_> {
             14 | 15 if nested => self.case(depth - 1),
             16 | 17 if nested && !self.declares => self.each(depth - 1),
             18 => self.decision(),
+            19 if self.random.one_in(3) => self.printed(),
             19 => self.call_for_itself(),
             _ => self.change(),
         }
+    }
+
+    /// What is printed is not compared, but has to be evaluated.
+    fn printed(&mut self) -> Node {
+        let ty = self.random.pick(&VARIABLES);
+        let text = self.random.pick(&["print \"x\", #;", "printn #;"]);
+        let operand = self.expression(ty, 2);
+        statement(text, vec![operand])
     }
 
     fn decision(&mut self) -> Node {
@@ -445,7 +491,7 @@ impl Generator<'_> {
     }
 
     fn set_one_of(&mut self) -> Node {
-        const CONSTANTS: [&str; 9] = [
+        const CONSTANTS: [&str; 14] = [
             "bgp_origin = ORIGIN_EGP;",
             "bgp_origin = ORIGIN_INCOMPLETE;",
             "dest = RTD_BLACKHOLE;",
@@ -455,6 +501,11 @@ impl Generator<'_> {
             "bgp_next_hop = 2001:db8::7;",
             "bgp_otc = 65010;",
             "krt_metric = 5;",
+            "krt_source = 7;",
+            "krt_prefsrc = 10.77.0.7;",
+            "from = 10.77.0.9;",
+            "bgp_cluster_list.filter([1.2.3.0..1.2.3.4]);",
+            "bgp_cluster_list.delete([10.0.0.1]);",
         ];
         statement(self.random.pick(&CONSTANTS), vec![])
     }
@@ -467,6 +518,10 @@ impl Generator<'_> {
             Type::Ip,
             Type::Source,
             Type::Origin,
+            Type::Dest,
+            Type::NetKind,
+            Type::Roa,
+            Type::Quad,
             Type::Lc,
             Type::Ec,
         ]);
@@ -596,6 +651,10 @@ impl Generator<'_> {
             Type::Clist => self.edited(ty, Type::Pair, Type::Pairs, depth),
             Type::Eclist => self.edited(ty, Type::Ec, Type::Ecs, depth),
             Type::Lclist => self.edited(ty, Type::Lc, Type::Lcs, depth),
+            Type::Roa => {
+                let text = self.random.pick(&["roa_check(r4, #, #)", "roa_check(r6, #, #)"]);
+                self.of(ty, text, &[Type::Prefix, Type::Int], depth)
+            }
             _ => self.leaf(ty),
         }
     }
@@ -685,7 +744,11 @@ impl Generator<'_> {
                 value(ty, &format!("defined({})", self.random.pick(&SCALARS)), vec![])
             }
             9 => {
-                let of = self.random.pick(&[Type::Source, Type::Origin]);
+                if self.random.one_in(2) {
+                    let text = format!("({})", self.random.pick(&ASKED));
+                    return value(ty, &text, vec![]);
+                }
+                let of = self.random.pick(&ENUMS);
                 let text = self.random.pick(&["(# = #)", "(# != #)"]);
                 self.of(ty, text, &[of, of], depth + 1)
             }
@@ -741,6 +804,9 @@ impl Generator<'_> {
             Type::Lclist => format!("add(---empty---, ({number},{a},1))"),
             Type::Source => pick(self.random, &["RTS_BGP", "RTS_STATIC", "RTS_DEVICE"]),
             Type::Origin => pick(self.random, &["ORIGIN_IGP", "ORIGIN_EGP", "ORIGIN_INCOMPLETE"]),
+            Type::Dest => pick(self.random, &["RTD_UNICAST", "RTD_BLACKHOLE", "RTD_PROHIBIT"]),
+            Type::NetKind => pick(self.random, &["NET_IP4", "NET_IP6", "NET_ROA4"]),
+            Type::Roa => pick(self.random, &["ROA_UNKNOWN", "ROA_VALID", "ROA_INVALID"]),
             Type::Mask => self.mask(),
             Type::Prefixes => self.patterns(),
             Type::Ints => self.set(Type::Int),
@@ -796,6 +862,10 @@ impl Generator<'_> {
         match of {
             Type::Source => all = vec!["RTS_BGP".into(), "RTS_STATIC".into()],
             Type::Origin => all = vec!["ORIGIN_IGP".into(), "ORIGIN_INCOMPLETE".into()],
+            Type::Dest => all = vec!["RTD_UNICAST".into(), "RTD_UNREACHABLE..RTD_PROHIBIT".into()],
+            Type::NetKind => all = vec!["NET_IP4".into(), "NET_IP6..NET_VPN4".into()],
+            Type::Roa => all = vec!["ROA_VALID".into(), "ROA_UNKNOWN".into()],
+            Type::Quad => all = vec!["1.2.3.4".into(), "10.0.0.0..10.0.0.9".into()],
             // Behind an IPv6 address a label's colon would be one of its own.
             Type::Ip if all.is_empty() => all = vec!["10.1.0.0".into()],
             _ if all.is_empty() => all = vec![self.literal(of)],

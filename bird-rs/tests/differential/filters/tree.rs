@@ -21,6 +21,9 @@ pub(super) enum Type {
     Lclist,
     Source,
     Origin,
+    Dest,
+    NetKind,
+    Roa,
     Ints,
     Pairs,
     Ips,
@@ -77,7 +80,7 @@ impl Type {
             Type::Ecs => "ec set",
             Type::Lcs => "lc set",
             Type::Prefixes => "prefix set",
-            Type::Source | Type::Origin => return None,
+            Type::Source | Type::Origin | Type::Dest | Type::NetKind | Type::Roa => return None,
         })
     }
 
@@ -100,6 +103,9 @@ impl Type {
             Type::Lclist => "---empty---",
             Type::Source => "RTS_BGP",
             Type::Origin => "ORIGIN_EGP",
+            Type::Dest => "RTD_BLACKHOLE",
+            Type::NetKind => "NET_IP4",
+            Type::Roa => "ROA_VALID",
             Type::Ints => "[1]",
             Type::Pairs => "[(1,1)]",
             Type::Ips => "[10.0.0.1]",
