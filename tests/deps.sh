@@ -5,7 +5,8 @@ set -euo pipefail
 PATH="$PATH:/usr/sbin:/sbin:/usr/lib/frr"
 missing=()
 for pair in "$@"; do
-  command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
+  # What is no program, such as a daemon's module, is named by its path.
+  command -v "${pair%%:*}" >/dev/null || [ -e "${pair%%:*}" ] || missing+=("${pair##*:}")
 done
 [ ${#missing[@]} -gt 0 ] || exit 0
 if ! command -v apt-get >/dev/null; then

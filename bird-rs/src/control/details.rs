@@ -178,12 +178,16 @@ fn range_lines(protocol: &ProtocolStatus, range: &RangeStatus) -> Vec<String> {
         ProtocolState::Down => "Down",
         ProtocolState::Up | ProtocolState::Start => "Passive",
     };
-    vec![
+    let mut lines = vec![
         format!("  BGP state:          {state}"),
         format!("    Neighbor range:   {}", range.prefix),
         format!("    Neighbor AS:      {}", range.neighbor_as.map_or(0, |asn| asn.0)),
         format!("    Local AS:         {}", range.local_as),
-    ]
+    ];
+    if let Some(error) = &range.last_error {
+        lines.push(format!("    Last error:       Socket: {error}"));
+    }
+    lines
 }
 
 fn channel_lines(channel: &ChannelStatus) -> Vec<String> {

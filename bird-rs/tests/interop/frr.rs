@@ -64,6 +64,16 @@ pub(crate) fn start(lab: &Lab, config: &str) -> Running {
     daemon(lab, "bgpd", &["-n", "-Z", "-l", "10.77.0.2", "-l", "fd77::2"])
 }
 
+/// bgpd alone, with its RPKI module.
+pub(crate) fn start_validating(lab: &Lab, config: &str) -> Running {
+    write(lab, config);
+    daemon(
+        lab,
+        "bgpd",
+        &["-n", "-Z", "-M", "bgpd_rpki", "-l", "10.77.0.2", "-l", "fd77::2"],
+    )
+}
+
 /// zebra, which knows the interfaces and writes routes, and bgpd.
 pub(crate) fn start_with_zebra(lab: &Lab, config: &str) -> (Running, Running) {
     let zebra = zebra(lab, config);

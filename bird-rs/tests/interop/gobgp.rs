@@ -97,6 +97,15 @@ fn received(path: &Value) -> Option<Received> {
     Some(route)
 }
 
+/// Starts it with this configuration and these arguments.
+pub(crate) fn start(lab: &Lab, config: &Value, more: &[&str]) -> Running {
+    let config = lab.write("gobgp.json", &config.to_string());
+    let mut command = lab.command("b", tool("/usr/bin/gobgpd"));
+    command.arg("-f").arg(config).args(["-t", "json", "--log-level=info"]);
+    command.args(more);
+    lab.spawn(command, "gobgp")
+}
+
 impl Foreign for GoBgp {
     fn start(&self, lab: &Lab, setup: &Setup) -> Running {
         let mut neighbors = vec![neighbor(setup, setup.neighbor(), OUR_AS)];
@@ -107,15 +116,13 @@ impl Foreign for GoBgp {
             "global": {"config": {"as": setup.asn, "router-id": "10.77.0.2"}},
             "neighbors": neighbors,
         });
-        let config = lab.write("gobgp.json", &config.to_string());
-        let mut command = lab.command("b", tool("/usr/bin/gobgpd"));
-        command.arg("-f").arg(config).args(["-t", "json", "--log-level=info"]);
+        let mut more: &[&str] = &[];
         if setup.restarted {
-            command.arg("-r");
+            more = &["-r"];
             // It takes its routes from its command line only, and would say that it has none: no session before.
             lab.ip("b", "address del 10.77.0.2/24 dev eth0");
         }
-        let running = lab.spawn(command, "gobgp");
+        let running = start(lab, &config, more);
         let set = "origin igp community 65002:1 large-community 65002:1:2 med 50 local-pref 200";
         // It keeps the next hop that a route of its own is given.
         let next_hop = if setup.extended_next_hops() {

@@ -1,10 +1,12 @@
 //! A session from another AS than that of the rest of the router: `local as` differs between our protocols, and, at the
 //! other end, from the peer's own. Whose number is in which path.
 
+use serde_json::json;
+
 use crate::bird_peer::Bird;
-use crate::foreign::{Foreign, OUR_AS, Setup, THEIR_AS, ours};
+use crate::foreign::{Foreign, OUR_AS, Setup, THEIR_AS, ours, said};
 use crate::frr::{self, Frr};
-use crate::gobgp::GoBgp;
+use crate::gobgp::{self, GoBgp, gobgp};
 use crate::lab::{Lab, Running, eventually, eventually_or};
 use crate::openbgpd::{self, OpenBgpd};
 
@@ -106,6 +108,35 @@ fn frr_shows_us_another_as_in_front_of_its_own() {
     };
     shown(&|lab| start(lab, ""), &format!("{SHOWN_AS} {THEIR_AS}"));
     shown(&|lab| start(lab, " no-prepend replace-as"), &SHOWN_AS.to_string());
+}
+
+#[test]
+fn gobgp_shows_us_another_as_in_place_of_its_own() {
+    let start = |lab: &Lab| {
+        let config = json!({
+            "global": {"config": {"as": THEIR_AS, "router-id": "10.77.0.2"}},
+            "neighbors": [{
+                "config": {"neighbor-address": "10.77.0.1", "peer-as": OUR_AS, "local-as": SHOWN_AS},
+                "timers": {"config": {"connect-retry": 2}},
+                "afi-safis": [{"config": {"afi-safi-name": "ipv4-unicast"}}],
+            }],
+        });
+        let running = gobgp::start(lab, &config, &[]);
+        eventually("gobgp takes a route", || {
+            said(gobgp(lab).args([
+                "global",
+                "rib",
+                "add",
+                "10.99.1.0/24",
+                "nexthop",
+                "10.77.0.2",
+                "-a",
+                "ipv4",
+            ]))
+        });
+        running
+    };
+    shown(&start, &SHOWN_AS.to_string());
 }
 
 #[test]

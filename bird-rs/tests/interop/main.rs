@@ -40,4 +40,5 @@ mod reconfigure;
 mod refresh;
 mod roles;
 mod rpki;
+mod verdicts;
 mod words;

@@ -1,4 +1,4 @@
-//! Dumps of our tables, read by others: bgpdump and GoBGP.
+//! Dumps of our tables, read by others: bgpdump, GoBGP and OpenBGPD.
 
 use std::process::Command;
 
@@ -53,7 +53,7 @@ fn bgpdump(lab: &Lab, file: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_dump_on_command_is_read_by_bgpdump_and_gobgp() {
+fn a_dump_on_command_is_read_by_bgpdump_gobgp_and_openbgpd() {
     let lab = Lab::new();
     let _daemons = pair(&lab, "");
     for table in ["master4", "master6"] {
@@ -70,6 +70,7 @@ fn a_dump_on_command_is_read_by_bgpdump_and_gobgp() {
     let row = format!("10.77.0.2|{THEIR_AS}|fd99::/64|{path}|IGP|fd77::2|100|50|65002:1|NAG||");
     assert!(rows.contains(&row), "{rows:?}");
     gobgp_reads(&lab);
+    openbgpd_reads(&lab);
 }
 
 /// GoBGP takes the dump for the table of a router and must show the same routes. Its IPv4 ones: before 3.16 it does not read
@@ -117,6 +118,36 @@ fn gobgp_reads(lab: &Lab) {
     }
     // Ours lead nowhere.
     assert_eq!(attribute("10.244.0.0/26", 3)["nexthop"], "0.0.0.0");
+}
+
+/// Its command line reads dumps without the daemon.
+fn openbgpd_reads(lab: &Lab) {
+    let show = |file: &str| {
+        let mut command = Command::new(tool("/usr/sbin/bgpctl"));
+        command.args(["show", "mrt", "detail", "file"]).arg(lab.path(file));
+        String::from_utf8_lossy(&run(&mut command).stdout).into_owned()
+    };
+    for (file, routes, next_hop) in [
+        ("master4.mrt", &["10.99.0.0/24", "10.99.1.0/24"][..], "10.77.0.2"),
+        ("master6.mrt", &["fd99::/64"], "fd77::2"),
+    ] {
+        let text = show(file);
+        let entries: Vec<&str> = text.split("BGP routing table entry for ").skip(1).collect();
+        for route in routes {
+            let entry = entries.iter().find(|entry| entry.starts_with(route));
+            let entry = entry.unwrap_or_else(|| panic!("{route} is not there: {text}"));
+            for wanted in [
+                &*format!("{THEIR_AS} 65010"),
+                &format!("Nexthop {next_hop} "),
+                "Neighbor 10.77.0.2 (10.77.0.2)",
+                "metric 50, localpref 100",
+                "Communities: 65002:1",
+                "Large Communities: 65002:1:2",
+            ] {
+                assert!(entry.contains(wanted), "{wanted}: {entry}");
+            }
+        }
+    }
 }
 
 /// A file system that goes with its value.

@@ -51,7 +51,7 @@ pub(crate) fn start(lab: &Lab, asn: u32, neighbors: &str) -> Running {
     // Its chroot.
     std::fs::create_dir_all("/run/openbgpd").unwrap();
     // On Linux it takes the first IPv6 address of the namespace for the next hop of a session over IPv4.
-    lab.address("b", "lo", "fd77::2/128");
+    lab.ip("b", "address replace fd77::2/128 dev lo");
     let set = "set { community 65002:1 large-community 65002:1:2 metric 50 localpref 200 }";
     let socket = lab.path("openbgpd.ctl");
     let config = lab.write(

@@ -5,6 +5,7 @@ use crate::foreign::{Foreign, Setup, THEIR_AS};
 use crate::frr::Frr;
 use crate::gobgp::GoBgp;
 use crate::lab::{Lab, Running, eventually};
+use crate::openbgpd::OpenBgpd;
 
 fn ours(limit: u32) -> String {
     format!(
@@ -70,4 +71,9 @@ fn a_range_lets_in_frr_only_when_it_is_near() {
 #[test]
 fn a_range_lets_in_gobgp_only_when_it_is_near() {
     guarded(&GoBgp);
+}
+
+#[test]
+fn a_range_lets_in_openbgpd_only_when_it_is_near() {
+    guarded(&OpenBgpd);
 }

@@ -216,7 +216,8 @@ impl World {
     }
 }
 
-fn cache(lab: &Lab) -> Running {
+/// StayRTR at 10.77.0.2, which follows `roas.json`.
+pub(crate) fn cache(lab: &Lab) -> Running {
     let mut command = lab.command("b", tool("/usr/bin/stayrtr"));
     command
         .args([

@@ -341,6 +341,15 @@ pub struct Negotiated {
     pub peer_capabilities: Vec<Capability>,
 }
 
+impl Negotiated {
+    /// How long the peer wants us to keep its routes of a family as a last resort; `None`: not at all.
+    pub fn long_lived_time(&self, family: AfiSafi) -> Option<Duration> {
+        let mut all = self.long_lived.iter().flatten();
+        let time = all.find(|routes| routes.family == family)?.stale_time;
+        (!time.is_zero()).then_some(time)
+    }
+}
+
 /// What the peer said about a family of its routes in the long-lived graceful restart capability.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LongLivedRoutes {

@@ -35,11 +35,11 @@ pub(super) fn offered(config: &PeerConfig) -> Option<Vec<LongLivedFamily>> {
     Some(families.collect())
 }
 
-/// What the peer asks us to keep, family by family, if both sides have the capability.
+/// What the peer asks us to keep, family by family, if both sides have the capability. Families with a time of zero say
+/// only whether what we keep already is still good.
 pub(super) fn agreed(ours: &[Capability], theirs: &[Capability], families: FamilySet) -> Option<Vec<LongLivedRoutes>> {
     last(ours)?;
-    let asked = last(theirs)?.iter().filter(|family| family.stale_time > 0);
-    let known = asked.filter_map(|asked| {
+    let known = last(theirs)?.iter().filter_map(|asked| {
         let family = AfiSafi::from_codes(asked.afi, asked.safi).filter(|family| families.contains(*family))?;
         Some(LongLivedRoutes {
             family,

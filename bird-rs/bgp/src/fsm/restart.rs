@@ -154,7 +154,7 @@ impl Retained {
 
     /// A family of a session that was just lost.
     fn new(now: Duration, negotiated: &Negotiated, family: AfiSafi) -> Self {
-        let stale_time = long_lived(negotiated, family).map(|routes| routes.stale_time);
+        let stale_time = negotiated.long_lived_time(family);
         let graceful = negotiated
             .graceful_restart
             .filter(|graceful| graceful.families.contains(family));
@@ -179,14 +179,11 @@ impl Retained {
     fn lost_again(&self, now: Duration, negotiated: &Negotiated) -> Retained {
         match self.phase {
             Phase::LongLived => self.clone(),
-            Phase::Restart { over, .. } => match long_lived(negotiated, self.family) {
-                Some(routes) => Retained {
+            Phase::Restart { over, .. } => match negotiated.long_lived_time(self.family) {
+                Some(time) => Retained {
                     family: self.family,
                     until: over,
-                    phase: Phase::Restart {
-                        over,
-                        then: Some(routes.stale_time),
-                    },
+                    phase: Phase::Restart { over, then: Some(time) },
                 },
                 None => Retained::new(now, negotiated, self.family),
             },
@@ -220,6 +217,7 @@ fn retain(negotiated: &Negotiated, reason: &DownReason) -> FamilySet {
     if !kept {
         return FamilySet::EMPTY;
     }
-    let long_lived = negotiated.long_lived.iter().flatten().map(|routes| routes.family);
+    let long_lived = |family: &AfiSafi| negotiated.long_lived_time(*family).is_some();
+    let long_lived = AfiSafi::ALL.into_iter().filter(long_lived);
     graceful.families.iter().chain(long_lived).collect()
 }

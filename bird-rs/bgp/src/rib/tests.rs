@@ -181,6 +181,47 @@ fn each_comparison_decides_and_says_so() {
     }
 }
 
+/// The comparisons that are left when all that RFC 4271 has are equal.
+#[test]
+fn the_last_comparisons_decide_and_say_so_too() {
+    let older = Decision {
+        prefer_older: true,
+        ..Decision::default()
+    };
+    let (peer, other) = (route(1, |_, _| ()), route(9, |_, _| ()));
+    let own = route(1, |t, _| t.kind = SourceKind::Local);
+    // By whom and with which path id, since when; the first one wins.
+    let cases = [
+        (Reason::Older, older, [(&other, 1, 0, 5), (&peer, 0, 0, 6)]),
+        (
+            Reason::PathId,
+            Decision::default(),
+            [(&peer, 0, 1, 9), (&peer, 0, 2, 1)],
+        ),
+        (
+            Reason::Protocol,
+            Decision::default(),
+            [(&own, 0, 0, 9), (&own, 1, 0, 1)],
+        ),
+    ];
+    for (reason, decision, paths) in cases {
+        for order in [[0, 1], [1, 0]] {
+            let mut rib = Rib::new(decision);
+            for at in order {
+                let ((traits, learned), source, path_id, since) = paths[at];
+                rib.add(source, path_id, traits, learned, since);
+            }
+            let [winner, loser] = paths.map(|(_, source, path_id, _)| (SourceId(source), path_id));
+            assert_eq!(rib.settle(), Some(winner), "{reason:?}");
+            assert_eq!(rib.reasons(), [(winner.0, reason), (loser.0, reason)]);
+        }
+    }
+    let mut rib = Rib::new(Decision::default());
+    rib.add(3, 0, &peer.0, &peer.1, 0);
+    rib.settle();
+    assert_eq!(rib.reasons(), [(SourceId(3), Reason::Only)]);
+}
+
 #[test]
 fn routes_stale_by_restart_are_not_set_back() {
     let mut rib = Rib::new(Decision::default());

@@ -53,6 +53,7 @@ impl Range {
                 PeerType::External => None,
             },
             local_as: self.config.local_as,
+            last_error: self.unguarded.clone(),
         })
     }
 

@@ -69,8 +69,8 @@ impl Speaker {
         };
         let name = instance.config.name.clone();
         let Kind::Bgp(session) = &mut instance.kind else { return };
-        let long_lived = session.up.take().and_then(|negotiated| negotiated.long_lived);
-        let lives_long = |family| long_lived.iter().flatten().any(|routes| routes.family == family);
+        let was = session.up.take();
+        let lives_long = |family| was.as_ref().is_some_and(|was| was.long_lived_time(family).is_some());
         let mut kept = 0;
         for channel in &mut session.channels {
             if let Some(member) = channel.membership.take() {

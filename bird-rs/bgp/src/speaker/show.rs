@@ -180,6 +180,8 @@ pub struct RangeStatus {
     pub neighbor_as: Option<Asn>,
     /// Our AS towards them.
     pub local_as: Asn,
+    /// Why nobody can be accepted, if so.
+    pub last_error: Option<String>,
 }
 
 /// A BGP session.

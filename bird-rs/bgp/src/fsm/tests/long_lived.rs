@@ -140,7 +140,9 @@ fn a_peer_that_comes_back_without_them_loses_them() {
     };
     assert_eq!(families(|_| ()), []);
     assert_eq!(families(|f| f[1].forwarding = false), [AfiSafi::Ipv6Unicast]);
-    assert_eq!(families(|f| f[0].stale_time = 0), [AfiSafi::Ipv4Unicast]);
+    // RFC 9494 section 4.2: the time that runs is not changed by another one, not even by none.
+    assert_eq!(families(|f| f[0].stale_time = 0), []);
+    assert_eq!(families(|f| f.truncate(1)), [AfiSafi::Ipv6Unicast]);
     assert_eq!(families(Vec::clear), AfiSafi::ALL);
 }
 
@@ -205,4 +207,28 @@ fn a_hard_reset_and_a_stop_keep_nothing() {
     pair.run_until(secs(200));
     pair.event(0, Event::Stop(StopReason::AdministrativeShutdown(String::new())));
     assert_eq!(pair.seen[0].swept, AfiSafi::ALL);
+}
+
+#[test]
+fn a_time_of_zero_asks_for_nothing() {
+    let mut theirs = long_lived(config(2, 1, 2));
+    theirs.graceful_families = FamilySet::EMPTY;
+    theirs.long_lived_times = vec![
+        (AfiSafi::Ipv4Unicast, Duration::ZERO),
+        (AfiSafi::Ipv6Unicast, secs(100)),
+    ];
+    let mut solo = Solo::new(config(1, 2, 1));
+    let conn = solo.establish(0, &theirs);
+    let actions = solo.event(Event::Closed {
+        conn,
+        error: String::new(),
+    });
+    let retained: Vec<FamilySet> = actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Down { retain, .. } => Some(*retain),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(retained, [FamilySet::from_iter([AfiSafi::Ipv6Unicast])]);
 }

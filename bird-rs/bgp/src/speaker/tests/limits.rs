@@ -123,6 +123,49 @@ fn an_export_limit_ends_the_session_before_more_is_told() {
     }
 }
 
+/// Six routes come in where three may.
+#[test]
+fn limits_on_what_comes_in_do_what_they_say() {
+    for kind in ["receive", "import"] {
+        for (action, imported, comes_back) in [
+            ("warn", 6, None),
+            ("block", 3, None),
+            ("restart", 0, Some(true)),
+            ("disable", 0, Some(false)),
+        ] {
+            let what = format!("{kind} limit 3 action {action};");
+            let mut net = limited("");
+            let channel = format!("import all; {what} export all;|");
+            net.input(1, Input::Reconfigure(config(&node(2, 65002, &[(1, 65001, &channel)]))));
+            net.input(1, restart());
+            for _ in 0..120 {
+                net.run(std::time::Duration::from_millis(250));
+                assert!(action == "warn" || received(&net) <= 3, "{what}");
+            }
+            let warned = net.logged(
+                1,
+                |e| matches!(e, LogEvent::Limit { kind: which, limit: 3, .. } if *which == kind),
+            );
+            let protocol = net.protocol(1, "p1");
+            let Some(comes_back) = comes_back else {
+                assert!(net.established(1, "p1"), "{what}");
+                assert_eq!((received(&net), warned), (imported, 1), "{what}");
+                continue;
+            };
+            let ups = net.logged(1, |e| matches!(e, LogEvent::State { to: "Established", .. }));
+            assert_eq!(ups > 3, comes_back, "{what}: {ups} sessions");
+            assert_eq!(protocol.state == ProtocolState::Down, !comes_back, "{what}");
+            assert!(warned > 0, "{what}");
+            let theirs = net.protocol(0, "p2").bgp.unwrap().last_error.unwrap();
+            assert!(
+                theirs.contains("Maximum number of prefixes reached"),
+                "{what}: {theirs}"
+            );
+            assert!(comes_back || received(&net) == 0, "{what}: what was kept goes");
+        }
+    }
+}
+
 fn range(limit: &str) -> String {
     format!(
         "router id 10.0.0.1; protocol bgp dyn {{ local as 64512; neighbor range 10.0.0.0/24 internal; {limit}

@@ -28,6 +28,7 @@ mod sessions;
 mod silence;
 mod soft;
 mod stats;
+mod told;
 mod watch;
 
 use tortie_net::Prefix;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tortie_net::Prefix;
 use tortie_replica::Delta;
 
+use super::told::Told;
 use crate::bmp::Message;
 use crate::config::{Config, NoInclude, parse};
 use crate::speaker::{
@@ -52,6 +53,7 @@ pub(super) struct Network {
     links: BTreeMap<(usize, ConnId), (usize, ConnId)>,
     queue: VecDeque<(usize, Input)>,
     accepted: u64,
+    told: Told,
 }
 
 impl Network {
@@ -86,6 +88,7 @@ impl Network {
     pub(super) fn kill(&mut self, at: usize) {
         self.nodes[at] = None;
         self.queue.retain(|(node, _)| *node != at);
+        self.told.gone(at);
         let ends: Vec<_> = self.links.keys().filter(|(node, _)| *node == at).copied().collect();
         for end in ends {
             self.cut(end, "connection reset by peer");
@@ -108,8 +111,10 @@ impl Network {
     }
 
     fn cut(&mut self, end: (usize, ConnId), reason: &str) {
+        self.told.ended(end);
         if let Some((node, conn)) = self.links.remove(&end) {
             self.links.remove(&(node, conn));
+            self.told.ended((node, conn));
             self.queue.push_back((
                 node,
                 Input::Closed {
@@ -134,6 +139,9 @@ impl Network {
         let Some(Some(node)) = self.nodes.get_mut(at) else {
             return;
         };
+        if let Input::Command { command, .. } = &input {
+            self.told.commanded(*command, ends_of(&self.links, at));
+        }
         let mut out = Vec::new();
         node.speaker.handle(now, input, &mut out);
         self.deliver(at, out);
@@ -142,6 +150,7 @@ impl Network {
     /// An operator's command at a node.
     pub(super) fn operate(&mut self, at: usize, name: &str, command: Command, reason: &str) -> Operated {
         let (now, mut out) = (self.now, Vec::new());
+        self.told.commanded(command, ends_of(&self.links, at));
         let what = (name, command);
         let operated = self.node_mut(at).speaker.operate(now, what, reason, &mut out);
         self.deliver(at, out);
@@ -163,6 +172,10 @@ impl Network {
                 Output::Connect { conn, spec } => self.connect(at, conn, spec.remote),
                 Output::Close { conn } => self.cut((at, conn), ""),
                 Output::Send { conn, bytes } => {
+                    let ends = ((at, conn), self.links.get(&(at, conn)).copied());
+                    if let Some(Some(node)) = self.nodes.get(at) {
+                        self.told.note(&node.speaker, ends, &bytes);
+                    }
                     let is_update = bytes.get(18) == Some(&2);
                     if self.node(at).slow || (self.node(at).holds_updates && is_update) {
                         self.node_mut(at).waiting.push((conn, bytes));
@@ -339,6 +352,14 @@ impl Network {
     pub(super) fn logged(&self, at: usize, wanted: impl Fn(&LogEvent) -> bool) -> usize {
         self.node(at).logs.iter().filter(|log| wanted(&log.event)).count()
     }
+}
+
+/// A node's ends of its connections.
+fn ends_of(
+    links: &BTreeMap<(usize, ConnId), (usize, ConnId)>,
+    at: usize,
+) -> impl Iterator<Item = (usize, ConnId)> + '_ {
+    links.keys().filter(move |end| end.0 == at).copied()
 }
 
 /// An IPv4 address in a /24, and an IPv6 address and a link-local one that end alike.
