@@ -11,6 +11,8 @@ use crate::packet::SessionContext;
 pub(super) struct Connection {
     pub(super) id: ConnId,
     pub(super) phase: Phase,
+    /// When it came to this phase.
+    pub(super) since: Duration,
     /// When a peer that takes none of our bytes has had its time.
     pub(super) blocked_until: Option<Duration>,
 }
@@ -33,9 +35,19 @@ pub(super) enum Phase {
         hold_until: Duration,
     },
     /// The peer's OPEN was good.
-    OpenConfirm(Live),
+    OpenConfirm(Confirming),
     /// The session.
     Established(Live),
+}
+
+/// Between the OPENs and the KEEPALIVEs. Both KEEPALIVEs can have been exchanged here, when a collision is not decided.
+#[derive(Debug, Clone)]
+pub(super) struct Confirming {
+    pub(super) live: Live,
+    /// Our KEEPALIVE is out: from now on the peer may take this connection for the session.
+    pub(super) said: bool,
+    /// The peer's is in.
+    pub(super) heard: bool,
 }
 
 /// What both phases after the OPENs have.
@@ -56,6 +68,21 @@ impl Live {
 }
 
 impl Connection {
+    /// A connection that has just begun.
+    pub(super) fn new(id: ConnId, phase: Phase, now: Duration) -> Self {
+        Connection {
+            id,
+            phase,
+            since: now,
+            blocked_until: None,
+        }
+    }
+
+    pub(super) fn set_phase(&mut self, now: Duration, phase: Phase) {
+        self.phase = phase;
+        self.since = now;
+    }
+
     pub(super) fn is_outgoing(&self) -> bool {
         matches!(self.id, ConnId::Outgoing { .. })
     }
@@ -81,14 +108,14 @@ impl Connection {
 
     pub(super) fn live(&self) -> Option<&Live> {
         match &self.phase {
-            Phase::OpenConfirm(live) | Phase::Established(live) => Some(live),
+            Phase::OpenConfirm(Confirming { live, .. }) | Phase::Established(live) => Some(live),
             Phase::Connecting { .. } | Phase::Delayed { .. } | Phase::OpenSent { .. } => None,
         }
     }
 
     pub(super) fn live_mut(&mut self) -> Option<&mut Live> {
         match &mut self.phase {
-            Phase::OpenConfirm(live) | Phase::Established(live) => Some(live),
+            Phase::OpenConfirm(Confirming { live, .. }) | Phase::Established(live) => Some(live),
             Phase::Connecting { .. } | Phase::Delayed { .. } | Phase::OpenSent { .. } => None,
         }
     }
@@ -103,7 +130,7 @@ impl Connection {
         let own = match &self.phase {
             Phase::Connecting { until } | Phase::Delayed { until, .. } => Some(*until),
             Phase::OpenSent { hold_until, .. } => Some(*hold_until),
-            Phase::OpenConfirm(live) | Phase::Established(live) => {
+            Phase::OpenConfirm(Confirming { live, .. }) | Phase::Established(live) => {
                 live.hold_until.into_iter().chain(live.keepalive_at).min()
             }
         };

@@ -1,13 +1,13 @@
-//! What a message does, and which of two connections survives.
+//! What a message does.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::connection::{Connection, Live, Phase};
+use super::connection::{Confirming, Connection, Live, Phase};
 use super::event::{Action, ConnId, DownReason, State};
 use super::negotiate::{self, Ends};
 use super::peer::{Peer, unexpected};
-use crate::packet::{Cease, ControlMessage, ErrorCode, Message, Notification, Open, RouteRefresh};
+use crate::packet::{Cease, ErrorCode, Message, Notification, Open, RouteRefresh};
 
 const UNSUPPORTED_OPTIONAL_PARAMETER: u8 = 4;
 
@@ -19,6 +19,9 @@ impl Peer {
         message: Result<Message, Notification>,
         out: &mut Vec<Action>,
     ) {
+        if matches!(message, Ok(Message::Update(_) | Message::RouteRefresh(_))) {
+            self.is_session_of_the_peer(now, conn, out);
+        }
         let Some(connection) = self.connection_mut(conn) else {
             return;
         };
@@ -34,7 +37,7 @@ impl Peer {
             (Err(notification), _) => self.fail(now, conn, notification, out),
             (Ok(Message::Notification(notification)), _) => self.notified(now, conn, notification, out),
             (Ok(Message::Open(open)), State::OpenSent) => self.opened(now, conn, open, out),
-            (Ok(Message::Keepalive), State::OpenConfirm) => self.establish(now, conn, out),
+            (Ok(Message::Keepalive), State::OpenConfirm) => self.confirmed(conn),
             (Ok(Message::Keepalive), State::Established) => {}
             (Ok(Message::Update(update)), State::Established) => {
                 let end_of_rib = update.end_of_rib;
@@ -91,6 +94,10 @@ impl Peer {
     fn notified(&mut self, now: Duration, conn: ConnId, notification: Notification, out: &mut Vec<Action>) {
         let Some(connection) = self.forget(conn) else { return };
         out.push(Action::Close { conn });
+        if notification.is_cease(Cease::CollisionResolution) && self.loses_a_collision(&connection) {
+            self.reason = "collision resolved".to_owned();
+            return;
+        }
         // What a Hard Reset carries decides what to do about it; that it is one, about the routes.
         let enclosed = notification.enclosed();
         let meant = enclosed.as_ref().unwrap_or(&notification);
@@ -130,88 +137,19 @@ impl Peer {
             Ok(negotiated) => negotiated,
             Err(notification) => return self.fail(now, conn, notification, out),
         };
-        let peer = (negotiated.peer_id, negotiated.peer_as);
-        if !self.resolve_collision(now, conn, peer, out) {
+        if !self.make_way(now, conn, out) {
             return;
         }
-        let keepalive_at = self.keepalive_at(now, negotiated.keepalive_time);
         let mut live = Live {
             negotiated: Box::new(negotiated),
             hold_until: None,
-            keepalive_at,
+            keepalive_at: None,
         };
         live.heard(now);
         if let Some(connection) = self.connection_mut(conn) {
-            connection.phase = Phase::OpenConfirm(live);
+            let (said, heard) = (false, false);
+            connection.set_phase(now, Phase::OpenConfirm(Confirming { live, said, heard }));
         }
-        out.push(Action::Send {
-            conn,
-            message: ControlMessage::Keepalive,
-        });
         self.reason = "OPEN received".to_owned();
-    }
-
-    /// RFC 4271 section 6.8, when `conn` got its OPEN: may it go on? The connection that the side with the higher
-    /// identifier (with equal ones the higher AS, RFC 6286) opened survives. Of two that the peer opened it is the newer
-    /// one, whoever has the higher identifier: nobody opens a second connection while he has the first, so he has lost it,
-    /// and we have not heard. That it is he, is as certain as it was for the first: he has said a valid OPEN.
-    fn resolve_collision(
-        &mut self,
-        now: Duration,
-        conn: ConnId,
-        (peer_id, peer_as): (tortie_net::RouterId, tortie_net::Asn),
-        out: &mut Vec<Action>,
-    ) -> bool {
-        let collision = || Notification::cease(Cease::CollisionResolution, "");
-        let other = self
-            .connections
-            .iter()
-            .find(|other| other.id != conn && other.live().is_some())
-            .cloned();
-        let Some(other) = other else { return true };
-        if let Phase::Established(live) = &other.phase {
-            if live.negotiated.graceful_restart.is_none() {
-                self.abandon(conn, collision(), out);
-                return false;
-            }
-            self.forget(other.id);
-            out.push(Action::Close { conn: other.id });
-            self.down(now, &live.negotiated, DownReason::PeerRestarted, out);
-            return true;
-        }
-        let ours_wins = (self.config.router_id, self.config.local_as) > (peer_id, peer_as);
-        let outgoing = matches!(conn, ConnId::Outgoing { .. });
-        // Of two incoming ones this is the newer: the older one was closed for it if its OPEN was not in yet.
-        if outgoing == other.is_outgoing() || outgoing == ours_wins {
-            self.abandon(other.id, collision(), out);
-            true
-        } else {
-            self.abandon(conn, collision(), out);
-            false
-        }
-    }
-
-    fn establish(&mut self, now: Duration, conn: ConnId, out: &mut Vec<Action>) {
-        let Some(connection) = self.connection_mut(conn) else {
-            return;
-        };
-        let Phase::OpenConfirm(live) = &connection.phase else {
-            return;
-        };
-        let live = live.clone();
-        let negotiated = live.negotiated.clone();
-        connection.phase = Phase::Established(live);
-        let others: Vec<ConnId> = self
-            .connections
-            .iter()
-            .map(|other| other.id)
-            .filter(|&id| id != conn)
-            .collect();
-        for other in others {
-            self.abandon(other, Notification::cease(Cease::CollisionResolution, ""), out);
-        }
-        self.connect_at = None;
-        self.reason = "session established".to_owned();
-        self.up(now, &negotiated, out);
     }
 }

@@ -16,6 +16,7 @@
 //! RFC 4271 (section 6.8, 8), 4486, 4724, 6286, 6608, 8538, 9494, 9687. Not here: routes, policy, encoding.
 
 mod bfd;
+mod collision;
 mod config;
 mod connection;
 mod event;

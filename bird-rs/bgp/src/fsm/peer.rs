@@ -150,6 +150,7 @@ impl Peer {
             Event::Link(link) => self.link(now, link, out),
             Event::Converged => (self.restarting, self.fresh) = (false, false),
         }
+        self.settle(now, out);
         self.schedule_connect(now);
         self.report_state(out);
     }
@@ -193,11 +194,8 @@ impl Peer {
         };
         self.serial = self.serial.wrapping_add(1);
         let until = now + self.config.connect_retry.max(Duration::from_secs(1));
-        self.connections.push(Connection {
-            id: conn,
-            phase: Phase::Connecting { until },
-            blocked_until: None,
-        });
+        let phase = Phase::Connecting { until };
+        self.connections.push(Connection::new(conn, phase, now));
         out.push(Action::Connect { conn });
         self.reason = "connecting".to_owned();
     }
@@ -217,7 +215,7 @@ impl Peer {
         let (local, remote) = ends;
         let until = now + self.config.delay_open;
         if let Some(connection) = self.connection_mut(conn) {
-            connection.phase = Phase::Delayed { local, remote, until };
+            connection.set_phase(now, Phase::Delayed { local, remote, until });
         }
         self.reason = "connection established, OPEN delayed".to_owned();
     }
@@ -234,11 +232,12 @@ impl Peer {
         let open = self.our_open();
         let (local, remote) = ends;
         if let Some(connection) = self.connection_mut(conn) {
-            connection.phase = Phase::OpenSent {
+            let phase = Phase::OpenSent {
                 local,
                 remote,
                 hold_until,
             };
+            connection.set_phase(now, phase);
         }
         out.push(Action::Send {
             conn,
@@ -281,11 +280,7 @@ impl Peer {
             remote,
             hold_until,
         };
-        self.connections.push(Connection {
-            id: conn,
-            phase,
-            blocked_until: None,
-        });
+        self.connections.push(Connection::new(conn, phase, now));
         self.open(now, conn, (local, remote), out);
     }
 

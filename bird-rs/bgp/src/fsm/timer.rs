@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::config::PeerConfig;
-use super::connection::{Connection, Phase};
+use super::connection::{Confirming, Connection, Phase};
 use super::event::{Action, ConnId};
 use super::peer::Peer;
 use crate::packet::{ControlMessage, ErrorCode, Notification};
@@ -64,7 +64,7 @@ impl Peer {
     /// When to call with `Tick`.
     pub fn next_deadline(&self) -> Option<Duration> {
         let connections = self.connections.iter().filter_map(Connection::next_deadline);
-        let own = [self.connect_at, self.idle_until, self.next_age()];
+        let own = [self.connect_at, self.idle_until, self.next_age(), self.next_verdict()];
         connections.chain(own.into_iter().flatten()).min()
     }
 
@@ -107,7 +107,7 @@ impl Peer {
             }
             Phase::Connecting { .. } | Phase::Delayed { .. } => return,
             Phase::OpenSent { hold_until, .. } => Some(*hold_until),
-            Phase::OpenConfirm(live) | Phase::Established(live) => live.hold_until,
+            Phase::OpenConfirm(Confirming { live, .. }) | Phase::Established(live) => live.hold_until,
         };
         if hold_until.is_some_and(|until| until <= now) {
             return self.fail(now, conn, Notification::new(ErrorCode::HoldTimer, 0), out);

@@ -157,3 +157,141 @@ fn a_leftover_of_a_peer_that_is_gone_gives_way() {
     solo.message(new, Message::Open(open_of(&config(2, 1, 2))));
     assert_eq!(solo.peer.state(), State::OpenConfirm);
 }
+
+/// The peer, dominant, has our KEEPALIVE on our connection and may be established there. Its OPEN on its own says nothing
+/// about that: whatever it says next decides, and nothing that it takes for the session is ended.
+#[test]
+fn what_the_peer_may_take_for_the_session_is_not_ended_before_it_has_spoken() {
+    let ambiguous = || {
+        let mut solo = Solo::new(config(1, 2, 1));
+        let out = outgoing(&mut solo);
+        let open = || Message::Open(open_of(&config(2, 1, 2)));
+        let actions = solo.message(out, open());
+        assert!(says_keepalive(&actions, out), "{actions:?}");
+        let (inc, _) = solo.accept(0);
+        let mut actions = solo.message(inc, open());
+        actions.extend(solo.message(out, Message::Keepalive));
+        assert_eq!(notifications(&actions), Vec::<&Notification>::new());
+        assert!(!says_keepalive(&actions, inc), "{actions:?}");
+        assert_eq!(solo.peer.state(), State::OpenConfirm);
+        (solo, out, inc)
+    };
+    let closed = |conn| Event::Closed {
+        conn,
+        error: String::new(),
+    };
+    let cease = |conn| Event::Message {
+        conn,
+        message: Ok(Message::Notification(Notification::cease(
+            Cease::CollisionResolution,
+            "",
+        ))),
+    };
+    let update = || Message::Update(Box::default());
+
+    // It was established on ours, and ends its own.
+    for end in [closed, cease] {
+        let (mut solo, out, inc) = ambiguous();
+        solo.event(end(inc));
+        assert_eq!(solo.peer.negotiated().map(|negotiated| negotiated.conn), Some(out));
+        assert_eq!(solo.peer.state(), State::Established);
+    }
+    // It sends routes there before we hear of that.
+    let (mut solo, out, inc) = ambiguous();
+    let actions = solo.message(out, update());
+    assert!(actions.contains(&Action::Close { conn: inc }), "{actions:?}");
+    assert!(matches!(
+        actions.last(),
+        Some(Action::StateChange {
+            to: State::Established,
+            ..
+        })
+    ));
+    assert!(
+        actions.iter().any(|action| matches!(action, Action::Update(_))),
+        "{actions:?}"
+    );
+    assert_eq!(solo.peer.negotiated().map(|negotiated| negotiated.conn), Some(out));
+    // It was not, and ends ours.
+    for end in [closed, cease] {
+        let (mut solo, out, inc) = ambiguous();
+        let actions = solo.event(end(out));
+        assert!(says_keepalive(&actions, inc), "{actions:?}");
+        solo.message(inc, Message::Keepalive);
+        assert_eq!(solo.peer.state(), State::Established);
+    }
+    // It goes on with its own before we hear of that.
+    let (mut solo, out, inc) = ambiguous();
+    let actions = solo.message(inc, Message::Keepalive);
+    assert!(actions.contains(&Action::Close { conn: out }), "{actions:?}");
+    assert_eq!(solo.peer.negotiated().map(|negotiated| negotiated.conn), Some(inc));
+    assert_eq!(solo.peer.state(), State::Established);
+    // It says nothing: the RFC's rule.
+    let (mut solo, out, inc) = ambiguous();
+    solo.now = solo.peer.next_deadline().unwrap();
+    let actions = solo.event(Event::Tick);
+    assert!(notifications(&actions)[0].is_cease(Cease::CollisionResolution));
+    assert!(actions.contains(&Action::Close { conn: out }), "{actions:?}");
+    assert!(says_keepalive(&actions, inc), "{actions:?}");
+}
+
+/// While the winner's OPEN is on its way the other one gets no KEEPALIVE, so that the peer is not established there.
+#[test]
+fn the_loser_waits_with_its_keepalive() {
+    for (ours, theirs) in [(1, 2), (2, 1)] {
+        let begun = || {
+            let mut solo = Solo::new(config(1, 2, ours));
+            let out = outgoing(&mut solo);
+            let (inc, _) = solo.accept(0);
+            let (winner, loser) = if ours > theirs { (out, inc) } else { (inc, out) };
+            let mut actions = solo.message(loser, Message::Open(open_of(&config(2, 1, theirs))));
+            actions.extend(solo.message(loser, Message::Keepalive));
+            assert!(!says_keepalive(&actions, loser), "{actions:?}");
+            assert_eq!(solo.peer.state(), State::OpenConfirm);
+            (solo, winner, loser)
+        };
+        let (mut solo, winner, loser) = begun();
+        let actions = solo.message(winner, Message::Open(open_of(&config(2, 1, theirs))));
+        assert!(actions.contains(&Action::Close { conn: loser }), "{actions:?}");
+        assert!(says_keepalive(&actions, winner), "{actions:?}");
+        // The winner never gets there, or is silent.
+        let (mut solo, winner, loser) = begun();
+        let error = "connection reset".to_owned();
+        let actions = solo.event(Event::Closed { conn: winner, error });
+        assert!(says_keepalive(&actions, loser), "{actions:?}");
+        assert_eq!(solo.peer.state(), State::Established);
+        let (mut solo, winner, loser) = begun();
+        solo.now = solo.peer.next_deadline().unwrap();
+        let actions = solo.event(Event::Tick);
+        assert!(actions.contains(&Action::Close { conn: winner }), "{actions:?}");
+        assert!(says_keepalive(&actions, loser), "{actions:?}");
+        assert_eq!(solo.peer.state(), State::Established);
+    }
+}
+
+/// What was under way before the session was there is not a peer that restarted.
+#[test]
+fn a_late_connection_is_not_a_restart() {
+    let theirs = config(2, 1, 2);
+    let mut solo = Solo::new(config(1, 2, 1));
+    solo.establish(0, &theirs);
+    let (late, _) = solo.accept(1);
+    let actions = solo.message(late, Message::Open(open_of(&theirs)));
+    assert!(notifications(&actions)[0].is_cease(Cease::CollisionResolution));
+    assert!(
+        !actions.iter().any(|action| matches!(action, Action::Down { .. })),
+        "{actions:?}"
+    );
+    solo.now += secs(1);
+    let (restarted, _) = solo.accept(2);
+    let actions = solo.message(restarted, Message::Open(open_of(&theirs)));
+    assert!(
+        actions.iter().any(|action| matches!(action, Action::Down { .. })),
+        "{actions:?}"
+    );
+}
+
+fn says_keepalive(actions: &[Action], on: ConnId) -> bool {
+    let message = ControlMessage::Keepalive;
+    actions.contains(&Action::Send { conn: on, message })
+}

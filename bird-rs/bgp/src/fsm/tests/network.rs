@@ -49,6 +49,15 @@ fn restarts() -> impl Strategy<Value = Move> {
     prop_oneof![20 => mostly_progress(), 2 => Just(Move::Restart)]
 }
 
+/// Everything arrives, within no time to speak of.
+fn collides() -> impl Strategy<Value = Move> {
+    prop_oneof![
+        12 => any::<u8>().prop_map(Move::Deliver),
+        4 => any::<u8>().prop_map(Move::Connect),
+        1 => Just(Move::Wait(0)),
+    ]
+}
+
 struct World {
     pair: Pair,
     /// How side 1 is configured.
@@ -162,6 +171,24 @@ proptest! {
         world.pair.run_until(world.pair.now + secs(1000));
         prop_assert!(world.converged(), "{}", world.show());
         prop_assert_eq!(downs, world.pair.seen.each_ref().map(|seen| seen.downs.len()));
+    }
+
+    /// Both connect at once, and what they say arrives in whatever order: one session, and no side ever ends one that the
+    /// other was in.
+    #[test]
+    fn a_collision_costs_no_session(
+        ids in prop_oneof![Just((1, 2)), Just((2, 1))],
+        (at, steps) in (15..30_u16, prop::collection::vec(collides(), 0..60)),
+    ) {
+        let (ours, theirs) = (quick(config(1, 2, ids.0)), quick(config(2, 1, ids.1)));
+        let mut world = World::new(ours, theirs);
+        world.act(&Move::Wait(at));
+        steps.iter().for_each(|step| world.act(step));
+        world.pair.run_until(world.pair.now + secs(20));
+        prop_assert!(world.converged(), "{}", world.show());
+        for seen in &world.pair.seen {
+            prop_assert_eq!((seen.ups.len(), &*seen.downs), (1, &[][..]), "{}", world.show());
+        }
     }
 
     /// The peer opens every connection, and what it leaves behind when it is killed at whatever instant keeps it out for
