@@ -26,7 +26,7 @@ pub(crate) fn config(setup: &Setup) -> String {
     let paths = if setup.add_path { "add paths on;" } else { "" };
     let mut config = format!(
         "router id 10.77.0.2;
-log stderr all;
+log stderr all; debug protocols {{ states, events }};
 protocol device {{ }}
 protocol direct {{ ipv4; ipv6; }}
 protocol static s4 {{ ipv4; route 10.99.0.0/24 blackhole; route 10.99.1.0/24 blackhole; }}

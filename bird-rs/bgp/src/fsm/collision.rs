@@ -7,8 +7,9 @@
 //!
 //! So no connection that the peer may take for the session is ended by us without the peer's word:
 //!
-//! * A connection that would lose waits with its KEEPALIVE while the OPEN of the winner is on its way: without our
-//!   KEEPALIVE the peer is not established there, and both sides end the same one.
+//! * Our KEEPALIVE waits while the peer's OPEN on the other connection is on its way: without it the peer is not established,
+//!   and both sides end the same one. It waits for an attempt of ours too, if the peer knows graceful restart: BIRD and
+//!   FRR take any connection that they accept in an established session for our restart, and we cannot call back a SYN.
 //! * If our KEEPALIVE was out before the winner came, the peer alone knows. Its KEEPALIVE on the winner says that it
 //!   took that; its UPDATE on the other, or the end of the winner, that it was established already.
 //! * [`DECISION`] later the RFC's rule holds, for a peer that says nothing.
@@ -43,9 +44,9 @@ fn collision() -> Notification {
 }
 
 impl Peer {
-    /// The peer's OPEN on this connection was good. What gives way at once: attempts of ours that said nothing yet, and an
-    /// older connection that the peer opened, whoever has the higher identifier: nobody opens a second connection while he
-    /// has the first, so he has lost it, and we have not heard. False: this one gives way.
+    /// The peer's OPEN on this connection was good. An older connection that the peer opened gives way at once, whoever has
+    /// the higher identifier: nobody opens a second connection while he has the first, so he has lost it, and we have not
+    /// heard. False: this one gives way.
     pub(super) fn make_way(&mut self, now: Duration, conn: ConnId, out: &mut Vec<Action>) -> bool {
         let others: Vec<Connection> = self.connections.iter().filter(|one| one.id != conn).cloned().collect();
         let incoming = matches!(conn, ConnId::Incoming(_));
@@ -62,9 +63,6 @@ impl Peer {
                     self.down(now, &live.negotiated, DownReason::PeerRestarted, out);
                 }
                 Phase::OpenConfirm(_) if incoming && !other.is_outgoing() => self.abandon(other.id, collision(), out),
-                Phase::Connecting { .. } | Phase::Delayed { .. } if other.is_outgoing() => {
-                    self.abandon(other.id, collision(), out);
-                }
                 Phase::OpenConfirm(_) | Phase::OpenSent { .. } | Phase::Connecting { .. } | Phase::Delayed { .. } => {}
             }
         }
@@ -72,10 +70,10 @@ impl Peer {
     }
 
     /// The peer's KEEPALIVE is in.
-    pub(super) fn confirmed(&mut self, conn: ConnId) {
+    pub(super) fn confirmed(&mut self, now: Duration, conn: ConnId) {
         if let Some(Phase::OpenConfirm(confirming)) = self.connection_mut(conn).map(|connection| &mut connection.phase)
         {
-            confirming.heard = true;
+            confirming.heard.get_or_insert(now);
         }
     }
 
@@ -84,7 +82,7 @@ impl Peer {
         let phase = self.connection(conn).map(|connection| &connection.phase);
         if let Some(Phase::OpenConfirm(Confirming {
             said: true,
-            heard: true,
+            heard: Some(_),
             ..
         })) = phase
         {
@@ -94,7 +92,8 @@ impl Peer {
 
     /// The peer has decided, and goes on with another connection.
     pub(super) fn loses_a_collision(&self, lost: &Connection) -> bool {
-        !lost.is_established() && self.connections.iter().any(|other| is_rival(lost, other))
+        let goes_on = |other: &Connection| is_rival(lost, other) && other.has_said_open();
+        !lost.is_established() && self.connections.iter().any(goes_on)
     }
 
     /// Does what can be done now for connections that have their OPENs.
@@ -128,7 +127,7 @@ impl Peer {
             Some(rival) if self.wins(one, confirming) => Some(Verdict::Drop(rival.id)),
             Some(_) => None,
             None if !confirming.said => Some(Verdict::Say(one.id)),
-            None => confirming.heard.then_some(Verdict::Establish(one.id)),
+            None => confirming.heard.map(|_| Verdict::Establish(one.id)),
         }
     }
 
@@ -138,11 +137,22 @@ impl Peer {
             return None;
         };
         let rival = self.rival(one)?;
+        let wins = self.wins(one, confirming);
         let waits = match &rival.phase {
-            Phase::OpenConfirm(theirs) => self.wins(one, confirming) && theirs.said && !confirming.heard,
-            _ => !self.wins(one, confirming),
+            Phase::OpenConfirm(theirs) => wins && theirs.said && confirming.heard.is_none(),
+            Phase::OpenSent { .. } => !(wins && confirming.said),
+            Phase::Connecting { .. } | Phase::Delayed { .. } => {
+                !confirming.said && confirming.live.negotiated.graceful_restart.is_some()
+            }
+            Phase::Established(_) => false,
         };
-        waits.then(|| (rival.id, one.since.max(rival.since) + DECISION))
+        // Not longer for new connections that say nothing, however many come.
+        let since = if confirming.said {
+            confirming.heard.unwrap_or(rival.since)
+        } else {
+            one.since
+        };
+        waits.then(|| (rival.id, since + DECISION))
     }
 
     fn rival(&self, one: &Connection) -> Option<&Connection> {
@@ -198,7 +208,7 @@ impl Peer {
     }
 }
 
-/// Is the other one opened by the other side, and may both become the session?
+/// Is the other one opened by the other side?
 fn is_rival(one: &Connection, other: &Connection) -> bool {
-    one.is_outgoing() != other.is_outgoing() && matches!(other.phase, Phase::OpenSent { .. } | Phase::OpenConfirm(_))
+    one.is_outgoing() != other.is_outgoing()
 }

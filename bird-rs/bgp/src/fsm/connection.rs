@@ -46,8 +46,8 @@ pub(super) struct Confirming {
     pub(super) live: Live,
     /// Our KEEPALIVE is out: from now on the peer may take this connection for the session.
     pub(super) said: bool,
-    /// The peer's is in.
-    pub(super) heard: bool,
+    /// Since when the peer's is in.
+    pub(super) heard: Option<Duration>,
 }
 
 /// What both phases after the OPENs have.

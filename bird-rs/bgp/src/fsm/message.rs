@@ -37,7 +37,7 @@ impl Peer {
             (Err(notification), _) => self.fail(now, conn, notification, out),
             (Ok(Message::Notification(notification)), _) => self.notified(now, conn, notification, out),
             (Ok(Message::Open(open)), State::OpenSent) => self.opened(now, conn, open, out),
-            (Ok(Message::Keepalive), State::OpenConfirm) => self.confirmed(conn),
+            (Ok(Message::Keepalive), State::OpenConfirm) => self.confirmed(now, conn),
             (Ok(Message::Keepalive), State::Established) => {}
             (Ok(Message::Update(update)), State::Established) => {
                 let end_of_rib = update.end_of_rib;
@@ -147,7 +147,7 @@ impl Peer {
         };
         live.heard(now);
         if let Some(connection) = self.connection_mut(conn) {
-            let (said, heard) = (false, false);
+            let (said, heard) = (false, None);
             connection.set_phase(now, Phase::OpenConfirm(Confirming { live, said, heard }));
         }
         self.reason = "OPEN received".to_owned();

@@ -6,12 +6,8 @@ use crate::packet::Cease;
 /// Makes `solo` have an outgoing connection on which it sent its OPEN.
 fn outgoing(solo: &mut Solo) -> ConnId {
     solo.now = solo.peer.next_deadline().unwrap();
-    let actions = solo.event(Event::Tick);
-    let conn = actions.iter().find_map(|action| match action {
-        Action::Connect { conn } => Some(*conn),
-        _ => None,
-    });
-    let conn = conn.unwrap();
+    solo.event(Event::Tick);
+    let conn = solo.attempt.unwrap();
     solo.event(Event::Connected {
         conn,
         local: addr("10.0.0.1:40000"),
@@ -235,9 +231,46 @@ fn what_the_peer_may_take_for_the_session_is_not_ended_before_it_has_spoken() {
     assert!(says_keepalive(&actions, inc), "{actions:?}");
 }
 
-/// While the winner's OPEN is on its way the other one gets no KEEPALIVE, so that the peer is not established there.
+/// A peer that accepts our connection in an established session may take that for our restart.
 #[test]
-fn the_loser_waits_with_its_keepalive() {
+fn our_keepalive_waits_for_our_own_attempt() {
+    let begun = |graceful: bool| {
+        let mut theirs = config(2, 1, 2);
+        if !graceful {
+            theirs.graceful_restart = GracefulRestartMode::Off;
+        }
+        let mut solo = Solo::new(config(1, 2, 1));
+        solo.now = solo.peer.next_deadline().unwrap();
+        solo.event(Event::Tick);
+        let out = solo.attempt.unwrap();
+        let (inc, _) = solo.accept(0);
+        let actions = solo.message(inc, Message::Open(open_of(&theirs)));
+        (solo, out, inc, actions)
+    };
+    let (_, _, inc, actions) = begun(false);
+    assert!(says_keepalive(&actions, inc), "{actions:?}");
+
+    let (mut solo, _, inc, actions) = begun(true);
+    assert!(!says_keepalive(&actions, inc), "{actions:?}");
+    let actions = solo.refuse_attempt();
+    assert!(says_keepalive(&actions, inc), "{actions:?}");
+
+    let (mut solo, out, inc, _) = begun(true);
+    let (local, remote) = (addr("10.0.0.1:40000"), addr("10.0.0.2:179"));
+    let actions = solo.event(Event::Connected {
+        conn: out,
+        local,
+        remote,
+    });
+    assert!(!says_keepalive(&actions, inc), "{actions:?}");
+    let actions = solo.message(out, Message::Open(open_of(&config(2, 1, 2))));
+    assert!(actions.contains(&Action::Close { conn: out }), "{actions:?}");
+    assert!(says_keepalive(&actions, inc), "{actions:?}");
+}
+
+/// Before the peer's OPEN is in on both connections neither gets a KEEPALIVE, so that the peer is not established.
+#[test]
+fn keepalives_wait_for_both_opens() {
     for (ours, theirs) in [(1, 2), (2, 1)] {
         let begun = || {
             let mut solo = Solo::new(config(1, 2, ours));
@@ -250,6 +283,13 @@ fn the_loser_waits_with_its_keepalive() {
             assert_eq!(solo.peer.state(), State::OpenConfirm);
             (solo, winner, loser)
         };
+        let mut solo = Solo::new(config(1, 2, ours));
+        let out = outgoing(&mut solo);
+        let (inc, _) = solo.accept(0);
+        let winner = if ours > theirs { out } else { inc };
+        let actions = solo.message(winner, Message::Open(open_of(&config(2, 1, theirs))));
+        assert!(!says_keepalive(&actions, winner), "{actions:?}");
+
         let (mut solo, winner, loser) = begun();
         let actions = solo.message(winner, Message::Open(open_of(&config(2, 1, theirs))));
         assert!(actions.contains(&Action::Close { conn: loser }), "{actions:?}");

@@ -123,6 +123,7 @@ fn a_peer_that_comes_back_without_them_loses_them() {
         solo.now = secs(200);
         let aged = solo.event(Event::Tick);
         assert_eq!(aged.iter().filter(|a| matches!(a, Action::LongLived { .. })).count(), 2);
+        solo.refuse_attempt();
         let (conn, _) = solo.accept(1);
         let mut open = open_of(&theirs);
         for capability in &mut open.capabilities {

@@ -243,6 +243,8 @@ impl Pair {
 struct Solo {
     now: Duration,
     peer: Peer,
+    /// The last connection that it asked for.
+    attempt: Option<ConnId>,
 }
 
 impl Solo {
@@ -250,6 +252,7 @@ impl Solo {
         let mut solo = Solo {
             now: Duration::ZERO,
             peer: Peer::new(7, config, false),
+            attempt: None,
         };
         solo.event(Event::Start);
         solo
@@ -258,7 +261,19 @@ impl Solo {
     fn event(&mut self, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
         self.peer.handle(self.now, event, &mut actions);
+        let attempts = actions.iter().filter_map(|action| match action {
+            Action::Connect { conn } => Some(*conn),
+            _ => None,
+        });
+        self.attempt = attempts.last().or(self.attempt);
         actions
+    }
+
+    /// Nobody listens where it tries to connect to.
+    fn refuse_attempt(&mut self) -> Vec<Action> {
+        let error = "connection refused".to_owned();
+        let conn = self.attempt.take();
+        conn.map_or_else(Vec::new, |conn| self.event(Event::ConnectFailed { conn, error }))
     }
 
     fn accept(&mut self, serial: u64) -> (ConnId, Vec<Action>) {
@@ -276,6 +291,7 @@ impl Solo {
 
     /// Brings a session up on a connection the peer opened.
     fn establish(&mut self, serial: u64, theirs: &PeerConfig) -> ConnId {
+        self.refuse_attempt();
         let (conn, _) = self.accept(serial);
         self.message(conn, Message::Open(open_of(theirs)));
         self.message(conn, Message::Keepalive);
