@@ -65,9 +65,7 @@ fn news(known: &mut HashMap<Key, Known>, seen: &[Seen]) -> Vec<(Key, BfdVerdict)
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use tortie_bfd::{Diagnostic, Hops, View};
+    use tortie_bfd::Hops;
 
     use super::*;
 
@@ -78,20 +76,7 @@ mod tests {
             interface: None,
             hops: Hops::Multiple,
         };
-        Seen {
-            protocol: "bfd1".into(),
-            view: View {
-                key,
-                state,
-                remote_state: None,
-                diagnostic: Diagnostic::NONE,
-                since: Duration::ZERO,
-                interval: None,
-                timeout: None,
-                failures,
-                control_plane_independent: true,
-            },
-        }
+        Seen::played(key, state, failures)
     }
 
     #[test]

@@ -47,10 +47,8 @@ fn labels(seen: &Seen) -> [(&'static str, String); 4] {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use prometheus_client::registry::Registry;
-    use tortie_bfd::{Diagnostic, Hops, Key, View};
+    use tortie_bfd::{Hops, Key};
 
     use super::*;
 
@@ -70,20 +68,7 @@ mod tests {
             interface: Some("eth0".into()),
             hops: Hops::Single,
         };
-        Seen {
-            protocol: "bfd1".into(),
-            view: View {
-                key,
-                state,
-                remote_state: None,
-                diagnostic: Diagnostic::NONE,
-                since: Duration::ZERO,
-                interval: None,
-                timeout: None,
-                failures,
-                control_plane_independent: false,
-            },
-        }
+        Seen::played(key, state, failures)
     }
 
     #[test]

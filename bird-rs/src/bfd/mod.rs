@@ -39,6 +39,26 @@ pub(crate) struct Seen {
     pub(crate) view: View,
 }
 
+#[cfg(test)]
+impl Seen {
+    /// A session in this state, for tests.
+    fn played(key: Key, state: tortie_bfd::State, failures: u64) -> Self {
+        let view = View {
+            key,
+            state,
+            remote_state: None,
+            diagnostic: tortie_bfd::Diagnostic::NONE,
+            since: Duration::ZERO,
+            interval: None,
+            timeout: None,
+            failures,
+            control_plane_independent: true,
+        };
+        let protocol = "bfd1".into();
+        Seen { protocol, view }
+    }
+}
+
 /// All of them, by protocol and peer.
 pub(crate) type Sessions = Arc<Vec<Seen>>;
 

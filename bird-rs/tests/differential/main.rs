@@ -9,6 +9,8 @@
 
 mod cases;
 mod filters;
+#[path = "../scripted/framed.rs"]
+mod framed;
 #[allow(
     dead_code,
     reason = "the laboratory is shared with the interop tests, which use more of it"

@@ -1,7 +1,7 @@
 //! A scripted BGP speaker: a session, a thread that notes what comes, and no opinion.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sched::{CloneFlags, setns};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::framed::Framed;
 use crate::lab::PATIENCE;
 use crate::octets::{KEEPALIVE, NOTIFICATION, OPEN, Session, message, open};
 use crate::received::{self, Received};
@@ -29,33 +30,6 @@ pub(crate) struct Speaker {
     netns: String,
     received: Arc<Mutex<Received>>,
     connection: Option<(TcpStream, Session)>,
-}
-
-/// Whole messages of a connection.
-struct Messages {
-    stream: TcpStream,
-    buffer: Vec<u8>,
-}
-
-impl Messages {
-    fn next(&mut self) -> io::Result<(u8, Vec<u8>)> {
-        loop {
-            if let Some(length) = self.buffer.get(16..18) {
-                let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
-                if self.buffer.len() >= length {
-                    let rest = self.buffer.split_off(length);
-                    let message = std::mem::replace(&mut self.buffer, rest);
-                    return Ok((message[18], message[19..].to_vec()));
-                }
-            }
-            let mut chunk = [0; 65_536];
-            let count = self.stream.read(&mut chunk)?;
-            if count == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            self.buffer.extend(&chunk[..count]);
-        }
-    }
 }
 
 /// With the interface where the address needs one. There is only one wire, and it has this number on both sides.
@@ -175,10 +149,7 @@ impl Speaker {
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         stream.set_nodelay(true)?;
         let mut writer = stream.try_clone()?;
-        let mut messages = Messages {
-            stream,
-            buffer: Vec::new(),
-        };
+        let mut messages = Framed::new(stream);
         let capability = |(code, value): &(u8, Vec<u8>)| {
             let length = u8::try_from(value.len()).unwrap();
             [&[*code, length][..], value].concat()
@@ -231,8 +202,8 @@ impl Drop for Speaker {
     }
 }
 
-fn expect(messages: &mut Messages, wanted: u8) -> io::Result<Vec<u8>> {
-    match messages.next()? {
+fn expect(messages: &mut Framed, wanted: u8) -> io::Result<Vec<u8>> {
+    match messages.receive()? {
         (kind, body) if kind == wanted => Ok(body),
         (NOTIFICATION, body) => Err(io::Error::other(received::notification(&body))),
         (kind, body) => Err(io::Error::other(format!("message {kind} {body:?} and not {wanted}"))),
@@ -240,9 +211,9 @@ fn expect(messages: &mut Messages, wanted: u8) -> io::Result<Vec<u8>> {
 }
 
 /// Until the connection ends. A keepalive is answered by one.
-fn note(mut messages: Messages, mut answer: TcpStream, received: &Mutex<Received>, session: &Session) {
+fn note(mut messages: Framed, mut answer: TcpStream, received: &Mutex<Received>, session: &Session) {
     loop {
-        let next = messages.next();
+        let next = messages.receive();
         let mut received = received.lock().unwrap();
         match next {
             Ok((KEEPALIVE, _)) => drop(answer.write_all(&message(KEEPALIVE, &[]))),

@@ -21,7 +21,7 @@ fn a_peer_that_stops_reading_and_keeps_talking_is_given_up() {
 ",
     );
     let deaf = Peer::established(&scene.lab, 6, 6, Some(4096));
-    let mut mouth = deaf.stream.try_clone().unwrap();
+    let mut mouth = deaf.framed.stream.try_clone().unwrap();
     // Longer than any test; it ends with the connection.
     let talking = std::thread::spawn(move || {
         for _ in 0..300 {

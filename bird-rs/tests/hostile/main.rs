@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod deaf;
+#[path = "../scripted/framed.rs"]
+mod framed;
 #[allow(
     dead_code,
     reason = "the laboratory is shared with the interop tests, which use more of it"
@@ -232,7 +234,7 @@ fn a_peer_that_flaps_fifty_times() {
         scene.witness.has(1000);
         if round % 10 == 9 {
             // Cease, administrative shutdown.
-            odd.stream.write_all(&message(3, &[6, 2])).unwrap();
+            odd.framed.stream.write_all(&message(3, &[6, 2])).unwrap();
         }
         drop(odd);
         scene.witness.has(0);
@@ -276,7 +278,8 @@ fn far_past(limits: &str, routes: u32) {
     odd.announce(0..routes, 0).unwrap();
     // A withdrawal of what was accepted comes behind it all.
     let first = prefix(0);
-    odd.stream
+    odd.framed
+        .stream
         .write_all(&message(2, &[&[0, 4][..], &first, &[0, 0]].concat()))
         .unwrap();
     scene.imports("Odd", 999);
@@ -304,8 +307,8 @@ fn the_largest_legal_attributes() {
     let mut odd = Peer::established(&scene.lab, 4, 90, None);
     let largest = large(prefix(0), 65_535);
     assert_eq!(largest.len(), 65_535);
-    odd.stream.write_all(&largest).unwrap();
-    odd.stream.write_all(&large(prefix(1), 65_000)).unwrap();
+    odd.framed.stream.write_all(&largest).unwrap();
+    odd.framed.stream.write_all(&large(prefix(1), 65_000)).unwrap();
     scene.imports("Odd", 2);
     let route = scene.client.route("Odd", &shown(&prefix(0))).unwrap();
     assert_eq!(
@@ -318,7 +321,7 @@ fn the_largest_legal_attributes() {
 
     let before = scene.memory();
     for round in 0..200 {
-        odd.stream.write_all(&large(prefix(1), 60_000 + round)).unwrap();
+        odd.framed.stream.write_all(&large(prefix(1), 60_000 + round)).unwrap();
     }
     odd.announce(2..3, 0).unwrap();
     scene.imports("Odd", 3);

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use nix::sched::{CloneFlags, setns};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::framed::Framed;
 use crate::lab::{Lab, PATIENCE, eventually, eventually_or};
 
 pub(crate) const OPEN: u8 = 1;
@@ -119,8 +120,7 @@ pub(crate) fn update(attributes: &[u8], routes: &[[u8; 4]]) -> Vec<u8> {
 
 /// A session of the test's.
 pub(crate) struct Peer {
-    pub(crate) stream: TcpStream,
-    buffer: Vec<u8>,
+    pub(crate) framed: Framed,
     address: [u8; 4],
     asn: u16,
 }
@@ -143,15 +143,14 @@ impl Peer {
         let stream = connect(lab, address, window)?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         let mut peer = Peer {
-            stream,
-            buffer: Vec::new(),
+            framed: Framed::new(stream),
             address,
             asn,
         };
-        peer.stream.write_all(open)?;
-        peer.stream.write_all(&message(KEEPALIVE, &[]))?;
+        peer.framed.stream.write_all(open)?;
+        peer.framed.stream.write_all(&message(KEEPALIVE, &[]))?;
         for wanted in [OPEN, KEEPALIVE] {
-            let (kind, body) = peer.receive()?;
+            let (kind, body) = peer.framed.receive()?;
             if kind != wanted {
                 return Err(io::Error::other(format!("message {kind} {body:?} and not {wanted}")));
             }
@@ -159,32 +158,12 @@ impl Peer {
         Ok(peer)
     }
 
-    /// The next message: its type and what follows the header.
-    pub(crate) fn receive(&mut self) -> io::Result<(u8, Vec<u8>)> {
-        loop {
-            if let Some(length) = self.buffer.get(16..18) {
-                let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
-                if self.buffer.len() >= length {
-                    let rest = self.buffer.split_off(length);
-                    let message = std::mem::replace(&mut self.buffer, rest);
-                    return Ok((message[18], message[19..].to_vec()));
-                }
-            }
-            let mut chunk = [0; 65_536];
-            let count = self.stream.read(&mut chunk)?;
-            if count == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            self.buffer.extend(&chunk[..count]);
-        }
-    }
-
     /// Announces numbered routes, many in each message.
     pub(crate) fn announce(&mut self, numbers: std::ops::Range<u32>, med: u32) -> io::Result<()> {
         let attributes = attributes(&[self.asn], self.address, Some(med));
         let routes: Vec<[u8; 4]> = numbers.map(prefix).collect();
         for part in routes.chunks(900) {
-            self.stream.write_all(&update(&attributes, part))?;
+            self.framed.stream.write_all(&update(&attributes, part))?;
         }
         Ok(())
     }
@@ -192,7 +171,7 @@ impl Peer {
     /// Reads until a NOTIFICATION: its code and subcode.
     pub(crate) fn notified(&mut self) -> (u8, u8) {
         loop {
-            let (kind, body) = self.receive().unwrap();
+            let (kind, body) = self.framed.receive().unwrap();
             if kind == NOTIFICATION {
                 return (body[0], body[1]);
             }
@@ -246,7 +225,10 @@ const HOLD: Duration = Duration::from_secs(3);
 impl Witness {
     pub(crate) fn start(lab: &Lab) -> Self {
         let peer = Peer::established(lab, 2, 3, None);
-        peer.stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        peer.framed
+            .stream
+            .set_read_timeout(Some(Duration::from_millis(100)))
+            .unwrap();
         let seen = Arc::new(Seen::default());
         let shared = seen.clone();
         let thread = std::thread::spawn(move || {
@@ -308,12 +290,12 @@ fn watch(mut peer: Peer, seen: &Seen) -> io::Result<()> {
     let (mut heard, mut spoke) = (Instant::now(), Instant::now());
     while !seen.leaving.load(Ordering::Relaxed) {
         if spoke.elapsed() > Duration::from_millis(800) {
-            peer.stream.write_all(&message(KEEPALIVE, &[]))?;
+            peer.framed.stream.write_all(&message(KEEPALIVE, &[]))?;
             spoke = Instant::now();
         }
         let silence = u64::try_from(heard.elapsed().as_millis()).unwrap();
         seen.longest_silence.fetch_max(silence, Ordering::Relaxed);
-        let (kind, body) = match peer.receive() {
+        let (kind, body) = match peer.framed.receive() {
             Ok(message) => message,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             Err(error) => return Err(error),
@@ -334,7 +316,7 @@ pub(crate) fn read_table(peer: &mut Peer, count: usize) -> HashSet<Vec<u8>> {
     let mut table = HashSet::new();
     while table.len() < count {
         assert!(start.elapsed() < PATIENCE, "{} routes of {count}", table.len());
-        let (kind, body) = peer.receive().unwrap();
+        let (kind, body) = peer.framed.receive().unwrap();
         assert!(kind == UPDATE || kind == KEEPALIVE, "message {kind} {body:?}");
         if kind == UPDATE {
             apply(&body, &mut table);

@@ -4,7 +4,6 @@ use std::pin::Pin;
 
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
-use tortie_kit::address::ServiceAddr;
 use tortie_proto::bird::bird_operator_server::{BirdOperator, BirdOperatorServer};
 use tortie_proto::bird::{
     BgpSession, InSync, ListRoutesRequest, ListRoutesResponse, OperateRequest, OperateResponse, Operated, PeerNews,
@@ -12,8 +11,6 @@ use tortie_proto::bird::{
     route_news,
 };
 use tortie_proto::common::{Hello, Prefix};
-
-use crate::tortiectl;
 
 type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -126,23 +123,11 @@ impl BirdOperator for Played {
 
 /// Runs `tortiectl bgp` with these words.
 fn bgp(args: &[&str]) -> crate::Said {
-    let dir = tempfile::tempdir().unwrap();
-    let addr: ServiceAddr = format!("unix:{}", dir.path().join("bird.sock").display())
-        .parse()
-        .unwrap();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
-    let incoming = runtime.block_on(addr.listen()).unwrap();
-    let server = tonic::transport::Server::builder().add_service(BirdOperatorServer::new(Played));
-    runtime.spawn(server.serve_with_incoming(incoming));
-    let addr = addr.to_string();
     let mut all = vec!["bgp"];
     all.extend(args);
-    all.extend(["--bird", &addr]);
-    tortiectl(&all, "")
+    all.push("--bird");
+    let server = tonic::transport::Server::builder().add_service(BirdOperatorServer::new(Played));
+    crate::against(server, &all)
 }
 
 #[test]

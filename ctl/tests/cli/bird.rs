@@ -4,15 +4,12 @@ use std::pin::Pin;
 
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
-use tortie_kit::address::ServiceAddr;
 use tortie_proto::bird::bird_server::{Bird, BirdServer};
 use tortie_proto::bird::{
     BgpSession, ConfigureRequest, ConfigureResponse, FibMessage, FibRequest, Protocol, Route, ShowProtocolsRequest,
     ShowProtocolsResponse, ShowRoutesRequest, StatusRequest, StatusResponse,
 };
 use tortie_proto::common::Hello;
-
-use crate::tortiectl;
 
 type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -107,22 +104,8 @@ fn status(major: u32, args: &[&str]) -> crate::Said {
 
 /// Runs a command whose last word, added here, is the address of a bird-rs of this protocol version.
 fn against(major: u32, args: &[&str]) -> crate::Said {
-    let dir = tempfile::tempdir().unwrap();
-    let addr: ServiceAddr = format!("unix:{}", dir.path().join("bird.sock").display())
-        .parse()
-        .unwrap();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .unwrap();
-    let incoming = runtime.block_on(addr.listen()).unwrap();
     let server = tonic::transport::Server::builder().add_service(BirdServer::new(Played { major }));
-    runtime.spawn(server.serve_with_incoming(incoming));
-    let addr = addr.to_string();
-    let mut all = args.to_vec();
-    all.push(&addr);
-    tortiectl(&all, "")
+    crate::against(server, args)
 }
 
 #[test]

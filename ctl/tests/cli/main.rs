@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use tortie_kit::address::ServiceAddr;
+
 /// What a command said.
 struct Said {
     status: i32,
@@ -57,6 +59,25 @@ fn tortiectl(args: &[&str], input: &str) -> Said {
         out: text(output.stdout),
         err: text(output.stderr),
     }
+}
+
+/// Runs a command whose last word, added here, is the address of this server.
+fn against(server: tonic::transport::server::Router, args: &[&str]) -> Said {
+    let dir = tempfile::tempdir().unwrap();
+    let addr: ServiceAddr = format!("unix:{}", dir.path().join("bird.sock").display())
+        .parse()
+        .unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let incoming = runtime.block_on(addr.listen()).unwrap();
+    runtime.spawn(server.serve_with_incoming(incoming));
+    let addr = addr.to_string();
+    let mut all = args.to_vec();
+    all.push(&addr);
+    tortiectl(&all, "")
 }
 
 /// A typha with an empty datastore, killed when dropped.

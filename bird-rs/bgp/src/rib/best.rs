@@ -96,6 +96,21 @@ pub struct Traits {
     pub cluster: Option<RouterId>,
 }
 
+impl Traits {
+    /// Of what this router originates itself.
+    pub fn local(router_id: RouterId) -> Self {
+        Traits {
+            kind: SourceKind::Local,
+            router_id,
+            address: None,
+            default_local_pref: 0,
+            default_med: 0,
+            interface: None,
+            cluster: None,
+        }
+    }
+}
+
 /// The kinds of protocols as the decision process and the propagation rules tell them apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SourceKind {

@@ -18,7 +18,7 @@ use crate::config::{Channel, Config, LimitAction, Protocol, ProtocolKind};
 use crate::filter::RouteSource;
 use crate::fsm::{Event, StopReason};
 use crate::nexthop::Rule;
-use crate::rib::{SourceId, SourceKind, Stale, Traits};
+use crate::rib::{SourceId, Stale, Traits};
 
 /// A protocol.
 #[derive(Debug)]
@@ -314,15 +314,7 @@ impl Speaker {
             return;
         }
         let (config, source, keys) = (instance.config.clone(), instance.source, keys.clone());
-        let traits = Traits {
-            interface: None,
-            cluster: None,
-            kind: SourceKind::Local,
-            router_id: self.router_id,
-            address: None,
-            default_local_pref: 0,
-            default_med: 0,
-        };
+        let traits = Traits::local(self.router_id);
         let kind = match config.kind {
             ProtocolKind::Direct(_) => RouteSource::Device,
             ProtocolKind::Static(_)

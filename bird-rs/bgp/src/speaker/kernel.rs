@@ -26,7 +26,7 @@ use super::tables::{Membership, TableKey};
 use crate::attr::Attributes;
 use crate::config::{ChannelFamily, KernelConfig, Policy, Protocol, ProtocolKind};
 use crate::filter::{Krt, RouteDestination, RouteSource};
-use crate::rib::{Hop, Learned, SourceId, SourceKind, Stale, Traits};
+use crate::rib::{Hop, Learned, SourceId, Stale, Traits};
 
 /// Routes given at a time.
 const BATCH: usize = 8 * 1024;
@@ -347,15 +347,7 @@ impl Speaker {
         Some(ImportView {
             protocol: instance.name().clone(),
             source: RouteSource::Inherit,
-            traits: Traits {
-                interface: None,
-                cluster: None,
-                kind: SourceKind::Local,
-                router_id: self.router_id,
-                address: None,
-                default_local_pref: 0,
-                default_med: 0,
-            },
+            traits: Traits::local(self.router_id),
             policy: config.channel.import.clone(),
             preference: config.channel.preference,
             rule: None,
