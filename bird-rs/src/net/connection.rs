@@ -37,8 +37,9 @@ const LINGER: Duration = Duration::from_secs(1);
 const READ: usize = 64 * 1024;
 
 /// Reads that may wait for the engine, of one connection. A peer with a full table could fill the whole queue otherwise,
-/// and what it gains is nothing: the engine is busy with less.
-const READ_AHEAD: usize = 16;
+/// and what it gains is nothing: the engine is busy with less. What peers have taken waits behind them, so with more we would
+/// hear faster than we tell, and keep what we could not tell yet.
+const READ_AHEAD: usize = 4;
 
 /// What was read. As long as the engine has not let go of it, it counts against [`READ_AHEAD`].
 struct Read {
