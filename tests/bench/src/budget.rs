@@ -16,10 +16,9 @@ use crate::tester::Tester;
 use crate::wire;
 use crate::workload::Workload;
 
-/// A million IPv4 routes with a quarter of a million attribute sets, from one peer to another, once they are told: kB of 1,000.
+/// A million IPv4 routes with a quarter of a million attribute sets, from one peer to another, at the peak while they are told:
+/// kB of 1,000.
 const TABLE_KB: u64 = 120_000;
-/// The same while they are told: what waits for the peer comes on top, and depends on how fast that one reads.
-const PEAK_KB: u64 = 140_000;
 /// An established session that has nothing to say: octets.
 const IDLE: u64 = 30_000;
 /// Sessions by which the difference is divided.
@@ -44,7 +43,7 @@ pub(crate) fn check(shrink: u32) -> Result<String> {
     let (now, peak) = (octets(table.resident_kb) / 1000, octets(table.peak_kb) / 1000);
     let _ = writeln!(
         report,
-        "  {routes} routes, {} attribute sets: {now} kB resident of {TABLE_KB}, {peak} kB at the peak of {PEAK_KB}",
+        "  {routes} routes, {} attribute sets: {now} kB resident, {peak} kB at the peak of {TABLE_KB}",
         routes / 4
     );
     let _ = writeln!(
@@ -52,7 +51,7 @@ pub(crate) fn check(shrink: u32) -> Result<String> {
         "  an idle session: {each} octets of {IDLE} ({few} octets with {FEW} sessions, {many} with {SESSIONS} more)"
     );
     ensure!(
-        now <= TABLE_KB && peak <= PEAK_KB && each <= IDLE,
+        peak <= TABLE_KB && each <= IDLE,
         "bird-rs takes more than it may\n{report}"
     );
     Ok(report)
