@@ -34,7 +34,20 @@ impl AttrId {
 struct Slot {
     /// None when the slot is free.
     references: u32,
+    /// Of the value, which need not be looked at when the index grows or loses it.
+    hash: u32,
     place: Place,
+}
+
+/// Half as long as the hasher's, and with what is in all of it.
+fn hash_of(packed: &[u8]) -> u32 {
+    let hash = FxBuildHasher.hash_one(packed);
+    (hash ^ (hash >> 32)) as u32
+}
+
+/// For the index, which looks at both ends.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash) << 32 | u64::from(hash)
 }
 
 /// The values, each packed into few octets.
@@ -90,9 +103,8 @@ impl<T> Interner<T> {
         if slot.references > 0 {
             return;
         }
-        let place = slot.place;
-        let hash = FxBuildHasher.hash_one(self.store.get(place));
-        if let Ok(entry) = self.index.find_entry(hash, |other| *other == id) {
+        let Slot { place, hash, .. } = *slot;
+        if let Ok(entry) = self.index.find_entry(spread(hash), |other| *other == id) {
             entry.remove();
         }
         self.store.free(place);
@@ -111,14 +123,18 @@ impl<T: Pack> Interner<T> {
         self.scratch.clear();
         value.pack(&mut self.scratch);
         let packed = &*self.scratch;
-        let hash = FxBuildHasher.hash_one(packed);
+        let hash = hash_of(packed);
         let (slots, store) = (&mut self.slots, &mut self.store);
-        let known = self.index.find(hash, |id| store.get(slots[id.slot()].place) == packed);
+        let known = self.index.find(spread(hash), |id| {
+            let slot = &slots[id.slot()];
+            slot.hash == hash && store.get(slot.place) == packed
+        });
         if let Some(&id) = known {
             return self.retain(id);
         }
         let slot = Slot {
             references: 1,
+            hash,
             place: store.put(packed),
         };
         let id = match self.free.pop() {
@@ -131,9 +147,9 @@ impl<T: Pack> Interner<T> {
                 AttrId::from_slot(slots.len() - 1).expect("invariant: fewer than 2^32 values fit into memory")
             }
         };
-        let (slots, store) = (&self.slots, &self.store);
+        let slots = &self.slots;
         self.index
-            .insert_unique(hash, id, |id| FxBuildHasher.hash_one(store.get(slots[id.slot()].place)));
+            .insert_unique(spread(hash), id, |id| spread(slots[id.slot()].hash));
         id
     }
 
@@ -192,6 +208,6 @@ mod tests {
     #[test]
     fn an_id_is_four_octets_even_when_absent() {
         assert_eq!(std::mem::size_of::<Option<AttrId>>(), 4);
-        assert_eq!(std::mem::size_of::<Slot>(), 12);
+        assert_eq!(std::mem::size_of::<Slot>(), 16);
     }
 }
