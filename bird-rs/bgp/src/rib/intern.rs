@@ -50,12 +50,18 @@ fn spread(hash: u32) -> u64 {
     u64::from(hash) << 32 | u64::from(hash)
 }
 
+/// Values without references that are forgotten together. Each is somewhere else in the index, and what is waited for together
+/// is waited for once.
+const TOGETHER: usize = 16;
+
 /// The values, each packed into few octets.
 #[derive(Debug)]
 pub struct Interner<T> {
     slots: Vec<Slot>,
     store: Store,
     free: Vec<AttrId>,
+    /// Without references, and still in the index: each once, fewer than [`TOGETHER`].
+    unused: Vec<AttrId>,
     index: HashTable<AttrId>,
     /// Where a value is packed to be looked for.
     scratch: Vec<u8>,
@@ -68,6 +74,7 @@ impl<T> Default for Interner<T> {
             slots: Vec::new(),
             store: Store::default(),
             free: Vec::new(),
+            unused: Vec::new(),
             index: HashTable::new(),
             scratch: Vec::new(),
             values: PhantomData,
@@ -78,12 +85,12 @@ impl<T> Default for Interner<T> {
 impl<T> Interner<T> {
     /// How many distinct values are held.
     pub fn len(&self) -> usize {
-        self.index.len()
+        self.index.len() - self.unused.len()
     }
 
     /// Is none held?
     pub fn is_empty(&self) -> bool {
-        self.index.is_empty()
+        self.len() == 0
     }
 
     /// One reference more.
@@ -100,18 +107,24 @@ impl<T> Interner<T> {
             return;
         }
         slot.references -= 1;
-        if slot.references > 0 {
-            return;
+        if slot.references == 0 {
+            self.unused.push(id);
+            if self.is_empty() {
+                // After a full table was withdrawn its room is not kept. Nobody holds an id.
+                *self = Interner::default();
+            } else if self.unused.len() == TOGETHER {
+                self.forget_unused();
+            }
         }
-        let Slot { place, hash, .. } = *slot;
-        if let Ok(entry) = self.index.find_entry(spread(hash), |other| *other == id) {
-            entry.remove();
-        }
-        self.store.free(place);
-        if self.index.is_empty() {
-            // After a full table was withdrawn its room is not kept. Nobody holds an id.
-            *self = Interner::default();
-        } else {
+    }
+
+    fn forget_unused(&mut self) {
+        for id in self.unused.drain(..) {
+            let Slot { place, hash, .. } = self.slots[id.slot()];
+            if let Ok(entry) = self.index.find_entry(spread(hash), |other| *other == id) {
+                entry.remove();
+            }
+            self.store.free(place);
             self.free.push(id);
         }
     }
@@ -130,6 +143,9 @@ impl<T: Pack> Interner<T> {
             slot.hash == hash && store.get(slot.place) == packed
         });
         if let Some(&id) = known {
+            if slots[id.slot()].references == 0 {
+                self.unused.retain(|unused| *unused != id);
+            }
             return self.retain(id);
         }
         let slot = Slot {
@@ -181,7 +197,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ids_stand_for_values(ops in proptest::collection::vec((any::<bool>(), 0u8..40), 0..200)) {
+        fn ids_stand_for_values(ops in proptest::collection::vec((any::<bool>(), 0u8..60), 0..300)) {
             let mut interner = Interner::default();
             let mut held: BTreeMap<u8, (AttrId, u32)> = BTreeMap::new();
             for (add, value) in ops {
