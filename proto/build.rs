@@ -2,7 +2,7 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files =
-        ["common", "sync", "store", "bird", "bird_operator", "felix"].map(|name| format!("tortie/{name}.proto"));
+        ["common", "sync", "store", "bird", "bird_operator", "bird_facts", "felix"].map(|name| format!("tortie/{name}.proto"));
     for file in &files {
         println!("cargo:rerun-if-changed={file}");
     }

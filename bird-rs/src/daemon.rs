@@ -19,6 +19,7 @@ use crate::configure::{Configurator, How, Text};
 use crate::control::Control;
 use crate::engine::{self, Clock, Engine, Loop};
 use crate::grpc::Service;
+use crate::grpc::facts::Facts;
 use crate::grpc::operator::Operator;
 use crate::metrics::Metrics;
 use crate::net::{interfaces, routes};
@@ -172,6 +173,7 @@ fn clients(
         let server = tonic::transport::Server::builder()
             .add_service(Service::new(engine.clone(), clock, configurator.clone(), bfd.clone()).into_server())
             .add_service(Operator::new(engine.clone(), clock, configurator.clone()).into_server())
+            .add_service(Facts::new(engine.clone(), configurator.clone()).into_server())
             .serve_with_incoming_shutdown(incoming, token.clone().cancelled_owned());
         tasks.spawn(async move {
             if let Err(error) = server.await {

@@ -17,7 +17,7 @@ mod reply;
 mod roas;
 mod route;
 mod statics;
-mod status;
+pub(crate) mod status;
 mod time;
 pub(crate) mod words;
 

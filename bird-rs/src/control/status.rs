@@ -89,7 +89,7 @@ impl Control {
 }
 
 /// The kernel's word; zero when it has none.
-fn resident_kb() -> u64 {
+pub(crate) fn resident_kb() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let row = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     row.and_then(|row| row.split_whitespace().next()?.parse().ok())

@@ -3,6 +3,7 @@
 //! Every request is checked and converted before the engine hears of it.
 
 pub(crate) mod convert;
+pub(crate) mod facts;
 pub(crate) mod operator;
 
 use std::pin::Pin;

@@ -16,6 +16,7 @@ mod command_line;
 mod exabgp;
 mod exporter;
 mod extended;
+mod facts;
 mod features;
 mod foreign;
 mod forwarding;
