@@ -64,6 +64,12 @@ pub(crate) fn start(lab: &Lab, config: &str) -> Running {
     daemon(lab, "bgpd", &["-n", "-Z", "-l", "10.77.0.2", "-l", "fd77::2"])
 }
 
+/// bgpd alone, listening on this address and port.
+pub(crate) fn start_on_port(lab: &Lab, config: &str, address: &str, port: u16) -> Running {
+    write(lab, config);
+    daemon(lab, "bgpd", &["-n", "-Z", "-l", address, "-p", &port.to_string()])
+}
+
 /// bgpd alone, with its RPKI module.
 pub(crate) fn start_validating(lab: &Lab, config: &str) -> Running {
     write(lab, config);

@@ -37,6 +37,7 @@ mod old_as;
 mod openbgpd;
 mod operator;
 mod range;
+mod reach;
 mod reconfigure;
 mod refresh;
 mod roles;

@@ -263,4 +263,18 @@ mod tests {
         assert!(mask(items.clone()).matches(&path(&[7; 80])));
         assert!(!mask(items).matches(&path(&[7; 69])));
     }
+
+    /// As many numbers as an extended message holds: what a pattern costs does not depend on how it is written.
+    #[test]
+    fn long_paths_are_no_different() {
+        let numbers: Vec<u32> = (1..=16_000).collect();
+        let path = path(&numbers);
+        let with = |last: u32| {
+            let found = [1, 2_048, 2_049, 9_000, last].into_iter();
+            mask(found.flat_map(|n| [MaskItem::Star, MaskItem::Asn(n)]).collect())
+        };
+        assert!(with(16_000).matches(&path));
+        assert!(!with(16_001).matches(&path));
+        assert!(mask(vec![MaskItem::Any, MaskItem::Loop]).matches(&path));
+    }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tortie_net::Prefix;
 use tortie_replica::Delta;
 
@@ -54,6 +54,8 @@ pub(super) struct Network {
     queue: VecDeque<(usize, Input)>,
     accepted: u64,
     told: Told,
+    /// What is sent arrives in pieces of so many octets; by default in two.
+    pub(super) piece: Option<usize>,
 }
 
 impl Network {
@@ -216,8 +218,8 @@ impl Network {
         };
         if let Some(&(to, conn)) = self.links.get(&(at, conn)) {
             // Cut in the middle, as TCP may.
-            let (a, b) = bytes.split_at(bytes.len() / 3);
-            for part in [a, b] {
+            let piece = self.piece.unwrap_or(bytes.len() - bytes.len() / 3);
+            for part in bytes.chunks(piece.max(1)) {
                 let bytes = Bytes::copy_from_slice(part);
                 self.queue.push_back((to, Input::Received { conn, bytes }));
             }
@@ -225,12 +227,19 @@ impl Network {
         self.queue.push_back((at, sent));
     }
 
-    /// A slow node's octets go out after all.
+    /// A slow node's octets go out after all, all of a connection's at once.
     pub(super) fn hurry(&mut self, at: usize) {
         self.node_mut(at).slow = false;
         self.node_mut(at).holds_updates = false;
+        let mut together: Vec<(ConnId, BytesMut)> = Vec::new();
         for (conn, bytes) in std::mem::take(&mut self.node_mut(at).waiting) {
-            self.transmit(at, conn, bytes);
+            match together.iter_mut().find(|(other, _)| *other == conn) {
+                Some((_, waiting)) => waiting.extend_from_slice(&bytes),
+                None => together.push((conn, BytesMut::from(&bytes[..]))),
+            }
+        }
+        for (conn, bytes) in together {
+            self.transmit(at, conn, bytes.freeze());
         }
     }
 

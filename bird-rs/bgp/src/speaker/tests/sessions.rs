@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
+
 use super::Network;
 use super::network::config;
 use crate::config::Authentication;
@@ -55,6 +57,62 @@ fn two_speakers_exchange_both_families() {
     assert_eq!(net.updates_sent(0), 2);
     let channel = net.protocol(1, "p1").channels[0].clone();
     assert_eq!((channel.imported, channel.preferred, channel.exported), (1, 1, 1));
+}
+
+/// TCP knows no messages: every octet may come by itself, and many messages at once.
+#[test]
+fn where_the_stream_is_cut_means_nothing() {
+    for piece in [1, 2, 7, 18, 19, 23, 100_000] {
+        for held in [false, true] {
+            let mut net = Network {
+                piece: Some(piece),
+                ..Network::default()
+            };
+            let routes: String = (0..60).map(|n| format!("route 10.9.{n}.0/24 blackhole; ")).collect();
+            let many = format!("protocol static many {{ ipv4; {routes} }}\n");
+            net.start(0, "10.0.0.1", &(node(1, 65001, &[(2, 65002, "")]) + &many));
+            net.node_mut(0).holds_updates = held;
+            net.start(1, "10.0.0.2", &node(2, 65002, &[(1, 65001, "")]));
+            net.seconds(20);
+            if held {
+                // UPDATEs of both families and both End-of-RIBs, in one go.
+                net.hurry(0);
+                net.seconds(1);
+            }
+            let got = net.protocol(1, "p1").channels.iter().map(|channel| channel.imported).collect::<Vec<_>>();
+            assert_eq!(got, [61, 1], "pieces of {piece}, held: {held}");
+            assert_eq!(net.protocol(1, "p1").bgp.unwrap().last_error, None);
+        }
+    }
+}
+
+/// Octets are no message: a peer that trickles is as silent as one that says nothing.
+#[test]
+fn half_a_message_keeps_nobody_alive_and_its_end_harms_nobody() {
+    let mut net = pair(&node(1, 64512, &[(2, 64512, "hold time 9;")]), &node(2, 64512, &[(1, 64512, "")]));
+    net.seconds(10);
+    net.node_mut(1).slow = true;
+    let half = [vec![0xff; 16], vec![0x10, 0x00, 2], vec![0; 41]].concat();
+    let conn = net.connection(0, 1);
+    let trickle = |net: &mut Network, octet: &u8| {
+        let bytes = Bytes::copy_from_slice(&[*octet]);
+        net.input(0, Input::Received { conn, bytes });
+        net.seconds(1);
+        !net.established(0, "p2")
+    };
+    let seconds = half.iter().position(|octet| trickle(&mut net, octet));
+    assert!(matches!(seconds, Some(5..=12)), "{seconds:?}");
+    let said = net.protocol(0, "p2").bgp.unwrap().last_error.unwrap();
+    assert!(said.contains("Hold timer expired"), "{said}");
+    // A connection that breaks in the middle of a message.
+    net.hurry(1);
+    net.seconds(120);
+    assert!(net.established(0, "p2"));
+    let (conn, bytes) = (net.connection(0, 1), Bytes::from(half));
+    net.input(0, Input::Received { conn, bytes });
+    net.cut_all(1);
+    net.seconds(120);
+    assert!(net.established(0, "p2") && net.best(0, "10.2.0.0/24").is_some());
 }
 
 #[test]
