@@ -45,7 +45,11 @@ fn reached(start: Start) {
         eventually("the peer's route", || client.route("Peer", "10.99.1.0/24"));
         let [here, there] = PORTS;
         let (to, port) = if they_wait { ("dst", there) } else { ("src", here) };
-        let shown = said(lab.command("a", "ss").args(["-Htn", "state", "established"]).arg(format!("{to} 10.255.0.{}", if they_wait { 2 } else { 1 })));
+        let shown = said(
+            lab.command("a", "ss")
+                .args(["-Htn", "state", "established"])
+                .arg(format!("{to} 10.255.0.{}", if they_wait { 2 } else { 1 })),
+        );
         let shown = shown.unwrap();
         assert!(shown.contains(&format!(":{port}")), "not on port {port}: {shown}");
     }

@@ -79,7 +79,12 @@ fn where_the_stream_is_cut_means_nothing() {
                 net.hurry(0);
                 net.seconds(1);
             }
-            let got = net.protocol(1, "p1").channels.iter().map(|channel| channel.imported).collect::<Vec<_>>();
+            let got = net
+                .protocol(1, "p1")
+                .channels
+                .iter()
+                .map(|channel| channel.imported)
+                .collect::<Vec<_>>();
             assert_eq!(got, [61, 1], "pieces of {piece}, held: {held}");
             assert_eq!(net.protocol(1, "p1").bgp.unwrap().last_error, None);
         }
@@ -89,7 +94,10 @@ fn where_the_stream_is_cut_means_nothing() {
 /// Octets are no message: a peer that trickles is as silent as one that says nothing.
 #[test]
 fn half_a_message_keeps_nobody_alive_and_its_end_harms_nobody() {
-    let mut net = pair(&node(1, 64512, &[(2, 64512, "hold time 9;")]), &node(2, 64512, &[(1, 64512, "")]));
+    let mut net = pair(
+        &node(1, 64512, &[(2, 64512, "hold time 9;")]),
+        &node(2, 64512, &[(1, 64512, "")]),
+    );
     net.seconds(10);
     net.node_mut(1).slow = true;
     let half = [vec![0xff; 16], vec![0x10, 0x00, 2], vec![0; 41]].concat();
