@@ -64,10 +64,8 @@ fn two_speakers_exchange_both_families() {
 fn where_the_stream_is_cut_means_nothing() {
     for piece in [1, 2, 7, 18, 19, 23, 100_000] {
         for held in [false, true] {
-            let mut net = Network {
-                piece: Some(piece),
-                ..Network::default()
-            };
+            let mut net = Network::default();
+            net.piece = Some(piece);
             let routes: String = (0..60).map(|n| format!("route 10.9.{n}.0/24 blackhole; ")).collect();
             let many = format!("protocol static many {{ ipv4; {routes} }}\n");
             net.start(0, "10.0.0.1", &(node(1, 65001, &[(2, 65002, "")]) + &many));
@@ -110,8 +108,8 @@ fn half_a_message_keeps_nobody_alive_and_its_end_harms_nobody() {
     };
     let seconds = half.iter().position(|octet| trickle(&mut net, octet));
     assert!(matches!(seconds, Some(5..=12)), "{seconds:?}");
-    let said = net.protocol(0, "p2").bgp.unwrap().last_error.unwrap();
-    assert!(said.contains("Hold timer expired"), "{said}");
+    let expired = |event: &LogEvent| matches!(event, LogEvent::State { from: "Established", reason, .. } if reason.contains("Hold timer expired"));
+    assert_eq!(net.logged(0, expired), 1);
     // A connection that breaks in the middle of a message.
     net.hurry(1);
     net.seconds(120);
