@@ -39,6 +39,9 @@ pub(crate) enum Command {
     /// What runs on a node
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Save the whole state, or move it to another datastore
+    #[command(subcommand)]
+    Datastore(DatastoreCommand),
     /// Operate and watch a node's bird-rs
     #[command(subcommand)]
     Bgp(BgpCommand),
@@ -112,6 +115,34 @@ pub(crate) enum Format {
     Json,
     /// kind/name, a line each
     Name,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DatastoreCommand {
+    /// Write every document to a file, as it is stored
+    Export(ExportArgs),
+    /// Store the documents of such a file, as they are, in an empty datastore of whatever kind
+    Import(ImportArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// The file, instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<std::path::PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// The file, or "-" for standard input
+    #[arg(short = 'f', long = "filename", value_name = "FILE")]
+    pub(crate) file: String,
+    /// Change and delete what is there, so that the datastore holds what the file does and nothing else
+    #[arg(long)]
+    pub(crate) replace: bool,
+    /// Say what would be done, but do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Subcommand)]

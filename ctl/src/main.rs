@@ -8,6 +8,7 @@ mod apply;
 mod bgp;
 mod cli;
 mod columns;
+mod datastore;
 mod get;
 mod node_init;
 mod node_status;
@@ -73,6 +74,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Replace(args) => apply::write(typha, apply::Verb::Replace, &args).await,
         Command::Delete(args) => apply::delete(typha, &args).await,
         Command::Get(args) => get::get(typha, &args).await,
+        Command::Datastore(command) => datastore::run(typha, &command).await,
         Command::Bgp(command) => bgp::run(&command).await,
         Command::Node(NodeCommand::Init(args)) => node_init::init(typha, &args).await,
         Command::Node(NodeCommand::Status(args)) => node_status::show(&args).await,

@@ -192,18 +192,42 @@ impl Store {
             .await
     }
 
+    /// Stores a document as it is, or deletes it (`None`), without defaults and rules: for operators who move a
+    /// datastore.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] for a deletion, [`StoreError::Invalid`], or any that concerns the connection.
+    pub async fn restore(&self, key: &str, document: Option<Vec<u8>>) -> Result<Written, StoreError> {
+        let operation = document.map_or(Operation::Delete(Delete {}), Operation::Put);
+        self.send(WriteRequest {
+            key: key.to_owned(),
+            operation: Some(operation),
+            verbatim: true,
+            ..WriteRequest::default()
+        })
+        .await
+    }
+
     async fn write(
         &self,
         key: &str,
         operation: Operation,
         precondition: Option<Precondition>,
     ) -> Result<Written, StoreError> {
-        let request = self.request(WriteRequest {
-            hello: self.hello(),
+        self.send(WriteRequest {
             key: key.to_owned(),
-            dry_run: self.dry_run,
             operation: Some(operation),
             precondition,
+            ..WriteRequest::default()
+        })
+        .await
+    }
+
+    async fn send(&self, request: WriteRequest) -> Result<Written, StoreError> {
+        let request = self.request(WriteRequest {
+            hello: self.hello(),
+            dry_run: self.dry_run,
+            ..request
         });
         let mut client = self.client.clone();
         let answer = client.write(request).await.map_err(|s| self.error(s))?.into_inner();

@@ -6,8 +6,10 @@
 //! |---|---|
 //! | this | the gRPC service: wire to domain and back |
 //! | [`write`] | one write: precondition, admission, commit, and again when something moved |
+//! | [`restore`] | one write as it is, for an import |
 //! | [`view`] | what admission looked at, so that it can be guarded |
 
+mod restore;
 mod view;
 mod write;
 
@@ -116,12 +118,13 @@ impl store_server::Store for StoreService {
         let request = request.into_inner();
         Hello::check(request.hello.as_ref())?;
         let dry_run = request.dry_run;
-        let written = match Change::try_from(request) {
-            Ok(change) => match self.away() {
-                None => self.writer.write(&change).await,
-                Some(e) => Err(e.into()),
+        let written = match self.away() {
+            Some(e) => Err(e.into()),
+            None if request.verbatim => self.writer.restore(request).await,
+            None => match Change::try_from(request) {
+                Ok(change) => self.writer.write(&change).await,
+                Err(e) => Err(e),
             },
-            Err(e) => Err(e),
         };
         self.metrics.count_write(match &written {
             Ok(_) if dry_run => Outcome::DryRun,

@@ -13,7 +13,7 @@ use crate::datastore::{Backend, CommitError, Committed, Entry, Guard, Operation,
 use crate::metrics::Outcome;
 
 /// The longest key.
-const MAX_KEY: usize = 1024;
+pub(super) const MAX_KEY: usize = 1024;
 /// The largest document: far above any of Calico's, below what one message may carry.
 const MAX_VALUE: usize = 1 << 20;
 /// How often a write begins anew because something it depends on moved. Each time some other write has succeeded.
@@ -228,6 +228,10 @@ pub(crate) struct Writer {
 impl Writer {
     pub(crate) fn new(backend: Arc<dyn Backend>) -> Self {
         Writer { backend }
+    }
+
+    pub(super) fn backend(&self) -> &dyn Backend {
+        &*self.backend
     }
 
     /// Does one write.
