@@ -6,6 +6,7 @@ use clap::Parser;
 use tortie_kit::address::ServiceAddr;
 use tortie_kit::http::HttpArgs;
 use tortie_kit::telemetry::LogArgs;
+use tortie_kit::tls::TlsArgs;
 use tortie_net::NodeName;
 
 use crate::view::RouterIdChoice;
@@ -20,6 +21,9 @@ pub struct Config {
     /// Where cluster state comes from: unix:/path or tcp:host:port
     #[arg(long, env = "TORTIE_TYPHA", value_name = "ADDR")]
     pub typha: ServiceAddr,
+    /// For a typha on tcp: who we are to it, and whom it must be
+    #[command(flatten)]
+    pub tls: TlsArgs,
     /// bird-rs, which checks and applies what is rendered: unix:/path or tcp:host:port
     #[arg(long, env = "TORTIE_BIRD", value_name = "ADDR")]
     pub bird: ServiceAddr,

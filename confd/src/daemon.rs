@@ -11,6 +11,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tortie_kit::address::Target;
 use tortie_kit::health::{Guard, Health};
 use tortie_proto::common::Hello;
 use tortie_replica::Delta;
@@ -86,7 +87,7 @@ pub struct Daemon {
 /// Options of the sync stream. Rendering once wants typha's state, not an older one from disk, and leaves nothing behind.
 pub fn sync_options(config: &Config, hello: Hello, snapshot: Option<PathBuf>) -> SyncOptions {
     SyncOptions {
-        typha: config.typha.clone(),
+        typha: Target::new(config.typha.clone(), config.tls.files()),
         hello,
         prefixes: ClusterState::key_prefixes(&config.node),
         snapshot,

@@ -9,7 +9,7 @@ use std::fmt;
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Map, Value};
-use tortie_kit::address::ServiceAddr;
+use tortie_kit::address::Target;
 use tortie_model::{Key, Kind, Manifest, Object, Place, Problem, What, admit, admit_delete, decode, decode_value, key};
 use tortie_typha_client::{Store, StoreError};
 
@@ -50,7 +50,7 @@ impl fmt::Display for Outcome {
 }
 
 /// `tortiectl apply|create|replace`.
-pub(crate) async fn write(typha: Option<ServiceAddr>, verb: Verb, args: &WriteArgs) -> Result<()> {
+pub(crate) async fn write(typha: Option<Target>, verb: Verb, args: &WriteArgs) -> Result<()> {
     let manifests = source::read(&args.source)?;
     let store = connect(typha)?;
     let mut state = Snapshot::load(&store, prefixes(&manifests)).await?;
@@ -261,7 +261,7 @@ async fn read(store: &Store, key: &str) -> Result<Option<Stored>> {
 }
 
 /// `tortiectl delete`.
-pub(crate) async fn delete(typha: Option<ServiceAddr>, args: &DeleteArgs) -> Result<()> {
+pub(crate) async fn delete(typha: Option<Target>, args: &DeleteArgs) -> Result<()> {
     let keys = if args.what.is_empty() {
         if args.source.files.is_empty() {
             return Err(Usage::error("nothing named: say KIND NAME, KIND/NAME or -f FILE"));

@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tortie_kit::address::ServiceAddr;
 use tortie_kit::telemetry::LogArgs;
+use tortie_kit::tls::TlsArgs;
 
 /// Show, apply and delete what the cluster is told; show what a node's BGP daemon does
 #[derive(Debug, Parser)]
@@ -15,6 +16,9 @@ pub(crate) struct Cli {
     /// Where typha is: unix:/path or tcp:host:port
     #[arg(long, env = "TORTIE_TYPHA", global = true, value_name = "ADDR")]
     pub(crate) typha: Option<ServiceAddr>,
+    /// For a typha on tcp: who we are to it, and whom it must be
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
     #[command(flatten)]
     pub(crate) log: LogArgs,
     #[command(subcommand)]
@@ -42,6 +46,9 @@ pub(crate) enum Command {
     /// Save the whole state, or move it to another datastore
     #[command(subcommand)]
     Datastore(DatastoreCommand),
+    /// Make certificates for Tortie's programs, for those who have no authority of their own
+    #[command(subcommand)]
+    Certs(CertsCommand),
     /// Operate and watch a node's bird-rs
     #[command(subcommand)]
     Bgp(BgpCommand),
@@ -143,6 +150,66 @@ pub(crate) struct ImportArgs {
     /// Say what would be done, but do nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CertsCommand {
+    /// Make an authority: ca.pem, which every program is told, and ca.key, which none is
+    Init(CertsInitArgs),
+    /// Make a certificate that this authority signs: NAME.pem and NAME.key
+    Issue(CertsIssueArgs),
+    /// Show whose certificates are in these files, and until when they are good
+    Show(CertsShowArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CertsInitArgs {
+    /// Where the authority is kept, and what it signs is written
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: std::path::PathBuf,
+    /// How long it is good
+    #[arg(long, default_value_t = 3650, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    pub(crate) days: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CertsIssueArgs {
+    /// In which capacity its owner comes
+    #[arg(value_enum)]
+    pub(crate) capacity: Capacity,
+    /// Who it is: the node's name, the person's, typha's
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// A host name or address that clients find this typha under; may be repeated
+    #[arg(long = "host", value_name = "HOST")]
+    pub(crate) hosts: Vec<String>,
+    /// Where the authority is
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: std::path::PathBuf,
+    /// How long it is good
+    #[arg(long, default_value_t = 365, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    pub(crate) days: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CertsShowArgs {
+    /// Files with certificates, PEM
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<std::path::PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Capacity {
+    /// typha, which clients connect to
+    Typha,
+    /// felix and confd of one node: they write what is the node's own
+    Node,
+    /// A person who may do everything
+    Admin,
+    /// A person who configures: pools, peers, filters, ...
+    Operator,
+    /// Whoever only looks
+    Reader,
 }
 
 #[derive(Debug, Subcommand)]

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use tokio::task::JoinSet;
-use tortie_kit::address::ServiceAddr;
+use tortie_kit::address::Target;
 use tortie_typha_client::{Store, StoreError};
 
 use self::archive::Archive;
@@ -29,7 +29,7 @@ const WRITES: usize = 32;
 const NAMED: usize = 5;
 
 /// `tortiectl datastore ...`.
-pub(crate) async fn run(typha: Option<ServiceAddr>, command: &DatastoreCommand) -> Result<()> {
+pub(crate) async fn run(typha: Option<Target>, command: &DatastoreCommand) -> Result<()> {
     let store = connect(typha)?;
     match command {
         DatastoreCommand::Export(args) => export(&store, args.output.as_deref()).await,

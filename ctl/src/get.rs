@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
-use tortie_kit::address::ServiceAddr;
+use tortie_kit::address::Target;
 use tortie_model::resource::BgpConfigurationSpec;
 use tortie_model::{API_VERSION, Key, Kind, Object, decode};
 use tortie_typha_client::{Entry, Store, StoreError};
@@ -21,7 +21,7 @@ struct Found {
 }
 
 /// `tortiectl get`.
-pub(crate) async fn get(typha: Option<ServiceAddr>, args: &GetArgs) -> Result<()> {
+pub(crate) async fn get(typha: Option<Target>, args: &GetArgs) -> Result<()> {
     let (kinds, keys) = named(&args.what, &args.namespace)?;
     let store = connect(typha)?;
     let mut found = Vec::new();

@@ -6,6 +6,7 @@
 
 mod apply;
 mod bgp;
+mod certs;
 mod cli;
 mod columns;
 mod datastore;
@@ -22,6 +23,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use tortie_kit::address::Target;
 
 use cli::{Cli, Command, NodeCommand};
 
@@ -67,7 +69,10 @@ fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> anyhow::Result<()> {
-    let Cli { typha, command, .. } = cli;
+    let Cli {
+        typha, tls, command, ..
+    } = cli;
+    let typha = typha.map(|addr| Target::new(addr, tls.files()));
     match command {
         Command::Apply(args) => apply::write(typha, apply::Verb::Apply, &args).await,
         Command::Create(args) => apply::write(typha, apply::Verb::Create, &args).await,
@@ -75,6 +80,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Delete(args) => apply::delete(typha, &args).await,
         Command::Get(args) => get::get(typha, &args).await,
         Command::Datastore(command) => datastore::run(typha, &command).await,
+        Command::Certs(command) => certs::run(&command),
         Command::Bgp(command) => bgp::run(&command).await,
         Command::Node(NodeCommand::Init(args)) => node_init::init(typha, &args).await,
         Command::Node(NodeCommand::Status(args)) => node_status::show(&args).await,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
-use tortie_kit::address::ServiceAddr;
+use tortie_kit::address::Target;
 use tortie_model::{Key, Kind, View};
 use tortie_proto::common::Hello;
 use tortie_typha_client::Store;
@@ -12,7 +12,7 @@ use tortie_typha_client::Store;
 use crate::cli::Usage;
 
 /// A connection to the typha that was named.
-pub(crate) fn connect(typha: Option<ServiceAddr>) -> Result<Store> {
+pub(crate) fn connect(typha: Option<Target>) -> Result<Store> {
     let typha = typha.ok_or_else(|| Usage::error("no typha: use --typha ADDR or the environment's TORTIE_TYPHA"))?;
     Ok(Store::new(typha, hello()))
 }

@@ -1,7 +1,7 @@
 //! version: of this program and of the cluster.
 
 use anyhow::Result;
-use tortie_kit::address::ServiceAddr;
+use tortie_kit::address::Target;
 use tortie_model::{Key, Kind, Object, decode};
 use tortie_typha_client::StoreError;
 
@@ -10,7 +10,7 @@ use crate::output::say;
 use crate::store::connect;
 
 /// `tortiectl version`.
-pub(crate) async fn show(typha: Option<ServiceAddr>, args: &VersionArgs) -> Result<()> {
+pub(crate) async fn show(typha: Option<Target>, args: &VersionArgs) -> Result<()> {
     say(&format!("Client Version:    {}", env!("CARGO_PKG_VERSION")))?;
     if args.client || typha.is_none() {
         return Ok(());

@@ -6,6 +6,7 @@ use clap::Parser;
 use tortie_kit::address::{ServiceAddr, local_only};
 use tortie_kit::http::HttpArgs;
 use tortie_kit::telemetry::LogArgs;
+use tortie_kit::tls::TlsArgs;
 use tortie_net::NodeName;
 
 /// felix: writes this node's kernel: workload interfaces, routes
@@ -18,6 +19,9 @@ pub struct Config {
     /// Where typha is
     #[arg(long, env = "TORTIE_TYPHA", value_name = "ADDR")]
     pub typha: ServiceAddr,
+    /// For a typha on tcp: who we are to it, and whom it must be
+    #[command(flatten)]
+    pub tls: TlsArgs,
     /// Where bird-rs is
     #[arg(long, env = "TORTIE_BIRD", value_name = "ADDR")]
     pub bird: ServiceAddr,

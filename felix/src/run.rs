@@ -7,6 +7,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tortie_kit::address::Target;
 use tortie_kit::health::{Guard, Health};
 use tortie_netlink::monitor::Monitor;
 use tortie_netlink::route::{Netlink, TABLE_MAIN};
@@ -52,7 +53,7 @@ pub async fn run(config: Config, token: CancellationToken) -> anyhow::Result<()>
     };
     serve_http(&config, &show, &mut tasks, &token).await?;
 
-    let store = Store::new(config.typha.clone(), hello);
+    let store = Store::new(typha(&config), hello);
     let parts = endpoint::Parts {
         node: config.node.clone(),
         ipam: Ipam::start(config.node.clone(), store.clone(), sources.state.clone()),
@@ -139,9 +140,13 @@ async fn serve_http(
     Ok(())
 }
 
+fn typha(config: &Config) -> Target {
+    Target::new(config.typha.clone(), config.tls.files())
+}
+
 fn sync_options(config: &Config, hello: &Hello) -> SyncOptions {
     SyncOptions {
-        typha: config.typha.clone(),
+        typha: typha(config),
         hello: hello.clone(),
         prefixes: crate::sync::prefixes(),
         snapshot: Some(config.state_dir.join("datastore.snapshot")),

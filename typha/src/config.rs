@@ -6,6 +6,7 @@ use clap::Parser;
 use tortie_kit::address::ServiceAddr;
 use tortie_kit::http::HttpArgs;
 use tortie_kit::telemetry::LogArgs;
+use tortie_kit::tls::TlsArgs;
 
 use crate::datastore::etcd::config::{EtcdArgs, EtcdConfigError};
 
@@ -27,6 +28,9 @@ pub(crate) struct Config {
         value_delimiter = ','
     )]
     pub(crate) listen: Vec<ServiceAddr>,
+    /// TLS for tcp listeners: clients must show a certificate of the authority, which says what they may write
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
     /// Allow tcp listeners without TLS: whoever reaches them may read and write everything
     #[arg(long)]
     pub(crate) insecure: bool,
@@ -39,8 +43,13 @@ pub(crate) struct Config {
 /// A command line that parses and still cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ConfigError {
-    #[error("--listen {0}: tcp without TLS lets everybody who reaches it write; use unix:/path, or add --insecure")]
+    #[error(
+        "--listen {0}: tcp without TLS lets everybody who reaches it write; give --tls-ca, --tls-cert and --tls-key, use \
+         unix:/path, or add --insecure"
+    )]
     Insecure(ServiceAddr),
+    #[error("--insecure and --tls-cert exclude each other")]
+    Both,
     #[error("--listen {0}: given twice")]
     Twice(ServiceAddr),
     #[error("no datastore: use --datastore FILE or --etcd-endpoints URL")]
@@ -60,8 +69,11 @@ impl Config {
             (Some(_), true) => errors.push(ConfigError::TwoDatastores),
             (Some(_), false) | (None, true) => {}
         }
+        if self.insecure && self.tls.files().is_some() {
+            errors.push(ConfigError::Both);
+        }
         for (n, addr) in self.listen.iter().enumerate() {
-            if matches!(addr, ServiceAddr::Tcp(_)) && !self.insecure {
+            if matches!(addr, ServiceAddr::Tcp(_)) && !self.insecure && self.tls.files().is_none() {
                 errors.push(ConfigError::Insecure(addr.clone()));
             }
             if self.listen[..n].contains(addr) {
@@ -93,6 +105,18 @@ mod tests {
         assert!(said(&[])[0].starts_with("no datastore"));
         let both = ["--datastore", "/x", "--etcd-endpoints", "http://a:1"];
         assert_eq!(said(&both), ["--datastore and --etcd-endpoints exclude each other"]);
+    }
+
+    #[test]
+    fn tls_is_whole_or_not_there() {
+        let tcp = ["--listen", "tcp:127.0.0.1:1"];
+        let all = ["--tls-ca", "/a", "--tls-cert", "/b", "--tls-key", "/c"];
+        assert_eq!(errors(&[&tcp[..], &all].concat()), [""; 0]);
+        let half = [&["typha", "--datastore", "/x"], &tcp[..], &all[..4]].concat();
+        let refused = Config::try_parse_from(half).unwrap_err().to_string();
+        assert!(refused.contains("--tls-key"), "{refused}");
+        let both = errors(&[&tcp[..], &all, &["--insecure"]].concat());
+        assert_eq!(both, ["--insecure and --tls-cert exclude each other"]);
     }
 
     #[test]

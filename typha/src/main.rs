@@ -1,5 +1,6 @@
 //! typha: the only program that talks to the datastore. It sends every agent the cluster state and takes their writes.
 
+mod access;
 mod cluster;
 mod config;
 mod datastore;

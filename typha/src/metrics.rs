@@ -7,6 +7,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use tortie_kit::tls::Expiry;
 
 type Count = Gauge<i64, AtomicI64>;
 
@@ -19,8 +20,22 @@ pub(crate) enum Outcome {
     Invalid,
     /// The precondition does not hold.
     Conflict,
+    /// Whoever asked may not.
+    Denied,
     /// The datastore did not answer.
     Failed,
+}
+
+/// Which certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum Certificate {
+    Own,
+    Authority,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct CertificateLabels {
+    pub(crate) certificate: Certificate,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -38,6 +53,7 @@ pub(crate) struct Metrics {
     pub(crate) keys: Count,
     pub(crate) snapshots_sent: Counter,
     pub(crate) writes: Family<WriteLabels, Counter>,
+    pub(crate) certificates: Family<CertificateLabels, Count>,
 }
 
 impl Metrics {
@@ -71,7 +87,18 @@ impl Metrics {
             "Writes asked for, by what became of them",
             metrics.writes.clone(),
         );
+        let certificates = "When the certificates of the tcp listeners end, in seconds since the epoch";
+        let family = metrics.certificates.clone();
+        r.register("certificate_not_after_seconds", certificates, family);
         metrics
+    }
+
+    /// Shows until when certificates are good.
+    pub(crate) fn show_expiry(&self, expiry: Expiry) {
+        let ends = [(Certificate::Own, expiry.own), (Certificate::Authority, expiry.authority)];
+        for (certificate, end) in ends {
+            self.certificates.get_or_create(&CertificateLabels { certificate }).set(end);
+        }
     }
 
     pub(crate) fn count_write(&self, outcome: Outcome) {

@@ -11,6 +11,7 @@ use tonic::transport::Server;
 use tortie_kit::address::Incoming;
 use tortie_kit::backoff::Backoff;
 use tortie_kit::health::{Guard, Health};
+use tortie_kit::tls::ServerTls;
 use tortie_proto::common::Hello;
 use tortie_proto::store::store_server::StoreServer;
 
@@ -27,6 +28,10 @@ use crate::sync::wire::SyncService;
 
 /// A connection whose machine is gone is found within twice this.
 const KEEPALIVE: Duration = Duration::from_secs(5);
+/// How often certificates are looked at.
+const CERTIFICATES: Duration = Duration::from_secs(10);
+/// From when on their end is warned of, in seconds: a week.
+const WARNING: i64 = 7 * 86_400;
 /// Between attempts to begin with a datastore that does not answer.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 /// How long writes that began and clients that are told to leave may take when typha stops.
@@ -49,10 +54,18 @@ pub(crate) async fn run(config: Config, token: CancellationToken) -> anyhow::Res
         () = token.cancelled() => return Ok(()),
     };
 
+    let tls = config.tls.files().map(ServerTls::new).transpose()?.map(Arc::new);
+    if let Some(tls) = &tls {
+        watch_certificates(Arc::clone(tls), Arc::clone(&metrics), token.clone());
+    }
     // Every address is opened before the first client is served.
     let mut listeners = Vec::new();
     for addr in &config.listen {
-        listeners.push((addr.clone(), addr.listen().await?));
+        let incoming = addr.listen().await?;
+        listeners.push(match &tls {
+            Some(tls) => (addr.clone(), incoming.with_tls(Arc::clone(tls))),
+            None => (addr.clone(), incoming),
+        });
     }
     let registry = Arc::new(Mutex::new(registry));
     tortie_kit::http::serve(&config.http, health, registry, state(&hub), token.clone()).await?;
@@ -87,6 +100,27 @@ pub(crate) async fn run(config: Config, token: CancellationToken) -> anyhow::Res
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Reads certificates that were replaced, also while nobody connects, and says in time that they will not be good.
+fn watch_certificates(tls: Arc<ServerTls>, metrics: Arc<Metrics>, token: CancellationToken) {
+    tokio::spawn(async move {
+        let mut look = tokio::time::interval(CERTIFICATES);
+        let mut said = None;
+        loop {
+            tokio::select! {
+                _ = look.tick() => {}
+                () = token.cancelled() => return,
+            }
+            let expiry = tls.expiry();
+            metrics.show_expiry(expiry);
+            let left = expiry.own.min(expiry.authority) - jiff::Timestamp::now().as_second();
+            if left < WARNING && said != Some(expiry) {
+                tracing::warn!(days = left / 86_400, "certificates are good for a few days only");
+                said = Some(expiry);
+            }
+        }
+    });
 }
 
 fn open(config: &Config) -> anyhow::Result<Arc<dyn Backend>> {

@@ -4,6 +4,7 @@
 
 mod bgp;
 mod bird;
+mod certs;
 mod datastore;
 mod documents;
 mod node_init;

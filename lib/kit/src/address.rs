@@ -5,15 +5,21 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::Stream;
+use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::mpsc;
+use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 use tonic::transport::{Channel, Endpoint};
+
+use crate::tls::{self, Name, ServerTls, TlsFiles};
 
 /// How often an idle connection is probed, and how long an answer may take: a half-open one is found within twice that.
 const KEEPALIVE: Duration = Duration::from_secs(5);
@@ -128,26 +134,18 @@ impl ServiceAddr {
             .connect_timeout(KEEPALIVE)
     }
 
-    /// A channel that connects when first used, and again whenever the connection was lost. Must be called inside a
-    /// tokio runtime.
+    /// A channel without TLS that connects when first used, and again whenever the connection was lost. Must be called
+    /// inside a tokio runtime.
     pub fn channel_lazy(&self) -> Channel {
-        self.endpoint().connect_lazy()
+        Target::from(self.clone()).channel_lazy()
     }
 
-    /// A connected channel.
+    /// A connected channel without TLS.
     ///
     /// # Errors
-    /// [`ConnectError`] with the address and the innermost reason, also when `timeout` passes first.
+    /// As [`Target::connect`].
     pub async fn connect(&self, timeout: Duration) -> Result<Channel, ConnectError> {
-        let failed = |reason: String| ConnectError {
-            addr: self.clone(),
-            reason,
-        };
-        match tokio::time::timeout(timeout, self.endpoint().connect()).await {
-            Ok(Ok(channel)) => Ok(channel),
-            Ok(Err(e)) => Err(failed(innermost(&e))),
-            Err(_) => Err(failed(format!("no answer within {} ms", timeout.as_millis()))),
-        }
+        Target::from(self.clone()).connect(timeout).await
     }
 
     /// Listens. A unix socket gets mode 0660; one left over by a process that is gone is replaced, one that somebody
@@ -172,6 +170,81 @@ impl ServiceAddr {
                     .map_err(|e| failed(e.to_string()))?;
                 Ok(Incoming::Unix(listener))
             }
+        }
+    }
+}
+
+/// A service and how it is spoken to.
+#[derive(Debug, Clone)]
+pub struct Target {
+    addr: ServiceAddr,
+    tls: Option<TlsFiles>,
+}
+
+impl From<ServiceAddr> for Target {
+    /// Without TLS.
+    fn from(addr: ServiceAddr) -> Self {
+        Target { addr, tls: None }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.addr.fmt(f)
+    }
+}
+
+impl Target {
+    /// A service; over tcp it is spoken to by TLS when there are files for it. A unix socket needs none.
+    pub fn new(addr: ServiceAddr, tls: Option<TlsFiles>) -> Self {
+        Target { addr, tls }
+    }
+
+    /// The host and port that TLS goes to, with its files.
+    fn secured(&self) -> Option<(String, u16, TlsFiles)> {
+        let (ServiceAddr::Tcp(tcp), Some(files)) = (&self.addr, &self.tls) else {
+            return None;
+        };
+        let (host, port) = tcp.rsplit_once(':')?;
+        Some((host.to_owned(), port.parse().ok()?, files.clone()))
+    }
+
+    /// A channel that connects when first used, and again whenever the connection was lost. Must be called inside a
+    /// tokio runtime.
+    pub fn channel_lazy(&self) -> Channel {
+        let Some((host, port, files)) = self.secured() else {
+            return self.addr.endpoint().connect_lazy();
+        };
+        self.addr.endpoint().connect_with_connector_lazy(tower::service_fn(move |_| {
+            let (host, files) = (host.clone(), files.clone());
+            async move { files.connect(&host, port).await.map(TokioIo::new) }
+        }))
+    }
+
+    /// A connected channel.
+    ///
+    /// # Errors
+    /// [`ConnectError`] with the address and the innermost reason, also when `timeout` passes first.
+    pub async fn connect(&self, timeout: Duration) -> Result<Channel, ConnectError> {
+        let failed = |reason: String| ConnectError {
+            addr: self.addr.clone(),
+            reason,
+        };
+        let endpoint = self.addr.endpoint();
+        let connected = async {
+            let Some((host, port, files)) = self.secured() else {
+                return endpoint.connect().await;
+            };
+            let connector = tower::service_fn(move |_| {
+                let (host, files) = (host.clone(), files.clone());
+                async move { files.connect(&host, port).await.map(TokioIo::new) }
+            });
+            endpoint.connect_with_connector(connector).await
+        };
+        match tokio::time::timeout(timeout, connected).await {
+            Ok(Ok(channel)) => Ok(channel),
+            Ok(Err(e)) => Err(failed(innermost(&e))),
+            Err(_) => Err(failed(format!("no answer within {} ms", timeout.as_millis()))),
         }
     }
 }
@@ -210,6 +283,8 @@ pub enum Incoming {
     Tcp(TcpListener),
     /// From a unix socket.
     Unix(UnixListener),
+    /// From a TCP listener, after a handshake.
+    Tls(mpsc::Receiver<Conn>),
 }
 
 impl Incoming {
@@ -217,9 +292,30 @@ impl Incoming {
     pub fn port(&self) -> Option<u16> {
         match self {
             Incoming::Tcp(l) => l.local_addr().ok().map(|a| a.port()),
-            Incoming::Unix(_) => None,
+            Incoming::Unix(_) | Incoming::Tls(_) => None,
         }
     }
+
+    /// Connections of a TCP listener are given only when their certificates are good; those of a unix socket as before.
+    /// Must be called inside a tokio runtime.
+    #[must_use]
+    pub fn with_tls(self, tls: Arc<ServerTls>) -> Self {
+        match self {
+            Incoming::Tcp(listener) => Incoming::Tls(tls::serve(listener, tls)),
+            other => other,
+        }
+    }
+}
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Peer {
+    /// Somebody on this machine whom the socket's permissions let in.
+    Local,
+    /// Nobody knows: TCP without TLS.
+    Anonymous,
+    /// Who the certificate says.
+    Certified(Name),
 }
 
 /// A connection from either kind of listener.
@@ -229,6 +325,8 @@ pub enum Conn {
     Tcp(TcpStream),
     /// Unix socket.
     Unix(UnixStream),
+    /// TLS, and whose certificate was shown.
+    Tls(Box<TlsStream<TcpStream>>, Peer),
 }
 
 impl Stream for Incoming {
@@ -241,14 +339,22 @@ impl Stream for Incoming {
                 Conn::Tcp(stream)
             }),
             Incoming::Unix(l) => l.poll_accept(cx).map_ok(|(stream, _)| Conn::Unix(stream)),
+            Incoming::Tls(connections) => return connections.poll_recv(cx).map(|c| c.map(Ok)),
         };
         accepted.map(Some)
     }
 }
 
 impl Connected for Conn {
-    type ConnectInfo = ();
-    fn connect_info(&self) {}
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        match self {
+            Conn::Tcp(_) => Peer::Anonymous,
+            Conn::Unix(_) => Peer::Local,
+            Conn::Tls(_, peer) => peer.clone(),
+        }
+    }
 }
 
 impl AsyncRead for Conn {
@@ -256,6 +362,7 @@ impl AsyncRead for Conn {
         match self.get_mut() {
             Conn::Tcp(s) => Pin::new(s).poll_read(cx, buf),
             Conn::Unix(s) => Pin::new(s).poll_read(cx, buf),
+            Conn::Tls(s, _) => Pin::new(s).poll_read(cx, buf),
         }
     }
 }
@@ -265,6 +372,7 @@ impl AsyncWrite for Conn {
         match self.get_mut() {
             Conn::Tcp(s) => Pin::new(s).poll_write(cx, buf),
             Conn::Unix(s) => Pin::new(s).poll_write(cx, buf),
+            Conn::Tls(s, _) => Pin::new(s).poll_write(cx, buf),
         }
     }
 
@@ -272,6 +380,7 @@ impl AsyncWrite for Conn {
         match self.get_mut() {
             Conn::Tcp(s) => Pin::new(s).poll_flush(cx),
             Conn::Unix(s) => Pin::new(s).poll_flush(cx),
+            Conn::Tls(s, _) => Pin::new(s).poll_flush(cx),
         }
     }
 
@@ -279,6 +388,7 @@ impl AsyncWrite for Conn {
         match self.get_mut() {
             Conn::Tcp(s) => Pin::new(s).poll_shutdown(cx),
             Conn::Unix(s) => Pin::new(s).poll_shutdown(cx),
+            Conn::Tls(s, _) => Pin::new(s).poll_shutdown(cx),
         }
     }
 }

@@ -11,6 +11,7 @@
 //! | [`shutdown`] | one token, cancelled by SIGTERM or SIGINT |
 //! | [`health`] | readiness by named guards |
 //! | [`http`] | `/livez /readyz /metrics /debug/state` |
+//! | [`tls`] | mutual TLS, and who is at the other end |
 //! | [`status`] | why a gRPC call failed, in words |
 //! | [`file`] | files replaced atomically |
 //! | [`backoff`] | delays between attempts |
@@ -26,6 +27,7 @@ pub mod shutdown;
 pub mod start;
 pub mod status;
 pub mod telemetry;
+pub mod tls;
 
 /// A name for this process start: two starts, even on different machines, differ. Peers use it to tell a restart from a
 /// reconnect.

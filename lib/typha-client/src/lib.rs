@@ -30,7 +30,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tortie_kit::address::ServiceAddr;
+use tortie_kit::address::Target;
 use tortie_proto::common::Hello;
 use tortie_replica::Delta;
 
@@ -44,7 +44,7 @@ const EVENTS: usize = 256;
 #[derive(Debug, Clone)]
 pub struct SyncOptions {
     /// Where typha is.
-    pub typha: ServiceAddr,
+    pub typha: Target,
     /// What this client says of itself: program, node, instance.
     pub hello: Hello,
     /// Only keys that start with one of these; every key when empty.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
-use tortie_kit::address::ServiceAddr;
+use tortie_kit::address::Target;
 use tortie_kit::status::reason;
 use tortie_proto::common::Hello;
 use tortie_proto::store::store_client::StoreClient;
@@ -81,7 +81,7 @@ pub enum StoreError {
 #[derive(Debug, Clone)]
 pub struct Store {
     client: StoreClient<Channel>,
-    typha: ServiceAddr,
+    typha: Target,
     hello: Hello,
     timeout: Duration,
     dry_run: bool,
@@ -89,7 +89,8 @@ pub struct Store {
 
 impl Store {
     /// The store of the typha at this address. Must be called inside a tokio runtime.
-    pub fn new(typha: ServiceAddr, hello: Hello) -> Self {
+    pub fn new(typha: impl Into<Target>, hello: Hello) -> Self {
+        let typha = typha.into();
         let client = StoreClient::new(typha.channel_lazy()).max_decoding_message_size(MAX_ANSWER);
         Store {
             client,

@@ -21,7 +21,8 @@ use tortie_proto::store::{
     self, GetRequest, GetResponse, ListRequest, ListResponse, WriteRequest, WriteResponse, store_server,
 };
 
-use crate::datastore::{Backend, Entry, Listing, StorageError};
+use crate::access::Subject;
+use crate::datastore::{Backend, Committed, Entry, Listing, StorageError};
 use crate::metrics::{Metrics, Outcome};
 use crate::sync::hub::Hub;
 
@@ -47,6 +48,17 @@ impl StoreService {
             hello,
             metrics,
         }
+    }
+
+    async fn do_write(&self, request: WriteRequest, subject: Subject) -> Result<Committed, WriteError> {
+        if let Some(e) = self.away() {
+            return Err(e.into());
+        }
+        if request.verbatim {
+            subject.administers("write documents verbatim")?;
+            return self.writer.restore(request).await;
+        }
+        self.writer.write(&Change::of(request, subject)?).await
     }
 
     /// Why the datastore is known not to answer.
@@ -75,8 +87,10 @@ impl StoreService {
 #[tonic::async_trait]
 impl store_server::Store for StoreService {
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
+        let subject = Subject::of(request.extensions());
         let request = request.into_inner();
         Hello::check(request.hello.as_ref())?;
+        subject.map_err(WriteError::from)?;
         let key = request.key;
         let (entry, stale) = match self.ask(self.backend.get(&key)).await {
             Ok(entry) => (entry, None),
@@ -96,8 +110,10 @@ impl store_server::Store for StoreService {
     }
 
     async fn list(&self, request: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
+        let subject = Subject::of(request.extensions());
         let request = request.into_inner();
         Hello::check(request.hello.as_ref())?;
+        subject.map_err(WriteError::from)?;
         let (listing, stale) = match self.ask(self.backend.list(&request.prefix)).await {
             Ok(listing) => (listing, None),
             Err(e) => {
@@ -115,17 +131,11 @@ impl store_server::Store for StoreService {
     }
 
     async fn write(&self, request: Request<WriteRequest>) -> Result<Response<WriteResponse>, Status> {
+        let subject = Subject::of(request.extensions()).map_err(WriteError::from)?;
         let request = request.into_inner();
         Hello::check(request.hello.as_ref())?;
         let dry_run = request.dry_run;
-        let written = match self.away() {
-            Some(e) => Err(e.into()),
-            None if request.verbatim => self.writer.restore(request).await,
-            None => match Change::try_from(request) {
-                Ok(change) => self.writer.write(&change).await,
-                Err(e) => Err(e),
-            },
-        };
+        let written = self.do_write(request, subject).await;
         self.metrics.count_write(match &written {
             Ok(_) if dry_run => Outcome::DryRun,
             Ok(_) => Outcome::Committed,

@@ -5,6 +5,7 @@ use tortie_proto::store::write_request::{Operation, Precondition as Wire};
 use tortie_proto::store::{Delete, WriteRequest};
 
 use super::*;
+use crate::access::Subject;
 use crate::datastore::Committed;
 use crate::datastore::embedded::Embedded;
 
@@ -24,7 +25,7 @@ fn put(key: &str, document: &Value) -> WriteRequest {
 }
 
 async fn write(writer: &Writer, request: WriteRequest) -> Result<Committed, WriteError> {
-    writer.write(&Change::try_from(request)?).await
+    writer.write(&Change::of(request, Subject::Admin)?).await
 }
 
 fn pool(cidr: &str) -> Value {

@@ -9,6 +9,7 @@ use tortie_model::{Key, Refused, admit, admit_delete};
 use tortie_proto::store::{WriteRequest, write_request};
 
 use super::view::Seen;
+use crate::access::{Denied, Subject};
 use crate::datastore::{Backend, CommitError, Committed, Entry, Guard, Operation, Revision, StorageError, Transaction};
 use crate::metrics::Outcome;
 
@@ -35,6 +36,8 @@ pub(crate) struct Change {
     pub(crate) document: Option<Document>,
     pub(crate) precondition: Precondition,
     pub(crate) dry_run: bool,
+    /// Who asks.
+    pub(crate) subject: Subject,
 }
 
 /// A document as it was sent.
@@ -49,6 +52,8 @@ pub(crate) struct Document {
 pub(crate) enum WriteError {
     #[error("{0}")]
     Invalid(String),
+    #[error("connection is unauthorized: {0}")]
+    Denied(String),
     #[error("resource does not exist: {0}")]
     NotFound(String),
     #[error("resource already exists: {0}")]
@@ -69,6 +74,7 @@ impl WriteError {
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
             WriteError::Invalid(_) => Outcome::Invalid,
+            WriteError::Denied(_) => Outcome::Denied,
             WriteError::NotFound(_) | WriteError::AlreadyExists(_) => Outcome::Conflict,
             WriteError::Conflict { .. } | WriteError::Busy(_) => Outcome::Conflict,
             WriteError::Storage(_) => Outcome::Failed,
@@ -82,11 +88,18 @@ impl From<Refused> for WriteError {
     }
 }
 
+impl From<Denied> for WriteError {
+    fn from(e: Denied) -> Self {
+        WriteError::Denied(e.to_string())
+    }
+}
+
 impl From<WriteError> for Status {
     fn from(e: WriteError) -> Self {
         let text = e.to_string();
         match e {
             WriteError::Invalid(_) => Status::invalid_argument(text),
+            WriteError::Denied(_) => Status::permission_denied(text),
             WriteError::NotFound(_) => Status::not_found(text),
             WriteError::AlreadyExists(_) => Status::already_exists(text),
             WriteError::Conflict { .. } | WriteError::Busy(_) => Status::aborted(text),
@@ -101,10 +114,12 @@ pub(crate) fn name(key: &str) -> String {
         .map_or_else(|_| key.to_owned(), |key| key.object_name())
 }
 
-impl TryFrom<WriteRequest> for Change {
-    type Error = WriteError;
-
-    fn try_from(request: WriteRequest) -> Result<Self, WriteError> {
+impl Change {
+    /// What somebody asks for.
+    ///
+    /// # Errors
+    /// [`WriteError::Invalid`] for what cannot be asked for.
+    pub(crate) fn of(request: WriteRequest, subject: Subject) -> Result<Self, WriteError> {
         let invalid = |text: String| WriteError::Invalid(text);
         if request.key.len() > MAX_KEY {
             return Err(invalid(format!(
@@ -143,6 +158,7 @@ impl TryFrom<WriteRequest> for Change {
             document,
             precondition,
             dry_run: request.dry_run,
+            subject,
         };
         change.adopt_resource_version()?;
         Ok(change)
@@ -177,6 +193,7 @@ impl Change {
             document: Some(document),
             precondition,
             dry_run: false,
+            subject: Subject::Admin,
         }
     }
 
@@ -239,6 +256,7 @@ impl Writer {
         let identity = Identity::new();
         for _ in 0..ATTEMPTS {
             let old = self.backend.get(&change.key.to_string()).await?;
+            permit(change, old.as_ref())?;
             check(change, old.as_ref())?;
             let (value, seen) = self.admit(change, old.as_ref(), &identity).await?;
             let key = change.key.to_string();
@@ -306,6 +324,15 @@ impl Writer {
 fn to_bytes(value: &Value) -> Bytes {
     // `Display` of a JSON value cannot fail: its keys are text and its numbers finite.
     value.to_string().into()
+}
+
+/// May whoever asks write this, in the place of what is there?
+fn permit(change: &Change, old: Option<&Entry>) -> Result<(), WriteError> {
+    let new = change.document.as_ref().map(|d| &d.parsed);
+    // What is no JSON says of nobody that it is his.
+    let old: Option<Value> = old.map(|old| serde_json::from_slice(&old.value).unwrap_or_default());
+    let permitted = change.subject.may_write(&change.key, new, old.as_ref());
+    Ok(permitted?)
 }
 
 /// The precondition against what is there.

@@ -19,6 +19,7 @@ use tortie_proto::sync::ClientMessage;
 use tortie_proto::sync::sync_server::SERVICE_NAME;
 
 use super::session::{self, Context, WINDOW};
+use crate::access::Subject;
 
 /// The only method.
 const WATCH: &str = "/tortie.sync.v1.Sync/Watch";
@@ -74,7 +75,10 @@ impl StreamingService<ClientMessage> for Watch {
 
     fn call(&mut self, request: Request<Streaming<ClientMessage>>) -> Self::Future {
         let context = Context::clone(&self.context);
+        // Whoever has a certificate of a known capacity may read.
+        let subject = Subject::of(request.extensions());
         Box::pin(async move {
+            subject.map_err(|e| Status::permission_denied(format!("connection is unauthorized: {e}")))?;
             let mut inbound = request.into_inner();
             let open = session::opening(&mut inbound).await?;
             let (outgoing, frames) = tokio::sync::mpsc::channel(WINDOW);

@@ -166,7 +166,7 @@ impl Client {
         let token = CancellationToken::new();
         let prefixes = prefixes.iter().map(|&p| p.to_owned()).collect();
         let options = SyncOptions {
-            typha,
+            typha: typha.into(),
             hello: Hello::new("test", "n1", "1"),
             prefixes,
             snapshot,
