@@ -54,7 +54,11 @@ fn params(organization: &str, common: &str, days: u32) -> Result<CertificatePara
 }
 
 fn date(day: &Zoned) -> Result<(i32, u8, u8)> {
-    Ok((i32::from(day.year()), u8::try_from(day.month())?, u8::try_from(day.day())?))
+    Ok((
+        i32::from(day.year()),
+        u8::try_from(day.month())?,
+        u8::try_from(day.day())?,
+    ))
 }
 
 fn init(args: &CertsInitArgs) -> Result<()> {
@@ -69,11 +73,18 @@ fn init(args: &CertsInitArgs) -> Result<()> {
 
 fn issue(args: &CertsIssueArgs) -> Result<()> {
     if args.name.is_empty() || args.name == "ca" || args.name.contains('/') {
-        return Err(Usage::error(format!("'{}' cannot be the name of a certificate's files", args.name)));
+        return Err(Usage::error(format!(
+            "'{}' cannot be the name of a certificate's files",
+            args.name
+        )));
     }
     let serves = args.capacity == Capacity::Typha;
     match (serves, args.hosts.is_empty()) {
-        (true, true) => return Err(Usage::error("typha needs --host: the name or address that clients find it under")),
+        (true, true) => {
+            return Err(Usage::error(
+                "typha needs --host: the name or address that clients find it under",
+            ));
+        }
         (false, false) => return Err(Usage::error("--host is for typha: nobody connects to the others")),
         _ => {}
     }
@@ -98,7 +109,12 @@ fn show(args: &CertsShowArgs) -> Result<()> {
     for path in &args.files {
         for (name, until) in tortie_kit::tls::describe(path)? {
             let until = Timestamp::from_second(until)?;
-            say(&format!("{}: {} {}, until {until}", path.display(), name.organization, name.common))?;
+            say(&format!(
+                "{}: {} {}, until {until}",
+                path.display(),
+                name.organization,
+                name.common
+            ))?;
         }
     }
     Ok(())
@@ -117,7 +133,10 @@ fn store(dir: &Path, name: &str, certificate: &str, key: &KeyPair) -> Result<()>
             match fs::symlink_metadata(path) {
                 Err(e) if e.kind() == ErrorKind::NotFound => {}
                 Err(e) => return Err(anyhow!(e).context(path.display().to_string())),
-                Ok(_) => bail!("{} exists: what it signed would be worth nothing; move it away first", path.display()),
+                Ok(_) => bail!(
+                    "{} exists: what it signed would be worth nothing; move it away first",
+                    path.display()
+                ),
             }
         }
     }

@@ -68,7 +68,9 @@ async fn import(store: &Store, args: &ImportArgs) -> Result<()> {
     }
     let (put, delete) = (plan.put.len(), plan.delete.len());
     if args.dry_run {
-        return say(&format!("{put} documents to be written, {delete} to be deleted (dry run)"));
+        return say(&format!(
+            "{put} documents to be written, {delete} to be deleted (dry run)"
+        ));
     }
     write(store, plan).await?;
     if documents(store).await? != wanted {
@@ -83,7 +85,9 @@ async fn import(store: &Store, args: &ImportArgs) -> Result<()> {
 fn read(file: &str) -> Result<Archive> {
     let mut text = String::new();
     if file == "-" {
-        std::io::stdin().read_to_string(&mut text).context("read standard input")?;
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .context("read standard input")?;
     } else {
         text = std::fs::read_to_string(file).with_context(|| format!("read {file}"))?;
     }
@@ -121,7 +125,8 @@ impl Plan {
         }
         let others = held.keys().filter(|key| !wanted.contains_key(*key));
         plan.delete = others.cloned().collect();
-        plan.in_the_way.extend(plan.delete.iter().filter(|key| *key != INFORMATION).cloned());
+        plan.in_the_way
+            .extend(plan.delete.iter().filter(|key| *key != INFORMATION).cloned());
         plan
     }
 }
@@ -155,7 +160,9 @@ mod tests {
     use super::*;
 
     fn documents(of: &[(&str, &str)]) -> Documents {
-        of.iter().map(|(k, v)| ((*k).to_owned(), v.as_bytes().to_vec())).collect()
+        of.iter()
+            .map(|(k, v)| ((*k).to_owned(), v.as_bytes().to_vec()))
+            .collect()
     }
 
     #[test]
@@ -163,7 +170,10 @@ mod tests {
         let wanted = documents(&[("/calico/a", "1"), ("/calico/b", "2"), (INFORMATION, "x")]);
         let fresh = Plan::new(&wanted, &documents(&[(INFORMATION, "y")]));
         assert_eq!((fresh.put.len(), fresh.delete.len()), (3, 0));
-        assert!(fresh.in_the_way.is_empty(), "what typha makes by itself is not in the way");
+        assert!(
+            fresh.in_the_way.is_empty(),
+            "what typha makes by itself is not in the way"
+        );
         let interrupted = Plan::new(&wanted, &documents(&[("/calico/a", "1"), (INFORMATION, "x")]));
         assert_eq!(interrupted.put, [("/calico/b".to_owned(), b"2".to_vec())]);
         assert!(interrupted.in_the_way.is_empty());

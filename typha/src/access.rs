@@ -25,7 +25,9 @@ pub(crate) enum Subject {
 /// What somebody may not do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Denied {
-    #[error("the certificate's organization is '{0}': want tortie:nodes, tortie:operators, tortie:readers or tortie:admins")]
+    #[error(
+        "the certificate's organization is '{0}': want tortie:nodes, tortie:operators, tortie:readers or tortie:admins"
+    )]
     Organization(String),
     #[error("the certificate of a node has no common name: want the node's name")]
     NoNode,

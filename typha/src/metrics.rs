@@ -95,9 +95,14 @@ impl Metrics {
 
     /// Shows until when certificates are good.
     pub(crate) fn show_expiry(&self, expiry: Expiry) {
-        let ends = [(Certificate::Own, expiry.own), (Certificate::Authority, expiry.authority)];
+        let ends = [
+            (Certificate::Own, expiry.own),
+            (Certificate::Authority, expiry.authority),
+        ];
         for (certificate, end) in ends {
-            self.certificates.get_or_create(&CertificateLabels { certificate }).set(end);
+            self.certificates
+                .get_or_create(&CertificateLabels { certificate })
+                .set(end);
         }
     }
 

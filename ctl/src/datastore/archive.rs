@@ -190,10 +190,18 @@ mod tests {
         let text = archive.encode().unwrap();
         for cut in 0..text.len() - 1 {
             let refused = Archive::decode(&text[..cut]).unwrap_err();
-            assert!(matches!(refused, BadArchive::Format | BadArchive::CutOff), "{cut}: {refused}");
+            assert!(
+                matches!(refused, BadArchive::Format | BadArchive::CutOff),
+                "{cut}: {refused}"
+            );
         }
         assert_eq!(Archive::decode("{\"kind\":\"Pod\"}\n"), Err(BadArchive::Format));
         let twice = text.replacen("{\"key\"", "{\"key\":\"/calico/a\",\"value\":\"\"}\n{\"key\"", 1);
-        assert!(Archive::decode(&twice).unwrap_err().to_string().contains("/calico/a comes twice"));
+        assert!(
+            Archive::decode(&twice)
+                .unwrap_err()
+                .to_string()
+                .contains("/calico/a comes twice")
+        );
     }
 }

@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tortie_ipam::{IpFamily, Tunnel};
 use tortie_ipam_client::{cluster, tunnel};
-use tortie_kit::address::ServiceAddr;
+use tortie_kit::address::Target;
 use tortie_model::resource::{IpPool, Node, NodeAddressType};
 use tortie_model::{Key, Kind, Object};
 use tortie_net::NodeName;
@@ -44,7 +44,7 @@ struct Decided {
 }
 
 /// `tortiectl node init`.
-pub(crate) async fn init(typha: Option<ServiceAddr>, args: &NodeInitArgs) -> Result<()> {
+pub(crate) async fn init(typha: Option<Target>, args: &NodeInitArgs) -> Result<()> {
     let store = connect(typha)?;
     let name = match &args.node {
         Some(name) => name.clone(),

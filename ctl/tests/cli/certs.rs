@@ -28,15 +28,34 @@ fn an_authority_and_what_each_capacity_may_do() {
         assert_eq!(issued.status, 0, "{}", issued.err);
     }
     let shown = tortiectl(&["certs", "show", &path("pki/n1.pem")], "");
-    assert!(shown.out.contains("n1.pem: tortie:nodes n1, until "), "{}{}", shown.out, shown.err);
+    assert!(
+        shown.out.contains("n1.pem: tortie:nodes n1, until "),
+        "{}{}",
+        shown.out,
+        shown.err
+    );
     let key = std::fs::metadata(path("pki/n1.key")).unwrap();
-    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&key.permissions()) & 0o777, 0o600);
+    assert_eq!(
+        std::os::unix::fs::PermissionsExt::mode(&key.permissions()) & 0o777,
+        0o600
+    );
 
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let addr = format!("tcp:127.0.0.1:{port}");
     let tls = |name: &str| {
         let own = |what: &str| path(&format!("pki/{name}.{what}"));
-        ["--tls-ca".into(), path("pki/ca.pem"), "--tls-cert".into(), own("pem"), "--tls-key".into(), own("key")]
+        [
+            "--tls-ca".into(),
+            path("pki/ca.pem"),
+            "--tls-cert".into(),
+            own("pem"),
+            "--tls-key".into(),
+            own("key"),
+        ]
     };
     let mut typha = Command::new(typha_binary())
         .args(["--datastore", &path("store"), "--listen", &addr])
@@ -47,7 +66,11 @@ fn an_authority_and_what_each_capacity_may_do() {
     let run = |name: &str, args: &[&str], input: &str| -> Said {
         let tls = tls(name);
         let tls = tls.iter().map(String::as_str);
-        let all: Vec<&str> = ["--typha", &addr].into_iter().chain(tls).chain(args.iter().copied()).collect();
+        let all: Vec<&str> = ["--typha", &addr]
+            .into_iter()
+            .chain(tls)
+            .chain(args.iter().copied())
+            .collect();
         tortiectl(&all, input)
     };
     let deadline = Instant::now() + Duration::from_secs(30);
@@ -61,9 +84,8 @@ fn an_authority_and_what_each_capacity_may_do() {
     run("carol", &["delete", "pool", "a"], "").failed(1, &["a reader may not write IPPool(a)"]);
     assert!(run("carol", &["get", "pools"], "").out.contains("10.1.0.0/16"));
     let export = run("alice", &["datastore", "export"], "").out;
-    run("bob", &["datastore", "import", "--replace", "-f", "-"], &export).is(
-        "0 documents written, 0 deleted: the datastore holds the 2 of the file",
-    );
+    run("bob", &["datastore", "import", "--replace", "-f", "-"], &export)
+        .is("0 documents written, 0 deleted: the datastore holds the 2 of the file");
     assert_eq!(run("n1", &["apply", "-f", "-"], "apiVersion: projectcalico.org/v3\nkind: Node\nmetadata: {name: n1}\nspec: {bgp: {ipv4Address: 172.16.3.11/24}}\n").status, 0);
     run("bob", &["datastore", "import", "--replace", "-f", "-"], &export).failed(1, &["an operator may not"]);
     // The wrong kind of certificate, and none.

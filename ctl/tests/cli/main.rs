@@ -138,7 +138,10 @@ impl Typha {
             .unwrap();
         runtime.block_on(async {
             let hello = tortie_proto::common::Hello::new("test", "", "1");
-            let store = tortie_typha_client::Store::new(self.addr().parse().unwrap(), hello);
+            let store = tortie_typha_client::Store::new(
+                self.addr().parse::<tortie_kit::address::ServiceAddr>().unwrap(),
+                hello,
+            );
             store.put(key, json).await.unwrap();
         });
     }

@@ -215,10 +215,12 @@ impl Target {
         let Some((host, port, files)) = self.secured() else {
             return self.addr.endpoint().connect_lazy();
         };
-        self.addr.endpoint().connect_with_connector_lazy(tower::service_fn(move |_| {
-            let (host, files) = (host.clone(), files.clone());
-            async move { files.connect(&host, port).await.map(TokioIo::new) }
-        }))
+        self.addr
+            .endpoint()
+            .connect_with_connector_lazy(tower::service_fn(move |_| {
+                let (host, files) = (host.clone(), files.clone());
+                async move { files.connect(&host, port).await.map(TokioIo::new) }
+            }))
     }
 
     /// A connected channel.

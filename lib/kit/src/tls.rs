@@ -129,7 +129,11 @@ impl TlsFiles {
             authority = authority.min(name::not_after(&certificate).map_err(|e| file(&self.ca, e))?);
             roots.add(certificate).map_err(|e| file(&self.ca, e))?;
         }
-        let own = chain.first().map(name::not_after).transpose().map_err(|e| file(&self.cert, e))?;
+        let own = chain
+            .first()
+            .map(name::not_after)
+            .transpose()
+            .map_err(|e| file(&self.cert, e))?;
         let own = own.unwrap_or_default();
         Ok(Material {
             roots,
@@ -145,7 +149,9 @@ impl TlsFiles {
             .with_safe_default_protocol_versions()
             .map_err(|e| file(&self.cert, e))?;
         let builder = builder.with_root_certificates(roots);
-        let mut config = builder.with_client_auth_cert(chain, key).map_err(|e| file(&self.cert, e))?;
+        let mut config = builder
+            .with_client_auth_cert(chain, key)
+            .map_err(|e| file(&self.cert, e))?;
         config.alpn_protocols = vec![ALPN.to_vec()];
         Ok(config)
     }

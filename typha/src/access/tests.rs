@@ -27,8 +27,14 @@ fn who_comes_in_which_capacity() {
 fn block(owner: Option<&str>, slots: [Option<&str>; 4]) -> Value {
     let taken: Vec<&str> = slots.iter().flatten().copied().collect();
     let mut index = 0..;
-    let allocations: Vec<Value> = slots.iter().map(|s| s.map_or(Value::Null, |_| json!(index.next()))).collect();
-    let attributes: Vec<Value> = taken.iter().map(|n| json!({ "handle_id": "h", "secondary": { "node": n } })).collect();
+    let allocations: Vec<Value> = slots
+        .iter()
+        .map(|s| s.map_or(Value::Null, |_| json!(index.next())))
+        .collect();
+    let attributes: Vec<Value> = taken
+        .iter()
+        .map(|n| json!({ "handle_id": "h", "secondary": { "node": n } }))
+        .collect();
     let affinity = owner.map(|o| format!("host:{o}"));
     json!({ "cidr": "10.0.0.0/30", "affinity": affinity, "allocations": allocations, "attributes": attributes })
 }
@@ -56,19 +62,49 @@ fn the_table() {
         ("n1", wep(), workload("n1"), workload("n2"), false),
         ("n1", wep(), None, workload("n2"), false),
         ("n1", wep(), any(), None, false),
-        ("n1", format!("{R}/caliconodestatuses/s"), workload("n1"), workload("n1"), true),
+        (
+            "n1",
+            format!("{R}/caliconodestatuses/s"),
+            workload("n1"),
+            workload("n1"),
+            true,
+        ),
         ("n1", format!("{R}/caliconodestatuses/s"), workload("n2"), None, false),
         ("n1", format!("{R}/ippools/a"), any(), None, false),
         ("n1", format!("{R}/bgppeers/a"), None, any(), false),
         ("n1", format!("{R}/clusterinformations/default"), any(), any(), false),
         ("n1", format!("{R}/felixconfigurations/node.n1"), any(), None, false),
         ("n1", "/calico/ipam/v2/config".to_owned(), any(), None, false),
-        ("n1", "/calico/ipam/v2/host/n1/ipv4/block/10.0.0.0-30".to_owned(), any(), None, true),
-        ("n1", "/calico/ipam/v2/host/n2/ipv4/block/10.0.0.0-30".to_owned(), any(), None, false),
-        ("n1", "/calico/ipam/v2/virtual/load-balancer/ipv4/block/10.0.0.0-30".to_owned(), any(), None, false),
+        (
+            "n1",
+            "/calico/ipam/v2/host/n1/ipv4/block/10.0.0.0-30".to_owned(),
+            any(),
+            None,
+            true,
+        ),
+        (
+            "n1",
+            "/calico/ipam/v2/host/n2/ipv4/block/10.0.0.0-30".to_owned(),
+            any(),
+            None,
+            false,
+        ),
+        (
+            "n1",
+            "/calico/ipam/v2/virtual/load-balancer/ipv4/block/10.0.0.0-30".to_owned(),
+            any(),
+            None,
+            false,
+        ),
         ("n1", "/calico/ipam/v2/host/n1".to_owned(), any(), None, true),
         ("n1", "/calico/ipam/v2/host/n2".to_owned(), None, any(), false),
-        ("n1", "/calico/ipam/v2/handle/k8s-pod-network.x".to_owned(), any(), None, true),
+        (
+            "n1",
+            "/calico/ipam/v2/handle/k8s-pod-network.x".to_owned(),
+            any(),
+            None,
+            true,
+        ),
         // Blocks: made, used, given up, removed.
         ("n1", block_key(), own(none), None, true),
         ("n1", block_key(), other(none), None, false),
@@ -78,12 +114,48 @@ fn the_table() {
         ("n1", block_key(), None, own(none), true),
         ("n1", block_key(), other(none), own(none), false),
         // Another's: only single addresses, and one's own.
-        ("n1", block_key(), other([Some("n1"), None, None, None]), other(none), true),
-        ("n1", block_key(), other([Some("n2"), Some("n1"), None, None]), other([Some("n2"), None, None, None]), true),
-        ("n1", block_key(), other(none), other([Some("n1"), None, None, None]), true),
-        ("n1", block_key(), other(none), other([Some("n2"), None, None, None]), false),
-        ("n1", block_key(), other([Some("n1"), None, None, None]), other([Some("n2"), None, None, None]), false),
-        ("n1", block_key(), other([Some("n2"), None, None, None]), other(none), false),
+        (
+            "n1",
+            block_key(),
+            other([Some("n1"), None, None, None]),
+            other(none),
+            true,
+        ),
+        (
+            "n1",
+            block_key(),
+            other([Some("n2"), Some("n1"), None, None]),
+            other([Some("n2"), None, None, None]),
+            true,
+        ),
+        (
+            "n1",
+            block_key(),
+            other(none),
+            other([Some("n1"), None, None, None]),
+            true,
+        ),
+        (
+            "n1",
+            block_key(),
+            other(none),
+            other([Some("n2"), None, None, None]),
+            false,
+        ),
+        (
+            "n1",
+            block_key(),
+            other([Some("n1"), None, None, None]),
+            other([Some("n2"), None, None, None]),
+            false,
+        ),
+        (
+            "n1",
+            block_key(),
+            other([Some("n2"), None, None, None]),
+            other(none),
+            false,
+        ),
         ("n1", block_key(), own(none), other(none), false),
         ("n1", block_key(), None, other(none), false),
         // Nobody's: it may be claimed, and removed when it is empty.
@@ -98,7 +170,9 @@ fn the_table() {
         let said = subject.may_write(&parsed, new.as_ref(), old.as_ref());
         assert_eq!(said.is_ok(), allowed, "{node} {key} {new:?} over {old:?}: {said:?}");
         assert_eq!(Subject::Admin.may_write(&parsed, new.as_ref(), old.as_ref()), Ok(()));
-        let reader = Subject::Reader.may_write(&parsed, new.as_ref(), old.as_ref()).unwrap_err();
+        let reader = Subject::Reader
+            .may_write(&parsed, new.as_ref(), old.as_ref())
+            .unwrap_err();
         assert!(reader.to_string().starts_with("a reader may not write "), "{reader}");
         let by_hand = key.starts_with(R) || key.ends_with("/config");
         let operator = Subject::Operator.may_write(&parsed, new.as_ref(), old.as_ref());
@@ -106,7 +180,10 @@ fn the_table() {
     }
     let refused = Subject::Node("n1".to_owned()).may_write(&format!("{R}/ippools/a").parse().unwrap(), None, None);
     let text = refused.unwrap_err().to_string();
-    assert_eq!(text, "node n1 may not write IPPool(a): a node does not configure the cluster");
+    assert_eq!(
+        text,
+        "node n1 may not write IPPool(a): a node does not configure the cluster"
+    );
     assert_eq!(Subject::Admin.administers("import"), Ok(()));
     let operator = Subject::Operator.administers("import").unwrap_err().to_string();
     assert_eq!(operator, "an operator may not import: only administrators may");

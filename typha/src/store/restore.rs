@@ -27,7 +27,9 @@ impl Writer {
         let operation = match request.operation {
             Some(write_request::Operation::Put(value)) if value.len() > MAX_VALUE => {
                 let n = value.len();
-                return invalid(format!("{key}: document has {n} octets, at most {MAX_VALUE} are allowed"));
+                return invalid(format!(
+                    "{key}: document has {n} octets, at most {MAX_VALUE} are allowed"
+                ));
             }
             Some(write_request::Operation::Put(value)) => Operation::Put {
                 key: key.clone(),

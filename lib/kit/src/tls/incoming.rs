@@ -35,7 +35,9 @@ pub(crate) fn serve(listener: TcpListener, tls: Arc<ServerTls>) -> mpsc::Receive
                     continue;
                 }
             };
-            let Ok(permit) = Arc::clone(&limit).acquire_owned().await else { return };
+            let Ok(permit) = Arc::clone(&limit).acquire_owned().await else {
+                return;
+            };
             let (ready, tls) = (ready.clone(), Arc::clone(&tls));
             tokio::spawn(async move {
                 match tokio::time::timeout(HANDSHAKE, handshake(stream, &tls)).await {

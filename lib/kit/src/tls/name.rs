@@ -27,8 +27,12 @@ impl Name {
     }
 }
 
-fn single<'a>(mut parts: impl Iterator<Item = &'a x509_parser::x509::AttributeTypeAndValue<'a>>) -> Result<String, String> {
-    let Some(first) = parts.next() else { return Ok(String::new()) };
+fn single<'a>(
+    mut parts: impl Iterator<Item = &'a x509_parser::x509::AttributeTypeAndValue<'a>>,
+) -> Result<String, String> {
+    let Some(first) = parts.next() else {
+        return Ok(String::new());
+    };
     if parts.next().is_some() {
         return Err("its subject has two names of a kind".to_owned());
     }

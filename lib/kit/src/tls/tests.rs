@@ -27,7 +27,9 @@ impl Authority {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
         params.distinguished_name = rcgen::DistinguishedName::new();
-        params.distinguished_name.push(rcgen::DnType::OrganizationName, organization);
+        params
+            .distinguished_name
+            .push(rcgen::DnType::OrganizationName, organization);
         params.distinguished_name.push(rcgen::DnType::CommonName, common);
         params.not_after = rcgen::date_time_ymd(2100, 1, 1);
         let issuer = rcgen::Issuer::from_params(&self.params, &self.key);
@@ -72,7 +74,12 @@ async fn peers_are_known_by_their_certificates_and_files_may_change() {
     let authority = Authority::new();
     let server = authority.issue(dir.path(), "tortie:typha", "typha");
     let tls = Arc::new(ServerTls::new(server.clone()).unwrap());
-    let mut incoming = "tcp:127.0.0.1:0".parse::<ServiceAddr>().unwrap().listen().await.unwrap();
+    let mut incoming = "tcp:127.0.0.1:0"
+        .parse::<ServiceAddr>()
+        .unwrap()
+        .listen()
+        .await
+        .unwrap();
     let port = incoming.port().unwrap();
     incoming = incoming.with_tls(Arc::clone(&tls));
     let addr: ServiceAddr = format!("tcp:127.0.0.1:{port}").parse().unwrap();
@@ -88,14 +95,22 @@ async fn peers_are_known_by_their_certificates_and_files_may_change() {
 
     let stranger = Authority::new().issue(dir.path(), "tortie:nodes", "n2");
     assert_eq!(meet(&target(&stranger), &mut incoming).await, None, "another authority");
-    assert_eq!(meet(&Target::new(addr.clone(), None), &mut incoming).await, None, "no TLS at all");
+    assert_eq!(
+        meet(&Target::new(addr.clone(), None), &mut incoming).await,
+        None,
+        "no TLS at all"
+    );
 
     // A rotation that goes wrong changes nothing, one that goes right counts at once.
     std::fs::write(&server.cert, "half a file").unwrap();
     assert!(meet(&target(&node), &mut incoming).await.is_some());
     let next = Authority::new();
     next.issue(dir.path(), "tortie:typha", "typha");
-    let refused = target(&node).connect(Duration::from_secs(10)).await.unwrap_err().to_string();
+    let refused = target(&node)
+        .connect(Duration::from_secs(10))
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(refused.contains("invalid peer certificate"), "{refused}");
     next.issue(dir.path(), "tortie:nodes", "n1");
     assert!(meet(&target(&node), &mut incoming).await.is_some());
