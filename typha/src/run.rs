@@ -4,11 +4,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures::stream::BoxStream;
 use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
-use tortie_kit::address::Incoming;
+use tortie_kit::address::Conn;
 use tortie_kit::backoff::Backoff;
 use tortie_kit::health::{Guard, Health};
 use tortie_kit::tls::ServerTls;
@@ -62,10 +63,7 @@ pub(crate) async fn run(config: Config, token: CancellationToken) -> anyhow::Res
     let mut listeners = Vec::new();
     for addr in &config.listen {
         let incoming = addr.listen().await?;
-        listeners.push(match &tls {
-            Some(tls) => (addr.clone(), incoming.with_tls(Arc::clone(tls))),
-            None => (addr.clone(), incoming),
-        });
+        listeners.push((addr.clone(), incoming.connections(tls.clone())));
     }
     let registry = Arc::new(Mutex::new(registry));
     tortie_kit::http::serve(&config.http, health, registry, state(&hub), token.clone()).await?;
@@ -155,7 +153,7 @@ async fn begin(backend: Arc<dyn Backend>, guard: Guard, metrics: Arc<Metrics>, p
 }
 
 async fn serve(
-    incoming: Incoming,
+    incoming: BoxStream<'static, std::io::Result<Conn>>,
     sync: SyncService,
     store: StoreServer<StoreService>,
     token: CancellationToken,

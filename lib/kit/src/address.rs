@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::Stream;
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt as _};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::mpsc;
 use tokio_rustls::server::TlsStream;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 use tonic::transport::{Channel, Endpoint};
 
@@ -285,8 +286,6 @@ pub enum Incoming {
     Tcp(TcpListener),
     /// From a unix socket.
     Unix(UnixListener),
-    /// From a TCP listener, after a handshake.
-    Tls(mpsc::Receiver<Conn>),
 }
 
 impl Incoming {
@@ -294,17 +293,16 @@ impl Incoming {
     pub fn port(&self) -> Option<u16> {
         match self {
             Incoming::Tcp(l) => l.local_addr().ok().map(|a| a.port()),
-            Incoming::Unix(_) | Incoming::Tls(_) => None,
+            Incoming::Unix(_) => None,
         }
     }
 
-    /// Connections of a TCP listener are given only when their certificates are good; those of a unix socket as before.
-    /// Must be called inside a tokio runtime.
-    #[must_use]
-    pub fn with_tls(self, tls: Arc<ServerTls>) -> Self {
-        match self {
-            Incoming::Tcp(listener) => Incoming::Tls(tls::serve(listener, tls)),
-            other => other,
+    /// The connections. With TLS, those of a TCP listener are given after a handshake that was good; a unix socket needs
+    /// none. Must be called inside a tokio runtime.
+    pub fn connections(self, tls: Option<Arc<ServerTls>>) -> BoxStream<'static, std::io::Result<Conn>> {
+        match (self, tls) {
+            (Incoming::Tcp(listener), Some(tls)) => ReceiverStream::new(tls::serve(listener, tls)).map(Ok).boxed(),
+            (plain, _) => plain.boxed(),
         }
     }
 }
@@ -341,7 +339,6 @@ impl Stream for Incoming {
                 Conn::Tcp(stream)
             }),
             Incoming::Unix(l) => l.poll_accept(cx).map_ok(|(stream, _)| Conn::Unix(stream)),
-            Incoming::Tls(connections) => return connections.poll_recv(cx).map(|c| c.map(Ok)),
         };
         accepted.map(Some)
     }

@@ -1,10 +1,11 @@
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use futures::stream::BoxStream;
 use tonic::transport::server::Connected as _;
 
 use super::*;
-use crate::address::{Peer, ServiceAddr, Target};
+use crate::address::{Conn, Peer, ServiceAddr, Target};
 
 /// An authority that gives out certificates.
 struct Authority {
@@ -59,7 +60,7 @@ fn files_that_cannot_be_used_are_named() {
 }
 
 /// Connects; who the server says came.
-async fn meet(target: &Target, incoming: &mut crate::address::Incoming) -> Option<Peer> {
+async fn meet(target: &Target, incoming: &mut BoxStream<'static, std::io::Result<Conn>>) -> Option<Peer> {
     let (client, server) = tokio::join!(
         target.connect(Duration::from_secs(10)),
         tokio::time::timeout(Duration::from_secs(2), incoming.next())
@@ -74,14 +75,14 @@ async fn peers_are_known_by_their_certificates_and_files_may_change() {
     let authority = Authority::new();
     let server = authority.issue(dir.path(), "tortie:typha", "typha");
     let tls = Arc::new(ServerTls::new(server.clone()).unwrap());
-    let mut incoming = "tcp:127.0.0.1:0"
+    let listener = "tcp:127.0.0.1:0"
         .parse::<ServiceAddr>()
         .unwrap()
         .listen()
         .await
         .unwrap();
-    let port = incoming.port().unwrap();
-    incoming = incoming.with_tls(Arc::clone(&tls));
+    let port = listener.port().unwrap();
+    let mut incoming = listener.connections(Some(Arc::clone(&tls)));
     let addr: ServiceAddr = format!("tcp:127.0.0.1:{port}").parse().unwrap();
     let target = |files: &TlsFiles| Target::new(addr.clone(), Some(files.clone()));
 
