@@ -16,7 +16,8 @@ help: ## Show this list
 deps: ## Install the tools that the demo and the tests use (needs root)
 	@tests/deps.sh $(LAB_TOOLS) bird:bird2 setpriv:util-linux zebra:frr gobgpd:gobgpd bgpctl:openbgpd bgpdump:bgpdump exabgp:exabgp nft:nftables valgrind:valgrind \
 	  etcd:etcd-server etcdctl:etcd-client prometheus-bird-exporter:prometheus-bird-exporter pmbmpd:pmacct tshark:tshark stayrtr:stayrtr \
-	  /usr/lib/$(shell uname -m)-linux-gnu/frr/modules/bgpd_rpki.so:frr-rpki-rtrlib
+	  /usr/lib/$(shell uname -m)-linux-gnu/frr/modules/bgpd_rpki.so:frr-rpki-rtrlib \
+	  podman:podman runc:runc iptables:iptables busybox:busybox-static portmap:containernetworking-plugins
 
 deps-lint: ## Install cargo-deny
 	@$(CARGO) deny --version 2>/dev/null | grep -q $(CARGO_DENY_VERSION) || \

@@ -2,7 +2,7 @@
 # Installs what is missing of TOOL:PACKAGE..., from Debian's packages, and stops the services that Debian starts with
 # them: the tests run these daemons themselves, in namespaces. A daemon that ran before is left alone.
 set -euo pipefail
-PATH="$PATH:/usr/sbin:/sbin:/usr/lib/frr"
+PATH="$PATH:/usr/sbin:/sbin:/usr/lib/frr:/usr/lib/cni"
 missing=()
 for pair in "$@"; do
   # What is no program, such as a daemon's module, is named by its path.

@@ -86,9 +86,8 @@ pub(crate) fn target(command: Command, get: Lookup<'_>) -> Result<Target, CniErr
     let args = parse_args(&get("CNI_ARGS").unwrap_or_default())?;
     let pod = match (args.namespace, args.pod) {
         (Some(namespace), Some(pod)) => Some((namespace, pod)),
-        (None, None) => None,
+        (None, _) => None,
         (Some(_), None) => return Err(invalid("CNI_ARGS", "K8S_POD_NAMESPACE without K8S_POD_NAME")),
-        (None, Some(_)) => return Err(invalid("CNI_ARGS", "K8S_POD_NAME without K8S_POD_NAMESPACE")),
     };
     Ok(Target {
         container_id,
@@ -160,6 +159,7 @@ fn parse_args(text: &str) -> Result<Args, CniError> {
         return Err(invalid("CNI_ARGS", format!("longer than {ARGS_MAX} octets")));
     }
     let mut args = Args::default();
+    let (mut namespace, mut pod) = (None, None);
     for pair in text.split(';').filter(|p| !p.is_empty()) {
         let Some((key, value)) = pair.split_once('=') else {
             return Err(invalid(
@@ -168,8 +168,8 @@ fn parse_args(text: &str) -> Result<Args, CniError> {
             ));
         };
         match key {
-            "K8S_POD_NAMESPACE" => args.namespace = pod_name(key, value)?,
-            "K8S_POD_NAME" => args.pod = pod_name(key, value)?,
+            "K8S_POD_NAMESPACE" => namespace = Some(value),
+            "K8S_POD_NAME" => pod = Some(value),
             "IP" if !value.is_empty() => {
                 let ip = value
                     .parse()
@@ -178,6 +178,11 @@ fn parse_args(text: &str) -> Result<Args, CniError> {
             }
             _ => {}
         }
+    }
+    // podman says the container's name and no namespace: that is a container of no pod, whatever its name.
+    if let Some(namespace) = namespace.filter(|n| !n.is_empty()) {
+        args.namespace = pod_name("K8S_POD_NAMESPACE", namespace)?;
+        args.pod = pod_name("K8S_POD_NAME", pod.unwrap_or_default())?;
     }
     Ok(args)
 }
@@ -232,6 +237,19 @@ mod tests {
     }
 
     #[test]
+    fn a_container_of_podman_is_of_no_pod() {
+        let mut pairs = GOOD.to_vec();
+        pairs.push((
+            "CNI_ARGS",
+            "IgnoreUnknown=1;K8S_POD_NAMESPACE=;K8S_POD_NAME=My_App;K8S_POD_INFRA_CONTAINER_ID=c1",
+        ));
+        assert_eq!(target(Command::Add, &env(&pairs)).unwrap().pod, None);
+        pairs.pop();
+        pairs.push(("CNI_ARGS", "IgnoreUnknown=1;K8S_POD_NAME=My_App"));
+        assert_eq!(target(Command::Add, &env(&pairs)).unwrap().pod, None);
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         let long = "x".repeat(10_000);
         let cases = [
@@ -246,7 +264,6 @@ mod tests {
             ("CNI_NETNS", "relative", "absolute path"),
             ("CNI_ARGS", "novalue", "KEY=VALUE"),
             ("CNI_ARGS", "IP=x", "IP='x': no address"),
-            ("CNI_ARGS", "K8S_POD_NAME=a", "without K8S_POD_NAMESPACE"),
             ("CNI_ARGS", "K8S_POD_NAMESPACE=a", "without K8S_POD_NAME"),
             ("CNI_ARGS", "K8S_POD_NAME=A/b;K8S_POD_NAMESPACE=d", "K8S_POD_NAME='A/b'"),
         ];

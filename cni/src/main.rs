@@ -3,11 +3,15 @@
 //! It holds no credential, touches no datastore and no kernel object. One invocation is one call of felix's endpoint
 //! service on a unix socket; felix answers when everything is in place. CNI specification 0.3.0 to 1.1.0: the result goes
 //! to standard output in the version asked for, an error too, with exit status 1; warnings go to standard error.
+//!
+//! `tortie install` puts it where a runtime looks for it.
 
+mod annotations;
 mod ask;
 mod client;
 mod environment;
 mod error;
+mod install;
 mod netconf;
 mod result;
 mod version;
@@ -29,8 +33,12 @@ fn main() -> ExitCode {
         println!("tortie {}", env!("CARGO_PKG_VERSION"));
         return ExitCode::SUCCESS;
     }
-    let mut version = SpecVersion::CURRENT;
     let get = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
+    if std::env::args().nth(1).is_some_and(|a| a == "install") {
+        let args: Vec<String> = std::env::args().skip(2).collect();
+        return ExitCode::from(install::run(&args, &get));
+    }
+    let mut version = SpecVersion::CURRENT;
     let (output, status) = match invoke(&get, &mut version) {
         Ok(None) => return ExitCode::SUCCESS,
         Ok(Some(result)) => (result, ExitCode::SUCCESS),

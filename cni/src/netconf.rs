@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use serde_json::{Map, Value};
 
+use crate::annotations::Wishes;
 use crate::environment::is_id;
 use crate::error::{CniError, Code, shown};
 use crate::version::SpecVersion;
@@ -135,16 +136,29 @@ pub(crate) fn parse(object: &Map<String, Value>, version: SpecVersion) -> Result
     check_ipam_type(ipam)?;
     check_device_type(object)?;
     let container = section(object, "container_settings")?.unwrap_or(&empty);
+    let wishes = Wishes::of(object)?;
+    let pools = |of_pod: Vec<String>, field: &str| match of_pod.is_empty() {
+        true => texts(ipam, field, &format!("ipam.{field}")),
+        false => Ok(of_pod),
+    };
+    let (four, six) = wishes.families.unzip();
+    let mut requested_ips = requested(object)?;
+    if requested_ips.is_empty() {
+        requested_ips = wishes.addresses;
+    }
+    let mut warnings = warnings(object, ipam);
+    warnings.extend(wishes.warnings);
+    let assign = |field: &str| flag(ipam, field, &format!("ipam.{field}"));
     Ok(NetConf {
         version,
         name,
         felix: text(object, "felix", "felix")?.unwrap_or_else(|| DEFAULT_FELIX.to_owned()),
         mtu: mtu(object)?,
-        assign_ipv4: flag(ipam, "assign_ipv4", "ipam.assign_ipv4")?.unwrap_or(true),
-        assign_ipv6: flag(ipam, "assign_ipv6", "ipam.assign_ipv6")?.unwrap_or(false),
-        ipv4_pools: texts(ipam, "ipv4_pools", "ipam.ipv4_pools")?,
-        ipv6_pools: texts(ipam, "ipv6_pools", "ipam.ipv6_pools")?,
-        requested_ips: requested(object)?,
+        assign_ipv4: four.or(assign("assign_ipv4")?).unwrap_or(true),
+        assign_ipv6: six.or(assign("assign_ipv6")?).unwrap_or(false),
+        ipv4_pools: pools(wishes.ipv4_pools, "ipv4_pools")?,
+        ipv6_pools: pools(wishes.ipv6_pools, "ipv6_pools")?,
+        requested_ips,
         allow_ip_forwarding: flag(
             container,
             "allow_ip_forwarding",
@@ -154,7 +168,7 @@ pub(crate) fn parse(object: &Map<String, Value>, version: SpecVersion) -> Result
         prev_result: section(object, "prevResult")?.cloned(),
         valid_attachments: valid_attachments(object)?,
         dns: object.get("dns").filter(|d| d.is_object()).cloned(),
-        warnings: warnings(object, ipam),
+        warnings,
     })
 }
 

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "protocol/install.rs"]
+mod install;
+
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -326,7 +326,7 @@ pub(crate) async fn delete(typha: Option<Target>, args: &DeleteArgs) -> Result<(
     Ok(())
 }
 
-/// What deleting this object leaves allocated: nothing releases it yet.
+/// What deleting this object leaves allocated for the moment.
 async fn left_behind(store: &Store, key: &Key, stored: &Stored) -> Result<Option<String>> {
     let decoded = |key: &str, json: &[u8]| key.parse().ok().and_then(|key| decode(&key, json).ok());
     match decode_value(key, stored.value.clone()) {
@@ -341,7 +341,7 @@ async fn left_behind(store: &Store, key: &Key, stored: &Stored) -> Result<Option
             }
             Ok((addresses > 0).then(|| {
                 format!(
-                    "addresses of {} are in use: {addresses}; they stay with their workloads",
+                    "addresses of {} are in use: {addresses}; they stay with their workloads; empty blocks are released soon",
                     pool.spec.cidr
                 )
             }))
@@ -349,7 +349,11 @@ async fn left_behind(store: &Store, key: &Key, stored: &Stored) -> Result<Option
         Ok(Object::Node(node)) => {
             let Ok(name) = node.name().parse() else { return Ok(None) };
             let blocks = store.list(&Key::affinities_of(&name)).await?.entries.len();
-            Ok((blocks > 0).then(|| format!("address blocks of this node: {blocks}; they stay claimed in its name")))
+            Ok((blocks > 0).then(|| {
+                format!(
+                    "address blocks of this node: {blocks}; they are released when no workload has an address of them"
+                )
+            }))
         }
         _ => Ok(None),
     }

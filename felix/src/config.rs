@@ -37,6 +37,9 @@ pub struct Config {
     /// Where the last good state is kept; made when missing
     #[arg(long, value_name = "DIR", default_value = "/var/lib/tortie/felix")]
     pub state_dir: PathBuf,
+    /// How long an address may be allocated without a workload before it is released, such as 15m; 0 never releases any
+    #[arg(long, env = "TORTIE_IPAM_LEAK_GRACE", value_name = "TIME", default_value = "15m")]
+    pub ipam_leak_grace: tortie_model::GoDuration,
     /// Probes and metrics
     #[command(flatten)]
     pub http: HttpArgs,

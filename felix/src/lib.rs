@@ -8,6 +8,7 @@ pub mod config;
 pub mod dataplane;
 pub mod endpoint;
 pub mod fib;
+pub mod gc;
 pub mod ipam;
 pub mod metrics;
 pub mod run;

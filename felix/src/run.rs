@@ -63,6 +63,7 @@ pub async fn run(config: Config, token: CancellationToken) -> anyhow::Result<()>
     };
     let incoming = config.socket.listen().await?;
     tracing::info!(node = config.node.as_str(), socket = %config.socket, "felix runs");
+    crate::gc::Collector::of(&parts, config.ipam_leak_grace.0).start(&token);
     let server = tonic::transport::Server::builder()
         .add_service(show.service())
         .add_service(endpoint::service(parts))

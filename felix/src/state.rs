@@ -68,6 +68,8 @@ pub struct State {
     pub affinities: Arc<BTreeMap<Prefix, Stored<Affinity>>>,
     /// The blocks that name this node as their owner.
     pub blocks: Arc<BTreeMap<Prefix, Stored<Block>>>,
+    /// Blocks of others that have addresses of this node.
+    pub borrowed: Arc<BTreeMap<Prefix, Stored<Block>>>,
     /// The endpoints on this node.
     pub endpoints: Arc<BTreeMap<Key, Stored<WorkloadEndpoint>>>,
     /// Documents that cannot be read, by datastore key, and why.
@@ -141,7 +143,12 @@ impl StateWriter {
                     Some(Object::Block(b)) if own(b) => Some((**b).clone()),
                     _ => None,
                 };
+                let borrowed = match object {
+                    Some(Object::Block(b)) if !own(b) && has_addresses_of(b, &self.node) => Some((**b).clone()),
+                    _ => None,
+                };
                 put(&mut next.blocks, cidr, block, revision);
+                put(&mut next.borrowed, cidr, borrowed, revision);
             }
             Key::Affinity {
                 owner: Owner::Host(node),
@@ -163,7 +170,7 @@ impl StateWriter {
                 };
             }
             Key::Resource { name, .. } => self.resource(key, name, object, revision),
-            Key::Affinity { .. } | Key::Handle(_) | Key::IpamHost(_) => {}
+            Key::Affinity { .. } | Key::Handle(_) | Key::IpamHost(_) | Key::Lease(_) => {}
         }
     }
 
@@ -245,6 +252,15 @@ impl StateWriter {
     pub fn publish(&mut self) {
         self.sender.send_replace(Arc::new(self.next.clone()));
     }
+}
+
+/// Did this node take addresses of a block?
+fn has_addresses_of(block: &Block, node: &NodeName) -> bool {
+    let said = block
+        .attributes
+        .iter()
+        .filter_map(|a| a.secondary.as_ref()?.get("node"));
+    said.into_iter().any(|n| n == node.as_str())
 }
 
 /// Puts or removes, without copying the map when nothing changes.

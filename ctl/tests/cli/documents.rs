@@ -296,8 +296,8 @@ fn a_delete_says_what_it_leaves_allocated() {
     assert_eq!(
         warnings,
         [
-            "warning: node/n1: address blocks of this node: 1; they stay claimed in its name",
-            "warning: ippool/default-pool: addresses of 10.244.0.0/16 are in use: 2; they stay with their workloads",
+            "warning: node/n1: address blocks of this node: 1; they are released when no workload has an address of them",
+            "warning: ippool/default-pool: addresses of 10.244.0.0/16 are in use: 2; they stay with their workloads; empty blocks are released soon",
         ]
     );
 }

@@ -115,7 +115,12 @@ impl Calc {
                 };
                 self.pool(name, pool);
             }
-            Key::Resource { .. } | Key::Affinity { .. } | Key::Handle(_) | Key::IpamConfig | Key::IpamHost(_) => {}
+            Key::Resource { .. }
+            | Key::Affinity { .. }
+            | Key::Handle(_)
+            | Key::IpamConfig
+            | Key::IpamHost(_)
+            | Key::Lease(_) => {}
         }
     }
 

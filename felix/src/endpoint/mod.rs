@@ -12,6 +12,7 @@
 
 mod failure;
 mod lanes;
+mod namespace;
 mod record;
 mod request;
 mod service;

@@ -394,6 +394,45 @@ fn in_a_host_of_its_own<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
 }
 
 #[test]
+fn a_pool_for_a_namespace_is_for_that_namespace() {
+    in_a_host_of_its_own(|| async {
+        let mut node = Node::new("10.77.0.0/24").await;
+        let pool = r#"{"metadata":{"name":"a-red"},"spec":{"cidr":"10.78.0.0/24","allowedUses":["Workload"],
+            "namespaceSelector":"team == 'red'"}}"#;
+        let key: Key = format!("{}ippools/a-red", tortie_model::key::RESOURCES)
+            .parse()
+            .unwrap();
+        node.writer
+            .apply(&key, Some(&decode(&key, pool.as_bytes()).unwrap()), 2);
+        node.writer.publish();
+        let profile = r#"{"metadata":{"name":"kns.web"},"spec":{"labelsToApply":{"pcns.team":"red"}}}"#;
+        let key = format!("{}profiles/kns.web", tortie_model::key::RESOURCES);
+        let entry = Entry {
+            key: key.clone(),
+            value: profile.into(),
+            revision: 1,
+            create_revision: 1,
+        };
+        node.memory.0.lock().unwrap().entries.insert(key, entry);
+        let pods = [Pod::new("red"), Pod::new("blue")];
+        let red = attachment("c1", "web-0", &pods[0].path());
+        let blue = Attachment {
+            namespace: "db".into(),
+            ..attachment("c2", "db-0", &pods[1].path())
+        };
+        let ips = |made: felix::Result| made.ips[0].clone();
+        let (of_red, of_blue) = (
+            ips(node.add(&red, |_| ()).await.unwrap()),
+            ips(node.add(&blue, |_| ()).await.unwrap()),
+        );
+        assert!(
+            of_red.starts_with("10.78.0.") && of_blue.starts_with("10.77.0."),
+            "{of_red} {of_blue}"
+        );
+    });
+}
+
+#[test]
 fn add_check_del() {
     in_a_host_of_its_own(|| async {
         let node = Node::new("10.77.0.0/24").await;

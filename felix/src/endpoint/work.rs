@@ -16,7 +16,7 @@ use super::failure::Failure;
 use super::lanes::Lanes;
 use super::record::{self, NETWORK, Record};
 use super::request::{Attachment, addresses};
-use super::{Parts, wiring};
+use super::{Parts, namespace, wiring};
 use crate::dataplane::LocalEndpoint;
 use crate::ipam;
 use crate::state::State;
@@ -205,11 +205,13 @@ impl Work {
         }
         let four = request.assign_ipv4.then_some((IpFamily::V4, &request.ipv4_pools));
         let six = request.assign_ipv6.then_some((IpFamily::V6, &request.ipv6_pools));
+        let namespace_labels = namespace::labels(&self.parts.store, &self.parts.state.current(), attachment).await?;
         let mut ips = Vec::new();
         for (family, pools) in four.into_iter().chain(six) {
             let request = ipam::Request {
                 family,
                 pools: pools.clone(),
+                namespace_labels: namespace_labels.clone(),
                 want: want.clone(),
             };
             ips.push(self.parts.ipam.assign(request).await?);
@@ -400,6 +402,7 @@ impl Work {
         let request = ipam::Request {
             family: IpFamily::V4,
             pools: Vec::new(),
+            namespace_labels: BTreeMap::new(),
             want,
         };
         let four = self.parts.ipam.pools(&state, &request);
@@ -410,7 +413,9 @@ impl Work {
                 ..request
             },
         );
-        if let (Err(e), Err(_)) = (four, six) {
+        // A pool for some namespaces serves some ADDs.
+        let selective = state.pools.values().any(|p| p.value.spec.namespace_selector.is_some());
+        if let (Err(e), Err(_), false) = (four, six, selective) {
             return Err(Failure::not_available(e.to_string()));
         }
         let store = self.parts.store.with_timeout(READY_WITHIN);

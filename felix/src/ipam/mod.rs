@@ -76,6 +76,8 @@ pub struct Request {
     pub family: IpFamily,
     /// Names or CIDRs of pools; empty: by selector.
     pub pools: Vec<String>,
+    /// The labels of the workload's namespace, for pools that select by them.
+    pub namespace_labels: BTreeMap<String, String>,
     /// Whose it will be.
     pub want: Want,
 }
@@ -162,7 +164,7 @@ impl Ipam {
             family: request.family,
             named: &request.pools,
             node_labels: &node.value.metadata.labels,
-            namespace_labels: &BTreeMap::new(),
+            namespace_labels: &request.namespace_labels,
             usage: AllowedUse::Workload,
         };
         Ok(choose(state.pools.values().map(|p| &*p.value), &query)?)

@@ -51,6 +51,7 @@ fn document(key: &Key, entry: &Entry) -> Result<Stored<Document>, StoreFailure> 
         Object::Block(block) => Document::Block(block),
         Object::Affinity(affinity) => Document::Affinity(affinity),
         Object::Handle(handle) => Document::Handle(handle),
+        Object::Lease(lease) => Document::Lease(Box::new(lease)),
         _ => return Err(unreadable(format!("{}: no document of IPAM", key.object_name()))),
     };
     Ok(Stored {
@@ -84,6 +85,7 @@ fn json(key: &Key, document: &Document) -> Result<Vec<u8>, StoreFailure> {
         Document::Block(block) => serde_json::to_vec(block),
         Document::Affinity(affinity) => serde_json::to_vec(affinity),
         Document::Handle(handle) => serde_json::to_vec(handle),
+        Document::Lease(lease) => serde_json::to_vec(lease),
     };
     json.map_err(|e| StoreFailure {
         retryable: false,

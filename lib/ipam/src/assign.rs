@@ -242,7 +242,7 @@ impl Search {
                     revision: stored.revision,
                 },
             )),
-            Document::Affinity(_) | Document::Handle(_) => None,
+            Document::Affinity(_) | Document::Handle(_) | Document::Lease(_) => None,
         };
         Ok(listed.into_iter().filter_map(block).collect())
     }

@@ -161,6 +161,18 @@ fn attribute(block: &Block, ordinal: u32) -> Option<&AllocationAttribute> {
     block.attributes.get(index)
 }
 
+/// Every allocated address, with what its owner said of itself. One whose index leads nowhere is left out.
+pub(crate) fn allocated(block: &Block) -> impl Iterator<Item = (IpAddr, &AllocationAttribute)> {
+    (0..size(block.cidr)).filter_map(|o| Some((address(block.cidr, o), attribute(block, o)?)))
+}
+
+/// The block's sequence number when this address was last given or taken; 0 when that is not known.
+pub(crate) fn sequence_of(block: &Block, ip: IpAddr) -> u64 {
+    let ordinal = ordinal(block.cidr, ip);
+    let sequence = ordinal.and_then(|o| block.sequence_number_for_allocation.get(&o));
+    sequence.copied().unwrap_or(0)
+}
+
 /// Whose address is it? `None`: nobody's, or cooling down.
 pub(crate) fn handle_of(block: &Block, ip: IpAddr) -> Option<&str> {
     attribute(block, ordinal(block.cidr, ip)?)?.handle_id.as_deref()

@@ -14,19 +14,23 @@
 //! What a crash leaves behind is less than that only in one direction: a handle that counts too much, an affinity that
 //! is not confirmed. The next user of either repairs it.
 //!
-//! Not here: garbage collection of leaked addresses, and which node's workload asks.
+//! What neither its owner nor the next user repairs, garbage collection does ([`Watch`] and the plans it asks for).
+//!
+//! Not here: which node's workload asks, and who collects.
 
 #![warn(missing_docs)]
 
 mod affinity;
 mod assign;
 mod block;
+mod collect;
 mod error;
 mod handle;
 mod plan;
 mod pools;
 mod release;
 mod tunnel;
+mod watch;
 
 use std::fmt;
 
@@ -38,11 +42,13 @@ use tortie_net::{NodeName, Prefix};
 pub use affinity::{release_affinity, restore_affinity};
 pub use assign::{Assigned, assign_ip, auto_assign};
 pub use block::Want;
+pub use collect::{Leak, delete_empty_handle, release_affinity_of_gone, release_leaked, sweep_block, take_lease};
 pub use error::{Full, IpamError, PoolUsage};
 pub use plan::{Change, Collection, Document, Next, Plan, Request, Response, StoreFailure, Stored};
 pub use pools::{Pool, PoolError, PoolQuery, choose, is_enabled};
 pub use release::{addresses_of_handle, release_address, release_handle, release_others};
 pub use tunnel::Tunnel;
+pub use watch::{DEFAULT_GRACE, Garbage, Scope, View, Watch};
 
 /// How often a compare-and-swap that lost is tried again.
 pub(crate) const RETRIES: usize = 100;

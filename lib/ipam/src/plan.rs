@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use tortie_model::Key;
-use tortie_model::ipam::{Affinity, Block, Handle};
+use tortie_model::ipam::{Affinity, Block, Handle, Lease};
 use tortie_net::NodeName;
 
 use crate::IpFamily;
@@ -25,6 +25,8 @@ pub enum Document {
     Affinity(Affinity),
     /// A handle.
     Handle(Handle),
+    /// Who does what only one should do.
+    Lease(Box<Lease>),
 }
 
 /// A document and the datastore revision of its last change.
@@ -183,6 +185,21 @@ impl Ops {
                 value: Document::Handle(value),
                 revision,
             }) => Ok(Some(Stored { value, revision })),
+            Some(_) => Err(unfitting(&key)),
+        }
+    }
+
+    pub(crate) async fn lease(&self, name: &str) -> Result<Option<Stored<Lease>>, StoreFailure> {
+        let key = Key::Lease(name.to_owned());
+        match self.get(key.clone()).await? {
+            None => Ok(None),
+            Some(Stored {
+                value: Document::Lease(value),
+                revision,
+            }) => Ok(Some(Stored {
+                value: *value,
+                revision,
+            })),
             Some(_) => Err(unfitting(&key)),
         }
     }

@@ -70,7 +70,11 @@ async fn release_in(ops: &Ops, setting: &Setting, id: &str, cidr: Prefix) -> Res
 }
 
 /// Writes a block; one that is empty and nobody's is deleted. `false`: another change came first.
-async fn write_or_delete(ops: &Ops, mut block: tortie_model::ipam::Block, revision: u64) -> Result<bool, IpamError> {
+pub(crate) async fn write_or_delete(
+    ops: &Ops,
+    mut block: tortie_model::ipam::Block,
+    revision: u64,
+) -> Result<bool, IpamError> {
     let key = Key::Block(block.cidr);
     let change = if block::is_empty(&block) && block.affinity.is_none() {
         Change::Delete(revision)

@@ -1,6 +1,7 @@
 //! Many nodes, one datastore, every kind of interleaving: at each turn one plan makes one step, loses its answer, or is
-//! dropped where it stands. What is promised in the crate's documentation is checked after every write, and at the end
-//! everything is released and nothing may be left.
+//! dropped where it stands. Garbage collection runs beside everything else. What is promised in the crate's documentation
+//! is checked after every write; at the end everything is released by its owner, or by garbage collection alone, and
+//! nothing may be left.
 //!
 //! A schedule is a function of its seed. A failing one is named by it: `IPAM_SEED=<n> cargo test -p tortie-ipam`.
 //! `IPAM_SCHEDULES=<n>` explores so many.
@@ -12,10 +13,12 @@ use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
 use tortie_ipam::{
-    Assigned, Change, Collection, Document, IpamError, Next, Plan, Pool, Request, Response, Setting, StoreFailure,
-    Stored, Want, assign_ip, auto_assign, release_address, release_affinity, release_handle, restore_affinity,
+    Assigned, Change, Collection, DEFAULT_GRACE, Document, Garbage, IpFamily, IpamError, Leak, Next, Plan, Pool,
+    Request, Response, Scope, Setting, StoreFailure, Stored, View, Want, Watch, assign_ip, auto_assign,
+    delete_empty_handle, release_address, release_affinity, release_affinity_of_gone, release_handle, release_leaked,
+    restore_affinity, sweep_block, take_lease,
 };
-use tortie_model::ipam::{Affinity, AffinityState, Block, IpamConfig};
+use tortie_model::ipam::{Affinity, AffinityState, Block, Handle, IpamConfig};
 use tortie_model::{Key, Owner};
 use tortie_net::{NodeName, Prefix};
 
@@ -57,8 +60,13 @@ impl Store {
     }
 
     fn list(&self, collection: &Collection) -> Vec<(Key, Stored<Document>)> {
-        let prefix = collection.prefix();
-        let in_it = |(key, _): &(&Key, &Stored<Document>)| key.to_string().starts_with(&prefix);
+        let in_it = |(key, _): &(&Key, &Stored<Document>)| match (collection, key) {
+            (Collection::Affinities(node, family), Key::Affinity { owner, cidr }) => {
+                *owner == Owner::Host(node.clone()) && *family == IpFamily::of(*cidr)
+            }
+            (Collection::Blocks(family), Key::Block(cidr)) => *family == IpFamily::of(*cidr),
+            _ => false,
+        };
         self.documents
             .iter()
             .filter(in_it)
@@ -96,7 +104,7 @@ impl Store {
     fn blocks(&self) -> impl Iterator<Item = &Block> {
         self.documents.values().filter_map(|d| match &d.value {
             Document::Block(block) => Some(&**block),
-            Document::Affinity(_) | Document::Handle(_) => None,
+            Document::Affinity(_) | Document::Handle(_) | Document::Lease(_) => None,
         })
     }
 
@@ -176,6 +184,8 @@ enum Job {
     Release(Plan<Result<Vec<IpAddr>, IpamError>>, String),
     ReleaseOne(Plan<Result<bool, IpamError>>, String),
     GiveUp(Plan<Result<bool, IpamError>>),
+    /// Garbage collection of a handle that has no workload.
+    Collect(Plan<Result<Vec<IpAddr>, IpamError>>),
 }
 
 /// One thread of work of a node: the one that assigns, or the one that releases.
@@ -269,6 +279,9 @@ impl World {
         let node = self.workers[worker].node;
         let setting = self.setting(node);
         if self.workers[worker].releases {
+            if self.rng.one_in(4) {
+                return self.begin_collection(setting);
+            }
             return self.begin_release(node, setting);
         }
         if self.rng.one_in(12) {
@@ -285,7 +298,7 @@ impl World {
             let id = format!("n{node}.{}", self.next_handle);
             Want {
                 handle: id.clone(),
-                attributes: BTreeMap::from([("pod".into(), id)]),
+                attributes: BTreeMap::from([("pod".into(), id), ("node".into(), format!("n{node}"))]),
             }
         };
         if self.rng.one_in(6) {
@@ -327,6 +340,58 @@ impl World {
         }
     }
 
+    /// Whoever collects may stand at any step when anything else happens, and so may several of them.
+    fn begin_collection(&mut self, setting: Setting) -> Option<Job> {
+        let busy: BTreeSet<String> = self.workers.iter().flat_map(|w| w.handles()).collect();
+        let dead: Vec<String> = self
+            .dirty
+            .iter()
+            .flatten()
+            .filter(|id| !busy.contains(*id))
+            .cloned()
+            .collect();
+        let any = dead.get(self.rng.below(dead.len().max(1))).cloned();
+        let blocks: Vec<Prefix> = self.store.blocks().map(|b| b.cidr).collect();
+        let block = blocks.get(self.rng.below(blocks.len().max(1))).copied();
+        match self.rng.below(3) {
+            0 => {
+                let id = any?;
+                let leaks = self.leaks(&id);
+                Some(Job::Collect(release_leaked(setting, id, leaks)))
+            }
+            // Also one that is being raised at this moment.
+            1 => {
+                let of = |k: &Key| match k {
+                    Key::Handle(id) => Some(id.clone()),
+                    _ => None,
+                };
+                let all: Vec<String> = self.store.documents.keys().filter_map(of).collect();
+                let id = all.get(self.rng.below(all.len().max(1)))?.clone();
+                Some(Job::GiveUp(delete_empty_handle(id)))
+            }
+            _ => Some(Job::GiveUp(sweep_block(setting, block?))),
+        }
+    }
+
+    /// The addresses of a handle as they are now.
+    fn leaks(&self, id: &str) -> Vec<Leak> {
+        let mut leaks = Vec::new();
+        let its = self.store.allocations().into_iter().filter(|(_, owner)| owner == id);
+        for (ip, _) in its {
+            let block = self.store.blocks().find(|b| b.cidr.contains(ip)).unwrap();
+            let (IpAddr::V4(base), IpAddr::V4(own)) = (block.cidr.addr(), ip) else {
+                panic!("IPv4 only here")
+            };
+            let ordinal = u32::from(own) - u32::from(base);
+            leaks.push(Leak {
+                block: block.cidr,
+                ip,
+                sequence: block.sequence_number_for_allocation[&ordinal],
+            });
+        }
+        leaks
+    }
+
     /// One turn of one worker.
     fn turn(&mut self, crashes: bool) {
         self.clock += [0, 0, 1, 20][self.rng.below(4)];
@@ -342,6 +407,7 @@ impl World {
         if crashes && self.rng.one_in(25) {
             return; // Stopped before the request was sent.
         }
+        let before = self.store.revision;
         let response = if crashes && self.rng.one_in(25) {
             if self.rng.one_in(2) {
                 self.store.answer(&request);
@@ -353,8 +419,10 @@ impl World {
         } else {
             self.store.answer(&request)
         };
-        self.store.check();
-        self.check_live();
+        if self.store.revision != before {
+            self.store.check();
+            self.check_live();
+        }
         if crashes && self.rng.one_in(25) {
             return; // Stopped before the answer came.
         }
@@ -380,6 +448,10 @@ impl World {
                 Next::Ask(request) => return Some(request),
                 Next::Done(Ok(())) => self.begins(node, &id.clone(), *ip),
                 Next::Done(Err(_)) => {}
+            },
+            Job::Collect(plan) => match plan.step(answer) {
+                Next::Ask(request) => return Some(request),
+                Next::Done(_) => {}
             },
             Job::Release(plan, id) => match plan.step(answer) {
                 Next::Ask(request) => return Some(request),
@@ -419,6 +491,9 @@ impl World {
         }
         self.live.clear();
         self.clock += 3600;
+        if self.rng.one_in(2) {
+            return self.finish_by_collection();
+        }
         let handles: Vec<String> = (1..=self.next_handle).map(|n| n.to_string()).collect();
         for node in 0..self.nodes {
             for n in &handles {
@@ -455,6 +530,93 @@ impl World {
         self.store.check();
     }
 
+    /// Every workload and every node is gone without a word: garbage collection alone leaves nothing at all.
+    fn finish_by_collection(&mut self) {
+        // First of the nodes that are still there: each keeps one empty block at most, and no address.
+        // Twice, because a block is in use as long as another node has borrowed of it.
+        for node in (0..self.nodes).chain(0..self.nodes) {
+            self.collect(node, &Scope::Node(Self::name(node)));
+        }
+        self.store.check();
+        let taken = self.store.allocations();
+        assert!(taken.values().all(|id| id == "cooling"), "{taken:?}");
+        let claimed = |n: &NodeName| {
+            let owner = Owner::Host(n.clone());
+            let keys = self.store.documents.keys();
+            keys.filter(|k| matches!(k, Key::Affinity { owner: o, .. } if *o == owner))
+                .count()
+        };
+        for node in 0..self.nodes {
+            assert!(claimed(&Self::name(node)) <= 1, "empty blocks are kept");
+        }
+        self.collect(0, &Scope::Gone(BTreeSet::new()));
+        assert!(
+            self.store.documents.is_empty(),
+            "left: {:?}",
+            self.store.documents.keys()
+        );
+    }
+
+    /// Looks and collects until there is nothing more to collect.
+    fn collect(&mut self, node: usize, scope: &Scope) {
+        let mut watch = Watch::new(DEFAULT_GRACE);
+        for round in 0..40 {
+            self.clock += 3600;
+            let garbage = self.look(&mut watch, scope);
+            if garbage.is_empty() && round > 1 {
+                return;
+            }
+            for found in garbage {
+                self.collect_one(node, found);
+                self.store.check();
+            }
+        }
+        panic!("garbage collection does not end");
+    }
+
+    fn look(&self, watch: &mut Watch, scope: &Scope) -> Vec<Garbage> {
+        let documents = &self.store.documents;
+        let affinities = documents.keys().filter_map(|k| match k {
+            Key::Affinity { owner, cidr } => Some((owner.clone(), *cidr)),
+            _ => None,
+        });
+        let handles: Vec<(String, &Handle)> = documents
+            .iter()
+            .filter_map(|(k, d)| match (k, &d.value) {
+                (Key::Handle(id), Document::Handle(h)) => Some((id.clone(), h)),
+                _ => None,
+            })
+            .collect();
+        let view = View {
+            now: self.setting(0).now,
+            blocks: self.store.blocks().collect(),
+            affinities: affinities.collect(),
+            handles,
+            unreadable: BTreeSet::new(),
+            is_live: &|ip| self.live.values().any(|l| *l == ip),
+            is_pooled: &|_, _| true,
+        };
+        watch.look(scope, &view)
+    }
+
+    fn collect_one(&mut self, node: usize, found: Garbage) {
+        let setting = self.setting(node);
+        match found {
+            Garbage::Leaked { handle, addresses } => {
+                let mut plan = release_leaked(setting, handle, addresses);
+                self.drive(|a| plan.step(a)).unwrap();
+            }
+            Garbage::EmptyHandle(id) => self.drive_flag(delete_empty_handle(id)),
+            Garbage::IdleBlock(node, cidr) => self.drive_flag(release_affinity(setting, Owner::Host(node), cidr)),
+            Garbage::GoneClaim(node, cidr) => self.drive_flag(release_affinity_of_gone(setting, node, cidr)),
+            Garbage::Unswept(cidr) => self.drive_flag(sweep_block(setting, cidr)),
+        }
+    }
+
+    fn drive_flag(&mut self, mut plan: Plan<Result<bool, IpamError>>) {
+        self.drive(|a| plan.step(a)).unwrap();
+    }
+
     fn drive<T>(&mut self, mut step: impl FnMut(Option<Response>) -> Next<T>) -> T {
         let mut answer = None;
         for _ in 0..100_000 {
@@ -472,7 +634,7 @@ impl Worker {
         match &self.job {
             Some((Job::Assign(_, ids), _)) => ids.clone(),
             Some((Job::Fixed(_, _, id) | Job::Release(_, id) | Job::ReleaseOne(_, id), _)) => vec![id.clone()],
-            Some((Job::GiveUp(_), _)) | None => Vec::new(),
+            Some((Job::GiveUp(_) | Job::Collect(_), _)) | None => Vec::new(),
         }
     }
 }
@@ -506,8 +668,16 @@ fn schedules_with_crashes() {
     let count = std::env::var("IPAM_SCHEDULES")
         .ok()
         .and_then(|s| s.parse().ok())
-        .unwrap_or(4000);
-    run(0..count, true);
+        .unwrap_or(100_000);
+    // Two halves at once: CI has two processors.
+    let half = count / 2;
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| run(half..count, true));
+        run(0..half, true);
+        if let Err(panic) = other.join() {
+            std::panic::resume_unwind(panic);
+        }
+    });
 }
 
 #[test]
@@ -694,6 +864,24 @@ fn an_address_asked_for_is_given_once() {
             .unwrap_err()
             .starts_with("address 10.9.0.1 is in no enabled IPPool")
     );
+}
+
+#[test]
+fn a_lease_has_one_holder_until_it_is_seen_unrenewed() {
+    let mut world = World::new(0);
+    let mut take = |holder: &str, seen: Option<u64>| {
+        let mut plan = take_lease("gc".into(), holder.into(), 30, seen);
+        world.drive(|a| plan.step(a)).unwrap()
+    };
+    let (held, first) = take("n1", None);
+    assert!(held);
+    let (held, seen) = take("n2", None);
+    assert_eq!((held, seen), (false, first), "another has it");
+    let (renewed, second) = take("n1", None);
+    assert!(renewed && second != first);
+    assert_eq!(take("n2", first), (false, second), "renewed since it was seen");
+    assert!(take("n2", second).0);
+    assert!(!take("n1", None).0);
 }
 
 /// Every node of a cluster that starts claims its first block at the same moment, step by step beside all others.

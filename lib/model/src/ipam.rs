@@ -158,6 +158,19 @@ fn counts<'de, D: serde::Deserializer<'de>>(d: D) -> Result<BTreeMap<Prefix, u64
     Ok(Option::deserialize(d)?.unwrap_or_default())
 }
 
+/// Who of several does what only one should do. Whoever sees it unrenewed for longer than its term may take it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Lease {
+    /// Who has it.
+    pub holder: String,
+    /// How long it holds without being renewed.
+    pub term_seconds: u32,
+    /// Unknown fields.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
 /// How IPAM behaves in the whole cluster: the document at [`crate::key::IPAM_CONFIG`], which is what IPAM obeys.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct IpamConfig {

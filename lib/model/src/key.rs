@@ -22,6 +22,8 @@ pub const HOSTS: &str = "/calico/ipam/v2/host/";
 pub const VIRTUALS: &str = "/calico/ipam/v2/virtual/";
 /// Under which handles lie.
 pub const HANDLES: &str = "/calico/ipam/v2/handle/";
+/// Under which leases lie: Tortie's own, which Calico's programs do not look at.
+pub const LEASES: &str = "/calico/tortie/lease/";
 /// The IPAM configuration document.
 pub const IPAM_CONFIG: &str = "/calico/ipam/v2/config";
 
@@ -103,6 +105,8 @@ pub enum Key {
     IpamConfig,
     /// Placeholder of a node in IPAM.
     IpamHost(NodeName),
+    /// Who does what only one should do.
+    Lease(String),
 }
 
 /// A string that is no key of ours.
@@ -141,7 +145,12 @@ impl Key {
     pub fn kind(&self) -> Option<Kind> {
         match self {
             Key::Resource { kind, .. } => Some(*kind),
-            Key::Block(_) | Key::Affinity { .. } | Key::Handle(_) | Key::IpamConfig | Key::IpamHost(_) => None,
+            Key::Block(_)
+            | Key::Affinity { .. }
+            | Key::Handle(_)
+            | Key::IpamConfig
+            | Key::IpamHost(_)
+            | Key::Lease(_) => None,
         }
     }
 
@@ -163,6 +172,7 @@ impl Key {
             Key::Handle(id) => format!("IPAMHandle({id})"),
             Key::IpamConfig => "IPAMConfig(default)".to_owned(),
             Key::IpamHost(node) => format!("IPAMHost({node})"),
+            Key::Lease(name) => format!("Lease({name})"),
         }
     }
 }
@@ -258,6 +268,13 @@ fn parse(s: &str) -> Result<Key, &'static str> {
             Err("bad handle id")
         };
     }
+    if let Some(name) = s.strip_prefix(LEASES) {
+        return if is_segment(name) {
+            Ok(Key::Lease(name.to_owned()))
+        } else {
+            Err("bad lease name")
+        };
+    }
     if s == IPAM_CONFIG {
         Ok(Key::IpamConfig)
     } else {
@@ -307,6 +324,7 @@ impl fmt::Display for Key {
             Key::Handle(id) => write!(f, "{HANDLES}{id}"),
             Key::IpamConfig => f.write_str(IPAM_CONFIG),
             Key::IpamHost(node) => write!(f, "{HOSTS}{node}"),
+            Key::Lease(name) => write!(f, "{LEASES}{name}"),
         }
     }
 }
@@ -329,6 +347,7 @@ mod tests {
             "/calico/ipam/v2/handle/k8s-pod-network.6fd1",
             "/calico/ipam/v2/config",
             "/calico/ipam/v2/host/n1",
+            "/calico/tortie/lease/ipam-gc",
         ] {
             let key: Key = text.parse().unwrap();
             assert_eq!(key.to_string(), text);
@@ -360,6 +379,8 @@ mod tests {
             "/calico/ipam/v2/host/N1",
             "/calico/ipam/v2/handle/",
             "/calico/ipam/v2/config/x",
+            "/calico/tortie/lease/",
+            "/calico/tortie/lease/a/b",
         ] {
             assert!(text.parse::<Key>().is_err(), "{text}");
         }

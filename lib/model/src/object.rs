@@ -4,7 +4,7 @@ use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::ipam::{Affinity, AffinityState, Block, Handle, IpamConfig};
+use crate::ipam::{Affinity, AffinityState, Block, Handle, IpamConfig, Lease};
 use crate::key::Key;
 use crate::kind::Kind;
 use crate::meta::{Extra, Resource};
@@ -46,6 +46,8 @@ pub enum Object {
     IpamConfig(IpamConfig),
     /// A node's placeholder in IPAM; its value means nothing.
     IpamHost,
+    /// Who does what only one should do.
+    Lease(Lease),
 }
 
 /// A stored document that cannot be read.
@@ -97,6 +99,7 @@ pub fn decode_value(key: &Key, value: Value) -> Result<Object, DecodeError> {
         Key::Handle(_) => Object::Handle(serde_json::from_value(value).map_err(reason)?),
         Key::IpamConfig => Object::IpamConfig(serde_json::from_value(value).map_err(reason)?),
         Key::IpamHost(_) => Object::IpamHost,
+        Key::Lease(_) => Object::Lease(serde_json::from_value(value).map_err(reason)?),
     })
 }
 
@@ -194,9 +197,12 @@ impl Object {
             Object::IpReservation(r) => Some(&r.metadata),
             Object::IpamConfiguration(r) => Some(&r.metadata),
             Object::Other(r) => Some(&r.metadata),
-            Object::Block(_) | Object::Affinity(_) | Object::Handle(_) | Object::IpamConfig(_) | Object::IpamHost => {
-                None
-            }
+            Object::Block(_)
+            | Object::Affinity(_)
+            | Object::Handle(_)
+            | Object::IpamConfig(_)
+            | Object::IpamHost
+            | Object::Lease(_) => None,
         }
     }
 }

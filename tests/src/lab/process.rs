@@ -113,6 +113,16 @@ impl Daemon {
         Ok(())
     }
 
+    /// Stops it and starts it with more arguments.
+    ///
+    /// # Errors
+    /// When it cannot be stopped or started.
+    pub fn restart_with(&mut self, more: &[&str]) -> Result<()> {
+        self.stop()?;
+        self.command.extend(more.iter().map(|m| (*m).to_owned()));
+        self.start_again()
+    }
+
     /// Its process id while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)

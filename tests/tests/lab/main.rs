@@ -5,6 +5,8 @@ mod bad_input;
 mod cluster;
 mod demo;
 mod ecmp;
+mod ipam;
+mod podman;
 mod restart;
 
 use anyhow::Result;

@@ -101,7 +101,12 @@ impl Context<'_> {
     fn name(&self) -> &str {
         match self.key {
             Key::Resource { name, .. } => name,
-            Key::Block(_) | Key::Affinity { .. } | Key::Handle(_) | Key::IpamConfig | Key::IpamHost(_) => "",
+            Key::Block(_)
+            | Key::Affinity { .. }
+            | Key::Handle(_)
+            | Key::IpamConfig
+            | Key::IpamHost(_)
+            | Key::Lease(_) => "",
         }
     }
 
@@ -146,7 +151,12 @@ fn check_object(cx: &Context<'_>, object: &Object, out: &mut Vec<Invalid>) {
             );
         }
         Object::Block(b) => ipam::check_block(b, out),
-        Object::IpReservation(_) | Object::Other(_) | Object::Affinity(_) | Object::Handle(_) | Object::IpamHost => {}
+        Object::IpReservation(_)
+        | Object::Other(_)
+        | Object::Affinity(_)
+        | Object::Handle(_)
+        | Object::IpamHost
+        | Object::Lease(_) => {}
     }
 }
 
