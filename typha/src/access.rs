@@ -112,7 +112,7 @@ impl Subject {
 fn operator(key: &Key) -> Option<&'static str> {
     match key {
         Key::Resource { .. } | Key::IpamConfig => None,
-        Key::Block(_) | Key::Affinity { .. } | Key::Handle(_) | Key::IpamHost(_) => {
+        Key::Block(_) | Key::Affinity { .. } | Key::Handle(_) | Key::IpamHost(_) | Key::Lease(_) => {
             Some("address management writes it by itself")
         }
     }
@@ -135,6 +135,8 @@ fn of_node(node: &str, key: &Key, new: Option<&Value>, old: Option<&Value>) -> O
         Key::IpamHost(host) => unless(host.as_str() == node, "it is another node's"),
         // A handle is named after its owner's interface, not its node; the addresses are kept in blocks.
         Key::Handle(_) => None,
+        // Which node has it is what a lease is about.
+        Key::Lease(_) => None,
         Key::Block(_) => of_block(node, new, old),
     }
 }
