@@ -210,7 +210,9 @@ pub fn origin_of(key: &Key, revision: u64) -> Origin {
             name,
         } => (kind.name(), name.clone()),
         Key::Affinity { cidr, .. } => (Kind::BlockAffinity.name(), cidr.to_string()),
-        Key::Block(_) | Key::Handle(_) | Key::IpamConfig | Key::IpamHost(_) | Key::Lease(_) => ("IPAM", key.to_string()),
+        Key::Block(_) | Key::Handle(_) | Key::IpamConfig | Key::IpamHost(_) | Key::Lease(_) => {
+            ("IPAM", key.to_string())
+        }
     };
     Origin { kind, name, revision }
 }
