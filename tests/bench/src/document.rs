@@ -41,6 +41,7 @@ fn measured(record: &Record) -> String {
     out += &targets(record);
     let (kernel, peers): (Vec<_>, Vec<_>) = groups(&record.rows)
         .into_iter()
+        .filter(|g| !prepares(g))
         .partition(|g| g.rows.iter().any(|r| r.row.starts_with("kernel")));
     for (title, groups) in [("Peers", peers), ("Routes into the kernel", kernel)] {
         if !groups.is_empty() {
@@ -54,6 +55,16 @@ fn measured(record: &Record) -> String {
         let _ = writeln!(out, "\n```\n{}\n```", more.trim());
     }
     out
+}
+
+/// Some phases only lead to the one that the row is about; `results.json` has them all.
+fn prepares(group: &Group<'_>) -> bool {
+    let name = group.rows.first().map_or("", |r| &*r.row);
+    match group.phase {
+        "sessions up" => !name.starts_with("rr"),
+        "announce" => matches!(name, "deliver" | "slow" | "restart" | "churn"),
+        _ => false,
+    }
 }
 
 fn machine(machine: &Machine) -> String {
@@ -170,6 +181,9 @@ mod tests {
             row("full", "announce", "bird", 1300),
             row("full", "announce", "frr", 1),
             row("kernel10k", "added", "felix", 30),
+            row("churn", "announce", "bird-rs", 40),
+            row("rr200", "sessions up", "bird-rs", 50),
+            row("full", "sessions up", "bird-rs", 60),
         ];
         rows[2].result = Err("stalled: 1 peer | lacks 3".to_owned());
         Record {
@@ -212,6 +226,8 @@ mod tests {
             !peers.contains("kernel10k") && kernel.contains("title of kernel10k"),
             "{text}"
         );
+        assert!(!peers.contains("title of churn") && peers.contains("title of rr200: **sessions up**"));
+        assert!(!peers.contains("title of full: **sessions up**"), "{text}");
         let mut smaller = record();
         smaller.machine.shrink = 10;
         assert!(measured(&smaller).contains("| 0.650 s | smaller load |"));
