@@ -21,7 +21,7 @@ pub(crate) fn table(rows: &[Row]) -> String {
     let mut out = String::new();
     for group in groups(rows) {
         let base = group.base();
-        let against = base.map_or_else(String::new, |(ours, _)| format!("time against {ours}"));
+        let against = base.map_or_else(String::new, |(ours, _)| format!("against {ours}: time, CPU, peak"));
         let _ = writeln!(out, "\n{}: {}", group.workload, group.phase);
         let _ = writeln!(
             out,
@@ -41,8 +41,7 @@ pub(crate) fn table(rows: &[Row]) -> String {
 }
 
 fn line(out: &mut String, daemon: &str, m: &Measured, base: Option<&Measured>) {
-    let ratio = base.map(|b| m.wall.as_secs_f64() / b.wall.as_secs_f64().max(1e-6));
-    let ratio = ratio.map_or_else(|| "-".to_owned(), |r| format!("x {r:.2}"));
+    let ratio = base.map_or_else(|| "-".to_owned(), |base| ratios(m, base));
     let bound = if m.tester_bound() {
         "  (the tester set the pace)"
     } else {
@@ -55,15 +54,34 @@ fn line(out: &mut String, daemon: &str, m: &Measured, base: Option<&Measured>) {
     };
     let _ = writeln!(
         out,
-        "  {daemon:<10} {:>9} {:>7.2} s {peak:>10} {:>10} {:>5.0} %   {ratio}{bound}",
+        "  {daemon:<10} {:>9} {:>7.2} s {peak:>10} {:>10} {:>5.0} %   {}{bound}",
         time(m.wall),
         m.cpu.as_secs_f64(),
         m.updates,
-        100.0 * m.tester_share
+        100.0 * m.tester_share,
+        ratio.trim_end()
     );
     if !m.note.is_empty() {
         let _ = writeln!(out, "  {:<10} {}", "", m.note);
     }
+}
+
+/// Time, CPU time and peak memory as ratios to another's, where both have them.
+fn ratios(m: &Measured, base: &Measured) -> String {
+    let seconds = |wall: Duration| wall.as_secs_f64();
+    [
+        (seconds(m.wall), seconds(base.wall)),
+        (seconds(m.cpu), seconds(base.cpu)),
+        (m.peak_kb as f64, base.peak_kb as f64),
+    ]
+    .map(|(theirs, ours)| {
+        if ours > 0.0 && theirs > 0.0 {
+            format!("x {:<7.2}", theirs / ours)
+        } else {
+            format!("{:<9}", "-")
+        }
+    })
+    .concat()
 }
 
 /// What an import filter costs bird-rs and BIRD, and what IPv6 costs each. Nothing that was not measured with both.
@@ -138,7 +156,9 @@ mod tests {
         });
         let text = table(&rows);
         assert!(
-            text.contains("x 2.50") && text.contains("x 1.00") && text.contains("failed: stalled"),
+            text.contains("x 2.50   x 2.50   x 1.00")
+                && text.contains("x 1.00   x 1.00   x 1.00")
+                && text.contains("failed: stalled"),
             "{text}"
         );
         // The tester is blamed, and the note is written, where they belong.
