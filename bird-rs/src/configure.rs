@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tortie_bgp::config::{self, Change, Commits, Config, Diagnostic};
 
 use crate::engine::{Clock, Engine, Request, Stopped};
+use crate::log::{self, Logs};
 use crate::metrics::Metrics;
 use crate::net::interfaces;
 use crate::source::{self, Host, Rejected};
@@ -84,6 +85,7 @@ pub(crate) struct Configurator {
     engine: Engine,
     clock: Clock,
     metrics: Metrics,
+    logs: Logs,
     /// Held while applying, so that two requests do not interleave.
     state: Mutex<State>,
     /// A trial began or ended.
@@ -94,7 +96,12 @@ pub(crate) struct Configurator {
 
 impl Configurator {
     /// With the configuration that the engine was started with.
-    pub(crate) fn new(own: PathBuf, config: Arc<Config>, (engine, clock): (Engine, Clock), metrics: Metrics) -> Self {
+    pub(crate) fn new(
+        own: PathBuf,
+        config: Arc<Config>,
+        (engine, clock): (Engine, Clock),
+        (metrics, logs): (Metrics, Logs),
+    ) -> Self {
         let first = Applied {
             revision: String::new(),
             file: own.display().to_string(),
@@ -107,6 +114,7 @@ impl Configurator {
             engine,
             clock,
             metrics,
+            logs,
             state: Mutex::new(State {
                 commits: Commits::new(first),
                 desired: String::new(),
@@ -168,8 +176,12 @@ impl Configurator {
         let parsed = self.parse(text).await;
         let mut state = self.state.lock().await;
         state.desired.clone_from(&revision);
-        let (file, config) = match parsed {
-            Ok(parsed) => parsed,
+        let opened = parsed.and_then(|(file, config)| {
+            let logs = log::open(&config, &file)?;
+            Ok((file, config, logs))
+        });
+        let (file, config, logs) = match opened {
+            Ok(opened) => opened,
             Err(Rejected(diagnostics)) => {
                 tracing::warn!(
                     errors = diagnostics.len(),
@@ -182,6 +194,7 @@ impl Configurator {
         };
         let mut outcome = outcome(&state, &config);
         self.install(&config, how.soft).await?;
+        self.logs.switch(logs);
         let next = Applied {
             revision,
             file,
@@ -233,6 +246,10 @@ impl Configurator {
         // A change that was soft is undone softly.
         let soft = state.commits.current().soft;
         self.install(&back.current().config, soft).await?;
+        match log::open(&back.current().config, &back.current().file) {
+            Ok(logs) => self.logs.switch(logs),
+            Err(error) => tracing::warn!(%error, "the log files stay as they are"),
+        }
         state.commits = back;
         self.tell(state);
         let applied = state.commits.current();

@@ -21,6 +21,7 @@ use crate::engine::{self, Clock, Engine, Loop};
 use crate::grpc::Service;
 use crate::grpc::facts::Facts;
 use crate::grpc::operator::Operator;
+use crate::log::{self, FATAL, Logs};
 use crate::metrics::Metrics;
 use crate::net::{interfaces, routes};
 use crate::privileges::Identity;
@@ -50,13 +51,19 @@ pub(crate) fn run(args: Args, config: Arc<Config>) -> anyhow::Result<()> {
     let sockets = Sockets::open(args.grpc.as_ref(), control.as_ref(), identity)?;
     let result = write_pid(&args).and_then(|()| {
         identity.map_or(Ok(()), Identity::assume)?;
+        // Not before: a thread that is there already would keep root's capabilities.
+        let logs = logs(&args, &config)?;
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads)
             .enable_all()
             .build()?;
-        let result = runtime.block_on(serve(&args, config, sockets));
+        let result = runtime.block_on(serve(&args, config, sockets, logs.clone()));
         runtime.shutdown_timeout(LEAVE);
+        if let Err(error) = &result {
+            tracing::error!(target: FATAL, error = format!("{error:#}"), "bird-rs ends");
+        }
+        logs.flush();
         result
     });
     if let Some(path) = &args.pid_file {
@@ -66,6 +73,15 @@ pub(crate) fn run(args: Args, config: Arc<Config>) -> anyhow::Result<()> {
     result
 }
 
+/// Messages go where the configuration says, from here on.
+fn logs(args: &Args, config: &Config) -> anyhow::Result<Logs> {
+    let file = args.config.display().to_string();
+    let opened = log::open(config, &file).map_err(|rejected| anyhow::anyhow!("{rejected}"))?;
+    let logs = Logs::start().context("start the thread that logs")?;
+    logs.switch(opened);
+    Ok(logs)
+}
+
 fn write_pid(args: &Args) -> anyhow::Result<()> {
     let Some(path) = &args.pid_file else { return Ok(()) };
     let pid = format!("{}\n", std::process::id());
@@ -73,7 +89,7 @@ fn write_pid(args: &Args) -> anyhow::Result<()> {
         .with_context(|| format!("write the process id to {}", path.display()))
 }
 
-async fn serve(args: &Args, config: Arc<Config>, sockets: Sockets) -> anyhow::Result<()> {
+async fn serve(args: &Args, config: Arc<Config>, sockets: Sockets, logs: Logs) -> anyhow::Result<()> {
     let token = tortie_kit::shutdown::token()?;
     let clock = Clock::start();
     let health = Health::new();
@@ -95,7 +111,7 @@ async fn serve(args: &Args, config: Arc<Config>, sockets: Sockets) -> anyhow::Re
         args.config.clone(),
         config,
         (engine.clone(), clock),
-        metrics.clone(),
+        (metrics.clone(), logs),
     ));
     let clients = clients(sockets, clock, (&engine, &bfd), &configurator, &token)?;
     let mut engine_task = engine_loop.start();

@@ -6,14 +6,16 @@
 //!
 //! A panic while one connection's input is handled costs that connection, not the daemon.
 
+mod clock;
 mod handle;
 mod rekey;
+mod watchdog;
 
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use std::collections::HashMap;
 
@@ -26,7 +28,9 @@ use tortie_bgp::config::Config;
 use tortie_bgp::fsm::ConnId;
 use tortie_bgp::speaker::{Command, ConnectSpec, Cursor, Input, LogEvent, Operated, Output, Speaker, Station};
 
+pub(crate) use self::clock::Clock;
 pub(crate) use self::handle::{Engine, Stopped};
+use self::watchdog::Watchdog;
 use crate::bfd::Bfd;
 use crate::bmp;
 use crate::caches::Caches;
@@ -122,35 +126,7 @@ pub(crate) struct Loop {
     outputs: Vec<Output>,
     flushed_at: Duration,
     metrics: Metrics,
-}
-
-/// Time since the process started.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Clock {
-    started: Instant,
-    boot_unix_ms: i64,
-}
-
-impl Clock {
-    pub(crate) fn start() -> Self {
-        let unix = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap_or_default();
-        Clock {
-            started: Instant::now(),
-            boot_unix_ms: i64::try_from(unix.as_millis()).unwrap_or(i64::MAX),
-        }
-    }
-
-    pub(crate) fn now(self) -> Duration {
-        self.started.elapsed()
-    }
-
-    /// A time of the speaker's as the world knows it.
-    pub(crate) fn unix_ms(self, at: Duration) -> i64 {
-        self.boot_unix_ms
-            .saturating_add(i64::try_from(at.as_millis()).unwrap_or(i64::MAX))
-    }
+    watchdog: Watchdog,
 }
 
 impl Loop {
@@ -183,6 +159,7 @@ impl Loop {
             outputs,
             flushed_at: Duration::ZERO,
             metrics,
+            watchdog: Watchdog::start(clock, config),
         };
         (this, engine)
     }
@@ -208,6 +185,7 @@ impl Loop {
                 }
                 () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
             }
+            self.watchdog.begin();
             for request in batch.drain(..) {
                 if let Request::Stop(done) = request {
                     self.stop().await;
@@ -218,6 +196,7 @@ impl Loop {
                 self.take(request);
             }
             self.settle();
+            self.watchdog.end();
         }
     }
 
@@ -249,6 +228,7 @@ impl Loop {
             Request::Apply { config, soft, done } => {
                 self.guard = Guard::new(&config);
                 self.keyring = Keyring::new(&config);
+                self.watchdog.configure(&config);
                 self.input(match soft {
                     true => Input::ReconfigureSoftly(config),
                     false => Input::Reconfigure(config),
@@ -310,7 +290,7 @@ impl Loop {
         let handled = catch_unwind(AssertUnwindSafe(|| self.input(input)));
         if handled.is_err() {
             self.metrics.panics.inc();
-            tracing::error!(%conn, "handling a peer's input failed, closing its connection");
+            tracing::error!(target: log::BUG, %conn, "handling a peer's input failed, closing its connection");
             self.outputs.clear();
             // Subscribers may have missed a change: they must begin anew.
             self.exports.monitor_lost();
@@ -459,7 +439,7 @@ impl Loop {
         let signed = match Signed::accepted(&stream, remote.ip(), &self.keyring) {
             Ok(signed) => signed,
             Err(error) => {
-                tracing::warn!(%remote, %error, "refusing a connection that is not signed as it has to be");
+                tracing::warn!(target: log::AUTH, %remote, %error, "refusing a connection that is not signed as it has to be");
                 return;
             }
         };

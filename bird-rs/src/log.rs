@@ -1,6 +1,12 @@
-//! What the speaker has to say, as log lines.
+//! What the speaker has to say, as log lines; and where lines go.
+
+mod route;
+mod sink;
 
 use tortie_bgp::speaker::{Log, LogEvent};
+
+pub(crate) use self::route::{AUTH, BUG, FATAL, Logs, REMOTE};
+pub(crate) use self::sink::open;
 
 /// Writes one line: info for what an operator wants once, warn for what somebody should look at.
 pub(crate) fn write(entry: &Log) {
@@ -13,7 +19,7 @@ pub(crate) fn write(entry: &Log) {
                 tracing::debug!(protocol, from, to, reason, "session state changed");
             }
         }
-        LogEvent::BadRoute { reason } => tracing::warn!(protocol, reason, "bad route from the peer"),
+        LogEvent::BadRoute { reason } => tracing::warn!(target: REMOTE, protocol, reason, "bad route from the peer"),
         LogEvent::Limit { kind, limit, action } => tracing::warn!(protocol, kind, limit, action, "route limit reached"),
         LogEvent::RangeFull {
             limit,

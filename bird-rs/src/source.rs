@@ -31,7 +31,8 @@ impl Rejected {
         Self::of_file("", format!("internal error while reading the configuration: {error}"))
     }
 
-    fn of_file(file: &str, message: String) -> Self {
+    /// Something about a file as a whole.
+    pub(crate) fn of_file(file: &str, message: String) -> Self {
         Rejected(vec![Diagnostic {
             file: file.to_owned(),
             line: 0,

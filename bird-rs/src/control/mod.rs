@@ -18,7 +18,7 @@ mod roas;
 mod route;
 mod statics;
 pub(crate) mod status;
-mod time;
+pub(crate) mod time;
 pub(crate) mod words;
 
 use std::io;

@@ -94,8 +94,9 @@ fn next_hop(hop: &StaticHop, usable: bool) -> String {
         (None, interface) => format!("dev {}", interface.as_deref().unwrap_or_default()),
     };
     let onlink = if hop.onlink { " onlink" } else { "" };
+    let bfd = if hop.bfd { " (bfd)" } else { "" };
     let dormant = if usable { "" } else { " (dormant)" };
-    format!("{to}{onlink}{dormant}")
+    format!("{to}{onlink}{bfd}{dormant}")
 }
 
 fn up(link: &Link) -> &'static str {

@@ -165,6 +165,7 @@ cases! {
     import_limit_restart
     import_limit_warn
     ipv6_only
+    limits_of_own_routes
     link_local_session
     local_as_of_four_octets
     local_pref_over_external_sessions

@@ -223,6 +223,56 @@ fn ipv6_and_several_hops_and_several_sessions() {
     both_go_down(&lab, "BIRD");
 }
 
+/// A static route whose gateway is watched, in a program whose control socket has this name.
+fn a_static_route_is_watched(lab: &Lab, daemon: &str) {
+    let routes = |wanted: &str| {
+        eventually(&format!("{daemon} has {wanted:?}"), || {
+            let shown = lab.birdc_of(daemon, "show route table master4");
+            let prefixes = shown.lines().filter_map(|line| line.split_once("/24 "));
+            let mut prefixes: Vec<&str> = prefixes.map(|(prefix, _)| prefix).collect();
+            prefixes.sort_unstable();
+            (prefixes.join(" ") == wanted).then_some(())
+        });
+    };
+    is_up(lab, daemon, "10.77.0.2", "eth0");
+    routes("10.1.0.0 10.2.0.0");
+    assert!(lab.birdc_of(daemon, "show static").contains("via 10.77.0.2 (bfd)\n"));
+    cut(lab);
+    routes("10.2.0.0");
+    assert!(
+        lab.birdc_of(daemon, "show static")
+            .contains("via 10.77.0.2 (bfd) (dormant)")
+    );
+    mend(lab);
+    routes("10.1.0.0 10.2.0.0");
+}
+
+const WATCHED: &str = "router id 10.77.0.1;
+protocol device { }
+protocol bfd { interface \"eth*\" { interval 100 ms; multiplier 3; }; }
+protocol static watched { ipv4; route 10.1.0.0/24 via 10.77.0.2 bfd; route 10.2.0.0/24 via 10.77.0.2; }
+";
+
+#[test]
+fn a_static_route_with_bfd_goes_with_the_path_as_birds_does() {
+    let theirs = format!(
+        "router id 10.77.0.2; protocol device {{ }} protocol bfd {{ neighbor 10.77.0.1 dev \"eth0\"; interface \"eth*\" {{ {TIMERS} }}; }}"
+    );
+    let lab = Lab::new();
+    let _other = lab.bird_rs("b", &theirs);
+    let _bird = lab.bird("a", WATCHED, false);
+    a_static_route_is_watched(&lab, "bird");
+    let lab = Lab::new();
+    let other = lab.bird_rs("b", &theirs);
+    let _ours = lab.bird_rs("a", WATCHED);
+    a_static_route_is_watched(&lab, "a");
+    // Who is gone is no path.
+    drop(other);
+    eventually("the route goes", || {
+        (!lab.birdc_of("a", "show route").contains("10.1.0.0/24")).then_some(())
+    });
+}
+
 // === FRR ===
 
 fn bfdd(lab: &Lab) -> Running {

@@ -29,6 +29,7 @@ mod lab;
 mod leaving;
 mod link_local;
 mod local_as;
+mod logging;
 mod long_lived;
 mod mapped;
 mod mrt;

@@ -1,8 +1,58 @@
-//! Logs, to standard error.
+//! Logs, to standard error, and to wherever a program routes them.
+
+use std::io::Stderr;
+use std::sync::OnceLock;
 
 use clap::{Args, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::writer::OptionalWriter;
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
+
+/// Where events go that `--log-level` lets through, besides or instead of standard error.
+pub trait Route: Send + Sync {
+    /// Does standard error get events of this kind?
+    fn on_stderr(&self, metadata: &Metadata<'_>) -> bool;
+
+    /// Takes an event. Must not block, nor log anything.
+    fn event(&self, event: &Event<'_>);
+}
+
+static ROUTE: OnceLock<Box<dyn Route>> = OnceLock::new();
+
+/// Routes all events from now on. The first call in a process counts.
+pub fn route(route: Box<dyn Route>) {
+    let _already_set = ROUTE.set(route);
+}
+
+/// Standard error, as far as the route lets it have an event.
+struct Routed;
+
+impl<'a> MakeWriter<'a> for Routed {
+    type Writer = OptionalWriter<Stderr>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        OptionalWriter::some(std::io::stderr())
+    }
+
+    fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Self::Writer {
+        match ROUTE.get().is_none_or(|route| route.on_stderr(metadata)) {
+            true => OptionalWriter::some(std::io::stderr()),
+            false => OptionalWriter::none(),
+        }
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Routed {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        if let Some(route) = ROUTE.get() {
+            route.event(event);
+        }
+    }
+}
 
 /// How to log.
 #[derive(Debug, Clone, Args)]
@@ -50,14 +100,14 @@ pub struct BadFilter {
 /// [`BadFilter`] when the filter does not parse.
 pub fn init(args: &LogArgs) -> Result<(), BadFilter> {
     let filter = filter(&args.log_level)?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Routed);
     let _already_set = match args.log_format {
         LogFormat::Text => builder
             .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .finish()
+            .with(Routed)
             .try_init(),
-        LogFormat::Json => builder.json().try_init(),
+        LogFormat::Json => builder.json().finish().with(Routed).try_init(),
     };
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::protocol::InterfacePattern;
-use super::{BgpConfig, ChannelFamily, Config, Neighbor, ProtocolKind};
+use super::{BgpConfig, ChannelFamily, Config, Neighbor, ProtocolKind, StaticConfig, StaticDestination, StaticRoute};
 
 /// How a BFD session behaves, as far as it is said. What is not said is the next place's to say: first the BGP protocol,
 /// then `interface` or `multihop` of `protocol bfd`, then [`BfdTiming::default`].
@@ -120,6 +120,21 @@ impl BfdConfig {
     }
 }
 
+impl StaticRoute {
+    /// The next hops with `bfd`: their gateways, and the interfaces that are said.
+    pub fn watched(&self) -> impl Iterator<Item = (IpAddr, Option<&str>)> {
+        let hops = match &self.destination {
+            StaticDestination::Via(hops) => hops.as_slice(),
+            StaticDestination::Blackhole
+            | StaticDestination::Unreachable
+            | StaticDestination::Prohibit
+            | StaticDestination::Recursive(_) => &[],
+        };
+        let watched = hops.iter().filter(|hop| hop.bfd);
+        watched.filter_map(|hop| Some((hop.gateway?, hop.interface.as_deref())))
+    }
+}
+
 impl Config {
     /// Is there a `protocol bfd` that accepts the sessions of this BGP protocol? True when it wants none.
     pub fn watches(&self, bgp: &BgpConfig) -> bool {
@@ -129,11 +144,24 @@ impl Config {
         };
         let family = if v4 { ChannelFamily::Ipv4 } else { ChannelFamily::Ipv6 };
         let multihop = bgp.transport.multihop.is_some();
-        bgp.bfd.usage == BfdUsage::Off
-            || self.protocols.iter().any(|protocol| match &protocol.kind {
-                ProtocolKind::Bfd(bfd) => bfd.accepts(family, multihop),
-                _ => false,
-            })
+        bgp.bfd.usage == BfdUsage::Off || self.accepts_bfd(family, multihop)
+    }
+
+    /// Is there a `protocol bfd` that accepts the sessions of these routes? True when they want none.
+    pub fn watches_static(&self, routes: &StaticConfig) -> bool {
+        let watched = routes.routes.iter().flat_map(StaticRoute::watched);
+        let families = watched.map(|(gateway, _)| match gateway {
+            IpAddr::V4(_) => ChannelFamily::Ipv4,
+            IpAddr::V6(_) => ChannelFamily::Ipv6,
+        });
+        families.into_iter().all(|family| self.accepts_bfd(family, false))
+    }
+
+    fn accepts_bfd(&self, family: ChannelFamily, multihop: bool) -> bool {
+        self.protocols.iter().any(|protocol| match &protocol.kind {
+            ProtocolKind::Bfd(bfd) => bfd.accepts(family, multihop),
+            _ => false,
+        })
     }
 }
 

@@ -19,6 +19,7 @@ mod diff;
 mod interfaces;
 mod keywords;
 mod lexer;
+mod logging;
 mod monitor;
 mod option;
 mod parser;
@@ -35,11 +36,11 @@ pub use bgp::{
     Neighbor, NextHopRewrite, PeerType, Role, Timers, Transport,
 };
 pub use bmp::BmpConfig;
+pub use logging::{LogClass, LogClasses, LogSink, LogTarget, TimeFormat, TimeFormats};
 pub use monitor::{MrtConfig, TableChoice};
 pub use protocol::{
     Channel, ChannelFamily, DeviceConfig, DirectConfig, FelixConfig, InterfacePattern, KernelConfig, Limit,
-    LimitAction, LogTarget, Policy, Protocol, ProtocolKind, StaticConfig, StaticDestination, StaticHop, StaticRoute,
-    Table, TimeFormat, TimeFormats,
+    LimitAction, Policy, Protocol, ProtocolKind, StaticConfig, StaticDestination, StaticHop, StaticRoute, Table,
 };
 pub use rpki::{CacheAddress, RoaChannel, RoaConfig, RoaTable, RpkiConfig};
 
@@ -72,9 +73,9 @@ pub struct Config {
     pub log: Vec<LogTarget>,
     /// `timeformat` of the classes that were set.
     pub time_formats: TimeFormats,
-    /// `watchdog warning` in microseconds; accepted, without effect.
+    /// `watchdog warning`: a piece of work that takes longer is logged.
     pub watchdog_warning: Option<Duration>,
-    /// `watchdog timeout`; accepted, without effect.
+    /// `watchdog timeout`: a piece of work that takes longer ends the process.
     pub watchdog_timeout: Option<Duration>,
     /// `graceful restart wait`: after a start, the longest time before routes are announced although some restarting
     /// neighbour has not sent all its routes.

@@ -13,7 +13,7 @@ use super::print_bgp::write_bgp;
 use super::rpki::{write_roas, write_rpki};
 use super::{
     Channel, ChannelFamily, Config, DEFAULT_GRACEFUL_RESTART_WAIT, DirectConfig, InterfacePattern, KernelConfig, Limit,
-    LogTarget, Policy, Protocol, ProtocolKind, StaticConfig, StaticDestination, StaticHop, TimeFormat,
+    Policy, Protocol, ProtocolKind, StaticConfig, StaticDestination, StaticHop, TimeFormat,
 };
 use crate::filter::write_name;
 
@@ -30,7 +30,7 @@ impl fmt::Display for Config {
             writeln!(f, "hostname \"{hostname}\";")?;
         }
         for target in &self.log {
-            write_log(f, target)?;
+            writeln!(f, "{target}")?;
         }
         write_time_formats(f, self)?;
         if let Some(time) = self.watchdog_warning {
@@ -62,13 +62,6 @@ impl fmt::Display for Config {
             writeln!(f, "{filter}")?;
         }
         self.protocols.iter().try_for_each(|protocol| protocol.fmt(f))
-    }
-}
-
-fn write_log(f: &mut fmt::Formatter<'_>, log: &LogTarget) -> fmt::Result {
-    match log.classes.as_slice() {
-        [] => writeln!(f, "log {} all;", log.target),
-        classes => writeln!(f, "log {} {{ {} }};", log.target, classes.join(", ")),
     }
 }
 
@@ -275,7 +268,8 @@ fn write_hop(f: &mut fmt::Formatter<'_>, hop: &StaticHop) -> fmt::Result {
     if hop.weight != 1 {
         write!(f, " weight {}", hop.weight)?;
     }
-    f.write_str(if hop.onlink { " onlink on" } else { "" })
+    f.write_str(if hop.onlink { " onlink on" } else { "" })?;
+    f.write_str(if hop.bfd { " bfd on" } else { "" })
 }
 
 fn write_kernel(f: &mut fmt::Formatter<'_>, kernel: &KernelConfig) -> fmt::Result {

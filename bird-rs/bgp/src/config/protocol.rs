@@ -56,47 +56,6 @@ pub struct Table {
     pub sorted: bool,
 }
 
-/// `log TARGET CLASSES`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogTarget {
-    /// `stderr`, `syslog`, or a file name in quotes; as written.
-    pub target: String,
-    /// Classes (`info`, `warning`, ..); empty for `all`.
-    pub classes: Vec<String>,
-}
-
-/// How times of one class are shown.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TimeFormat {
-    /// `iso short|long [ms|us]`, as written.
-    Iso {
-        /// `iso long`: date and time, else one of them.
-        long: bool,
-        /// Digits of a second: 0, 3 or 6.
-        digits: u8,
-    },
-    /// strftime formats: for recent times, and for those older than a limit.
-    Custom {
-        /// The format.
-        format: String,
-        /// `LIMIT "FORMAT"`.
-        older: Option<(Duration, String)>,
-    },
-}
-
-/// `timeformat CLASS FORMAT`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TimeFormats {
-    /// `timeformat route`.
-    pub route: Option<TimeFormat>,
-    /// `timeformat protocol`.
-    pub protocol: Option<TimeFormat>,
-    /// `timeformat base`.
-    pub base: Option<TimeFormat>,
-    /// `timeformat log`.
-    pub log: Option<TimeFormat>,
-}
-
 /// One protocol instance, its template resolved.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Protocol {
@@ -310,6 +269,8 @@ pub struct StaticHop {
     pub weight: u16,
     /// `onlink`: the gateway need not be in a connected subnet.
     pub onlink: bool,
+    /// `bfd`: only while a BFD session with the gateway is up. Then there is a gateway.
+    pub bfd: bool,
 }
 
 /// `protocol kernel`.

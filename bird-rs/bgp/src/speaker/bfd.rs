@@ -1,8 +1,8 @@
 //! Which BFD sessions the protocols want, and what becomes of a BGP session when BFD speaks.
 //!
 //! The sessions themselves are the shell's: it is told what is wanted ([`Output::Bfd`]) and reports each change
-//! ([`super::Input::Bfd`]). A session is wanted while a BGP protocol with `bfd` is enabled and a `protocol bfd` accepts
-//! it. The link that a peer is on is remembered: a link that goes away must end the session, not the watch over it.
+//! ([`super::Input::Bfd`]). A session is wanted while a BGP protocol with `bfd`, or a static route with it, is enabled
+//! and a `protocol bfd` accepts it. The link that a peer is on is remembered: a link that goes away must end the session, not the watch over it.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,7 +11,9 @@ use super::Speaker;
 use super::instance::Instance;
 use super::io::{InterfaceAddress, Log, LogEvent, Output};
 use super::origin::selected;
-use crate::config::{BfdConfig, BfdNeighbor, BfdOptions, BfdTiming, BfdUsage, BgpConfig, ChannelFamily, ProtocolKind};
+use crate::config::{
+    BfdConfig, BfdNeighbor, BfdOptions, BfdTiming, BfdUsage, BgpConfig, ChannelFamily, ProtocolKind, StaticRoute,
+};
 use crate::fsm::{BfdVerdict, Event};
 use crate::rib::SourceId;
 
@@ -45,6 +47,7 @@ impl Speaker {
             return;
         }
         let mut wanted = self.asked_by_bgp();
+        wanted.extend(self.asked_by_static());
         for (name, bfd) in self.bfd_protocols() {
             let neighbors = bfd.neighbors.iter().filter_map(|n| neighbor_key(n, &self.addresses));
             wanted.extend(neighbors.filter_map(|key| self.spec(key, BfdOptions::default(), &[(name.clone(), bfd)])));
@@ -53,7 +56,11 @@ impl Speaker {
         wanted.sort_by(|a, b| a.key.cmp(&b.key));
         wanted.dedup_by(|later, first| later.key == first.key);
         if wanted != self.bfd_wanted {
+            let before = self.bfd_up.len();
             self.bfd_up.retain(|key| wanted.iter().any(|spec| spec.key == *key));
+            if self.bfd_up.len() != before {
+                self.originate_watched();
+            }
             self.bfd_wanted.clone_from(&wanted);
             out.push(Output::Bfd(wanted));
         }
@@ -62,12 +69,15 @@ impl Speaker {
         }
     }
 
-    /// Says which BGP protocols ask for a path to be watched that nothing watches.
+    /// Says which protocols ask for a path to be watched that nothing watches.
     pub(super) fn warn_of_unwatched(&self, out: &mut Vec<Output>) {
         for protocol in self.config.protocols.iter().filter(|protocol| !protocol.disabled) {
-            if let ProtocolKind::Bgp(bgp) = &protocol.kind
-                && !self.config.watches(bgp)
-            {
+            let watched = match &protocol.kind {
+                ProtocolKind::Bgp(bgp) => self.config.watches(bgp),
+                ProtocolKind::Static(routes) => self.config.watches_static(routes),
+                _ => true,
+            };
+            if !watched {
                 let (protocol, event) = (protocol.name.clone(), LogEvent::Unwatched);
                 out.push(Output::Log(Log { protocol, event }));
             }
@@ -96,6 +106,38 @@ impl Speaker {
             .into_iter()
             .filter_map(|(key, options)| self.spec(key, options, &protocols));
         specs.collect()
+    }
+
+    /// The sessions of static routes that some protocol bfd accepts.
+    fn asked_by_static(&self) -> Vec<BfdSpec> {
+        let protocols = self.bfd_protocols();
+        let enabled = self.instances.iter().flatten().filter(|i| i.enabled);
+        let routes = enabled.filter_map(|instance| match &instance.config.kind {
+            ProtocolKind::Static(config) => Some(&config.routes),
+            _ => None,
+        });
+        let keys = routes
+            .flatten()
+            .flat_map(StaticRoute::watched)
+            .filter_map(|watched| static_key(watched, &self.addresses));
+        let specs = keys.filter_map(|key| self.spec(key, BfdOptions::default(), &protocols));
+        specs.collect()
+    }
+
+    /// Makes the routes anew that BFD may have a say in.
+    fn originate_watched(&mut self) {
+        for at in 0..self.instances.len() {
+            let Some(Some(instance)) = self.instances.get(at) else {
+                continue;
+            };
+            let watched = match &instance.config.kind {
+                ProtocolKind::Static(config) => config.routes.iter().any(|route| route.watched().next().is_some()),
+                _ => false,
+            };
+            if watched {
+                self.originate(at);
+            }
+        }
     }
 
     fn bfd_protocols(&self) -> Vec<(Arc<str>, &BfdConfig)> {
@@ -139,6 +181,7 @@ impl Speaker {
         } else {
             self.bfd_up.remove(key);
         }
+        self.originate_watched();
         for source in self.watched_by(|watched, _, _| watched == key) {
             self.peer_event(source, Event::Bfd(verdict), out);
         }
@@ -177,6 +220,14 @@ fn bgp_key(config: &BgpConfig, peer: IpAddr, addresses: &[InterfaceAddress]) -> 
         config.transport.multihop.is_some(),
         addresses,
     )
+}
+
+/// The BFD session of a static route's gateway; `None` while that is on no link of ours.
+pub(super) fn static_key(
+    (gateway, interface): (IpAddr, Option<&str>),
+    addresses: &[InterfaceAddress],
+) -> Option<BfdKey> {
+    key(gateway, None, interface, false, addresses)
 }
 
 fn neighbor_key(neighbor: &BfdNeighbor, addresses: &[InterfaceAddress]) -> Option<BfdKey> {

@@ -120,13 +120,21 @@ impl Speaker {
             .iter()
             .flatten()
             .filter_map(|instance| match &instance.kind {
-                Kind::Felix(channels) => Some(channels.iter().filter_map(|(key, member)| Some((*key, (*member)?)))),
+                Kind::Felix(channels) => {
+                    let source = instance.source;
+                    Some(
+                        channels
+                            .iter()
+                            .filter_map(move |(key, member)| Some((source, *key, (*member)?))),
+                    )
+                }
                 Kind::Bgp(_) | Kind::Range(_) | Kind::Origin(_) | Kind::Kernel(_) | Kind::Roas(_) | Kind::Quiet => None,
             });
-        let members: Vec<(TableKey, Membership)> = felix.flatten().collect();
-        for (key, member) in members {
-            while self.tables.has_work(key, member) {
-                for (nlri, route) in self.tables.pull(key, member, BATCH, None) {
+        let members: Vec<(SourceId, TableKey, Membership)> = felix.flatten().collect();
+        for (source, key, member) in members {
+            let max = self.export_max(source, key);
+            while self.instance(source).is_some_and(|felix| felix.enabled) && self.tables.has_work(key, member) {
+                for (nlri, route) in self.tables.pull(key, member, BATCH, max) {
                     let net = nlri.prefix;
                     let route = route.map(|route| self.tables.shared.fib.get(route));
                     let had = self.left_by_felix.remove(&net);
@@ -138,6 +146,7 @@ impl Speaker {
                         None => Delta::Delete(net),
                     }));
                 }
+                self.limit_export(source, key, member);
             }
         }
         let gone = std::mem::take(&mut self.left_by_felix);

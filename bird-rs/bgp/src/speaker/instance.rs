@@ -29,6 +29,8 @@ pub(super) struct Instance {
     pub(super) enabled: bool,
     /// An operator took it down, for this reason, which may be empty.
     pub(super) taken_down: Option<Arc<str>>,
+    /// A limit of a channel that is not BGP's was reached and said so.
+    pub(super) limit_logged: bool,
     /// When it last went up or down.
     pub(super) since: Duration,
     pub(super) kind: Kind,
@@ -171,6 +173,7 @@ impl Speaker {
         let instance = Instance {
             enabled: false,
             taken_down: None,
+            limit_logged: false,
             source,
             since: self.now,
             kind,
@@ -199,6 +202,7 @@ impl Speaker {
             return self.peer_event(source, Event::Start, out);
         }
         instance.enabled = true;
+        instance.limit_logged = false;
         instance.since = now;
         match &instance.kind {
             Kind::Bgp(session) => {
@@ -394,6 +398,7 @@ impl Speaker {
             .tables
             .remove_where(key, source, |path| path.stale() == Stale::Refresh);
         self.tables.took_back(key, source, gone);
+        self.limit_import(source, key, view);
     }
 
     /// The time in the unit that paths have.
@@ -427,6 +432,8 @@ impl Speaker {
         for ((key, membership), view) in channels.iter_mut().zip(views) {
             if let Some(old) = *membership {
                 *membership = self.tables.change_view(*key, old, View::Fib(view));
+                // The limit may be another one.
+                membership.inspect(|moved| self.tables.unblock(*key, *moved));
             }
         }
     }

@@ -98,7 +98,7 @@ impl KernelTable {
         }
     }
 
-    fn key(&self) -> TableKey {
+    pub(super) fn key(&self) -> TableKey {
         self.channel[0].0
     }
 
@@ -271,15 +271,20 @@ impl Speaker {
                 continue;
             };
             let (key, metric, exports) = (table.key(), config.metric, exports(config));
+            let source = SourceId(u16::try_from(at).unwrap_or(u16::MAX));
             let mut deltas = Vec::new();
             if self.tables.has_work(key, member) {
-                for (nlri, route) in self.tables.pull(key, member, BATCH, None) {
+                let max = self.export_max(source, key);
+                for (nlri, route) in self.tables.pull(key, member, BATCH, max) {
                     let route = route.map(|route| self.tables.shared.fib.get(route));
                     deltas.push(match route {
                         Some(route) => Delta::Set(nlri.prefix, entry(route, metric)),
                         None => Delta::Delete(nlri.prefix),
                     });
                 }
+            }
+            if !self.limit_export(source, key, member) {
+                continue;
             }
             let complete = exports && converged && !self.tables.has_work(key, member);
             let Some(Some(instance)) = self.instances.get_mut(at) else {
@@ -339,6 +344,7 @@ impl Speaker {
             self.tables
                 .remove_where(key, source, |path| path.stale() == Stale::Refresh);
         }
+        self.limit_import(source, key, &view);
     }
 
     fn alien_view(&self, source: SourceId) -> Option<ImportView> {
@@ -369,7 +375,14 @@ impl Speaker {
             self.tables.reimport(table.key(), source, &view, None, &|_| true);
         }
         if let (Some(fib), (key, Some(member))) = (fib, table.channel[0]) {
-            table.channel[0].1 = self.tables.change_view(key, member, View::Fib(fib));
+            let moved = self.tables.change_view(key, member, View::Fib(fib));
+            // The limit may be another one.
+            moved.inspect(|moved| self.tables.unblock(key, *moved));
+            table.channel[0].1 = moved;
+        }
+        let key = table.key();
+        if let Some(view) = self.alien_view(source).filter(|_| import) {
+            self.limit_import(source, key, &view);
         }
     }
 }

@@ -4,7 +4,10 @@
 //! of its link only once an address of ours has been on the peer's subnet: a peer that is never on one is reached by
 //! whatever route leads to it.
 
+use std::collections::BTreeSet;
+
 use super::Speaker;
+use super::bfd::BfdKey;
 use super::instance::Instance;
 use super::io::{InterfaceAddress, InterfaceLink, Output};
 use super::session::Session;
@@ -20,6 +23,8 @@ pub(super) struct Links(Option<Vec<InterfaceLink>>);
 pub(super) struct Host<'h> {
     pub(super) addresses: &'h [InterfaceAddress],
     pub(super) links: &'h Links,
+    /// The paths that BFD says work.
+    pub(super) bfd_up: &'h BTreeSet<BfdKey>,
 }
 
 impl Links {
@@ -111,6 +116,7 @@ impl Speaker {
         Host {
             addresses: &self.addresses,
             links: &self.links,
+            bfd_up: &self.bfd_up,
         }
     }
 }

@@ -41,6 +41,7 @@ mod merge;
 mod monitor;
 mod operate;
 mod origin;
+mod own_limits;
 mod packed;
 mod pages;
 mod query;

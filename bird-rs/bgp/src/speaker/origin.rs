@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tortie_net::Prefix;
 
+use super::bfd;
 use super::io::InterfaceAddress;
 use super::links::Host;
 use crate::attr::Attributes;
@@ -80,13 +81,22 @@ pub(super) fn via(hop: &StaticHop, check_link: bool, host: &Host<'_>) -> Option<
         (None, Some(gateway)) => link_of(gateway, host.addresses)?,
         (None, None) => return None,
     };
-    let usable = !check_link || host.links.has_carrier(&interface);
+    let carried = !check_link || host.links.has_carrier(&interface);
+    let usable = carried && (!hop.bfd || is_watched(hop, host));
     usable.then_some(Hop {
         address: hop.gateway,
         interface: Some(interface),
         weight: hop.weight,
         onlink: hop.onlink,
     })
+}
+
+/// Does BFD say that the path to the gateway works?
+fn is_watched(hop: &StaticHop, host: &Host<'_>) -> bool {
+    let key = hop
+        .gateway
+        .and_then(|gateway| bfd::static_key((gateway, hop.interface.as_deref()), host.addresses));
+    key.is_some_and(|key| host.bfd_up.contains(&key))
 }
 
 /// The interface on whose subnet an address is; the most specific subnet wins.

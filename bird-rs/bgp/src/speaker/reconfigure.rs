@@ -80,6 +80,7 @@ impl Speaker {
         let is_roas = matches!(instance.kind, Kind::Roas(_));
         let routes_differ = is_roas || soften::routes_differ(&instance.config, new);
         instance.config = Arc::new(in_order_of(&instance.config, new));
+        instance.limit_logged = false;
         match (&mut instance.kind, &instance.config.kind) {
             (Kind::Bgp(session), ProtocolKind::Bgp(bgp)) => {
                 session.config = BgpConfig::clone(bgp);

@@ -1,4 +1,4 @@
-//! What filters had to say since the last flush: lines they print, and their failures.
+//! What filters had to say since the last flush: lines they print, and their failures; and limits that were reached.
 //!
 //! Bounded, since a filter may have something to say of each of a million routes; what is left out is counted.
 
@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tortie_net::Prefix;
 
 use super::io::{Log, LogEvent};
+use crate::config::Limit;
 use crate::filter::RunError;
 
 /// So many lines are kept between two flushes.
@@ -33,6 +34,15 @@ impl Said {
         self.push(protocol, || LogEvent::FilterFailed {
             net,
             reason: error.to_string(),
+        });
+    }
+
+    /// A limit of a protocol was reached.
+    pub(super) fn limit(&mut self, protocol: &Arc<str>, kind: &'static str, limit: Limit) {
+        self.push(protocol, || LogEvent::Limit {
+            kind,
+            limit: limit.routes,
+            action: limit.action.as_str(),
         });
     }
 

@@ -190,6 +190,7 @@ impl Parser {
         if of == ChannelOf::Bgp && self.bgp_channel_item(channel)? {
             return Ok(());
         }
+        self.only_bgps_receive_limit(of)?;
         if self.eat_word("table") {
             let at = self.here();
             let (name, family) = self.table_name()?;
@@ -231,6 +232,15 @@ impl Parser {
             return Err(self.unknown_option("a channel", known));
         }
         Ok(())
+    }
+
+    /// What a protocol of our own receives is what it imports.
+    fn only_bgps_receive_limit(&self, of: ChannelOf) -> Checked<()> {
+        if of == ChannelOf::Bgp || self.phrase_len("receive limit").is_none() {
+            return Ok(());
+        }
+        let complaint = Complaint::new(self.here(), "'receive limit' is for channels of protocol bgp");
+        Err(complaint.with_hint("write 'import limit'"))
     }
 
     /// `[SWITCH] [limit N]`.

@@ -12,6 +12,7 @@ mod channel;
 mod code;
 mod cursor;
 mod expression;
+mod logging;
 mod mask;
 mod monitor;
 mod names;

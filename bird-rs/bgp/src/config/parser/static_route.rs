@@ -98,6 +98,7 @@ impl Parser {
                 interface: self.address_scope()?,
                 weight: 1,
                 onlink: false,
+                bfd: false,
             }
         } else {
             let interface = self
@@ -108,6 +109,7 @@ impl Parser {
                 interface: Some(interface.as_ref().to_owned()),
                 weight: 1,
                 onlink: false,
+                bfd: false,
             }
         };
         loop {
@@ -115,18 +117,31 @@ impl Parser {
                 let weight = self.number_in("weight", 1..=MAX_WEIGHT)?;
                 hop.weight = u16::try_from(weight).unwrap_or(1);
             } else if self.eat_word("onlink") {
-                // Within `via` the switch may be left out before anything that can follow.
-                hop.onlink = if self.is_word("via") || self.is_word("weight") || self.is_sign("{") {
-                    true
-                } else {
-                    self.switch("onlink")?
-                };
-            } else if self.is_word("bfd") || self.is_word("mpls") {
-                return Err(self.unknown_option("a static route", ["weight", "onlink"].into_iter()));
+                hop.onlink = self.hop_switch("onlink")?;
+            } else if self.is_word("bfd") {
+                let at = self.here();
+                self.advance();
+                hop.bfd = self.hop_switch("bfd")?;
+                if hop.bfd && hop.gateway.is_none() {
+                    return Err(Complaint::new(at, "'bfd' needs a gateway to have a session with"));
+                }
+            } else if self.is_word("mpls") {
+                return Err(self.unknown_option("a static route", ["weight", "onlink", "bfd"].into_iter()));
             } else {
                 return Ok(hop);
             }
         }
+    }
+}
+
+impl Parser {
+    /// A switch within `via`: it may be left out before anything that can follow.
+    fn hop_switch(&mut self, what: &str) -> Checked<bool> {
+        let next = ["via", "weight", "onlink", "bfd"];
+        if next.iter().any(|word| self.is_word(word)) || self.is_sign("{") {
+            return Ok(true);
+        }
+        self.switch(what)
     }
 }
 

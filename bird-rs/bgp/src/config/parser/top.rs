@@ -1,11 +1,10 @@
 //! The top level of a file.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::super::diagnostic::{Checked, Complaint, Position};
 use super::super::lexer::Lexeme;
-use super::super::{ChannelFamily, LogTarget, ProtocolKind, Table, TimeFormat};
+use super::super::{ChannelFamily, ProtocolKind, Table};
 use super::expression::closest;
 use super::{Parser, Symbol};
 use crate::filter::Value;
@@ -30,10 +29,6 @@ const STATEMENTS: [&str; 16] = [
     "roa4",
     "roa6",
     "include",
-];
-
-const LOG_CLASSES: [&str; 9] = [
-    "debug", "trace", "info", "remote", "warning", "error", "auth", "fatal", "bug",
 ];
 
 impl Parser {
@@ -155,6 +150,13 @@ impl Parser {
             "template" => self.protocol(true),
             "ipv4" | "ipv6" if self.is_word_at(1, "table") => self.table(),
             "roa4" | "roa6" if self.is_word_at(1, "table") => self.roa_table(),
+            "ipv4" | "ipv6" => {
+                let kind = match self.peek_at(1) {
+                    Lexeme::Word(kind) => format!("{word} {kind}"),
+                    _ => word.as_ref().to_owned(),
+                };
+                Err(unknown_statement(&kind, at))
+            }
             _ => Err(unknown_statement(&word, at)),
         }
     }
@@ -196,102 +198,6 @@ impl Parser {
         };
         self.define(&name, at, Symbol::Constant(value))?;
         self.end()
-    }
-
-    /// `log TARGET all|{ CLASSES };`.
-    fn log(&mut self) -> Checked<()> {
-        self.advance();
-        let target = if self.eat_word("stderr") {
-            "stderr".to_owned()
-        } else if self.eat_word("syslog") {
-            if self.eat_word("name") {
-                format!("syslog name \"{}\"", self.text("syslog name")?)
-            } else {
-                "syslog".to_owned()
-            }
-        } else if let Lexeme::Text(file) = self.peek() {
-            let file = Arc::clone(file);
-            self.advance();
-            if matches!(self.peek(), Lexeme::Number(_)) {
-                return Err(Complaint::new(
-                    self.here(),
-                    "log files with a size limit are not supported",
-                ));
-            }
-            format!("\"{file}\"")
-        } else {
-            return Err(self.unexpected("'stderr', 'syslog' or a file name"));
-        };
-        let mut classes = Vec::new();
-        if !self.eat_word("all") {
-            self.sign("{")?;
-            loop {
-                let class = self.word().filter(|w| LOG_CLASSES.contains(&w.as_ref()));
-                let class = class.ok_or_else(|| self.unexpected("a class of log messages"))?;
-                self.advance();
-                classes.push(class.as_ref().to_owned());
-                if !self.eat_sign(",") {
-                    break;
-                }
-            }
-            self.sign("}")?;
-        }
-        self.config.log.push(LogTarget { target, classes });
-        self.end()
-    }
-
-    /// `timeformat CLASS FORMAT;`.
-    fn time_format(&mut self) -> Checked<()> {
-        self.advance();
-        let classes = ["route", "protocol", "base", "log"];
-        let class = self.word().filter(|w| classes.contains(&w.as_ref()));
-        let class = class.ok_or_else(|| self.unexpected("'route', 'protocol', 'base' or 'log'"))?;
-        self.advance();
-        let format = if self.eat_word("iso") {
-            let long = self.eat_word("long");
-            if !long {
-                self.keyword("short")?;
-            }
-            let digits = match (self.eat_word("ms"), self.eat_word("us")) {
-                (true, _) => 3,
-                (_, true) => 6,
-                _ => 0,
-            };
-            TimeFormat::Iso { long, digits }
-        } else {
-            let format = self.text("timeformat")?.as_ref().to_owned();
-            let older = if self.is_sign(";") {
-                None
-            } else {
-                let limit = self.seconds("timeformat", 0..=u32::MAX)?;
-                Some((limit, self.text("timeformat")?.as_ref().to_owned()))
-            };
-            TimeFormat::Custom { format, older }
-        };
-        let formats = &mut self.config.time_formats;
-        let place = match class.as_ref() {
-            "route" => &mut formats.route,
-            "protocol" => &mut formats.protocol,
-            "base" => &mut formats.base,
-            _ => &mut formats.log,
-        };
-        *place = Some(format);
-        self.end()
-    }
-
-    fn watchdog(&mut self) -> Checked<()> {
-        self.advance();
-        if self.eat_word("warning") {
-            let time: Duration = self.interval("watchdog warning")?;
-            self.config.watchdog_warning = Some(time);
-            self.end()
-        } else if self.eat_word("timeout") {
-            let time: Duration = self.interval("watchdog timeout")?;
-            self.config.watchdog_timeout = Some(time);
-            self.end()
-        } else {
-            Err(self.unexpected("'warning' or 'timeout'"))
-        }
     }
 
     /// `ipv4 table NAME [sorted];`, or a block of options. `trie` is how every table here is made: it changes nothing.

@@ -103,7 +103,7 @@ fn static_routes() {
     let config = parsed(
         "protocol static {
            ipv4; check link; igp table master4;
-           route 10.0.0.0/8 via 10.9.0.1 weight 3 onlink via fe80::1%eth0 via \"eth1\";
+           route 10.0.0.0/8 via 10.9.0.1 weight 3 onlink via fe80::1%eth0 bfd via \"eth1\";
            route 10.1.0.0/16 recursive 10.2.0.1 { bgp_med = 5; bgp_community.add((1,2)); };
            route 10.2.0.0/16 unreachable; route 10.3.0.0/16 prohibit;
          }",
@@ -115,7 +115,7 @@ fn static_routes() {
         panic!("not via")
     };
     assert_eq!((hops.len(), hops[0].weight, hops[0].onlink), (3, 3, true));
-    assert_eq!(hops[1].interface.as_deref(), Some("eth0"));
+    assert_eq!((hops[1].interface.as_deref(), hops[1].bfd), (Some("eth0"), true));
     assert!(fixed.routes[1].attributes.is_some());
 }
 
@@ -295,8 +295,8 @@ fn the_routers_name_and_where_its_id_is_from() {
 fn words_with_two_spellings() {
     let config = parsed(
         "ipv4 table t { sorted; trie off; }
-         protocol static { ipv4 { import limit 0 action block; }; route 10.0.0.0/8 drop; route 11.0.0.0/8 reject; }
-         protocol bgp b { local as 1; neighbor 10.0.0.2 as 1; start delay time 9; ipv4; }",
+         protocol static { ipv4; route 10.0.0.0/8 drop; route 11.0.0.0/8 reject; }
+         protocol bgp b { local as 1; neighbor 10.0.0.2 as 1; start delay time 9; ipv4 { import limit 0 action block; }; }",
     );
     let ProtocolKind::Static(fixed) = &config.protocols[0].kind else {
         panic!("not static")
@@ -306,7 +306,8 @@ fn words_with_two_spellings() {
         destinations,
         [&StaticDestination::Blackhole, &StaticDestination::Unreachable]
     );
-    assert_eq!(fixed.channel.import_limit.map(|limit| limit.routes), Some(0));
+    let limit = bgp(&config, "b").channels[0].channel.import_limit;
+    assert_eq!(limit.map(|limit| limit.routes), Some(0));
     assert_eq!(bgp(&config, "b").timers.connect_delay, Duration::from_secs(9));
     assert!(config.tables.iter().any(|table| &*table.name == "t" && table.sorted));
 }

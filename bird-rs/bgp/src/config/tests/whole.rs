@@ -49,17 +49,20 @@ fn limit() -> impl Strategy<Value = String> {
     (kind, 1..9999_u32, action).prop_map(|(kind, n, action)| format!("{kind} limit {n}{action}; "))
 }
 
+/// The items of a channel of BGP's.
+fn limited_items() -> impl Strategy<Value = String> {
+    (channel_items(), limit()).prop_map(|(items, limit)| items + &limit)
+}
+
 /// The items of a channel of any protocol.
 fn channel_items() -> impl Strategy<Value = String> {
     let table = one_of(&["", "table t#; "]);
     let keep = one_of(&["", "import keep filtered; ", "import keep filtered off; "]);
     let preference = prop::option::of(0..65535_u32);
-    (policy(), policy(), limit(), table, keep, preference).prop_map(
-        |(import, export, limit, table, keep, preference)| {
-            let preference = preference.map(|n| format!("preference {n}; ")).unwrap_or_default();
-            format!("{table}{preference}{keep}import {import}; export {export}; {limit}")
-        },
-    )
+    (policy(), policy(), table, keep, preference).prop_map(|(import, export, table, keep, preference)| {
+        let preference = preference.map(|n| format!("preference {n}; ")).unwrap_or_default();
+        format!("{table}{preference}{keep}import {import}; export {export}; ")
+    })
 }
 
 /// A channel of the family `4` or `6`.
@@ -83,7 +86,7 @@ fn bgp_channel(family: char) -> impl Strategy<Value = String> {
         "export table;",
         "next hop prefer global;",
     ]));
-    (channel_items(), items).prop_map(move |(common, own)| {
+    (limited_items(), items).prop_map(move |(common, own)| {
         let igp = "igp table t4; igp table t6;";
         let items = format!("{common}{igp}{own}").replace('#', &family.to_string());
         // One igp table of each family, where it has a meaning.
@@ -220,6 +223,7 @@ fn top() -> impl Strategy<Value = String> {
         "router id 192.0.2.1;",
         "log stderr all;",
         "log \"/var/log/x\" { info, remote, fatal };",
+        "log \"/var/log/y\" 100000 \"/var/log/y.old\" all;",
         "log syslog name \"n\" { trace };",
         "timeformat protocol iso long ms;",
         "timeformat route \"%T\" 3600 \"%F\";",

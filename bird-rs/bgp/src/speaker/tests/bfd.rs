@@ -153,3 +153,43 @@ fn strict_waits_for_bfd() {
     net.seconds(20);
     assert!(net.established(0, "p2"));
 }
+
+#[test]
+fn a_static_route_is_there_while_the_path_to_its_gateway_works() {
+    let text = "router id 10.0.0.1; protocol device { } protocol bfd { interface \"eth*\" { interval 50 ms; }; }
+        protocol felix { ipv4 { export all; }; }
+        protocol static watched { ipv4; route 10.1.0.0/24 via 10.0.0.2 bfd; route 10.2.0.0/24 via 10.0.0.2 bfd via 10.0.0.3;
+          route 10.3.0.0/24 via 10.9.9.9 bfd; }";
+    let mut net = Network::default();
+    net.start(0, "10.0.0.1", text);
+    net.seconds(1);
+    let peers: Vec<_> = net.node(0).bfd.iter().map(|spec| spec.key.peer.to_string()).collect();
+    assert_eq!(
+        peers,
+        ["10.0.0.2"],
+        "one session, and none for a gateway on no link of ours"
+    );
+    let hops = |net: &mut Network| {
+        net.seconds(1);
+        let routes = net.node(0).fib.iter();
+        let shown = routes.map(|(prefix, route)| format!("{prefix} by {}", route.next_hops.len()));
+        shown.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(hops(&mut net), "10.2.0.0/24 by 1", "before it is known to work");
+    say(&mut net, 0, BfdVerdict::Up);
+    assert_eq!(hops(&mut net), "10.1.0.0/24 by 1 10.2.0.0/24 by 2");
+    for verdict in [FAILED, BfdVerdict::Up, BfdVerdict::Silent] {
+        say(&mut net, 0, verdict);
+        let both = verdict == BfdVerdict::Up;
+        let wanted = if both {
+            "10.1.0.0/24 by 1 10.2.0.0/24 by 2"
+        } else {
+            "10.2.0.0/24 by 1"
+        };
+        assert_eq!(hops(&mut net), wanted, "{verdict:?}");
+    }
+    let unwatched = text.replace("protocol bfd {", "protocol bfd { accept ipv6;");
+    net.input(0, Input::Reconfigure(config(&unwatched)));
+    assert_eq!(hops(&mut net), "10.2.0.0/24 by 1");
+    assert_eq!(net.logged(0, |event| *event == LogEvent::Unwatched), 1);
+}

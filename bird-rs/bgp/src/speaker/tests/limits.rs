@@ -256,3 +256,58 @@ fn a_change_of_one_range_leaves_the_peers_of_another_alone() {
         Some(std::time::Duration::from_secs(30))
     );
 }
+
+/// A router with three static routes, the second one filtered, that felix and a table of the kernel's are told of.
+fn own(import: &str, felix: &str) -> Network {
+    let text = format!(
+        "router id 10.0.0.1;
+         protocol static own {{ ipv4 {{ {import} import where net != 10.9.1.0/24; }};
+           route 10.9.0.0/24 blackhole; route 10.9.1.0/24 blackhole; route 10.9.2.0/24 blackhole; route 10.9.3.0/24 blackhole; }}
+         protocol felix {{ ipv4 {{ {felix} export all; }}; }}"
+    );
+    let mut net = Network::default();
+    net.start(0, "10.0.0.1", &text);
+    net.seconds(5);
+    net
+}
+
+fn has(net: &Network) -> Vec<String> {
+    net.node(0).fib.keys().map(ToString::to_string).collect()
+}
+
+const ALL: [&str; 3] = ["10.9.0.0/24", "10.9.2.0/24", "10.9.3.0/24"];
+
+#[test]
+fn routes_of_our_own_have_limits_too() {
+    for (limit, left, state, logs) in [
+        ("import limit 3 action disable;", &ALL[..], ProtocolState::Up, 0),
+        ("import limit 2 action warn;", &ALL[..], ProtocolState::Up, 1),
+        ("import limit 2 action block;", &ALL[..2], ProtocolState::Up, 1),
+        ("import limit 0 action block;", &ALL[..0], ProtocolState::Up, 1),
+        ("import limit 2 action disable;", &ALL[..0], ProtocolState::Down, 1),
+        ("import limit 2 action restart;", &ALL[..0], ProtocolState::Down, 1),
+    ] {
+        let mut net = own(limit, "");
+        assert_eq!(has(&net), left, "{limit}");
+        assert_eq!(net.protocol(0, "own").state, state, "{limit}");
+        assert_eq!(net.logged(0, |e| matches!(e, LogEvent::Limit { .. })), logs, "{limit}");
+        // Looked at anew, it is the same.
+        net.operate(0, "own", Command::Reload, "");
+        net.seconds(5);
+        assert_eq!(has(&net), left, "{limit}");
+    }
+}
+
+#[test]
+fn what_felix_is_told_has_a_limit() {
+    for (limit, left, state) in [
+        ("export limit 3 action disable;", &ALL[..], ProtocolState::Up),
+        ("export limit 2 action warn;", &ALL[..], ProtocolState::Up),
+        ("export limit 2 action block;", &ALL[..2], ProtocolState::Up),
+        ("export limit 2 action disable;", &ALL[..0], ProtocolState::Down),
+    ] {
+        let net = own("", limit);
+        assert_eq!(has(&net), left, "{limit}");
+        assert_eq!(net.protocol(0, "felix1").state, state, "{limit}");
+    }
+}
