@@ -125,6 +125,11 @@ impl Configurator {
         }
     }
 
+    /// Where messages go.
+    pub(crate) fn logs(&self) -> &Logs {
+        &self.logs
+    }
+
     pub(crate) async fn applied(&self) -> Applied {
         self.state.lock().await.commits.current().clone()
     }

@@ -5,7 +5,7 @@ mod sink;
 
 use tortie_bgp::speaker::{Log, LogEvent};
 
-pub(crate) use self::route::{AUTH, BUG, FATAL, Logs, REMOTE};
+pub(crate) use self::route::{AUTH, BUG, Echoed, FATAL, Logs, REMOTE};
 pub(crate) use self::sink::open;
 
 /// Writes one line: info for what an operator wants once, warn for what somebody should look at.

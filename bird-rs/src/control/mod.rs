@@ -10,6 +10,7 @@ mod bfd;
 mod capabilities;
 mod configure;
 mod details;
+mod echo;
 mod mrt;
 pub(crate) mod operate;
 mod protocols;
@@ -31,6 +32,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tortie_kit::address::{Conn, Incoming};
 
+use self::echo::Echo;
 use self::operate::Order;
 use self::reply::Reply;
 use self::words::Word;
@@ -67,6 +69,8 @@ struct Client {
     restricted: bool,
     /// The last configuration that it put on trial.
     trial: Option<u64>,
+    /// The messages that it wants to see.
+    echo: Option<Echo>,
 }
 
 impl Client {
@@ -128,6 +132,7 @@ impl Control {
             write,
             restricted: false,
             trial: None,
+            echo: None,
         };
         let mut expired = self.configurator.expired();
         client.send(&format!("0001 {VERSION} ready.\n")).await?;
@@ -142,6 +147,7 @@ impl Control {
                         read?;
                         break;
                     }
+                    line = echo::next(&mut client.echo) => client.send(&format!("{line}\n")).await?,
                     // Nothing is lost of a line that was begun.
                     Ok(()) = expired.changed() => {
                         if client.trial == Some(*expired.borrow_and_update()) {
@@ -199,8 +205,7 @@ impl Control {
                 self.down.cancel();
                 Ok(Reply::of(25, "Graceful restart requested"))
             }
-            // Logs go where --log-level and the service manager send them, not to clients: nothing is echoed.
-            "echo" if matches!(words, [Word::Plain(what)] if matches!(&**what, "all" | "off")) => Ok(Reply::of(0, "")),
+            "echo" => Ok(self.echo(words, client)),
             "help" | "?" => Ok(help()),
             "mrt" => self.mrt(words).await,
             "show" => self.show(words).await,
@@ -260,7 +265,7 @@ fn help() -> Reply {
         "           [filter NAME|{..}|where EXPRESSION] [all] [primary] [filtered] [count|stats]",
         "enable|disable|restart NAME|\"PATTERN\"|all [\"MESSAGE\"], reload [in|out] NAME|\"PATTERN\"|all",
         "configure [soft] [\"FILE\"] [timeout [SECONDS]], configure check [\"FILE\"], configure confirm|undo|status",
-        "eval EXPRESSION, echo all|off, restrict, down",
+        "eval EXPRESSION, echo all|off|{CLASS, ..}, restrict, down",
     ] {
         reply.line(1022, line);
     }

@@ -9,6 +9,7 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::sync::broadcast;
 use tortie_bgp::config::{LogClass, LogClasses, TimeFormat};
 use tortie_kit::telemetry::{self, Route};
 use tracing::field::{Field, Visit};
@@ -28,6 +29,8 @@ pub(crate) const FATAL: &str = "bird_rs::fatal";
 
 /// Lines that wait for the thread at most.
 const QUEUE: usize = 4096;
+/// Messages that wait for a client that listens, at most.
+const ECHOED: usize = 256;
 /// How long the end of the process waits for them.
 const FLUSH: Duration = Duration::from_secs(1);
 
@@ -39,6 +42,16 @@ pub(crate) struct Logs(Arc<Shared>);
 struct Shared {
     state: RwLock<State>,
     thread: Mutex<SyncSender<Order>>,
+    /// To clients of the control socket that listen. Who does not keep up misses the oldest.
+    echo: broadcast::Sender<Echoed>,
+}
+
+/// A message for those who listen.
+#[derive(Debug, Clone)]
+pub(crate) struct Echoed {
+    pub(crate) class: LogClass,
+    /// On one line.
+    pub(crate) text: Arc<str>,
 }
 
 #[derive(Debug)]
@@ -70,6 +83,7 @@ impl Logs {
                 lost: 0,
             }),
             thread: Mutex::new(sender),
+            echo: broadcast::Sender::new(ECHOED),
         }));
         telemetry::route(Box::new(logs.clone()));
         Ok(logs)
@@ -83,6 +97,11 @@ impl Logs {
         state.format = opened.format.clone().unwrap_or(time::LONG);
         // Waits for room at most as long as a line takes; the order must not be lost.
         let _gone = self.sender().send(Order::Switch(opened));
+    }
+
+    /// Every message from now on, wherever it goes beside.
+    pub(crate) fn listen(&self) -> broadcast::Receiver<Echoed> {
+        self.0.echo.subscribe()
     }
 
     /// Waits until everything said so far is written, or it takes too long.
@@ -106,21 +125,32 @@ impl Route for Logs {
 
     fn event(&self, event: &Event<'_>) {
         let class = class(event.metadata());
+        let listened = self.0.echo.receiver_count() > 0;
         let (format, lost) = {
             let state = self.0.state.read().unwrap_or_else(PoisonError::into_inner);
-            if !state.elsewhere.contains(class) {
+            let elsewhere = state.elsewhere.contains(class);
+            if !elsewhere && !listened {
                 return;
             }
-            (state.format.clone(), state.lost)
+            (elsewhere.then(|| state.format.clone()), state.lost)
         };
         let mut line = Line::default();
         event.record(&mut line);
+        let text = line.text();
+        if listened {
+            // They may have gone since.
+            let _nobody = self.0.echo.send(Echoed {
+                class,
+                text: text.as_str().into(),
+            });
+        }
+        let Some(format) = format else { return };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
         let order = Order::Line {
             class,
             time: time::show(&format, now, now),
-            text: line.text(),
+            text,
             lost,
         };
         let full = matches!(self.sender().try_send(order), Err(TrySendError::Full(_)));

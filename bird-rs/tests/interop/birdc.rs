@@ -162,7 +162,7 @@ const COMMANDS: [&str; 81] = [
     "eval prepend(+empty+, 5) ~ [= 5 =]",
     "configure \"/nonexistent\"",
     "configure check \"/nonexistent\"",
-    "echo all",
+    "echo all 255",
     "echo off",
     "restrict",
     "show protocols offf",
@@ -352,4 +352,54 @@ fn a_confirmed_configuration_stays_and_can_be_undone_by_hand() {
     let status = client.status();
     assert_eq!((&*status.desired_revision, &*status.applied_revision), ("r7", ""));
     assert!(birdc(&lab, "show status").contains("Configuration revision asked for is r7"));
+}
+
+#[test]
+fn a_client_sees_the_messages_that_it_asks_for() {
+    use std::io::{BufRead, BufReader, Write};
+    let lab = Lab::new();
+    let _daemon = lab.bird_rs("a", &numbered(1));
+    eventually("bird-rs runs", || has(&lab, 1).then_some(()));
+    let mut socket = std::os::unix::net::UnixStream::connect(lab.path("a.ctl")).unwrap();
+    socket.set_read_timeout(Some(crate::lab::PATIENCE)).unwrap();
+    let mut lines = BufReader::new(socket.try_clone().unwrap()).lines().map(Result::unwrap);
+    let mut ask = |what: &str, lines: &mut dyn Iterator<Item = String>| {
+        socket.write_all(format!("{what}\n").as_bytes()).unwrap();
+        loop {
+            let line = lines.next()?;
+            if line.starts_with(|c: char| c.is_ascii_digit()) && line.get(4..5) == Some(" ") {
+                return Some(line);
+            }
+        }
+    };
+    assert!(lines.next().unwrap().contains("ready"));
+    assert_eq!(ask("echo { info, warning } 4096", &mut lines).as_deref(), Some("0000 "));
+    // Somebody else's command.
+    birdc(&lab, "disable static1");
+    let told = lines.find(|line| line.contains("operator's command"));
+    assert!(
+        told.as_deref()
+            .is_some_and(|line| line.starts_with('+') && line.contains("Disable")),
+        "{told:?}"
+    );
+    assert_eq!(ask("echo { error }", &mut lines).as_deref(), Some("0000 "));
+    birdc(&lab, "enable static1");
+    // Whatever came before this answer would be in the way of it.
+    socket_is_quiet(&mut lines, &mut ask);
+    assert_eq!(
+        ask("echo { info } 5", &mut lines).as_deref(),
+        Some("9001 Invalid log buffer size")
+    );
+    assert_eq!(ask("echo off", &mut lines).as_deref(), Some("0000 "));
+}
+
+/// The next line that comes is the answer to what is asked.
+fn socket_is_quiet(
+    lines: &mut dyn Iterator<Item = String>,
+    ask: &mut dyn FnMut(&str, &mut dyn Iterator<Item = String>) -> Option<String>,
+) {
+    let mut seen = Vec::new();
+    let answer = ask("eval 1 + 1", &mut lines.inspect(|line| seen.push(line.clone())));
+    assert_eq!(answer.as_deref(), Some("0023 2"));
+    assert_eq!(seen, ["0023 2"]);
 }
