@@ -130,6 +130,10 @@ pub(crate) enum DatastoreCommand {
     Export(ExportArgs),
     /// Store the documents of such a file, as they are, in an empty datastore of whatever kind
     Import(ImportArgs),
+    /// Take the datastore as it is, and lead every client there, after a backup was restored or it was made anew
+    ///
+    /// typha leads nobody to a state that is older than, or other than, what was there before, until it is told to.
+    Accept,
 }
 
 #[derive(Debug, Args)]

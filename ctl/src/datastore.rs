@@ -1,4 +1,4 @@
-//! datastore export, import: the whole state, from one datastore to another of whatever kind.
+//! datastore export, import, accept: the whole state, from one datastore to another of whatever kind.
 //!
 //! Documents travel octet for octet, also those of kinds that Tortie does not act on. An import that was interrupted is
 //! done by running it again.
@@ -34,6 +34,10 @@ pub(crate) async fn run(typha: Option<Target>, command: &DatastoreCommand) -> Re
     match command {
         DatastoreCommand::Export(args) => export(&store, args.output.as_deref()).await,
         DatastoreCommand::Import(args) => import(&store, args).await,
+        DatastoreCommand::Accept => {
+            let (id, revision) = store.accept_history().await?;
+            say(&format!("accepted: history {id} begins with revision {revision}"))
+        }
     }
 }
 

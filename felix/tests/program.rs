@@ -53,6 +53,7 @@ impl Sync for Typha {
             Message::Welcome(Welcome {
                 hello,
                 cluster_id: "test".into(),
+                succeeds: vec![],
             }),
             Message::SnapshotBegin(SnapshotBegin { revision }),
             Message::Batch(Batch {

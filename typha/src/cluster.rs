@@ -13,7 +13,7 @@ use crate::store::{Change, Precondition, WriteError, Writer};
 /// # Errors
 /// [`WriteError`] when the datastore does not answer.
 pub(crate) async fn ensure_information(backend: &dyn Backend, writer: &Writer) -> Result<(), WriteError> {
-    let cluster_id = backend.cluster_id().await?;
+    let cluster_id = backend.history().await?.id;
     let key = Key::resource(Kind::ClusterInformation, None, "default");
     let information = json!({
         "kind": "ClusterInformation",

@@ -79,7 +79,7 @@ pub(crate) async fn run(config: Config, token: CancellationToken) -> anyhow::Res
     let sync = SyncService::new(context);
     let mut servers = JoinSet::new();
     for (addr, incoming) in listeners {
-        tracing::info!(%addr, cluster_id = hub.cluster_id(), revision = *hub.head().borrow(), "serving");
+        tracing::info!(%addr, cluster_id = hub.history().borrow().id, revision = *hub.head().borrow(), "serving");
         servers.spawn(serve(incoming, sync.clone(), store.clone(), token.clone()));
     }
     drop((hub, sync, store));
@@ -175,6 +175,15 @@ async fn drained(token: &CancellationToken) {
 }
 
 fn state(hub: &Hub) -> tortie_kit::http::StateFn {
-    let (head, cluster_id) = (hub.head(), hub.cluster_id().to_owned());
-    Arc::new(move || serde_json::json!({ "cluster_id": cluster_id, "revision": *head.borrow() }))
+    let (head, history, hub) = (hub.head(), hub.history(), hub.clone());
+    Arc::new(move || {
+        let away = hub.away();
+        let stale = away.as_ref().map(|away| away.since.elapsed().as_secs());
+        serde_json::json!({
+            "cluster_id": history.borrow().id,
+            "revision": *head.borrow(),
+            "datastore": away.map_or_else(|| "answers".to_owned(), |away| away.reason),
+            "stale_seconds": stale,
+        })
+    })
 }

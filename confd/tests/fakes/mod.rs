@@ -225,6 +225,7 @@ async fn replicate(mut log: watch::Receiver<Log>, out: mpsc::Sender<Result<Serve
     out.send(message(Message::Welcome(Welcome {
         hello: Some(hello),
         cluster_id: "c".into(),
+        succeeds: vec![],
     })))
     .await
     .ok()?;

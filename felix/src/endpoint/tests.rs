@@ -57,6 +57,13 @@ impl StoreService for MemoryStore {
         }))
     }
 
+    async fn accept(
+        &self,
+        _: Request<tortie_proto::store::AcceptRequest>,
+    ) -> Result<Response<tortie_proto::store::AcceptResponse>, Status> {
+        Err(Status::unimplemented("no operator comes here"))
+    }
+
     async fn list(&self, request: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
         let memory = self.0.lock().unwrap();
         let prefix = request.into_inner().prefix;

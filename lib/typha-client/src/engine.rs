@@ -37,7 +37,8 @@ pub enum ProtocolError {
     OutOfTurn(&'static str),
     /// The server offers an older state of the same cluster than what is held.
     #[error(
-        "typha offers revision {offered} of cluster {cluster_id}, revision {held} is held: time never runs backwards"
+        "typha offers revision {offered} of cluster {cluster_id}, revision {held} is held: time never runs backwards, \
+         until an operator says so (tortiectl datastore accept)"
     )]
     Backwards {
         /// Which cluster.
@@ -50,7 +51,7 @@ pub enum ProtocolError {
     /// The server has the state of another cluster, or of a datastore that was made anew.
     #[error(
         "typha serves cluster {offered}, the state held is of cluster {held}: nothing is changed until an operator says so, \
-         by removing this program's saved state and restarting it"
+         to typha (tortiectl datastore accept) or by removing this program's saved state and restarting it"
     )]
     OtherCluster {
         /// Whose state this client holds.
@@ -180,7 +181,9 @@ impl Engine {
             return Err(ProtocolError::OutOfTurn("a welcome"));
         }
         Hello::check(welcome.hello.as_ref()).map_err(|e| ProtocolError::Incompatible(Box::new(e)))?;
-        if let Some(held) = self.position.as_ref().filter(|p| p.cluster_id != welcome.cluster_id) {
+        // What is held stays until the snapshot of the history that stands in its place is whole.
+        let leads = |p: &&Position| p.cluster_id == welcome.cluster_id || welcome.succeeds.contains(&p.cluster_id);
+        if let Some(held) = self.position.as_ref().filter(|p| !leads(p)) {
             return Err(ProtocolError::OtherCluster {
                 held: held.cluster_id.clone(),
                 offered: welcome.cluster_id,

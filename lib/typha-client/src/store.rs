@@ -10,7 +10,7 @@ use tortie_kit::status::reason;
 use tortie_proto::common::Hello;
 use tortie_proto::store::store_client::StoreClient;
 use tortie_proto::store::write_request::{Operation, Precondition};
-use tortie_proto::store::{self, Delete, GetRequest, ListRequest, WriteRequest};
+use tortie_proto::store::{self, AcceptRequest, Delete, GetRequest, ListRequest, WriteRequest};
 
 /// How long a call may take unless [`Store::with_timeout`] says otherwise.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -207,6 +207,19 @@ impl Store {
             ..WriteRequest::default()
         })
         .await
+    }
+
+    /// Takes the datastore as it is, whatever typha read from it before, and leads every client there: after a backup
+    /// was restored, say. Gives the identity of the history that begins, and its revision.
+    ///
+    /// # Errors
+    /// [`StoreError::Denied`], or any that concerns the connection.
+    pub async fn accept_history(&self) -> Result<(String, u64), StoreError> {
+        let request = self.request(AcceptRequest { hello: self.hello() });
+        let mut client = self.client.clone();
+        let answer = client.accept(request).await.map_err(|s| self.error(s))?.into_inner();
+        self.check(answer.hello.as_ref())?;
+        Ok((answer.cluster_id, answer.revision))
     }
 
     async fn write(

@@ -114,9 +114,47 @@ pub(crate) enum WatchError {
          cluster's"
     )]
     Backwards { held: Revision, found: Revision },
+    /// It is another history, and nobody said that it stands in the place of the one that was read.
+    #[error("the datastore holds another history of changes ({found}) than the one that was read ({held})")]
+    OtherHistory { held: String, found: String },
+    /// It is another history, which an operator said stands in the place of the one that was read.
+    #[error("an operator has accepted another history of changes")]
+    Succeeded,
+    /// A change that was read is not there.
+    #[error("what was read from the datastore at revision {revision} is not there any more: it is a restored backup")]
+    Rewritten { revision: Revision },
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
+
+/// Which history of changes a datastore holds. Another one begins when an operator says so: after a backup was
+/// restored, say, when revisions that clients have seen stand for other changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct History {
+    /// Made with the datastore, and anew with each beginning.
+    pub(crate) id: String,
+    /// The histories in whose place this one stands: clients that hold a state of one of them may be led here.
+    pub(crate) succeeds: Vec<String>,
+}
+
+impl History {
+    /// One that stands in the place of others, and of those in whose place they stood; the newest first.
+    fn after(others: impl IntoIterator<Item = String>) -> Self {
+        let mut succeeds: Vec<String> = Vec::new();
+        for id in others {
+            if !succeeds.contains(&id) && succeeds.len() < SUCCEEDED {
+                succeeds.push(id);
+            }
+        }
+        History {
+            id: uuid::Uuid::new_v4().simple().to_string(),
+            succeeds,
+        }
+    }
+}
+
+/// How many earlier histories are remembered.
+const SUCCEEDED: usize = 16;
 
 /// The changes that led to a state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,8 +166,14 @@ pub(crate) struct Past {
 
 /// A datastore.
 pub(crate) trait Backend: std::fmt::Debug + Send + Sync + 'static {
-    /// Identifies the cluster whose state this is; made with the datastore.
-    fn cluster_id(&self) -> BoxFuture<'static, Result<String, StorageError>>;
+    /// Which history this is.
+    fn history(&self) -> BoxFuture<'static, Result<History, StorageError>>;
+
+    /// Begins another history with the state that is there, in the place of what was there and of `others`.
+    fn begin_history(&self, others: Vec<String>) -> BoxFuture<'static, Result<History, StorageError>>;
+
+    /// Is this change part of the history? `None`: it is too long ago to tell.
+    fn happened(&self, event: Event) -> BoxFuture<'static, Result<Option<bool>, StorageError>>;
 
     /// One document.
     fn get(&self, key: &str) -> BoxFuture<'static, Result<Option<Entry>, StorageError>>;

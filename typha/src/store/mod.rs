@@ -18,7 +18,8 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 use tortie_proto::common::Hello;
 use tortie_proto::store::{
-    self, GetRequest, GetResponse, ListRequest, ListResponse, WriteRequest, WriteResponse, store_server,
+    self, AcceptRequest, AcceptResponse, GetRequest, GetResponse, ListRequest, ListResponse, WriteRequest,
+    WriteResponse, store_server,
 };
 
 use crate::access::Subject;
@@ -127,6 +128,19 @@ impl store_server::Store for StoreService {
             entries,
             revision: listing.revision,
             stale,
+        }))
+    }
+
+    async fn accept(&self, request: Request<AcceptRequest>) -> Result<Response<AcceptResponse>, Status> {
+        let subject = Subject::of(request.extensions()).map_err(WriteError::from)?;
+        Hello::check(request.into_inner().hello.as_ref())?;
+        let allowed = subject.administers("accept another history of changes");
+        allowed.map_err(WriteError::from)?;
+        let accepted = self.hub.accept().await.map_err(WriteError::from)?;
+        Ok(Response::new(AcceptResponse {
+            hello: Some(self.hello.clone()),
+            cluster_id: accepted.history.id,
+            revision: accepted.revision,
         }))
     }
 

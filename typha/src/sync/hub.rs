@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tortie_kit::backoff::Backoff;
 use tortie_kit::health::Guard;
 
 use super::log::{Filter, Limits, Log, Step};
-use crate::datastore::{Backend, Event, Listing, Revision, StorageError, WatchError};
+use crate::datastore::{Backend, Event, History, Listing, Revision, StorageError, WatchError};
 use crate::metrics::Metrics;
 
 /// Questions of sessions waiting for the hub; more wait in their sessions.
@@ -24,9 +25,15 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 enum Ask {
     /// What a reader needs next.
     Next {
+        /// Of which history the reader is: of another it is told nothing.
+        history: Arc<History>,
         filter: Filter,
         position: Option<Revision>,
         answer: oneshot::Sender<Step>,
+    },
+    /// An operator accepts the datastore as it is.
+    Accept {
+        answer: oneshot::Sender<Result<Accepted, StorageError>>,
     },
     /// What it holds under a prefix.
     Held {
@@ -41,7 +48,14 @@ pub(crate) struct Hub {
     asks: mpsc::Sender<Ask>,
     head: watch::Receiver<Revision>,
     away: watch::Receiver<Option<Away>>,
-    cluster_id: Arc<str>,
+    history: watch::Receiver<Arc<History>>,
+}
+
+/// What an operator accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Accepted {
+    pub(crate) history: History,
+    pub(crate) revision: Revision,
 }
 
 /// The datastore does not answer.
@@ -59,7 +73,8 @@ impl Hub {
     /// Starts following from what was loaded. The guard is ready while the datastore answers. Must be called inside a
     /// tokio runtime.
     pub(crate) fn start(backend: Arc<dyn Backend>, loaded: Loaded, guard: Guard, metrics: Arc<Metrics>) -> Self {
-        let Loaded { cluster_id, log } = loaded;
+        let Loaded { history, log } = loaded;
+        let (history_tx, history) = watch::channel(Arc::new(history));
         guard.ready();
         let (head_tx, head) = watch::channel(log.revision());
         let (away_tx, away) = watch::channel(None);
@@ -69,6 +84,8 @@ impl Hub {
             log,
             head: head_tx,
             away: away_tx,
+            history: history_tx,
+            checked: true,
             guard,
             metrics,
         };
@@ -77,7 +94,7 @@ impl Hub {
             asks,
             head,
             away,
-            cluster_id: cluster_id.into(),
+            history,
         }
     }
 
@@ -94,9 +111,20 @@ impl Hub {
         answered.await.map_err(|_| Ended)
     }
 
-    /// Identifies the cluster whose state this is.
-    pub(crate) fn cluster_id(&self) -> &str {
-        &self.cluster_id
+    /// The history whose state this is, as it changes.
+    pub(crate) fn history(&self) -> watch::Receiver<Arc<History>> {
+        self.history.clone()
+    }
+
+    /// Takes the datastore as it is, whatever was read from it before, and leads the clients there.
+    ///
+    /// # Errors
+    /// [`StorageError`] when it does not answer.
+    pub(crate) async fn accept(&self) -> Result<Accepted, StorageError> {
+        let ended = || StorageError("typha is stopping".to_owned());
+        let (answer, answered) = oneshot::channel();
+        self.asks.send(Ask::Accept { answer }).await.map_err(|_| ended())?;
+        answered.await.map_err(|_| ended())?
     }
 
     /// The revision of the state, as it moves.
@@ -105,10 +133,19 @@ impl Hub {
     }
 
     /// What a reader needs next.
-    pub(crate) async fn next(&self, filter: Filter, position: Option<Revision>) -> Result<Step, Ended> {
+    ///
+    /// # Errors
+    /// [`Ended`] also for a reader of another history.
+    pub(crate) async fn next(
+        &self,
+        history: Arc<History>,
+        filter: Filter,
+        position: Option<Revision>,
+    ) -> Result<Step, Ended> {
         let (answer, answered) = oneshot::channel();
         self.asks
             .send(Ask::Next {
+                history,
                 filter,
                 position,
                 answer,
@@ -122,7 +159,7 @@ impl Hub {
 /// A datastore's state.
 #[derive(Debug)]
 pub(crate) struct Loaded {
-    cluster_id: String,
+    history: History,
     log: Log,
 }
 
@@ -131,12 +168,41 @@ pub(crate) struct Loaded {
 /// # Errors
 /// [`StorageError`] when it cannot be read.
 pub(crate) async fn load(backend: &dyn Backend) -> Result<Loaded, StorageError> {
-    let cluster_id = backend.cluster_id().await?;
+    let history = backend.history().await?;
     let limits = Limits::default();
     let listing = backend.list("").await?;
     let past = backend.past(listing.revision, limits.changes).await?;
     let log = Log::new(listing, past.oldest, past.events, limits);
-    Ok(Loaded { cluster_id, log })
+    Ok(Loaded { history, log })
+}
+
+impl Loaded {
+    /// May clients that hold a state of `history` be led to this?
+    fn leads_from(&self, history: &History) -> bool {
+        self.history.id == history.id || self.history.succeeds.contains(&history.id)
+    }
+}
+
+/// Does the datastore hold this history, with its newest change?
+async fn check(backend: &dyn Backend, history: &History, newest: Option<Event>) -> Result<(), WatchError> {
+    let found = backend.history().await?;
+    if found.succeeds.contains(&history.id) {
+        return Err(WatchError::Succeeded);
+    }
+    if found.id != history.id {
+        let (held, found) = (history.id.clone(), found.id);
+        return Err(WatchError::OtherHistory { held, found });
+    }
+    let Some(newest) = newest else { return Ok(()) };
+    let revision = newest.revision;
+    match backend.happened(newest).await? {
+        Some(false) => Err(WatchError::Rewritten { revision }),
+        Some(true) | None => Ok(()),
+    }
+}
+
+fn refused(why: &WatchError) -> String {
+    format!("{why}; nobody is led there until an operator says so (tortiectl datastore accept)")
 }
 
 struct Task {
@@ -144,6 +210,9 @@ struct Task {
     log: Log,
     head: watch::Sender<Revision>,
     away: watch::Sender<Option<Away>>,
+    history: watch::Sender<Arc<History>>,
+    /// The datastore is known to hold this history still.
+    checked: bool,
     guard: Guard,
     metrics: Arc<Metrics>,
 }
@@ -152,22 +221,87 @@ impl Task {
     async fn run(mut self, mut questions: mpsc::Receiver<Ask>) {
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         self.show();
-        let mut changes = self.backend.changes(self.log.revision(), READ);
+        let mut changes = self.read(Duration::ZERO);
         loop {
             tokio::select! {
                 ask = questions.recv() => match ask {
+                    Some(Ask::Accept { answer }) => {
+                        let accepted = self.accept().await;
+                        if accepted.is_ok() {
+                            changes = self.read(Duration::ZERO);
+                        }
+                        drop(answer.send(accepted));
+                    }
                     Some(ask) => self.answer(ask),
                     None => return,
                 },
                 read = &mut changes => {
                     let delay = self.follow(read, &mut backoff).await;
-                    let next = self.backend.changes(self.log.revision(), READ);
-                    changes = Box::pin(async move {
-                        tokio::time::sleep(delay).await;
-                        next.await
-                    });
+                    changes = self.read(delay);
                 }
             }
+        }
+    }
+
+    /// The next changes, after a delay; before the first of a datastore that was away it is looked at whether it holds
+    /// what was read from it.
+    fn read(&self, delay: Duration) -> BoxFuture<'static, Result<Vec<Event>, WatchError>> {
+        let backend = Arc::clone(&self.backend);
+        let known = (!self.checked).then(|| (Arc::clone(&self.history.borrow()), self.log.newest().cloned()));
+        let after = self.log.revision();
+        Box::pin(async move {
+            tokio::time::sleep(delay).await;
+            if let Some((history, newest)) = known {
+                check(&*backend, &history, newest).await?;
+            }
+            backend.changes(after, READ).await
+        })
+    }
+
+    async fn accept(&mut self) -> Result<Accepted, StorageError> {
+        let held = History::clone(&self.history.borrow());
+        let others = [held.id].into_iter().chain(held.succeeds).collect();
+        self.backend.begin_history(others).await?;
+        let loaded = load(&*self.backend).await?;
+        let accepted = Accepted {
+            history: loaded.history.clone(),
+            revision: loaded.log.revision(),
+        };
+        tracing::warn!(
+            history = accepted.history.id,
+            revision = accepted.revision,
+            "an operator accepts the datastore"
+        );
+        self.replace(loaded);
+        self.answers();
+        Ok(accepted)
+    }
+
+    /// Takes what was loaded, if clients may be led there; why not, otherwise.
+    fn move_to(&mut self, loaded: Loaded) -> Option<String> {
+        let history = Arc::clone(&self.history.borrow());
+        let (held, found) = (self.log.revision(), loaded.log.revision());
+        if loaded.history.id == history.id && found < held {
+            return Some(refused(&WatchError::Backwards { held, found }));
+        }
+        if !loaded.leads_from(&history) {
+            let (held, found) = (history.id.clone(), loaded.history.id);
+            return Some(refused(&WatchError::OtherHistory { held, found }));
+        }
+        if loaded.history.id != history.id {
+            tracing::warn!(
+                history = loaded.history.id,
+                "an operator has accepted another history of changes"
+            );
+        }
+        self.replace(loaded);
+        None
+    }
+
+    fn replace(&mut self, loaded: Loaded) {
+        self.log = loaded.log;
+        if **self.history.borrow() != loaded.history {
+            self.history.send_replace(Arc::new(loaded.history));
         }
     }
 
@@ -175,10 +309,17 @@ impl Task {
     fn answer(&mut self, ask: Ask) {
         match ask {
             Ask::Next {
+                history,
                 filter,
                 position,
                 answer,
-            } => drop(answer.send(self.log.next(&filter, position))),
+            } => {
+                if history.id == self.history.borrow().id {
+                    drop(answer.send(self.log.next(&filter, position)));
+                }
+            }
+            // Answered by the task itself, which waits for the datastore.
+            Ask::Accept { .. } => {}
             Ask::Held { prefix, answer } => {
                 let entries = self.log.entries(&prefix);
                 let revision = self.log.revision();
@@ -202,25 +343,30 @@ impl Task {
                     "changes compacted, reading everything"
                 );
                 match load(&*self.backend).await {
-                    Ok(loaded) => {
-                        self.log = loaded.log;
-                        None
-                    }
-                    Err(e) => Some(e),
+                    Ok(loaded) => self.move_to(loaded),
+                    Err(e) => Some(e.to_string()),
                 }
             }
-            Err(WatchError::Storage(e)) => Some(e),
-            Err(e @ WatchError::Backwards { .. }) => Some(StorageError(e.to_string())),
+            Err(WatchError::Storage(e)) => Some(e.to_string()),
+            // Another typha was told: so this one knows.
+            Err(WatchError::Succeeded) => match load(&*self.backend).await {
+                Ok(loaded) => self.move_to(loaded),
+                Err(e) => Some(e.to_string()),
+            },
+            Err(
+                e @ (WatchError::Backwards { .. } | WatchError::OtherHistory { .. } | WatchError::Rewritten { .. }),
+            ) => Some(refused(&e)),
         };
+        self.checked = failed.is_none();
         let Some(error) = failed else {
             self.answers();
             backoff.reset();
             return Duration::ZERO;
         };
         if backoff.attempts() == 0 {
-            tracing::error!(%error, "cannot read the datastore, clients keep what they have");
+            tracing::error!(error, "cannot read the datastore, clients keep what they have");
         }
-        self.gone(&error.to_string());
+        self.gone(&error);
         backoff.next()
     }
 

@@ -115,6 +115,8 @@ pub(crate) struct Log {
     octets: usize,
     limits: Limits,
     groups: Vec<Group>,
+    /// The newest change that is known.
+    newest: Option<Event>,
 }
 
 impl Log {
@@ -123,6 +125,11 @@ impl Log {
     /// Applying changes that the listing contains already gives the listing again once the last one is applied, so the
     /// log can be filled backwards and clients of an earlier typha can resume.
     pub(crate) fn new(listing: Listing, oldest: Revision, history: Vec<Event>, limits: Limits) -> Self {
+        let newest = listing.entries.iter().max_by_key(|e| e.revision).map(|e| Event {
+            key: e.key.clone(),
+            revision: e.revision,
+            value: Some(e.value.clone()),
+        });
         let held = |value, revision| Held { value, revision };
         let current = listing
             .entries
@@ -135,6 +142,7 @@ impl Log {
             octets: 0,
             limits,
             groups: Vec::new(),
+            newest,
         };
         log.push(history);
         log
@@ -143,6 +151,11 @@ impl Log {
     /// The revision of the state.
     pub(crate) fn revision(&self) -> Revision {
         self.crumbs.revision()
+    }
+
+    /// The newest change that is known: one that any datastore with the same past has too.
+    pub(crate) fn newest(&self) -> Option<&Event> {
+        self.newest.as_ref()
     }
 
     /// The documents whose keys start with `prefix`, sorted by key.
@@ -165,6 +178,9 @@ impl Log {
 
     /// Changes after the current revision, in order.
     pub(crate) fn push(&mut self, events: Vec<Event>) {
+        if let Some(last) = events.last().filter(|last| last.revision > self.crumbs.revision()) {
+            self.newest = Some(last.clone());
+        }
         let mut crumb: Vec<Event> = Vec::new();
         let mut octets = 0;
         for event in events {

@@ -123,6 +123,7 @@ impl World {
         let welcome = encode(ServerMsg::Welcome(Welcome {
             hello: Some(hello),
             cluster_id: "c".into(),
+            succeeds: vec![],
         }));
         self.link = Some((reader, [welcome].into()));
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
@@ -20,6 +20,7 @@ use tortie_proto::sync::{ClientMessage, Open, Ping, Welcome};
 use super::hub::Hub;
 use super::log::{Filter, Step, encode};
 use super::reader::Reader;
+use crate::datastore::History;
 use crate::metrics::Metrics;
 
 /// Messages encoded for a client and not yet taken by its connection.
@@ -82,6 +83,7 @@ struct Session {
     sequence: u64,
     /// Since when a ping waits for its answer; moved on by messages taken.
     unanswered: Option<Instant>,
+    history: watch::Receiver<Arc<History>>,
 }
 
 /// Serves a client until it leaves, dies, or this typha stops.
@@ -93,7 +95,9 @@ pub(crate) async fn run(context: Context, open: Open, inbound: Streaming<ClientM
     tracing::info!(program = hello.program, node = hello.node, "sync client connected");
     let mut pings = interval(PING);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let history = context.hub.history();
     let mut session = Session {
+        history,
         context,
         inbound,
         outgoing,
@@ -121,17 +125,19 @@ pub(crate) async fn run(context: Context, open: Open, inbound: Streaming<ClientM
 
 impl Session {
     async fn serve(&mut self, open: Open) -> End {
-        let cluster_id = self.context.hub.cluster_id().to_owned();
+        let history = Arc::clone(&self.history.borrow_and_update());
+        let cluster_id = history.id.clone();
         let resume = open.resume.filter(|r| r.cluster_id == cluster_id).map(|r| r.revision);
         let welcome = Welcome {
             hello: Some(self.context.hello.clone()),
             cluster_id,
+            succeeds: history.succeeds.clone(),
         };
         let mut reader = Reader::new(Filter::new(open.prefixes), resume);
         let served = async {
             self.send(encode(ServerMsg::Welcome(welcome))).await?;
             loop {
-                self.bring_forward(&mut reader).await?;
+                self.bring_forward(&mut reader, &history).await?;
                 self.rest(&mut reader).await?;
             }
         };
@@ -140,10 +146,11 @@ impl Session {
     }
 
     /// Sends until the reader is where the log is.
-    async fn bring_forward(&mut self, reader: &mut Reader) -> Result<(), End> {
+    async fn bring_forward(&mut self, reader: &mut Reader, history: &Arc<History>) -> Result<(), End> {
         loop {
-            let asked = self.context.hub.next(reader.filter().clone(), reader.position()).await;
-            let step = asked.map_err(|_| End::Refused(stopping()))?;
+            let (filter, position) = (reader.filter().clone(), reader.position());
+            let asked = self.context.hub.next(Arc::clone(history), filter, position).await;
+            let step = asked.map_err(|_| End::Refused(self.gone()))?;
             if matches!(step, Step::Snapshot(_)) {
                 self.context.metrics.snapshots_sent.inc();
             }
@@ -165,6 +172,7 @@ impl Session {
             tokio::select! {
                 () = self.context.drain.cancelled() => return Err(End::Refused(stopping())),
                 moved = head.changed() => moved.map_err(|_| End::Refused(stopping()))?,
+                _ = self.history.changed() => return Err(End::Refused(self.gone())),
                 heard = self.inbound.message() => self.hear(heard)?,
                 () = until(dead) => return Err(self.dead()),
                 _ = self.pings.tick() => self.ping(reader).await?,
@@ -220,6 +228,14 @@ impl Session {
             }
             Ok(None) | Err(_) => Err(End::Left),
         }
+    }
+
+    /// Why the hub does not answer.
+    fn gone(&self) -> Status {
+        if self.context.drain.is_cancelled() {
+            return stopping();
+        }
+        Status::unavailable("the datastore holds another history of changes now: connect again")
     }
 
     fn dead(&self) -> End {

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tortie_typha_client::{Store, StoreError};
 
-use crate::process::{HANDLES, Typha, handle};
+use crate::process::{DEADLINE, HANDLES, Typha, handle};
 
 /// What one writer was told: per key the number it wrote last and the revision it was given; `None`: deleted.
 type Acknowledged = BTreeMap<String, (Option<u64>, u64)>;
@@ -51,6 +51,17 @@ async fn kill_9_loses_nothing_acknowledged() {
         let writers: Vec<_> = (0..4).map(start).collect();
         // Moments spread over writes, commits and syncs.
         sleep(Duration::from_millis(40 + (round * 37) % 90)).await;
+        // On a busy machine nothing may have been written yet.
+        let deadline = Instant::now() + DEADLINE;
+        while told
+            .lock()
+            .unwrap()
+            .values()
+            .all(|(_, revision)| *revision <= last_revision)
+        {
+            assert!(Instant::now() < deadline, "no progress in round {round}");
+            sleep(Duration::from_millis(5)).await;
+        }
         typha.kill();
         for writer in writers {
             writer.await.unwrap();

@@ -27,11 +27,15 @@ fn command(etcd: &Etcd, dir: &Path) -> Command {
     command
 }
 
-async fn typha(etcd: &Etcd) -> Typha {
+pub(crate) async fn typha(etcd: &Etcd) -> Typha {
     let mut typha = Typha::new();
     let command = command(etcd, &typha.dir);
     typha.run(command).await;
     typha
+}
+
+pub(crate) fn handle_key(name: &str) -> String {
+    format!("{HANDLES}{name}")
 }
 
 fn document(bytes: &[u8]) -> Value {
@@ -95,7 +99,7 @@ async fn calicos_programs_and_typha_see_the_same_data() {
     }
     let mut keys: Vec<&str> = documents.iter().map(|(key, _)| key.as_str()).collect();
     let information = format!("{RESOURCES}clusterinformations/default");
-    keys.extend(["/calico/tortie/v1/history", &information]);
+    keys.extend(["/calico/tortie/v1/history", "/calico/tortie/v1/mark", &information]);
     keys.sort_unstable();
     assert_eq!(etcd.keys("/calico/"), keys, "these keys and no others");
     let held = document(
@@ -200,6 +204,30 @@ async fn writes_are_compared_and_changes_of_others_are_seen() {
     client.until("all of them", |c| c.map.len() == 2500).await;
     client.until_equal(&store, HANDLES).await;
     assert_eq!(client.deletes, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_resumes_at_a_typha_that_was_not_there_before() {
+    let etcd = Etcd::start(1).await;
+    let mut typha = typha(&etcd).await;
+    let store = typha.store();
+    for n in 0..20 {
+        store.create(&handle_key(&format!("h{n:02}")), handle(n)).await.unwrap();
+    }
+    let mut client = typha.client(&[HANDLES]);
+    client.until("all", |c| c.map.len() == 20).await;
+    typha.kill();
+    etcd.must(&["del", &handle_key("h07")]);
+    etcd.must(&["put", &handle_key("new"), "{}"]);
+    let port = crate::etcd_server::free_port();
+    let mut next = command(&etcd, &typha.dir);
+    next.arg("--http").arg(format!("127.0.0.1:{port}"));
+    typha.run(next).await;
+    client.until("what happened meanwhile", |c| c.in_syncs == 2).await;
+    client.until_equal(&store, HANDLES).await;
+    assert_eq!((client.map.len(), client.deletes), (20, 1));
+    let sent = Typha::metric(port, "typha_snapshots_sent_total").await;
+    assert_eq!(sent, 0, "it was sent what it missed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

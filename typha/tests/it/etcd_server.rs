@@ -60,7 +60,7 @@ pub(crate) struct Etcd {
     dir: tempfile::TempDir,
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
@@ -155,6 +155,47 @@ impl Etcd {
         let mut child = self.members[n].child.take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// Saves the state of the only member.
+    pub(crate) fn back_up(&self) {
+        self.must(&[
+            "snapshot",
+            "save",
+            &self.dir.path().join("backup").display().to_string(),
+        ]);
+    }
+
+    /// Starts the only member with what was saved, as etcd's manual says.
+    pub(crate) fn restore(&mut self) {
+        let backup = self.dir.path().join("backup").display().to_string();
+        let member = &mut self.members[0];
+        member.dir = self.dir.path().join("restored");
+        let (dir, peer) = (
+            member.dir.display().to_string(),
+            format!("http://127.0.0.1:{}", member.peer_port),
+        );
+        let cluster = format!("{}={peer}", member.name);
+        let name = member.name.clone();
+        self.must(&[
+            "snapshot",
+            "restore",
+            &backup,
+            "--data-dir",
+            &dir,
+            "--name",
+            &name,
+            "--initial-cluster",
+            &cluster,
+            "--initial-advertise-peer-urls",
+            &peer,
+        ]);
+        self.launch(0);
+    }
+
+    /// Removes everything a member has.
+    pub(crate) fn wipe(&self, n: usize) {
+        std::fs::remove_dir_all(&self.members[n].dir).unwrap();
     }
 
     /// Which member leads.

@@ -7,5 +7,6 @@ mod crash;
 mod disk_full;
 mod etcd;
 mod etcd_server;
+mod history;
 mod process;
 mod sync;

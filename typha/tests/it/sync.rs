@@ -270,4 +270,9 @@ async fn an_older_state_of_the_same_cluster_is_refused() {
         (2, 0),
         "what was held is still held"
     );
+    // Unless an operator says so.
+    typha.store().accept_history().await.unwrap();
+    client.until("led back", |c| c.map.len() == 1).await;
+    client.until_equal(&typha.store(), HANDLES).await;
+    assert_eq!(client.deletes, 1);
 }

@@ -10,6 +10,7 @@ fn welcome(cluster: &str) -> ServerMessage {
     server(ServerMsg::Welcome(Welcome {
         hello: Some(hello),
         cluster_id: cluster.into(),
+        succeeds: vec!["before".into()],
     }))
 }
 
@@ -200,9 +201,45 @@ fn pings_are_answered_with_what_is_applied_and_strangers_are_refused() {
     let strange = ServerMsg::Welcome(Welcome {
         hello: Some(hello),
         cluster_id: "c".into(),
+        succeeds: vec![],
     });
     assert!(matches!(
         engine.handle(server(strange)),
         Err(ProtocolError::Incompatible(_))
     ));
+}
+
+#[test]
+fn an_operators_word_leads_to_another_history() {
+    let mut engine = Engine::new(vec![]);
+    open(&mut engine);
+    let snapshot = batch(9, &[("a", 3, Some("1")), ("b", 9, Some("2"))]);
+    feed(&mut engine, [welcome("before"), begin(9), snapshot, in_sync(9)]);
+    events(&mut engine);
+    engine.closed();
+    open(&mut engine);
+    // It breaks off: what was held is held, and still of the history before.
+    feed(&mut engine, [welcome("c"), begin(5), batch(5, &[("a", 3, Some("1"))])]);
+    engine.closed();
+    assert_eq!(open(&mut engine).unwrap().cluster_id, "before");
+    assert_eq!(events(&mut engine), []);
+    // Whole, although its revision is lower.
+    let snapshot = batch(5, &[("a", 3, Some("1")), ("b", 5, Some("1"))]);
+    feed(&mut engine, [welcome("c"), begin(5), snapshot, in_sync(5)]);
+    let mut expected = vec![set("b", 5, "1")];
+    expected.extend(synced(5));
+    assert_eq!(events(&mut engine), expected);
+    assert_eq!(engine.position().unwrap().cluster_id, "c");
+}
+
+#[test]
+fn another_history_begins_with_a_snapshot() {
+    let mut engine = Engine::new(vec![]);
+    open(&mut engine);
+    feed(&mut engine, [welcome("before"), begin(9), in_sync(9)]);
+    engine.closed();
+    open(&mut engine);
+    feed(&mut engine, [welcome("c")]);
+    let refused = engine.handle(in_sync(9)).unwrap_err();
+    assert!(matches!(refused, ProtocolError::OutOfTurn(_)), "{refused}");
 }

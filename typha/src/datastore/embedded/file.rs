@@ -3,7 +3,7 @@
 //! | table | key | value |
 //! |---|---|---|
 //! | `meta` | `format`, `revision`, `compacted` | number |
-//! | `identity` | `cluster_id` | text |
+//! | `identity` | `cluster_id`, `succeeds` (histories in whose place this one stands, with commas) | text |
 //! | `keys` | key | last change, creation, document |
 //! | `log` | revision | key, document (none: deleted) |
 //!
@@ -17,7 +17,7 @@ use bytes::Bytes;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, Table, TableDefinition};
 
 use crate::datastore::{
-    CommitError, Committed, Entry, Event, Guard, Listing, Operation, Past, Revision, Transaction, WatchError,
+    CommitError, Committed, Entry, Event, Guard, History, Listing, Operation, Past, Revision, Transaction, WatchError,
 };
 
 const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
@@ -186,13 +186,39 @@ fn format(database: &Database) -> Result<u64, redb::Error> {
     number(&meta, "format")
 }
 
-/// The cluster's identity and the revision of the last write.
-pub(crate) fn identity(database: &Database) -> Result<(String, Revision), redb::Error> {
-    let txn = database.begin_read()?;
-    let revision = number(&txn.open_table(META)?, "revision")?;
-    let identity = txn.open_table(IDENTITY)?;
+/// The revision of the last write.
+pub(crate) fn revision(database: &Database) -> Result<Revision, redb::Error> {
+    number(&database.begin_read()?.open_table(META)?, "revision")
+}
+
+/// Which history this is.
+pub(crate) fn history(database: &Database) -> Result<History, redb::Error> {
+    read_history(&database.begin_read()?.open_table(IDENTITY)?)
+}
+
+fn read_history(identity: &impl ReadableTable<&'static str, &'static str>) -> Result<History, redb::Error> {
     let id = identity.get("cluster_id")?.ok_or_else(|| missing("cluster_id"))?;
-    Ok((id.value().to_owned(), revision))
+    let succeeds = identity.get("succeeds")?;
+    let succeeds = succeeds.as_ref().map_or("", |ids| ids.value());
+    Ok(History {
+        id: id.value().to_owned(),
+        succeeds: succeeds.split_terminator(',').map(str::to_owned).collect(),
+    })
+}
+
+/// Begins another history with what is there.
+pub(crate) fn begin_history(database: &Database, others: Vec<String>) -> Result<History, redb::Error> {
+    let txn = database.begin_write()?;
+    let history = {
+        let mut identity = txn.open_table(IDENTITY)?;
+        let old = read_history(&identity)?;
+        let history = History::after([old.id].into_iter().chain(others).chain(old.succeeds));
+        identity.insert("cluster_id", history.id.as_str())?;
+        identity.insert("succeeds", history.succeeds.join(",").as_str())?;
+        history
+    };
+    txn.commit()?;
+    Ok(history)
 }
 
 fn number(meta: &impl ReadableTable<&'static str, u64>, name: &str) -> Result<u64, redb::Error> {

@@ -18,7 +18,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub(crate) use file::OpenError;
 
 use super::{
-    Backend, CommitError, Committed, Entry, Event, Listing, Past, Revision, StorageError, Transaction, WatchError,
+    Backend, CommitError, Committed, Entry, Event, History, Listing, Past, Revision, StorageError, Transaction,
+    WatchError,
 };
 
 /// Writes waiting for the writer task; more wait in their callers.
@@ -27,7 +28,6 @@ const QUEUE: usize = 256;
 /// An embedded datastore. The file is closed when this and every call of it are gone.
 #[derive(Debug)]
 pub(crate) struct Embedded {
-    cluster_id: String,
     slot: Arc<Slot>,
     jobs: mpsc::Sender<writer::Job>,
     head: watch::Receiver<Revision>,
@@ -48,17 +48,12 @@ impl Embedded {
     /// [`OpenError`], naming the file and what is wrong.
     pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
         let database = file::open_or_create(path)?;
-        let (cluster_id, revision) = file::identity(&database).map_err(|e| file::read_error(path, &e))?;
+        let revision = file::revision(&database).map_err(|e| file::read_error(path, &e))?;
         let slot = Arc::new(Slot::new(path, database));
         let (head_tx, head) = watch::channel(revision);
         let (jobs, queue) = mpsc::channel(QUEUE);
         tokio::spawn(writer::run(Arc::clone(&slot), queue, head_tx));
-        Ok(Embedded {
-            cluster_id,
-            slot,
-            jobs,
-            head,
-        })
+        Ok(Embedded { slot, jobs, head })
     }
 
     /// Runs a read beside the runtime's threads.
@@ -129,9 +124,17 @@ impl Slot {
 }
 
 impl Backend for Embedded {
-    fn cluster_id(&self) -> BoxFuture<'static, Result<String, StorageError>> {
-        let cluster_id = self.cluster_id.clone();
-        Box::pin(async move { Ok(cluster_id) })
+    fn history(&self) -> BoxFuture<'static, Result<History, StorageError>> {
+        self.read(file::history)
+    }
+
+    fn begin_history(&self, others: Vec<String>) -> BoxFuture<'static, Result<History, StorageError>> {
+        self.read(move |db| file::begin_history(db, others))
+    }
+
+    fn happened(&self, _event: Event) -> BoxFuture<'static, Result<Option<bool>, StorageError>> {
+        // Nobody else writes to the file while it is open.
+        Box::pin(async move { Ok(Some(true)) })
     }
 
     fn get(&self, key: &str) -> BoxFuture<'static, Result<Option<Entry>, StorageError>> {

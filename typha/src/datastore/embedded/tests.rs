@@ -102,10 +102,14 @@ async fn a_prefix_can_be_guarded_and_the_history_survives_reopening() {
     );
     store.commit(guarded(put("/b", "1"), unchanged(4))).await.unwrap();
 
-    let id = store.cluster_id().await.unwrap();
+    let old = store.history().await.unwrap();
+    assert!(old.succeeds.is_empty());
+    let history = store.begin_history(vec!["x".into()]).await.unwrap();
+    assert_ne!(history.id, old.id);
+    assert_eq!(history.succeeds, [old.id, "x".into()]);
     drop(store);
     let store = open(&path).await;
-    assert_eq!(store.cluster_id().await.unwrap(), id);
+    assert_eq!(store.history().await.unwrap(), history);
     let events = store.changes(1, 3).await.unwrap();
     let seen: Vec<_> = events
         .iter()

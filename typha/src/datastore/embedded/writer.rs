@@ -37,7 +37,7 @@ pub(crate) async fn run(slot: Arc<Slot>, mut queue: mpsc::Receiver<Job>, head: w
                     let _ = answer.send(Err(CommitError::Storage(error.clone())));
                 }
                 // Whether the commit reached the disk is unknown: what the file holds when it is open again counts.
-                if let Ok((_, revision)) = slot.run(file::identity).await {
+                if let Ok(revision) = slot.run(file::revision).await {
                     head.send_if_modified(|head| std::mem::replace(head, revision) != revision);
                 }
             }

@@ -37,6 +37,8 @@ const MAX_MESSAGE: usize = 512 << 20;
 pub(crate) enum CallError {
     /// The revision asked for is compacted.
     Compacted,
+    /// The revision asked for is yet to come.
+    Future,
     /// Anything else.
     Storage(StorageError),
 }
@@ -45,6 +47,7 @@ impl From<CallError> for StorageError {
     fn from(e: CallError) -> Self {
         match e {
             CallError::Compacted => StorageError("the revision that was asked for is compacted".to_owned()),
+            CallError::Future => StorageError("the revision that was asked for is yet to come".to_owned()),
             CallError::Storage(e) => e,
         }
     }
@@ -228,6 +231,9 @@ impl Client {
             };
             if status.code() == Code::OutOfRange && status.message().contains("compacted") {
                 return Err(CallError::Compacted);
+            }
+            if status.code() == Code::OutOfRange && status.message().contains("future revision") {
+                return Err(CallError::Future);
             }
             tries -= 1;
             let again = match verdict(&status) {

@@ -32,7 +32,7 @@ use self::proto::response_op::Response as Done;
 use self::proto::{Compare, DeleteRangeRequest, KeyValue, PutRequest, RangeRequest, RequestOp, ResponseOp, TxnRequest};
 use self::watch::Watcher;
 use super::{
-    Backend, CommitError, Committed, Entry, Event, Guard, Listing, Operation, Past, Revision, StorageError,
+    Backend, CommitError, Committed, Entry, Event, Guard, History, Listing, Operation, Past, Revision, StorageError,
     Transaction, WatchError,
 };
 
@@ -42,6 +42,8 @@ pub(crate) const ROOT: &str = "/calico/";
 const OWN: &str = "/calico/tortie/";
 /// Says which history of changes this is.
 const HISTORY: &str = "/calico/tortie/v1/history";
+/// Written to learn when everything before has arrived.
+const MARK: &str = "/calico/tortie/v1/mark";
 /// Documents read at once.
 const PAGE: i64 = 2000;
 /// How often a list begins anew because its revision was compacted between two pages.
@@ -67,26 +69,48 @@ impl Etcd {
 }
 
 impl Backend for Etcd {
-    fn cluster_id(&self) -> BoxFuture<'static, Result<String, StorageError>> {
+    fn history(&self) -> BoxFuture<'static, Result<History, StorageError>> {
         let client = self.client.clone();
         Box::pin(async move {
-            if let Some(id) = history(&client).await? {
-                return Ok(id);
+            if let Some((history, _)) = history(&client).await? {
+                return Ok(history);
             }
-            let id = uuid::Uuid::new_v4().simple().to_string();
-            let put = PutRequest {
-                key: HISTORY.into(),
-                value: json!({ "id": id }).to_string().into(),
-                prev_kv: false,
+            write_history(&client, &History::after([]), &Guard::Absent(HISTORY.to_owned())).await
+        })
+    }
+
+    fn begin_history(&self, others: Vec<String>) -> BoxFuture<'static, Result<History, StorageError>> {
+        let client = self.client.clone();
+        Box::pin(async move {
+            let (guard, old) = match history(&client).await? {
+                None => (Guard::Absent(HISTORY.to_owned()), None),
+                Some((old, at)) => (Guard::At(HISTORY.to_owned(), at), Some(old)),
             };
-            let create = TxnRequest {
-                compare: vec![compare(&Guard::Absent(HISTORY.to_owned()))],
-                success: vec![op(Op::RequestPut(put))],
+            let (id, succeeds) = old.map_or((None, Vec::new()), |old| (Some(old.id), old.succeeds));
+            let begun = History::after(id.into_iter().chain(others).chain(succeeds));
+            write_history(&client, &begun, &guard).await
+        })
+    }
+
+    fn happened(&self, event: Event) -> BoxFuture<'static, Result<Option<bool>, StorageError>> {
+        let client = self.client.clone();
+        Box::pin(async move {
+            let question = RangeRequest {
+                key: event.key.clone().into(),
+                revision: signed(event.revision),
+                ..RangeRequest::default()
             };
-            client.txn(create, false).await?;
-            // Another typha may have been faster: what is there counts.
-            let made = history(&client).await?;
-            made.ok_or_else(|| StorageError(format!("etcd: {HISTORY} was written and is not there")))
+            let held = match client.range(question).await {
+                Ok(answer) => answer.kvs.into_iter().find_map(entry),
+                Err(CallError::Compacted) => return Ok(None),
+                Err(CallError::Future) => return Ok(Some(false)),
+                Err(CallError::Storage(e)) => return Err(e),
+            };
+            Ok(Some(match (held, event.value) {
+                (Some(held), Some(value)) => held.revision == event.revision && held.value == value,
+                (None, None) => true,
+                (Some(_), None) | (None, Some(_)) => false,
+            }))
         })
     }
 
@@ -127,17 +151,25 @@ impl Backend for Etcd {
         Box::pin(self.watcher.changes(after, limit))
     }
 
-    fn past(&self, to: Revision, _limit: usize) -> BoxFuture<'static, Result<Past, StorageError>> {
-        let none = Past {
-            oldest: to,
-            events: Vec::new(),
-        };
-        Box::pin(async move { Ok(none) })
+    fn past(&self, to: Revision, limit: usize) -> BoxFuture<'static, Result<Past, StorageError>> {
+        let client = self.client.clone();
+        let from = to.saturating_sub(Revision::try_from(limit).unwrap_or(Revision::MAX));
+        Box::pin(async move {
+            let none = Past {
+                oldest: to,
+                events: Vec::new(),
+            };
+            // Without it clients that would resume take a snapshot: no reason not to begin.
+            Ok(watch::past(&client, from, to).await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "the past is not read, clients that were away take a snapshot");
+                none
+            }))
+        })
     }
 }
 
-/// The id of the history that is there, if there is one.
-async fn history(client: &Client) -> Result<Option<String>, StorageError> {
+/// The history that is there, if there is one, and the revision at which that was said.
+async fn history(client: &Client) -> Result<Option<(History, Revision)>, StorageError> {
     let question = RangeRequest {
         key: HISTORY.into(),
         ..RangeRequest::default()
@@ -152,7 +184,28 @@ async fn history(client: &Client) -> Result<Option<String>, StorageError> {
             "etcd: what is stored as {HISTORY} is damaged: want {{\"id\": TEXT}}"
         ))
     };
-    Ok(Some(id.ok_or_else(bad)?.to_owned()))
+    let id = id.ok_or_else(bad)?.to_owned();
+    let succeeds = document.as_ref().and_then(|d| d.get("succeeds")?.as_array());
+    let succeeds = succeeds.into_iter().flatten();
+    let succeeds = succeeds.filter_map(Value::as_str).map(str::to_owned).collect();
+    Ok(Some((History { id, succeeds }, revision(kv.mod_revision))))
+}
+
+/// Says which history this is, unless another typha was faster: then what it said counts.
+async fn write_history(client: &Client, said: &History, guard: &Guard) -> Result<History, StorageError> {
+    let put = PutRequest {
+        key: HISTORY.into(),
+        value: json!({ "id": said.id, "succeeds": said.succeeds }).to_string().into(),
+        prev_kv: false,
+    };
+    let question = TxnRequest {
+        compare: vec![compare(guard)],
+        success: vec![op(Op::RequestPut(put))],
+    };
+    client.txn(question, false).await?;
+    let made = history(client).await?;
+    let gone = || StorageError(format!("etcd: {HISTORY} was written and is not there"));
+    Ok(made.ok_or_else(gone)?.0)
 }
 
 /// Everything under a prefix, page by page, all of one revision.

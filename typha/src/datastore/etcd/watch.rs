@@ -16,13 +16,16 @@ use tonic::Streaming;
 
 use super::client::Client;
 use super::proto::event::EventType;
+use super::proto::request_op::Request as Op;
 use super::proto::watch_request::RequestUnion;
-use super::proto::{self, WatchCreateRequest, WatchRequest, WatchResponse};
-use super::{ROOT, prefix_end, revision, signed, text};
-use crate::datastore::{Event, Revision, StorageError, WatchError};
+use super::proto::{self, PutRequest, TxnRequest, WatchCreateRequest, WatchRequest, WatchResponse};
+use super::{HISTORY, MARK, ROOT, op, prefix_end, revision, signed, text};
+use crate::datastore::{Event, Past, Revision, StorageError, WatchError};
 
 /// How long etcd may take to begin a watch.
 const BEGIN: Duration = Duration::from_secs(3);
+/// How long it may take to give the past.
+const PAST: Duration = Duration::from_secs(10);
 
 /// Reads the changes of every key of ours.
 #[derive(Debug)]
@@ -40,6 +43,10 @@ struct Open {
     /// Every change up to this one was given.
     given: Revision,
     waiting: VecDeque<Event>,
+    /// The newest change that arrived, of whatever key.
+    seen: Revision,
+    /// When another history of changes began, if that was seen.
+    begun: Option<Revision>,
 }
 
 impl Watcher {
@@ -70,6 +77,10 @@ impl Watcher {
             while open.waiting.is_empty() {
                 let response = open.next(&client).await?;
                 open.take(response, &client)?;
+                if open.begun.is_some() {
+                    // Whoever reads looks at it before reading on.
+                    return Err(StorageError("etcd: watch: another history of changes began".to_owned()).into());
+                }
             }
             let events = open.give(limit);
             *slot = Some(open);
@@ -95,6 +106,8 @@ impl Open {
             _requests: requests,
             given: after,
             waiting: VecDeque::new(),
+            seen: after,
+            begun: None,
         };
         let silent = || StorageError(format!("etcd: watch: it did not begin within {} s", BEGIN.as_secs()));
         let first = timeout(BEGIN, open.next(client)).await.map_err(|_| silent())??;
@@ -131,6 +144,12 @@ impl Open {
             let reason = response.cancel_reason;
             return Err(StorageError(format!("etcd: watch: it was cancelled: {reason}")).into());
         }
+        for kv in response.events.iter().filter_map(|e| e.kv.as_ref()) {
+            self.seen = self.seen.max(revision(kv.mod_revision));
+            if kv.key == HISTORY.as_bytes() {
+                self.begun = Some(revision(kv.mod_revision));
+            }
+        }
         self.waiting.extend(response.events.into_iter().filter_map(event));
         Ok(())
     }
@@ -147,6 +166,52 @@ impl Open {
         self.given = events.last().map_or(self.given, |e| e.revision);
         events
     }
+}
+
+/// The changes up to `to` after `from`, or after what is compacted, or after this history began, whichever is last.
+///
+/// etcd does not say reliably when a watch has given everything that was. So a mark is written after the watch began: what
+/// arrives before it is everything.
+pub(super) async fn past(client: &Client, from: Revision, to: Revision) -> Result<Past, WatchError> {
+    match past_after(client, from, to).await {
+        Err(WatchError::Compacted { oldest }) if from < oldest && oldest < to => past_after(client, oldest, to).await,
+        other => other,
+    }
+}
+
+async fn past_after(client: &Client, from: Revision, to: Revision) -> Result<Past, WatchError> {
+    let mut open = Open::begin(client, from).await?;
+    let put = PutRequest {
+        key: MARK.into(),
+        ..PutRequest::default()
+    };
+    let question = TxnRequest {
+        success: vec![op(Op::RequestPut(put))],
+        ..TxnRequest::default()
+    };
+    let answer = client.txn(question, false).await.map_err(StorageError::from)?;
+    let mark = answer.header.as_ref().map_or(0, |h| revision(h.revision));
+    let silent = |_| {
+        StorageError(format!(
+            "etcd: watch: the past did not come within {} s",
+            PAST.as_secs()
+        ))
+    };
+    let everything = async {
+        while open.seen < mark {
+            let response = open.next(client).await?;
+            open.take(response, client)?;
+        }
+        Ok::<_, WatchError>(())
+    };
+    timeout(PAST, everything).await.map_err(silent)??;
+    let oldest = open.begun.map_or(from, |begun| begun.max(from)).min(to);
+    let events = open
+        .waiting
+        .into_iter()
+        .filter(|e| oldest < e.revision && e.revision <= to);
+    let events = events.collect();
+    Ok(Past { oldest, events })
 }
 
 /// A change of a document; `None` for keys that are none of Calico's.
