@@ -15,3 +15,4 @@ pub mod run;
 pub mod show;
 pub mod state;
 pub mod sync;
+pub mod tunnel;

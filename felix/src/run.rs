@@ -12,6 +12,7 @@ use tortie_kit::health::{Guard, Health};
 use tortie_netlink::monitor::Monitor;
 use tortie_netlink::route::{Netlink, TABLE_MAIN};
 use tortie_netlink::sysctl::Sysctl;
+use tortie_netlink::touch::Touches;
 use tortie_proto::common::Hello;
 use tortie_typha_client::{Store, SyncOptions};
 
@@ -25,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::show::Show;
 use crate::state::{StateHandle, StateWriter};
 use crate::sync::{DatastoreStatus, Sync};
+use crate::tunnel::{self, address::Addresses};
 
 /// Runs until the token is cancelled.
 ///
@@ -38,10 +40,11 @@ pub async fn run(config: Config, token: CancellationToken) -> anyhow::Result<()>
     let netlink = Netlink::open()?;
     // Before the first dump, so that nothing falls between.
     let monitor = Monitor::start(TABLE_MAIN, netlink.port())?;
+    let touches = Touches::open()?;
     let running = dataplane::start(netlink, monitor, token.clone())?;
 
     let mut tasks = JoinSet::new();
-    let sources = Sources::start(&config, &hello, running.inputs, &mut tasks, &token);
+    let sources = Sources::start(&config, &hello, running.inputs, touches, (&mut tasks, &token));
     let show = Show {
         node: config.node.clone(),
         hello: hello.clone(),
@@ -50,13 +53,23 @@ pub async fn run(config: Config, token: CancellationToken) -> anyhow::Result<()>
         summary: running.summary,
         datastore: sources.datastore,
         fib: sources.fib,
+        tunnels: sources.tunnels.clone(),
     };
     serve_http(&config, &show, &mut tasks, &token).await?;
 
     let store = Store::new(typha(&config), hello);
+    let ipam = Ipam::start(config.node.clone(), store.clone(), sources.state.clone());
+    let addresses = Addresses {
+        node: config.node.clone(),
+        ipam: ipam.clone(),
+        store: store.clone(),
+        state: sources.state.clone(),
+        status: sources.tunnels,
+    };
+    tasks.spawn(addresses.run(token.clone()));
     let parts = endpoint::Parts {
         node: config.node.clone(),
-        ipam: Ipam::start(config.node.clone(), store.clone(), sources.state.clone()),
+        ipam,
         store,
         state: sources.state,
         dataplane: running.handle,
@@ -91,6 +104,7 @@ struct Sources {
     state: StateHandle,
     datastore: watch::Receiver<DatastoreStatus>,
     fib: watch::Receiver<FibStatus>,
+    tunnels: watch::Receiver<Arc<tunnel::Status>>,
 }
 
 impl Sources {
@@ -98,13 +112,17 @@ impl Sources {
         config: &Config,
         hello: &Hello,
         inputs: mpsc::Sender<Input>,
-        tasks: &mut JoinSet<()>,
-        token: &CancellationToken,
+        touches: Touches,
+        (tasks, token): (&mut JoinSet<()>, &CancellationToken),
     ) -> Self {
         let (writer, state) = StateWriter::new(config.node.clone());
         let (status, datastore) = watch::channel(DatastoreStatus::Waiting("not connected yet".to_owned()));
         let events = tortie_typha_client::sync(sync_options(config, hello), token.clone());
-        tasks.spawn(Sync::new(config.node.clone(), writer, inputs.clone(), status).run(events));
+        let (wanted, shall) = watch::channel(Arc::default());
+        let sync = Sync::new(config.node.clone(), writer, inputs.clone(), status, wanted);
+        tasks.spawn(sync.run(events));
+        let (status, tunnels) = watch::channel(Arc::default());
+        tasks.spawn(tunnel::run(shall, touches, status, token.clone()));
         let (status, fib) = watch::channel(FibStatus::Away("not connected yet".to_owned()));
         let client = FibClient {
             bird: config.bird.clone(),
@@ -114,7 +132,12 @@ impl Sources {
             empty_patience: EMPTY_PATIENCE,
         };
         tasks.spawn(client.run(token.clone()));
-        Sources { state, datastore, fib }
+        Sources {
+            state,
+            datastore,
+            fib,
+            tunnels,
+        }
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Show {
     pub datastore: watch::Receiver<DatastoreStatus>,
     /// bird-rs.
     pub fib: watch::Receiver<FibStatus>,
+    /// The tunnel devices.
+    pub tunnels: watch::Receiver<Arc<crate::tunnel::Status>>,
 }
 
 impl Show {
@@ -56,6 +58,7 @@ impl Show {
             "endpoints": state.endpoints.keys().map(ToString::to_string).collect::<Vec<_>>(),
             "unreadable": *state.unreadable,
             "dataplane": **self.summary.borrow(),
+            "tunnels": self.tunnels.borrow().lines(),
         })
     }
 }

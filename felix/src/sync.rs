@@ -1,5 +1,6 @@
 //! The sync task: typha's documents, through the calculation, to the dataplane and to whoever reads the state.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -11,6 +12,7 @@ use tortie_typha_client::{SyncEvent, SyncStatus, Versioned};
 
 use crate::dataplane::manager::Input;
 use crate::state::{Source, StateWriter};
+use crate::tunnel::Wanted;
 
 /// Events taken at once at most, to be computed together.
 const BATCH: usize = 4096;
@@ -73,15 +75,19 @@ pub struct Sync {
     /// What the dataplane was told of it last.
     unknown_endpoint: bool,
     updates: Vec<Update>,
+    tunnels: watch::Sender<Arc<Wanted>>,
+    /// typha itself has spoken, in this life.
+    live: bool,
 }
 
 impl Sync {
-    /// Of this node; `status` tells how it stands.
+    /// Of this node; `status` tells how it stands, `tunnels` which tunnel devices are wanted.
     pub fn new(
         node: NodeName,
         state: StateWriter,
         inputs: mpsc::Sender<Input>,
         status: watch::Sender<DatastoreStatus>,
+        tunnels: watch::Sender<Arc<Wanted>>,
     ) -> Self {
         let (calc, source) = (Calc::new(node), (Source::Unknown, 0));
         Sync {
@@ -93,6 +99,8 @@ impl Sync {
             known: false,
             unknown_endpoint: false,
             updates: Vec::new(),
+            tunnels,
+            live: false,
         }
     }
 
@@ -117,6 +125,18 @@ impl Sync {
         }
         self.state.publish();
         self.updates.extend(self.calc.flush());
+        let live = self.live || self.source.0 == Source::Typha && !synced.is_empty();
+        let concerned = |u: &Update| {
+            matches!(
+                u,
+                Update::Tunnel(..) | Update::Vtep(..) | Update::NodeAddresses(_) | Update::Pool(..)
+            )
+        };
+        if self.updates.iter().any(concerned) || live != self.live || !self.tunnels.borrow().known {
+            self.live = live;
+            let wanted = Wanted::of(self.calc.desired(), live);
+            self.tunnels.send_replace(Arc::new(wanted));
+        }
         if !self.updates.is_empty() {
             self.inputs
                 .send(Input::Desired(std::mem::take(&mut self.updates)))

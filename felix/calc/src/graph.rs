@@ -105,12 +105,7 @@ impl Calc {
                 ..
             } => {
                 let pool = match object {
-                    Some(Object::IpPool(p)) => Some(Pool {
-                        cidr: p.spec.cidr,
-                        ipip: p.spec.ipip_mode(),
-                        vxlan: p.spec.vxlan_mode(),
-                        nat_outgoing: p.spec.nat_outgoing,
-                    }),
+                    Some(Object::IpPool(p)) => Some(Pool::of(&p.spec)),
                     _ => None,
                 };
                 self.pool(name, pool);

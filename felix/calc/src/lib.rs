@@ -17,4 +17,4 @@ mod tunnel;
 
 pub use desired::{Desired, Endpoint, Pool, Remote, Update};
 pub use graph::Calc;
-pub use tunnel::{Carriage, LocalTunnel, Tunnel, Vtep};
+pub use tunnel::{Carriage, LocalTunnel, Tunnel, Vtep, carriage};

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use sha1::{Digest, Sha1};
 use tortie_model::InterfaceAddr;
-use tortie_model::resource::{EncapMode, Node};
+use tortie_model::resource::{EncapMode, IpPoolSpec, Node};
 
 use crate::desired::Pool;
 
@@ -154,7 +154,7 @@ impl NodeFacts {
 }
 
 /// How packets from `own` to a prefix of this pool at a node with this address travel.
-pub(crate) fn carriage(pool: Option<&Pool>, own: &[InterfaceAddr], remote: Option<IpAddr>) -> Carriage {
+pub fn carriage(pool: Option<&Pool>, own: &[InterfaceAddr], remote: Option<IpAddr>) -> Carriage {
     let Some((tunnel, mode)) = pool.and_then(Pool::tunnel) else {
         return Carriage::Plain;
     };
@@ -167,6 +167,16 @@ pub(crate) fn carriage(pool: Option<&Pool>, own: &[InterfaceAddr], remote: Optio
 }
 
 impl Pool {
+    /// Of a pool's specification.
+    pub fn of(spec: &IpPoolSpec) -> Self {
+        Pool {
+            cidr: spec.cidr,
+            ipip: spec.ipip_mode(),
+            vxlan: spec.vxlan_mode(),
+            nat_outgoing: spec.nat_outgoing,
+        }
+    }
+
     /// Its tunnel, and when packets go through it. `None`: never.
     pub fn tunnel(&self) -> Option<(Tunnel, EncapMode)> {
         let vxlan = if self.cidr.is_v4() {

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::Serialize;
+use tortie_calc::Tunnel;
 use tortie_netlink::route::{IfIndex, Kind, Protocol, Route, TABLE_MAIN};
 
 /// What the names of the host's side of workload interfaces begin with.
@@ -12,13 +13,15 @@ pub const WORKLOAD_INTERFACE_PREFIX: &str = "cali";
 pub const NORMAL_METRIC: u32 = 1024;
 
 /// Where a wanted route comes from, the strongest first: when several origins want one prefix, the first wins.
-///
-/// Tunnel and same-subnet classes belong between [`RouteClass::LocalWorkload`] and [`RouteClass::OwnBlock`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RouteClass {
     /// A workload on this node: `<ip>/32 dev cali… scope link`.
     LocalWorkload,
+    /// A prefix of a VXLAN pool at a node of the same subnet: `<block> via <node> dev eth0 proto 80 onlink`.
+    SameSubnet,
+    /// A prefix of a VXLAN pool at another node: `<block> via <its end> dev vxlan.calico onlink`.
+    VxlanTunnel,
     /// A block this node owns: `blackhole <block>`, under the workloads in it.
     OwnBlock,
     /// Learned from a peer: bird-rs's fib stream.
@@ -27,12 +30,20 @@ pub enum RouteClass {
 
 impl RouteClass {
     /// Every class, the strongest first.
-    pub const ALL: [RouteClass; 3] = [RouteClass::LocalWorkload, RouteClass::OwnBlock, RouteClass::Bgp];
+    pub const ALL: [RouteClass; 5] = [
+        RouteClass::LocalWorkload,
+        RouteClass::SameSubnet,
+        RouteClass::VxlanTunnel,
+        RouteClass::OwnBlock,
+        RouteClass::Bgp,
+    ];
 
     /// Its name in output and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             RouteClass::LocalWorkload => "local-workload",
+            RouteClass::SameSubnet => "same-subnet",
+            RouteClass::VxlanTunnel => "vxlan-tunnel",
             RouteClass::OwnBlock => "own-block",
             RouteClass::Bgp => "bgp",
         }
@@ -45,18 +56,27 @@ impl RouteClass {
             return None;
         }
         match (route.protocol, route.kind) {
-            // Of any kind: this version writes blackholes only, but the number is Calico's, so the rest is leavings.
+            (Protocol::CALICO, Kind::Unicast) => Some(RouteClass::SameSubnet),
+            // Of any kind: blackholes are all that is written, but the number is Calico's, so the rest is leavings.
             (Protocol::CALICO, _) => Some(RouteClass::OwnBlock),
             (Protocol::BIRD, _) if route.metric == NORMAL_METRIC => Some(RouteClass::Bgp),
             (Protocol::BOOT, Kind::Unicast) => {
-                let on_workload = |i| name(i).is_some_and(|n| n.starts_with(WORKLOAD_INTERFACE_PREFIX));
-                let mut interfaces = route.interfaces().peekable();
-                let ours = interfaces.peek().is_some() && interfaces.all(on_workload);
-                ours.then_some(RouteClass::LocalWorkload)
+                let mut classes = route.interfaces().map(|i| by_name(&name(i)?));
+                let first = classes.next()??;
+                classes.all(|c| c == Some(first)).then_some(first)
             }
             _ => None,
         }
     }
+}
+
+/// The class of the routes without a number of ours (proto boot) on an interface of this name.
+pub(super) fn by_name(name: &str) -> Option<RouteClass> {
+    if name.starts_with(WORKLOAD_INTERFACE_PREFIX) {
+        return Some(RouteClass::LocalWorkload);
+    }
+    let vxlan = [Tunnel::VxlanV4, Tunnel::VxlanV6].map(Tunnel::device);
+    vxlan.contains(&name).then_some(RouteClass::VxlanTunnel)
 }
 
 impl fmt::Display for RouteClass {
@@ -72,7 +92,13 @@ mod tests {
 
     #[test]
     fn the_ownership_test() {
-        let name = |i: IfIndex| Some(if i.0 == 9 { "cali12345" } else { "eth0" }.to_owned());
+        let names = |i: IfIndex| match i.0 {
+            9 => "cali12345",
+            8 => "vxlan.calico",
+            7 => "vxlan-v6.calico",
+            _ => "eth0",
+        };
+        let name = |i: IfIndex| Some(names(i).to_owned());
         let class = |kind, protocol, metric, interface: u32, table| {
             let mut r = Route::new("10.0.0.0/26".parse().unwrap(), kind, protocol);
             (r.metric, r.table) = (metric, table);
@@ -112,6 +138,15 @@ mod tests {
             "on no interface at all"
         );
         assert_eq!(class(unicast, Protocol::KERNEL, 256, 9, main), None);
+        assert_eq!(
+            class(unicast, Protocol::CALICO, 0, 2, main),
+            Some(RouteClass::SameSubnet)
+        );
+        for device in [7, 8] {
+            let class = class(unicast, Protocol::BOOT, 0, device, main);
+            assert_eq!(class, Some(RouteClass::VxlanTunnel));
+        }
+        assert_eq!(class(unicast, Protocol::KERNEL, 256, 7, main), None, "of an address");
         assert!(RouteClass::ALL.is_sorted());
     }
 }

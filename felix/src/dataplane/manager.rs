@@ -17,6 +17,7 @@ mod show;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tortie_calc::Update;
 use tortie_net::Prefix;
@@ -30,6 +31,8 @@ use super::LocalEndpoint;
 use super::admission::Own;
 use super::class::{NORMAL_METRIC, RouteClass, WORKLOAD_INTERFACE_PREFIX};
 use super::fib::{FibPath, Paths};
+use super::hold::Holds;
+use super::remotes::Remotes;
 use super::view::View;
 use super::why::{Refused, Why, Withheld};
 use super::workloads::Workloads;
@@ -97,6 +100,8 @@ pub struct Manager {
     view: View,
     workloads: Workloads,
     own: Own,
+    remotes: Remotes,
+    holds: Holds,
     paths: Paths,
     entries: BTreeMap<Prefix, Entry>,
     /// What is wanted and what the kernel holds of ours.
@@ -211,7 +216,9 @@ impl Manager {
     // === Sources ===
 
     fn desired(&mut self, update: &Update) {
-        for prefix in self.own.apply(update) {
+        self.hold(update);
+        let touched = self.own.apply(update).into_iter().chain(self.remotes.apply(update));
+        for prefix in touched.collect::<Vec<_>>() {
             self.touch_under(prefix);
         }
         match update {
@@ -225,12 +232,38 @@ impl Manager {
                 self.entries.entry(*block).or_default().own_block = wanted;
                 self.dirty.insert(*block);
             }
+            Update::Remote(prefix, _) => {
+                self.dirty.insert(*prefix);
+            }
             Update::Borrowed(..)
             | Update::NodeAddresses(_)
-            | Update::Remote(..)
             | Update::Pool(..)
             | Update::Tunnel(..)
             | Update::Vtep(..) => {}
+        }
+    }
+
+    /// A prefix of another node whose routes come from another source from now on keeps its route until they do.
+    fn hold(&mut self, update: &Update) {
+        let Update::Remote(prefix, remote) = update else {
+            return;
+        };
+        if remote.is_none() {
+            return self.holds.end(*prefix);
+        }
+        let wanted = self.entries.get(prefix).and_then(|e| e.wanted.as_ref());
+        let current = wanted.and_then(|(class, key)| Some((*class, Arc::clone(self.routes.desired(key)?))));
+        if let Some((class, route)) = current.filter(|(class, _)| self.remotes.class(*prefix) == Some(*class)) {
+            self.holds.begin(class, route);
+        }
+    }
+
+    /// It is this time now: what was held long enough is let go.
+    pub fn tick(&mut self, now: Duration) {
+        let over = self.holds.tick(now);
+        if !over.is_empty() {
+            self.dirty.extend(over);
+            self.settle();
         }
     }
 
@@ -272,7 +305,7 @@ impl Manager {
         match class {
             // A workload whose document cannot be read may be the very one whose route was found.
             RouteClass::LocalWorkload => self.synced.datastore && !self.synced.unknown_endpoint,
-            RouteClass::OwnBlock => self.synced.datastore,
+            RouteClass::SameSubnet | RouteClass::VxlanTunnel | RouteClass::OwnBlock => self.synced.datastore,
             // Before the datastore is known no route of a peer is let in, so its absence says nothing either.
             RouteClass::Bgp => self.synced.fib && self.synced.datastore_known,
         }
@@ -327,6 +360,7 @@ impl Manager {
                 Some(Ok(_)) => {}
             }
         }
+        winner = self.or_held(prefix, winner);
         let entry = self.entries.entry(prefix).or_default();
         let before = entry.wanted.take();
         entry.out = out;
@@ -345,11 +379,35 @@ impl Manager {
         }
     }
 
+    /// Without a winner, the route that is held. Nothing is held any more once the class that shall take over has.
+    fn or_held(
+        &mut self,
+        prefix: Prefix,
+        winner: Option<(RouteClass, Arc<Route>)>,
+    ) -> Option<(RouteClass, Arc<Route>)> {
+        let Some((class, route)) = self.holds.get(prefix) else {
+            return winner;
+        };
+        let usable = route.interfaces().all(|i| self.view.is_up(i));
+        let held = usable.then(|| (class, Arc::clone(route)));
+        let taken_over = winner
+            .as_ref()
+            .is_some_and(|(c, _)| Some(*c) == self.remotes.class(prefix));
+        if taken_over || held.is_none() {
+            self.holds.end(prefix);
+        }
+        winner.or(held)
+    }
+
     /// This class's candidate: the route, or why it is out; `None` when the class has nothing to say.
     fn candidate(&self, class: RouteClass, prefix: Prefix) -> Option<Result<Arc<Route>, Why>> {
         let entry = self.entries.get(&prefix);
         let told = match class {
             RouteClass::LocalWorkload => self.workload(prefix),
+            RouteClass::SameSubnet | RouteClass::VxlanTunnel => {
+                let route = self.remotes.route(class, prefix, &self.view);
+                route.map(|r| r.map_err(Why::Withheld))
+            }
             RouteClass::OwnBlock => entry.filter(|e| e.own_block).map(|_| {
                 let route = Route::new(prefix, Kind::Blackhole, Protocol::CALICO);
                 Ok(Arc::new(route))
@@ -406,7 +464,9 @@ impl Manager {
         if prefix.is_host() && self.workloads.interface_of(prefix.addr()).is_some() {
             return Some(Err(Why::Refused(Refused::LocalWorkload)));
         }
-        let route = self.paths.resolution(path).map_err(Why::Withheld).map(|next_hops| {
+        let tunneled = self.remotes.in_ipip(prefix, path, &self.view);
+        let resolution = tunneled.unwrap_or_else(|| self.paths.resolution(path));
+        let route = resolution.map_err(Why::Withheld).map(|next_hops| {
             let mut route = Route::new(prefix, path.kind, Protocol::BIRD);
             route.metric = NORMAL_METRIC;
             let on_link = !next_hops.is_empty() && next_hops.iter().all(|h| h.gateway.is_none());

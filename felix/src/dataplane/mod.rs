@@ -6,7 +6,9 @@
 mod admission;
 pub mod class;
 pub mod fib;
+mod hold;
 pub mod manager;
+mod remotes;
 mod task;
 pub mod view;
 pub mod why;

@@ -147,7 +147,9 @@ impl Loop {
                 }
             }
         }
-        let changes = self.manager.plan(self.now());
+        let now = self.now();
+        self.manager.tick(now);
+        let changes = self.manager.plan(now);
         if changes.is_empty() {
             return Ok(false);
         }

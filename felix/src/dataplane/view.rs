@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tortie_net::{Prefix, PrefixMap};
 use tortie_netlink::route::{IfIndex, Interface, InterfaceAddress, Kind, NextHop, Route, RouteKey};
 
-use super::class::{RouteClass, WORKLOAD_INTERFACE_PREFIX};
+use super::class::{RouteClass, WORKLOAD_INTERFACE_PREFIX, by_name};
 use super::why::Withheld;
 
 /// A next hop as bird-rs gives it.
@@ -118,7 +118,7 @@ impl View {
         if !interface.up {
             self.forget_routes(index);
         }
-        if !renamed || !interface.name.starts_with(WORKLOAD_INTERFACE_PREFIX) {
+        if !renamed || by_name(&interface.name).is_none() {
             return Vec::new();
         }
         let on_it = self.foreign.values().filter(|r| r.interfaces().any(|i| i == index));
@@ -175,7 +175,9 @@ impl View {
         self.foreign.remove(&route.key());
         match class {
             RouteClass::Bgp => self.unresolve(&route.key()),
-            RouteClass::LocalWorkload | RouteClass::OwnBlock => self.resolve_by(route),
+            RouteClass::LocalWorkload | RouteClass::SameSubnet | RouteClass::VxlanTunnel | RouteClass::OwnBlock => {
+                self.resolve_by(route);
+            }
         }
     }
 
@@ -229,6 +231,22 @@ impl View {
     /// Is it this host's own address?
     pub fn is_own(&self, ip: IpAddr) -> bool {
         self.addresses.iter().any(|a| a.address == ip)
+    }
+
+    /// The interface, up, that has this address of the host's.
+    pub fn holder(&self, ip: IpAddr) -> Option<IfIndex> {
+        let holders = self.host_addresses().filter(|a| a.address == ip).map(|a| a.interface);
+        holders
+            .into_iter()
+            .find(|i| self.is_up(*i) && self.name(*i) != Some("lo"))
+    }
+
+    /// The addresses of an interface.
+    pub fn addresses_on(&self, index: IfIndex) -> impl Iterator<Item = IpAddr> + '_ {
+        self.addresses
+            .iter()
+            .filter(move |a| a.interface == index)
+            .map(|a| a.address)
     }
 
     fn host_addresses(&self) -> impl Iterator<Item = &InterfaceAddress> {

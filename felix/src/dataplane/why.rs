@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use tortie_net::Prefix;
+use tortie_net::{NodeName, Prefix};
 
 /// A peer's route that is not let in, whatever bird-rs thinks of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,6 +64,10 @@ pub enum Withheld {
     OwnNextHop(IpAddr),
     /// The route has no next hop at all.
     NoNextHop,
+    /// The other node's end of the VXLAN tunnel is not known: no tunnel address in its Node.
+    NoVtep(NodeName),
+    /// The other node's address is not known.
+    NoNodeAddress(NodeName),
     /// Which prefixes are this node's own is not known yet.
     DatastoreUnknown,
 }
@@ -77,6 +81,8 @@ impl fmt::Display for Withheld {
             Withheld::Unreachable(ip) => write!(f, "no route to the next hop {ip}"),
             Withheld::OwnNextHop(ip) => write!(f, "the next hop {ip} is this node"),
             Withheld::NoNextHop => f.write_str("no next hop"),
+            Withheld::NoVtep(node) => write!(f, "Node({node}) has no VXLAN tunnel address (yet)"),
+            Withheld::NoNodeAddress(node) => write!(f, "Node({node}) has no address of the family"),
             Withheld::DatastoreUnknown => {
                 f.write_str("the datastore was not seen yet, so this node's own prefixes are unknown")
             }

@@ -3,9 +3,11 @@
 //! The order is Calico's. Everything here blocks and belongs on a blocking thread. What is there already and right is
 //! kept, so that a repeated request changes nothing for a running workload.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
+use tortie_calc::Tunnel;
 use tortie_net::Prefix;
 use tortie_netlink::link::{Link, MacAddr, VethPair};
 use tortie_netlink::netns::Netns;
@@ -13,6 +15,7 @@ use tortie_netlink::request::{Connection, RequestError};
 use tortie_netlink::sysctl::Sysctl;
 
 use super::failure::Failure;
+use crate::tunnel::mtu;
 
 /// The host's end of every veth pair has this address: whatever a workload sends goes to it.
 pub(super) const HOST_MAC: MacAddr = MacAddr([0xee; 6]);
@@ -20,8 +23,6 @@ pub(super) const HOST_MAC: MacAddr = MacAddr([0xee; 6]);
 pub(super) const GATEWAY4: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 1, 1));
 /// The link-local address that [`HOST_MAC`] gives the host's end.
 pub(super) const GATEWAY6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0xecee, 0xeeff, 0xfeee, 0xeeee));
-/// When no interface tells another.
-const DEFAULT_MTU: u32 = 1500;
 
 /// What is to be there.
 #[derive(Debug, Clone)]
@@ -30,9 +31,10 @@ pub(super) struct Plan {
     pub(super) netns: PathBuf,
     pub(super) ifname: String,
     pub(super) ips: Vec<IpAddr>,
-    /// 0: that of the interface with the node's own address.
+    /// 0: what the links and tunnels that its packets may take carry.
     pub(super) mtu: u32,
-    pub(super) node_address: Option<IpAddr>,
+    pub(super) node_addresses: Vec<IpAddr>,
+    pub(super) tunnels: BTreeSet<Tunnel>,
     pub(super) forwarding: bool,
 }
 
@@ -88,7 +90,7 @@ pub(super) fn attach(plan: &Plan) -> Result<Wired, Failure> {
     if !kept {
         host.remove_link(&plan.interface)?;
         let mtu = if plan.mtu == 0 {
-            node_mtu(&mut host, plan.node_address)?
+            workload_mtu(&mut host, plan)?
         } else {
             plan.mtu
         };
@@ -205,14 +207,9 @@ fn default_route(connection: &mut Connection, index: u32, gateway: IpAddr) -> Re
     connection.set_gateway_route(index, everything, gateway)
 }
 
-/// Without encapsulation a workload may use what the node's own interface carries. An address on the loopback interface
-/// says nothing of what leaves the node.
-fn node_mtu(host: &mut Connection, address: Option<IpAddr>) -> Result<u32, RequestError> {
-    let Some(address) = address else { return Ok(DEFAULT_MTU) };
-    let links = host.links()?;
-    let mut outward = links.iter().filter(|l| l.name != "lo");
-    let its = outward.find(|l| l.addresses.iter().any(|(a, _)| *a == address));
-    Ok(its.map_or(DEFAULT_MTU, |l| l.mtu))
+fn workload_mtu(host: &mut Connection, plan: &Plan) -> Result<u32, RequestError> {
+    let links = mtu::of_host(&host.links()?, &plan.node_addresses);
+    Ok(mtu::of_workloads(links, plan.tunnels.iter().copied()))
 }
 
 /// Removes the veth pair, both ends. Nothing there is success.

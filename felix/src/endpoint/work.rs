@@ -254,14 +254,16 @@ impl Work {
     ) -> Result<wiring::Plan, Failure> {
         let missing = || Failure::invalid("CNI_NETNS is missing".to_owned());
         let state = self.parts.state.current();
-        let bgp = state.node.as_ref().and_then(|n| n.value.spec.bgp.as_ref());
+        let bgp = state.node.iter().filter_map(|n| n.value.spec.bgp.as_ref());
+        let own = bgp.flat_map(|b| [b.ipv4_address, b.ipv6_address]);
         Ok(wiring::Plan {
             interface: attachment.interface.clone(),
             netns: attachment.netns.clone().ok_or_else(missing)?,
             ifname: attachment.ifname.clone(),
             ips,
             mtu,
-            node_address: bgp.and_then(|b| b.ipv4_address.or(b.ipv6_address)).map(|a| a.addr),
+            node_addresses: own.flatten().map(|a| a.addr).collect(),
+            tunnels: crate::tunnel::in_use(&state),
             forwarding,
         })
     }

@@ -124,6 +124,14 @@ impl Ipam {
         self.ask(|answer| Job::Assign(pools, request.want, answer)).await
     }
 
+    /// One address of these pools.
+    ///
+    /// # Errors
+    /// As [`Ipam::assign`].
+    pub async fn assign_from(&self, pools: Vec<Pool>, want: Want) -> Result<IpAddr, Failure> {
+        self.ask(|answer| Job::Assign(pools, want, answer)).await
+    }
+
     /// This very address.
     ///
     /// # Errors

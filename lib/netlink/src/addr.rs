@@ -64,6 +64,24 @@ impl Connection {
     }
 }
 
+impl Connection {
+    /// Removes `address/len` from an interface. Nothing there is success.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn remove_address(&mut self, index: u32, address: IpAddr, len: u8) -> Result<(), RequestError> {
+        let mut message = AddressMessage::default();
+        message.header.index = index;
+        message.header.prefix_len = len;
+        message.header.family = family(address);
+        message.attributes.push(AddressAttribute::Local(address));
+        match self.change(RouteNetlinkMessage::DelAddress(message), 0) {
+            Err(e) if e.raw_os_error() == Some(libc::EADDRNOTAVAIL) => Ok(()),
+            other => other.map_err(|e| RequestError::new("remove address", format!("{address}/{len}"), e)),
+        }
+    }
+}
+
 pub(crate) fn family(address: IpAddr) -> AddressFamily {
     match address {
         IpAddr::V4(_) => AddressFamily::Inet,

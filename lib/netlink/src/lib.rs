@@ -23,4 +23,6 @@ pub mod route;
 #[allow(unsafe_code)]
 pub mod sockopt;
 pub mod sysctl;
+pub mod touch;
+pub mod tunnel;
 pub mod worker;

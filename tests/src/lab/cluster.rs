@@ -31,6 +31,13 @@ pub struct NodeSpec {
     pub address6: Option<String>,
 }
 
+impl NodeSpec {
+    fn addresses(&self) -> Vec<&str> {
+        let four = [self.address.as_str()].into_iter();
+        four.chain(self.address6.as_deref()).collect()
+    }
+}
+
 impl Spec {
     /// The demo's: n1, n2, n3 and a ToR, with the manifests in `examples/`.
     pub fn demo() -> Spec {
@@ -119,11 +126,27 @@ impl Cluster {
     /// When anything cannot be made.
     pub fn start_node(&mut self, spec: &NodeSpec) -> Result<()> {
         let ns = self.lab.namespace(&spec.name)?;
-        let addresses: Vec<&str> = [spec.address.as_str()]
-            .into_iter()
-            .chain(spec.address6.as_deref())
-            .collect();
-        self.segment.attach(&ns, "eth0", &addresses)?;
+        self.segment.attach(&ns, "eth0", &spec.addresses())?;
+        self.start_daemons(spec, ns)
+    }
+
+    /// The same on another segment; `prepare` gives the node its routes.
+    ///
+    /// # Errors
+    /// When anything cannot be made.
+    pub fn start_node_on(
+        &mut self,
+        segment: &Segment,
+        spec: &NodeSpec,
+        prepare: impl FnOnce(&Netns) -> Result<()>,
+    ) -> Result<()> {
+        let ns = self.lab.namespace(&spec.name)?;
+        segment.attach(&ns, "eth0", &spec.addresses())?;
+        prepare(&ns)?;
+        self.start_daemons(spec, ns)
+    }
+
+    fn start_daemons(&mut self, spec: &NodeSpec, ns: Netns) -> Result<()> {
         let address = spec.address.split('/').next().unwrap_or_default().parse()?;
         let node = Node::start(&self.lab, &spec.name, ns, &self.typha_addr)?;
         self.addresses.insert(spec.name.clone(), address);

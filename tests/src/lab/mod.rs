@@ -1,6 +1,7 @@
 //! Namespaces, segments, processes, nodes, pods and probes.
 
 mod bird;
+mod capture;
 mod cluster;
 mod interrupt;
 mod netns;
@@ -8,17 +9,20 @@ mod node;
 mod pod;
 mod probe;
 mod process;
+mod rack;
 mod registry;
 mod tor;
 
 pub use bird::StockBird;
+pub use capture::{Capture, Header, Packet};
 pub use cluster::{Cluster, NodeSpec, Spec};
 pub use interrupt::{check_interrupt, watch_signals};
 pub use netns::{Netns, Segment};
 pub use node::Node;
 pub use pod::{Add, Pod, plugin};
-pub use probe::{Ping, PingRun, Summary, first_reply, ping, seen_source};
+pub use probe::{Ping, PingRun, Summary, first_reply, ping, seen_source, stream};
 pub use process::{Daemon, Usage, run};
+pub use rack::Rack;
 pub use registry::{Lab, missing_requirements, stop_left_over};
 pub use tor::Tor;
 

@@ -1,6 +1,6 @@
 //! Real packets: pings, continuous pings, and TCP connections whose source address the receiver tells.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
@@ -194,6 +194,37 @@ impl Summary {
     pub fn lost(&self) -> u64 {
         self.sent.saturating_sub(self.received)
     }
+}
+
+/// Sends `octets` octets by TCP from one namespace to an address in another, and gives how many arrived.
+///
+/// # Errors
+/// When the connection does not come about, or stalls for twenty seconds.
+pub fn stream(from: &Netns, to: &Netns, address: IpAddr, octets: usize) -> Result<usize> {
+    const LIMIT: Duration = Duration::from_secs(20);
+    let listener = to.within(|| TcpListener::bind((address, 0)).context("listen"))?;
+    let target = SocketAddr::new(address, listener.local_addr()?.port());
+    let sent = from.within(|| {
+        let mut stream = TcpStream::connect_timeout(&target, LIMIT).with_context(|| format!("connect to {target}"))?;
+        stream.set_write_timeout(Some(LIMIT))?;
+        let sender = std::thread::spawn(move || stream.write_all(&vec![0x5a; octets]));
+        Ok(sender)
+    })?;
+    let (mut stream, _) = listener.accept().context("accept")?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    let mut received = 0;
+    let mut buffer = [0u8; 8192];
+    loop {
+        match stream.read(&mut buffer).context("the stream stalls")? {
+            0 => break,
+            n => received += n,
+        }
+    }
+    match sent.join() {
+        Ok(result) => result.context("send")?,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+    Ok(received)
 }
 
 /// Opens a TCP connection from one namespace to an address in another, and gives the source address the receiver saw.

@@ -8,6 +8,7 @@ mod ecmp;
 mod ipam;
 mod podman;
 mod restart;
+mod tunnels;
 
 use anyhow::Result;
 use tortie_tests::lab::{Cluster, Lab, Spec};

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use tortie_calc::Tunnel;
 use tortie_net::Prefix;
 use tortie_netlink::monitor::Event;
 use tortie_netlink::route::{IfIndex, Interface, Route, RouteKey};
@@ -28,10 +29,12 @@ impl Manager {
                 self.reroute = true;
             }
             Event::Address(address) => {
+                self.own_address_touched(address.address);
                 self.reroute |= self.view.address_is(address);
                 self.touch_under(address.subnet);
             }
             Event::AddressGone(address) => {
+                self.own_address_touched(address.address);
                 if self.view.address_gone(&address) {
                     self.reroute = true;
                     self.touch_under(address.subnet);
@@ -72,14 +75,38 @@ impl Manager {
             .flat_map(|n| self.workloads.ips_on(&n).collect::<Vec<_>>())
             .collect();
         self.touch(&ips);
+        let (index, name) = (interface.index, interface.name.clone());
         for (_, route) in self.view.interface_is(interface) {
             self.routes.found(route);
         }
+        self.way_touched(index, &name);
         self.reroute = true;
+    }
+
+    fn own_address_touched(&mut self, ip: IpAddr) {
+        if self.remotes.is_own(ip) {
+            self.tunneled_touched();
+        }
+    }
+
+    /// Routes to other nodes that lead by this interface may be possible now, or no longer.
+    fn way_touched(&mut self, index: IfIndex, name: &str) {
+        let has_own = || self.view.addresses_on(index).any(|ip| self.remotes.is_own(ip));
+        if Tunnel::ALL.iter().any(|t| t.device() == name) || has_own() {
+            self.tunneled_touched();
+        }
+    }
+
+    fn tunneled_touched(&mut self) {
+        let pools: Vec<Prefix> = self.remotes.tunneled().collect();
+        pools.into_iter().for_each(|pool| self.touch_under(pool));
     }
 
     /// The kernel has dropped every route that uses this interface, IPv4 ones without a word.
     fn interface_lost(&mut self, index: IfIndex) {
+        if let Some(name) = self.view.name(index).map(str::to_owned) {
+            self.way_touched(index, &name);
+        }
         let uses = |r: &Arc<Route>| r.interfaces().any(|i| i == index);
         let lost: Vec<RouteKey> = self
             .routes

@@ -27,7 +27,7 @@ impl Rules for Manager {
         let taken_down = |i| self.view.name(i).is_some_and(|n| self.workloads.is_taken_down(n));
         let said_so = match class {
             RouteClass::LocalWorkload => route.interfaces().any(taken_down),
-            RouteClass::OwnBlock => false,
+            RouteClass::SameSubnet | RouteClass::VxlanTunnel | RouteClass::OwnBlock => false,
             RouteClass::Bgp => self.synced.datastore_known && self.withdrawn.contains(&route.prefix),
         };
         said_so || self.source_is_synced(class)
@@ -43,9 +43,11 @@ impl Manager {
         self.routes.plan(now, self)
     }
 
-    /// When the next refused change may be tried again, if there is one. Those whose time has come are a plan's matter.
+    /// When the next refused change may be tried again, or a held route is let go, if there is one. Refused changes whose
+    /// time has come are a plan's matter, held routes [`Manager::tick`]'s.
     pub fn next_deadline(&self, now: Duration) -> Option<Duration> {
-        self.routes.next_deadline(now)
+        let held = self.holds.next_deadline();
+        self.routes.next_deadline(now).into_iter().chain(held).min()
     }
 
     /// What the kernel did with the changes of a plan.
