@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -84,15 +84,21 @@ impl Capture {
 fn listen(mut socket: Socket, stop: &AtomicBool) -> Vec<Packet> {
     let mut packets = Vec::new();
     let mut buffer = vec![0u8; 65_536];
+    let mut end = None;
     loop {
-        // Frames that are queued when it is told to stop still count.
-        let last = stop.load(Ordering::Relaxed);
+        // Frames that are queued when it is told to stop still count, but there may always be more.
+        if stop.load(Ordering::Relaxed) {
+            let end = end.get_or_insert_with(|| Instant::now() + Duration::from_millis(200));
+            if Instant::now() > *end {
+                return packets;
+            }
+        }
         match socket.read(&mut buffer) {
             Ok(len) if packets.len() < FRAMES => {
                 packets.extend(buffer.get(..len.min(SNAP)).and_then(|f| packet(f, len)));
             }
             Ok(_) => {}
-            Err(_) if last => return packets,
+            Err(_) if end.is_some() => return packets,
             Err(_) => {}
         }
     }
