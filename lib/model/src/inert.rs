@@ -39,12 +39,6 @@ const FIELDS: &[Inert] = &[
     ),
     inert(
         Kind::IpPool,
-        "vxlanMode",
-        NEVER,
-        "there are no VXLAN tunnels, and BGP's routes to such a pool are not used: nodes do not reach each other's workloads",
-    ),
-    inert(
-        Kind::IpPool,
         "natOutgoing",
         &["false"],
         "there is no NAT: routers outside must know the way back to the pool",
