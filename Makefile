@@ -8,7 +8,7 @@ CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
 BINARIES := felix bird-rs confd typha tortie tortiectl
 
-.PHONY: help bench-smoke deps deps-lint deps-fuzz fuzz fuzz-smoke bench bench-docs bench-publish build demo demo-stop interop-bird test test-unit test-lab lint ci
+.PHONY: vm deps-vm help bench-smoke deps deps-lint deps-fuzz fuzz fuzz-smoke bench bench-docs bench-publish build demo demo-stop interop-bird test test-unit test-lab lint ci
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -18,6 +18,9 @@ deps: ## Install the tools that the demo and the tests use (needs root)
 	  etcd:etcd-server etcdctl:etcd-client prometheus-bird-exporter:prometheus-bird-exporter pmbmpd:pmacct tshark:tshark stayrtr:stayrtr \
 	  /usr/lib/$(shell uname -m)-linux-gnu/frr/modules/bgpd_rpki.so:frr-rpki-rtrlib \
 	  podman:podman runc:runc iptables:iptables busybox:busybox-static portmap:containernetworking-plugins
+
+deps-vm: ## Install what `make vm` uses: qemu, and tools that make a guest
+	@tests/deps.sh $(LAB_TOOLS) qemu-system-x86_64:qemu-system-x86 busybox:busybox-static cpio:cpio dpkg-deb:dpkg strip:binutils
 
 deps-lint: ## Install cargo-deny
 	@$(CARGO) deny --version 2>/dev/null | grep -q $(CARGO_DENY_VERSION) || \
@@ -68,6 +71,11 @@ test-lab: build ## Tests on clusters in network namespaces, and what bird-rs may
 	$(CARGO) build --release --locked -p tortie-tests -p tortie-bench --bin demo --bin bench
 	target/release/bench --budget
 	TORTIE_BIN_DIR=$(CURDIR)/target/release $(CARGO) test --locked -p tortie-tests --lib --bins --test lab -- --test-threads 1
+
+vm: deps-vm build ## Tests that this machine's kernel may not have (IPIP), in a stock Debian kernel under qemu (VM=FILTER; VM_SECONDS bounds it)
+	@lab=$$($(CARGO) test --release --locked -p tortie-tests --test lab --no-run --message-format json | \
+	  sed -n 's/.*"executable":"\([^"]*lab-[^"]*\)".*/\1/p' | tail -1); \
+	TORTIE_BIN_DIR=$(CURDIR)/target/release tests/vm/run.sh "$$lab" $(or $(VM),ipip)
 
 fuzz: deps-fuzz ## Fuzz every decoder, FUZZ_SECONDS (default 600) for each target
 	fuzz/run.sh $(or $(FUZZ_SECONDS),600)

@@ -78,7 +78,8 @@ impl Felix for Show {
             wanted: count.wanted,
             programmed: count.programmed,
         });
-        let kernel = summary.failing.iter().map(|f| FailingObject {
+        let tunnels = Arc::clone(&self.tunnels.borrow());
+        let kernel = summary.failing.iter().chain(&tunnels.failing).map(|f| FailingObject {
             object: f.object.clone(),
             error: f.error.clone(),
             attempts: f.attempts,

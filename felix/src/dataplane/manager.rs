@@ -217,9 +217,13 @@ impl Manager {
 
     fn desired(&mut self, update: &Update) {
         self.hold(update);
-        let touched = self.own.apply(update).into_iter().chain(self.remotes.apply(update));
-        for prefix in touched.collect::<Vec<_>>() {
+        for prefix in self.own.apply(update) {
             self.touch_under(prefix);
+        }
+        for prefix in self.remotes.apply(update) {
+            self.touch_under(prefix);
+            // A prefix that nobody wanted so far.
+            self.dirty.extend(prefix.is_host().then_some(prefix));
         }
         match update {
             Update::Endpoint(key, endpoint) => {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tortie_calc::{Carriage, Pool, Remote, Tunnel, Update, carriage};
 use tortie_model::InterfaceAddr;
-use tortie_net::Prefix;
+use tortie_net::{NodeName, Prefix};
 use tortie_netlink::route::{IfIndex, Kind, NextHop, Protocol, Route};
 
 use super::class::RouteClass;
@@ -23,6 +23,11 @@ pub(super) struct Remotes {
     remote: BTreeMap<Prefix, Remote>,
     pools: BTreeMap<String, Pool>,
     own: Vec<InterfaceAddr>,
+    /// The ends of the other nodes' IPv6 VXLAN tunnels. The kernel takes no IPv6 gateway, on-link or not, that another
+    /// route leads elsewhere, as the block's old route does; so each end has a route of its own.
+    ends: BTreeMap<NodeName, Prefix>,
+    /// Does a pool want the IPv6 VXLAN device?
+    vxlan6: bool,
 }
 
 impl Remotes {
@@ -47,6 +52,18 @@ impl Remotes {
                 self.own.clone_from(addresses);
                 self.tunneled().collect()
             }
+            Update::Tunnel(Tunnel::VxlanV6, wanted) => {
+                self.vxlan6 = wanted.is_some();
+                self.ends.values().copied().collect()
+            }
+            Update::Vtep(Tunnel::VxlanV6, node, vtep) => {
+                let now = vtep.map(|v| Prefix::host(v.address));
+                let before = match now {
+                    Some(end) => self.ends.insert(node.clone(), end),
+                    None => self.ends.remove(node),
+                };
+                before.into_iter().chain(now).collect()
+            }
             Update::Endpoint(..)
             | Update::OwnBlock(..)
             | Update::Borrowed(..)
@@ -55,9 +72,10 @@ impl Remotes {
         }
     }
 
-    /// The networks of the pools that have a tunnel.
+    /// What routes by tunnels lead to: the networks of the pools that have one, and the tunnels' ends.
     pub(super) fn tunneled(&self) -> impl Iterator<Item = Prefix> + '_ {
-        self.pools.values().filter(|p| p.tunnel().is_some()).map(|p| p.cidr)
+        let pools = self.pools.values().filter(|p| p.tunnel().is_some()).map(|p| p.cidr);
+        pools.chain(self.ends.values().copied())
     }
 
     /// Is it an address of this node, so that routes may leave by its interface?
@@ -72,10 +90,12 @@ impl Remotes {
 
     /// The route of this class, or why there is none yet; `None`: the class has nothing to say.
     pub(super) fn route(&self, class: RouteClass, prefix: Prefix, view: &View) -> Option<Result<Arc<Route>, Withheld>> {
-        let remote = self.remote.get(&prefix).filter(|r| class_of(r.carriage) == class)?;
-        let hop = match (class, remote.carriage) {
-            (RouteClass::VxlanTunnel, Carriage::Tunnel(tunnel)) => in_vxlan(prefix, tunnel, remote, view),
-            (RouteClass::SameSubnet, _) => self.beside(prefix, remote, view),
+        let is_end = || self.vxlan6 && prefix.is_host() && self.ends.values().any(|e| *e == prefix);
+        let remote = self.remote.get(&prefix).filter(|r| class_of(r.carriage) == class);
+        let hop = match (class, remote) {
+            (RouteClass::VxlanTunnel, Some(remote)) => in_vxlan(prefix, remote, view),
+            (RouteClass::VxlanTunnel, None) if is_end() => view.up(Tunnel::VxlanV6.device()).map(NextHop::device),
+            (RouteClass::SameSubnet, Some(remote)) => self.beside(prefix, remote, view),
             _ => return None,
         };
         Some(hop.map(|hop| {
@@ -142,7 +162,12 @@ fn class_of(carriage: Carriage) -> RouteClass {
     }
 }
 
-fn in_vxlan(prefix: Prefix, tunnel: Tunnel, remote: &Remote, view: &View) -> Result<NextHop, Withheld> {
+fn in_vxlan(prefix: Prefix, remote: &Remote, view: &View) -> Result<NextHop, Withheld> {
+    let tunnel = if prefix.is_v4() {
+        Tunnel::VxlanV4
+    } else {
+        Tunnel::VxlanV6
+    };
     let gateway = remote.vtep.ok_or_else(|| Withheld::NoVtep(remote.node.clone()))?;
     let device = view.up(tunnel.device())?;
     if prefix == Prefix::host(gateway) {

@@ -57,12 +57,19 @@ pub fn binary(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Waits until `condition` gives a value, looking every 20 ms.
+/// How much slower than usual this machine is, from `TORTIE_LAB_SLOW`: every wait of the laboratory is as much longer.
+fn slowness() -> u32 {
+    let told = std::env::var("TORTIE_LAB_SLOW").ok().and_then(|s| s.parse().ok());
+    told.unwrap_or(1)
+}
+
+/// Waits until `condition` gives a value, looking every 20 ms; a machine that says it is slow has more time.
 ///
 /// # Errors
 /// When `deadline` passes first: says what was waited for and what the last look found.
 pub fn wait_for<T>(what: &str, deadline: Duration, mut condition: impl FnMut() -> Result<T>) -> Result<T> {
     let start = Instant::now();
+    let deadline = deadline * slowness();
     loop {
         check_interrupt()?;
         match condition() {

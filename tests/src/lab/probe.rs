@@ -45,6 +45,7 @@ pub fn first_reply(from: &Netns, to: IpAddr, deadline: Duration) -> Result<Insta
     from.within(|| {
         let mut echo = Echo::new(to)?;
         let start = Instant::now();
+        let deadline = deadline * super::slowness();
         while start.elapsed() < deadline {
             super::check_interrupt()?;
             // No route yet is an answer of the local kernel, not a fault of the probe.

@@ -361,12 +361,18 @@ fn vxlan_devices_survive_what_happens_to_them() {
             "the device is another one"
         );
 
-        let state = || -> Result<(String, String, String)> {
-            Ok((
+        let sorted = |text: String| {
+            let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            lines.sort();
+            lines
+        };
+        let state = || -> Result<[Vec<String>; 3]> {
+            let all = [
                 ns.exec(&["bridge", "fdb", "show", "dev", "vxlan.calico"])?,
                 ns.ip(&["neigh", "show", "dev", "vxlan.calico", "nud", "permanent"])?,
                 ns.ip(&["route", "show", "dev", "vxlan.calico"])?,
-            ))
+            ];
+            Ok(all.map(sorted))
         };
         let before = state()?;
         let drifts: [&[&str]; 5] = [

@@ -12,6 +12,8 @@ use tortie_netlink::route::{Change, Filter, IfIndex, Kernel, KernelError};
 use super::*;
 use crate::dataplane::view::FibHop;
 
+mod tunneled;
+
 /// A node: eth0 172.30.0.11/24, default by .1; what the task does, without the task.
 struct Node {
     kernel: FakeKernel,
@@ -143,6 +145,7 @@ impl Node {
                 }
                 continue;
             }
+            self.manager.tick(self.now);
             let changes = self.manager.plan(self.now);
             if changes.is_empty() && idle {
                 return;
