@@ -62,8 +62,9 @@ install -m 755 "$here/init" "$root/init"
 log=$cache/console.$$
 timeout --kill-after 5 "${VM_SECONDS:-900}" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m "${VM_MEMORY:-2048}" \
   -kernel "$kernel" -initrd "$cache/initramfs.$$" -append "console=ttyS0 quiet panic=-1 mitigations=off" \
-  -nographic -monitor none -nodefaults -serial stdio -no-reboot -nic none < /dev/null | tr -d '\r' | tee "$log" || true
+  -nographic -monitor none -nodefaults -serial stdio -no-reboot -nic none < /dev/null | tee "$log" || true
 rm -f "$cache/initramfs.$$"
+sed -i 's/\r//g' "$log"
 status=$(sed -n 's/^vm: the tests ended with \([0-9]*\)$/\1/p' "$log" | tail -1)
 ran=$(sed -n 's/^test result: .* \([0-9]*\) passed.*/\1/p' "$log" | tail -1)
 rm -f "$log"

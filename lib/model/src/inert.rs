@@ -27,16 +27,9 @@ const fn inert(kind: Kind, field: &'static str, idle: &'static [&'static str], r
     }
 }
 
-const NEVER: &[&str] = &["\"Never\""];
 const PRIORITY: &str = "routes have metric 1024";
 
 const FIELDS: &[Inert] = &[
-    inert(
-        Kind::IpPool,
-        "ipipMode",
-        NEVER,
-        "there are no IPIP tunnels: packets travel plain, as with Never",
-    ),
     inert(
         Kind::IpPool,
         "natOutgoing",
@@ -127,9 +120,8 @@ mod tests {
             Kind::IpPool,
             json!({"cidr": "10.0.0.0/16", "ipipMode": "Always", "vxlanMode": "Never", "natOutgoing": true}),
         );
-        assert_eq!(pool.len(), 2, "{pool:?}");
-        assert!(pool[0].starts_with("spec.ipipMode = 'Always' (there are no IPIP tunnels"));
-        assert!(pool[1].starts_with("spec.natOutgoing = 'true' (there is no NAT"));
+        assert_eq!(pool.len(), 1, "{pool:?}");
+        assert!(pool[0].starts_with("spec.natOutgoing = 'true' (there is no NAT"));
         let plain = json!({"ipipMode": "Never", "vxlanMode": "", "natOutgoing": false, "nodeSelector": "all()"});
         assert_eq!(told(Kind::IpPool, plain), [""; 0]);
         assert_eq!(told(Kind::BgpConfiguration, json!({"ignoredInterfaces": []})), [""; 0]);

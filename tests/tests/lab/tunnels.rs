@@ -413,6 +413,21 @@ fn vxlan_devices_survive_what_happens_to_them() {
     });
 }
 
+/// What `make ci` has of IPIP: one mode, both headers and none.
+#[test]
+#[ignore = "needs a kernel with IPIP: make vm"]
+fn ipip_across_subnets() {
+    on_site("ipips", Mode::ipip("CrossSubnet"), |site| {
+        let mode = Mode::ipip("CrossSubnet");
+        site.check_pair(mode, "n1", "n2", true)?;
+        site.check_pair(mode, "n1", "n3", true)?;
+        let device = site.device("n1", "tunl0")?;
+        ensure!(device["mtu"] == LINK_MTU - 20, "{device}");
+        ensure!(pod_mtu(site.pod("n1")?)? == LINK_MTU - 20);
+        Ok(())
+    });
+}
+
 /// Only where the kernel has IPIP: in `make vm`.
 #[test]
 #[ignore = "needs a kernel with IPIP: make vm"]
