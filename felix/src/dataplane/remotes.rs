@@ -122,9 +122,19 @@ impl Remotes {
     }
 
     /// Next hops of a route of BGP's that shall go through `tunl0`; `None` when none shall.
+    ///
+    /// bird-rs gives the router that it found a next hop behind. Where the datastore knows which node has the prefix, that
+    /// node is the other end, and its address decides.
     pub(super) fn in_ipip(&self, prefix: Prefix, path: &FibPath, view: &View) -> Option<Resolution> {
         if path.kind != Kind::Unicast || !prefix.is_v4() {
             return None;
+        }
+        if let Some(remote) = self.remote.get(&prefix) {
+            let to = remote
+                .address
+                .filter(|_| remote.carriage == Carriage::Tunnel(Tunnel::Ipip))?;
+            let device = view.up(Tunnel::Ipip.device());
+            return Some(device.map(|device| vec![onlink(to, device)]));
         }
         let pool = self.pools.values().find(|p| p.cidr.covers(prefix))?;
         let tunneled = |hop: &FibHop| {

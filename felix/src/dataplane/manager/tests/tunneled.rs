@@ -203,3 +203,20 @@ fn routes_of_bgp_go_through_tunl0_in_ipip_pools() {
     let routed = "10.244.2.0/26 via 172.30.0.1 dev eth0 proto bird metric 1024";
     assert_eq!(node.ours(), [BGP_ROUTE, routed, outside], "as the network routes");
 }
+
+#[test]
+fn the_other_end_is_the_node_that_has_the_prefix_and_not_the_router_on_the_way() {
+    let mut node = Node::synced();
+    node.kernel.set_interface(7, "tunl0", true);
+    let block = |carriage| remote(FAR, "n3", "172.30.1.13", (carriage, None));
+    let pool = pool(EncapMode::CrossSubnet, EncapMode::Never);
+    node.give([
+        Input::Desired(vec![own_addresses(), pool, block(Carriage::Tunnel(Tunnel::Ipip))]),
+        learn(FAR, &["172.30.0.1"]),
+    ]);
+    let far = "10.244.2.0/26 via 172.30.1.13 dev tunl0 proto bird metric 1024 onlink";
+    assert_eq!(node.ours(), [far], "the router is in our subnet, n3 is not");
+    node.give([Input::Desired(vec![block(Carriage::SameSubnet(Tunnel::Ipip))])]);
+    let plain = "10.244.2.0/26 via 172.30.0.1 dev eth0 proto bird metric 1024";
+    assert_eq!(node.ours(), [plain]);
+}
