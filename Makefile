@@ -90,4 +90,4 @@ lint: deps-lint ## Formatting, clippy, licences and duplicates, size of files
 	$(CARGO) deny --locked --log-level error check licenses bans sources
 	tests/lint/sizes.sh
 
-ci: deps lint test fuzz-smoke bench-smoke ## Everything that must pass before a change lands
+ci: deps lint test vm fuzz-smoke bench-smoke ## Everything that must pass before a change lands

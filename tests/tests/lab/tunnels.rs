@@ -175,7 +175,16 @@ impl Site {
             ensure!(!seen.is_empty() && seen.iter().all(|h| *h == header), "seen {seen:?}");
             Ok(())
         })?;
-        let mtu = pod_mtu(one)?;
+        // A pod keeps the MTU it was made with, which may be more than a tunnel of later carries.
+        let tunnel = match mode.header {
+            Header::Ipip => 20,
+            Header::Vxlan(_) => 70,
+        };
+        let mtu = pod_mtu(one)?.min(LINK_MTU - tunnel);
+        // Nor does it ask at once whether the narrow way of before has become a wide one.
+        for family in ["-4", "-6"] {
+            one.ns.ip(&[family, "route", "flush", "cache"])?;
+        }
         let packets = self.watched(from, to, || {
             let headers = if v4 { 28 } else { 48 };
             let size = (mtu - headers).to_string();
