@@ -21,7 +21,7 @@ fn pair(lab: &Lab, them: Running) -> (Running, Running) {
 fn a_refresh_that_bird_asks_for_is_demarcated() {
     let lab = Lab::new();
     let theirs =
-        bird_peer::config(&Setup::of(THEIR_AS)).replace("log stderr all;", "log stderr all; debug protocols all;");
+        bird_peer::config(&Setup::of(THEIR_AS)).replace("debug protocols { states, events };", "debug protocols all;");
     let _daemons = pair(&lab, lab.bird("b", &theirs, false));
     eventually("BIRD has both initial tables", || {
         (lab.log("bird").matches("Got END-OF-RIB").count() == 2).then_some(())
