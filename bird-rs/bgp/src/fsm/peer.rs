@@ -179,6 +179,12 @@ impl Peer {
         self.connections.iter_mut().find(|connection| connection.id == conn)
     }
 
+    /// There is one most of the time: no room is kept for more.
+    fn add(&mut self, connection: Connection) {
+        self.connections.reserve_exact(1);
+        self.connections.push(connection);
+    }
+
     /// Forgets a connection. `Close` is the caller's, if there is still something to close.
     pub(super) fn forget(&mut self, conn: ConnId) -> Option<Connection> {
         let at = self.connections.iter().position(|connection| connection.id == conn)?;
@@ -195,7 +201,7 @@ impl Peer {
         self.serial = self.serial.wrapping_add(1);
         let until = now + self.config.connect_retry.max(Duration::from_secs(1));
         let phase = Phase::Connecting { until };
-        self.connections.push(Connection::new(conn, phase, now));
+        self.add(Connection::new(conn, phase, now));
         out.push(Action::Connect { conn });
         self.reason = "connecting".to_owned();
     }
@@ -280,7 +286,7 @@ impl Peer {
             remote,
             hold_until,
         };
-        self.connections.push(Connection::new(conn, phase, now));
+        self.add(Connection::new(conn, phase, now));
         self.open(now, conn, (local, remote), out);
     }
 
