@@ -77,8 +77,8 @@ fn our_capabilities(config: &PeerConfig, restarting: bool) -> Vec<Capability> {
     }
     out.extend(long_lived::offered(config).map(Capability::LongLivedGracefulRestart));
     out.extend(config.hostname.clone().map(|name| Capability::Hostname {
-        name,
-        domain: String::new(),
+        name: name.into(),
+        domain: Box::default(),
     }));
     out
 }
@@ -147,9 +147,6 @@ pub(super) fn negotiate(
     let graceful_restart = graceful_restart(&ours.capabilities, &theirs.capabilities, context.families);
     let long_lived = long_lived::agreed(&ours.capabilities, &theirs.capabilities, context.families);
     let both = |wanted: &Capability| ours.capabilities.contains(wanted) && theirs.capabilities.contains(wanted);
-    // They are kept as long as the session, for whoever asks what was said.
-    let mut peer_capabilities = theirs.capabilities.clone();
-    peer_capabilities.shrink_to_fit();
     Ok(Negotiated {
         conn: ends.conn,
         local: ends.local,
@@ -164,7 +161,7 @@ pub(super) fn negotiate(
         graceful_restart,
         long_lived: long_lived.filter(|_| graceful_restart.is_some()),
         local_capabilities: ours.capabilities.clone(),
-        peer_capabilities,
+        peer_capabilities: theirs.capabilities,
     })
 }
 

@@ -80,9 +80,9 @@ pub enum Capability {
     /// What the sender calls itself (draft-walton-bgp-hostname-capability-02): at most 255 octets each, no control characters.
     Hostname {
         /// The host.
-        name: String,
+        name: Box<str>,
         /// Its domain; may be empty.
-        domain: String,
+        domain: Box<str>,
     },
     /// Any other, or a known one of an unexpected shape.
     Unknown {

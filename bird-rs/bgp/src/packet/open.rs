@@ -189,8 +189,8 @@ fn decode_capability(code: u8, value: &[u8]) -> Option<Capability> {
             Capability::LongLivedGracefulRestart(families)
         }
         HOSTNAME => Capability::Hostname {
-            name: decode_name(&mut reader)?,
-            domain: decode_name(&mut reader)?,
+            name: decode_name(&mut reader)?.into(),
+            domain: decode_name(&mut reader)?.into(),
         },
         _ => return None,
     };

@@ -74,8 +74,8 @@ fn an_open_is_written_as_the_rfcs_have_it() {
                 stale_time: 0x1_5180,
             }]),
             Capability::Hostname {
-                name: "tor".to_owned(),
-                domain: String::new(),
+                name: "tor".into(),
+                domain: Box::default(),
             },
         ],
     };
