@@ -8,7 +8,7 @@ CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
 BINARIES := felix bird-rs confd typha tortie tortiectl
 
-.PHONY: vm deps-vm help bench-smoke deps deps-lint deps-fuzz fuzz fuzz-smoke bench bench-docs bench-publish build demo demo-stop interop-bird test test-unit test-lab lint ci
+.PHONY: vm vm-smoke deps-vm help bench-smoke deps deps-lint deps-fuzz fuzz fuzz-smoke bench bench-docs bench-publish build demo demo-stop interop-bird test test-unit test-lab lint ci
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -90,4 +90,7 @@ lint: deps-lint ## Formatting, clippy, licences and duplicates, size of files
 	$(CARGO) deny --locked --log-level error check licenses bans sources
 	tests/lint/sizes.sh
 
-ci: deps lint test vm fuzz-smoke bench-smoke ## Everything that must pass before a change lands
+vm-smoke:
+	@$(MAKE) vm VM=ipip_across
+
+ci: deps lint test vm-smoke fuzz-smoke bench-smoke ## Everything that must pass before a change lands
