@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::task::Poll;
 
 use tonic::{Request, Response, Status};
 use tortie_proto::common::Hello;
@@ -32,6 +33,9 @@ impl Service {
     }
 
     /// Runs `work` to its end, also when the caller hangs up in the middle: half an endpoint is none.
+    ///
+    /// Its first step, in which it takes its place among the calls for the same endpoint, is made here and not in a task of
+    /// its own: a DEL that follows an ADD whose caller hung up would else be served before that ADD, which would stay.
     async fn answer<F>(
         &self,
         theirs: Option<&Hello>,
@@ -41,8 +45,14 @@ impl Service {
         F: Future<Output = Result<Made, Failure>> + Send + 'static,
     {
         Hello::check(theirs)?;
-        let done = tokio::spawn(work(Arc::clone(&self.work))).await;
-        let result = done.unwrap_or_else(|e| Err(Failure::internal(format!("felix failed in the middle: {e}"))));
+        let mut work = Box::pin(work(Arc::clone(&self.work)));
+        let result = match futures::poll!(work.as_mut()) {
+            Poll::Ready(result) => result,
+            Poll::Pending => {
+                let done = tokio::spawn(work).await;
+                done.unwrap_or_else(|e| Err(Failure::internal(format!("felix failed in the middle: {e}"))))
+            }
+        };
         let outcome = match result {
             Ok(made) => Outcome::Result(made),
             Err(failure) => Outcome::Failure(failure.into()),

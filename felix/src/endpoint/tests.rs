@@ -744,6 +744,14 @@ fn calls_for_one_container_do_not_meet() {
             }
             node.nothing_is_left();
         }
+        // One that hung up before anything was done was there before its DEL all the same.
+        for _ in 0..20 {
+            let mut add = Box::pin(node.add(&a, |_| ()));
+            assert!(futures::poll!(add.as_mut()).is_pending());
+            drop(add);
+            node.del(&a).await.unwrap();
+            node.nothing_is_left();
+        }
     });
 }
 
