@@ -1,6 +1,8 @@
-//! A pod's interface, made in real namespaces: names begin with `tt-f2-` and are removed also when a test fails.
+//! A pod's interface, made in real namespaces: names begin with `tt-` and are removed also when a test fails.
 
 #![allow(clippy::unwrap_used)]
+
+mod named;
 
 use std::net::IpAddr;
 use std::process::Command;
@@ -11,38 +13,7 @@ use tortie_netlink::netns::{Netns, NetnsError};
 use tortie_netlink::request::Connection;
 use tortie_netlink::sysctl::Sysctl;
 
-/// A named namespace that goes with this value.
-struct Named(String);
-
-impl Named {
-    fn new(name: &str) -> Self {
-        let name = format!("tt-f2-{name}-{}", std::process::id());
-        assert!(
-            Command::new("ip")
-                .args(["netns", "add", &name])
-                .status()
-                .unwrap()
-                .success()
-        );
-        Named(name)
-    }
-
-    fn open(&self) -> Netns {
-        Netns::open(format!("/run/netns/{}", self.0)).unwrap()
-    }
-
-    fn ip(&self, args: &[&str]) -> String {
-        let out = Command::new("ip").args(["-n", &self.0]).args(args).output().unwrap();
-        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-        String::from_utf8(out.stdout).unwrap()
-    }
-}
-
-impl Drop for Named {
-    fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
-    }
-}
+use named::Named;
 
 const MAC: MacAddr = MacAddr([0xee; 6]);
 

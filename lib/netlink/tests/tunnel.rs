@@ -2,43 +2,17 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod named;
+
 use std::net::IpAddr;
-use std::process::Command;
 use std::time::Duration;
 
 use tortie_netlink::link::MacAddr;
-use tortie_netlink::netns::Netns;
 use tortie_netlink::request::Connection;
 use tortie_netlink::touch::Touches;
 use tortie_netlink::tunnel::{FdbEntry, Neighbour, Vxlan};
 
-/// A named namespace that goes with this value.
-struct Named(String);
-
-impl Named {
-    fn new(name: &str) -> Self {
-        let name = format!("tt-{name}-{}", std::process::id());
-        let made = Command::new("ip").args(["netns", "add", &name]).status().unwrap();
-        assert!(made.success());
-        Named(name)
-    }
-
-    fn open(&self) -> Netns {
-        Netns::open(format!("/run/netns/{}", self.0)).unwrap()
-    }
-
-    fn ip(&self, args: &[&str]) -> String {
-        let out = Command::new("ip").args(["-n", &self.0]).args(args).output().unwrap();
-        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-        String::from_utf8(out.stdout).unwrap()
-    }
-}
-
-impl Drop for Named {
-    fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
-    }
-}
+use named::Named;
 
 const MAC: MacAddr = MacAddr([0x66, 1, 2, 3, 4, 5]);
 const PEER: MacAddr = MacAddr([0x66, 9, 8, 7, 6, 5]);
