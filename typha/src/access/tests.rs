@@ -42,17 +42,15 @@ fn block(owner: Option<&str>, slots: [Option<&str>; 4]) -> Value {
 /// Who, key, the document put there, the document that is there, may it.
 type Row = (&'static str, String, Option<Value>, Option<Value>, bool);
 
-#[test]
-fn the_table() {
-    let block_key = || "/calico/ipam/v2/assignment/ipv4/block/10.0.0.0-30".to_owned();
+fn any() -> Option<Value> {
+    Some(json!({}))
+}
+
+/// Resources, and what of address management is not a block.
+fn documents() -> Vec<Row> {
     let workload = |node: &str| Some(json!({ "spec": { "node": node } }));
-    let any = || Some(json!({}));
-    let own = |slots| Some(block(Some("n1"), slots));
-    let other = |slots| Some(block(Some("n2"), slots));
-    let nobodys = |slots| Some(block(None, slots));
-    let none = [None; 4];
     let wep = || format!("{R}/workloadendpoints/web/n1-k8s-a-eth0");
-    let rows: Vec<Row> = vec![
+    vec![
         ("n1", format!("{R}/nodes/n1"), any(), None, true),
         ("n1", format!("{R}/nodes/n2"), any(), any(), false),
         ("n1", format!("{R}/nodes/n2"), None, any(), false),
@@ -105,7 +103,18 @@ fn the_table() {
             None,
             true,
         ),
-        // Blocks: made, used, given up, removed.
+    ]
+}
+
+/// Blocks: the node's own, another's, nobody's.
+fn blocks() -> Vec<Row> {
+    let block_key = || "/calico/ipam/v2/assignment/ipv4/block/10.0.0.0-30".to_owned();
+    let own = |slots| Some(block(Some("n1"), slots));
+    let other = |slots| Some(block(Some("n2"), slots));
+    let nobodys = |slots| Some(block(None, slots));
+    let none = [None; 4];
+    vec![
+        // Made, used, given up, removed.
         ("n1", block_key(), own(none), None, true),
         ("n1", block_key(), other(none), None, false),
         ("n1", block_key(), nobodys(none), None, false),
@@ -163,7 +172,12 @@ fn the_table() {
         ("n1", block_key(), other(none), nobodys(none), false),
         ("n1", block_key(), None, nobodys(none), true),
         ("n1", block_key(), None, nobodys([Some("n2"), None, None, None]), false),
-    ];
+    ]
+}
+
+#[test]
+fn the_table() {
+    let rows = documents().into_iter().chain(blocks());
     for (node, key, new, old, allowed) in rows {
         let subject = Subject::Node(node.to_owned());
         let parsed: Key = key.parse().unwrap();
