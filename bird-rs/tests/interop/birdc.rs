@@ -248,6 +248,8 @@ pub(crate) fn settled(lab: &Lab) {
 
 fn prints(start: impl FnOnce(&Lab) -> Running) -> Vec<(String, Vec<String>)> {
     let lab = Lab::new();
+    // A router that starts before its link-local address is usable announces IPv6 next hops without one.
+    lab.has_link_locals();
     let _neighbour = lab.bird("b", NEIGHBOUR, false);
     let _daemon = start(&lab);
     settled(&lab);

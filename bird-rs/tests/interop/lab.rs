@@ -115,6 +115,29 @@ impl Lab {
         lab
     }
 
+    /// Waits until both sides' link-local addresses are known to be nobody else's.
+    pub(crate) fn has_link_locals(&self) {
+        for side in ["a", "b"] {
+            let mut show = Command::new("ip");
+            show.args([
+                "-n",
+                &self.netns(side),
+                "-6",
+                "address",
+                "show",
+                "dev",
+                "eth0",
+                "scope",
+                "link",
+            ]);
+            show.arg("-tentative");
+            eventually("a link-local address is usable", || {
+                let shown = run(&mut show).stdout;
+                String::from_utf8_lossy(&shown).contains("fe80::").then_some(())
+            });
+        }
+    }
+
     pub(crate) fn netns(&self, side: &str) -> String {
         format!("{}-{side}", self.name)
     }
