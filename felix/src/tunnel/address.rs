@@ -13,8 +13,8 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tortie_calc::{Pool as CalcPool, Tunnel};
-use tortie_ipam::{IpFamily, Pool, PoolQuery, Want, choose};
-use tortie_model::resource::{AllowedUse, IpPoolSpec, Node};
+use tortie_ipam::{Pool, PoolQuery, choose};
+use tortie_model::resource::{AllowedUse, IpPoolSpec};
 use tortie_model::{Key, Kind};
 use tortie_net::NodeName;
 use tortie_typha_client::{Store, StoreError};
@@ -58,7 +58,7 @@ fn demand(state: &State) -> Vec<Demand> {
             .filter(|(_, p)| wants(&p.value.spec, tunnel))
             .map(|(name, _)| name.clone())
             .collect(),
-        stored: node.and_then(|n| stored(n, tunnel)),
+        stored: node.and_then(|n| managed(tunnel).address(&n.spec)),
     };
     match (state.source, node) {
         (Source::Typha, Some(_)) => Tunnel::ALL.map(demand).to_vec(),
@@ -70,12 +70,12 @@ fn wants(pool: &IpPoolSpec, tunnel: Tunnel) -> bool {
     CalcPool::of(pool).tunnel().is_some_and(|(t, _)| t == tunnel)
 }
 
-fn stored(node: &Node, tunnel: Tunnel) -> Option<IpAddr> {
-    let spec = &node.spec;
+/// As address management knows it: with the handle, the attributes and the field that Calico gives it.
+fn managed(tunnel: Tunnel) -> tortie_ipam::Tunnel {
     match tunnel {
-        Tunnel::Ipip => spec.bgp.as_ref()?.ipv4_ipip_tunnel_addr.map(IpAddr::from),
-        Tunnel::VxlanV4 => spec.ipv4_vxlan_tunnel_addr.map(IpAddr::from),
-        Tunnel::VxlanV6 => spec.ipv6_vxlan_tunnel_addr.map(IpAddr::from),
+        Tunnel::Ipip => tortie_ipam::Tunnel::Ipip,
+        Tunnel::VxlanV4 => tortie_ipam::Tunnel::VxlanV4,
+        Tunnel::VxlanV6 => tortie_ipam::Tunnel::VxlanV6,
     }
 }
 
@@ -98,28 +98,6 @@ fn put(node: &mut Value, tunnel: Tunnel, address: Option<IpAddr>) -> bool {
         None => fields.remove(field),
     };
     true
-}
-
-fn handle(node: &NodeName, tunnel: Tunnel) -> String {
-    let kind = match tunnel {
-        Tunnel::Ipip => "ipip-tunnel-addr",
-        Tunnel::VxlanV4 => "vxlan-tunnel-addr",
-        Tunnel::VxlanV6 => "vxlan-v6-tunnel-addr",
-    };
-    format!("{kind}-{node}")
-}
-
-fn want(node: &NodeName, tunnel: Tunnel) -> Want {
-    let kind = match tunnel {
-        Tunnel::Ipip => "ipipTunnelAddress",
-        Tunnel::VxlanV4 => "vxlanTunnelAddress",
-        Tunnel::VxlanV6 => "vxlanV6TunnelAddress",
-    };
-    let attributes = [("node", node.to_string()), ("type", kind.to_owned())];
-    Want {
-        handle: handle(node, tunnel),
-        attributes: attributes.map(|(k, v)| (k.to_owned(), v)).into(),
-    }
 }
 
 impl Addresses {
@@ -187,7 +165,8 @@ impl Addresses {
 
     /// The address that is ours already, the one in the record if it can be ours, or a new one.
     async fn take(&self, state: &State, demand: &Demand) -> Result<IpAddr, Failure> {
-        let (tunnel, handle) = (demand.tunnel, handle(&self.node, demand.tunnel));
+        let tunnel = managed(demand.tunnel);
+        let handle = tunnel.handle(&self.node);
         let networks = demand.pools.iter().filter_map(|n| state.pools.get(n));
         let networks: Vec<_> = networks.map(|p| p.value.spec.cidr).collect();
         let fits = |ip: &IpAddr| networks.iter().any(|n| n.contains(*ip));
@@ -204,23 +183,19 @@ impl Addresses {
             self.ipam.release(&handle).await?;
         }
         if let Some(ip) = stored
-            && self.ipam.assign_ip(ip, want(&self.node, tunnel)).await.is_ok()
+            && self.ipam.assign_ip(ip, tunnel.want(&self.node)).await.is_ok()
         {
             return Ok(ip);
         }
         let pools = self.pools(state, demand)?;
-        self.ipam.assign_from(pools, want(&self.node, tunnel)).await
+        self.ipam.assign_from(pools, tunnel.want(&self.node)).await
     }
 
     fn pools(&self, state: &State, demand: &Demand) -> Result<Vec<Pool>, Failure> {
         let none = BTreeMap::new();
         let query = PoolQuery {
             node: &self.node,
-            family: if demand.tunnel.is_v4() {
-                IpFamily::V4
-            } else {
-                IpFamily::V6
-            },
+            family: managed(demand.tunnel).family(),
             named: &[],
             node_labels: state.node.as_ref().map_or(&none, |n| &n.value.metadata.labels),
             namespace_labels: &none,
@@ -231,7 +206,7 @@ impl Addresses {
     }
 
     async fn give_back(&self, tunnel: Tunnel, stored: Option<IpAddr>) -> Result<(), Failure> {
-        let handle = handle(&self.node, tunnel);
+        let handle = managed(tunnel).handle(&self.node);
         let held = self.ipam.addresses(&handle).await?;
         // An address that an operator wrote there is the operator's.
         if stored.is_some_and(|ip| held.contains(&ip)) {
@@ -290,16 +265,5 @@ mod tests {
         assert_eq!(node, before);
         let mut without = json!({"kind": "Node", "spec": {}});
         assert!(!put(&mut without, Tunnel::Ipip, ip("10.244.0.2")), "it speaks no BGP");
-    }
-
-    #[test]
-    fn handles_are_calicos() {
-        let node: NodeName = "n1".parse().unwrap();
-        let handles = Tunnel::ALL.map(|t| handle(&node, t));
-        assert_eq!(
-            handles,
-            ["ipip-tunnel-addr-n1", "vxlan-tunnel-addr-n1", "vxlan-v6-tunnel-addr-n1"]
-        );
-        assert_eq!(want(&node, Tunnel::VxlanV4).attributes["type"], "vxlanTunnelAddress");
     }
 }
