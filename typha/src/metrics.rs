@@ -53,6 +53,7 @@ pub(crate) struct Metrics {
     pub(crate) keys: Count,
     pub(crate) snapshots_sent: Counter,
     pub(crate) writes: Family<WriteLabels, Counter>,
+    pub(crate) transactions: Counter,
     pub(crate) certificates: Family<CertificateLabels, Count>,
 }
 
@@ -87,6 +88,8 @@ impl Metrics {
             "Writes asked for, by what became of them",
             metrics.writes.clone(),
         );
+        let transactions = "Transactions asked of the datastore; writes asked for together share one";
+        r.register("transactions", transactions, metrics.transactions.clone());
         let certificates = "When the certificates of the tcp listeners end, in seconds since the epoch";
         let family = metrics.certificates.clone();
         r.register("certificate_not_after_seconds", certificates, family);
@@ -106,7 +109,7 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn count_write(&self, outcome: Outcome) {
-        self.writes.get_or_create(&WriteLabels { outcome }).inc();
+    pub(crate) fn count_writes(&self, outcome: Outcome, n: u64) {
+        self.writes.get_or_create(&WriteLabels { outcome }).inc_by(n);
     }
 }

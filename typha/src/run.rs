@@ -130,7 +130,7 @@ fn open(config: &Config) -> anyhow::Result<Arc<dyn Backend>> {
 
 /// Loads the state. A datastore that is elsewhere and does not answer is waited for.
 async fn begin(backend: Arc<dyn Backend>, guard: Guard, metrics: Arc<Metrics>, patient: bool) -> anyhow::Result<Hub> {
-    let writer = Writer::new(Arc::clone(&backend));
+    let writer = Writer::new(Arc::clone(&backend), metrics.transactions.clone());
     let mut backoff = Backoff::new(RETRY.0, RETRY.1);
     loop {
         let loaded = async {

@@ -35,7 +35,7 @@ use tortie_proto::common::Hello;
 use tortie_replica::Delta;
 
 pub use engine::{Engine, Position, Progress, ProtocolError};
-pub use store::{Entry, Listing, Store, StoreError, Written};
+pub use store::{Entry, Listing, Store, StoreError, Write, Written};
 
 /// How many events wait in the channel of [`sync`]. More changes than that coalesce per key.
 const EVENTS: usize = 256;

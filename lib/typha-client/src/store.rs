@@ -1,4 +1,4 @@
-//! Reads and writes of single keys through typha.
+//! Reads and writes through typha: of single keys, and of several at once.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tortie_kit::status::reason;
 use tortie_proto::common::Hello;
 use tortie_proto::store::store_client::StoreClient;
 use tortie_proto::store::write_request::{Operation, Precondition};
-use tortie_proto::store::{self, AcceptRequest, Delete, GetRequest, ListRequest, WriteRequest};
+use tortie_proto::store::{self, AcceptRequest, Delete, GetRequest, ListRequest, WriteManyRequest, WriteRequest};
 
 /// How long a call may take unless [`Store::with_timeout`] says otherwise.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,6 +49,40 @@ pub struct Written {
     pub previous: Option<Entry>,
     /// The datastore revision after this write.
     pub revision: u64,
+}
+
+/// One of several writes that are done together.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Write(WriteRequest);
+
+impl Write {
+    fn new(key: &str, operation: Operation, precondition: Option<Precondition>) -> Self {
+        Write(WriteRequest {
+            key: key.to_owned(),
+            operation: Some(operation),
+            precondition,
+            ..WriteRequest::default()
+        })
+    }
+
+    /// Stores a document under a key that must not exist.
+    pub fn create(key: &str, json: impl Into<Vec<u8>>) -> Self {
+        Write::new(key, Operation::Put(json.into()), Some(Precondition::Absent(true)))
+    }
+
+    /// Replaces a document whose last change is `revision`.
+    pub fn update(key: &str, json: impl Into<Vec<u8>>, revision: u64) -> Self {
+        Write::new(key, Operation::Put(json.into()), Some(Precondition::Revision(revision)))
+    }
+
+    /// Deletes a document whose last change is `revision`.
+    pub fn delete(key: &str, revision: u64) -> Self {
+        Write::new(
+            key,
+            Operation::Delete(Delete {}),
+            Some(Precondition::Revision(revision)),
+        )
+    }
 }
 
 /// Why a call of [`Store`] failed. Each carries a message fit for a person.
@@ -191,6 +225,33 @@ impl Store {
     pub async fn delete(&self, key: &str, revision: Option<u64>) -> Result<Written, StoreError> {
         self.write(key, Operation::Delete(Delete {}), revision.map(Precondition::Revision))
             .await
+    }
+
+    /// Does several writes in one transaction of the datastore, all or none: at most 128, of different keys, together at
+    /// most 1 MiB of documents. Gives their revisions, in order.
+    ///
+    /// # Errors
+    /// As the first write that cannot be done would have it alone, or [`StoreError::Invalid`] when they do not go together.
+    pub async fn write_many(&self, writes: impl IntoIterator<Item = Write>) -> Result<Vec<u64>, StoreError> {
+        let writes: Vec<WriteRequest> = writes.into_iter().map(|w| w.0).collect();
+        let count = writes.len();
+        let request = self.request(WriteManyRequest {
+            hello: self.hello(),
+            writes,
+            dry_run: self.dry_run,
+        });
+        let mut client = self.client.clone();
+        let answer = client
+            .write_many(request)
+            .await
+            .map_err(|s| self.error(s))?
+            .into_inner();
+        self.check(answer.hello.as_ref())?;
+        if answer.revisions.len() == count {
+            Ok(answer.revisions)
+        } else {
+            Err(self.broken("several writes with another number of revisions"))
+        }
     }
 
     /// Stores a document as it is, or deletes it (`None`), without defaults and rules: for operators who move a

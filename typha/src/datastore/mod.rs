@@ -41,6 +41,9 @@ pub(crate) enum Guard {
     Unchanged { prefix: String, since: Revision },
 }
 
+/// Operations, and guards, of one transaction: what etcd takes unless it is told to take more (`--max-txn-ops`).
+pub(crate) const MAX_OPERATIONS: usize = 128;
+
 /// What a write does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Operation {
@@ -56,11 +59,12 @@ impl Operation {
     }
 }
 
-/// One write, done wholly or not at all.
+/// Writes done wholly or not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Transaction {
     pub(crate) guards: Vec<Guard>,
-    pub(crate) operation: Operation,
+    /// At least one, at most [`MAX_OPERATIONS`], each of another key.
+    pub(crate) operations: Vec<Operation>,
     /// Check the guards, change nothing.
     pub(crate) dry_run: bool,
 }
@@ -81,7 +85,7 @@ pub(crate) enum CommitError {
     /// A guard does not hold; what the key of the operation holds now.
     #[error("a guard does not hold: {0:?}")]
     Guard(Guard),
-    /// The key to be deleted does not exist.
+    /// A key to be deleted does not exist.
     #[error("the key does not exist")]
     Missing,
     #[error(transparent)]
@@ -181,8 +185,9 @@ pub(crate) trait Backend: std::fmt::Debug + Send + Sync + 'static {
     /// Every document whose key starts with `prefix`.
     fn list(&self, prefix: &str) -> BoxFuture<'static, Result<Listing, StorageError>>;
 
-    /// Writes. When this gives `Ok`, the write survives a crash of this process and of the machine.
-    fn commit(&self, transaction: Transaction) -> BoxFuture<'static, Result<Committed, CommitError>>;
+    /// Writes. When this gives `Ok`, with what each operation did, in order, the writes survive a crash of this process
+    /// and of the machine.
+    fn commit(&self, transaction: Transaction) -> BoxFuture<'static, Result<Vec<Committed>, CommitError>>;
 
     /// The changes after a revision in order, about `limit` at most, those of one revision together. Waits until there
     /// is one; gives none when it can say no more than that the datastore answers (again). One call at a time.

@@ -6,9 +6,11 @@
 //! |---|---|
 //! | this | the gRPC service: wire to domain and back |
 //! | [`write`] | one write: precondition, admission, commit, and again when something moved |
+//! | [`many`] | which writes go together in one transaction |
 //! | [`restore`] | one write as it is, for an import |
 //! | [`view`] | what admission looked at, so that it can be guarded |
 
+mod many;
 mod restore;
 mod view;
 mod write;
@@ -18,8 +20,8 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 use tortie_proto::common::Hello;
 use tortie_proto::store::{
-    self, AcceptRequest, AcceptResponse, GetRequest, GetResponse, ListRequest, ListResponse, WriteRequest,
-    WriteResponse, store_server,
+    self, AcceptRequest, AcceptResponse, GetRequest, GetResponse, ListRequest, ListResponse, WriteManyRequest,
+    WriteManyResponse, WriteRequest, WriteResponse, store_server,
 };
 
 use crate::access::Subject;
@@ -41,7 +43,7 @@ pub(crate) struct StoreService {
 
 impl StoreService {
     pub(crate) fn new(backend: Arc<dyn Backend>, hub: Hub, hello: Hello, metrics: Arc<Metrics>) -> Self {
-        let writer = Writer::new(Arc::clone(&backend));
+        let writer = Writer::new(Arc::clone(&backend), metrics.transactions.clone());
         StoreService {
             backend,
             writer,
@@ -60,6 +62,14 @@ impl StoreService {
             return self.writer.restore(request).await;
         }
         self.writer.write(&Change::of(request, subject)?).await
+    }
+
+    async fn do_write_many(&self, request: WriteManyRequest, subject: &Subject) -> Result<Vec<Committed>, WriteError> {
+        if let Some(e) = self.away() {
+            return Err(e.into());
+        }
+        let dry_run = request.dry_run;
+        self.writer.write_all(&many::changes(request, subject)?, dry_run).await
     }
 
     /// Why the datastore is known not to answer.
@@ -150,11 +160,7 @@ impl store_server::Store for StoreService {
         Hello::check(request.hello.as_ref())?;
         let dry_run = request.dry_run;
         let written = self.do_write(request, subject).await;
-        self.metrics.count_write(match &written {
-            Ok(_) if dry_run => Outcome::DryRun,
-            Ok(_) => Outcome::Committed,
-            Err(e) => e.outcome(),
-        });
+        self.metrics.count_writes(outcome(&written, dry_run), 1);
         let committed = written?;
         Ok(Response::new(WriteResponse {
             hello: Some(self.hello.clone()),
@@ -162,6 +168,29 @@ impl store_server::Store for StoreService {
             previous: committed.previous.map(store::Entry::from),
             revision: committed.revision,
         }))
+    }
+
+    async fn write_many(&self, request: Request<WriteManyRequest>) -> Result<Response<WriteManyResponse>, Status> {
+        let subject = Subject::of(request.extensions()).map_err(WriteError::from)?;
+        let request = request.into_inner();
+        Hello::check(request.hello.as_ref())?;
+        let (dry_run, count) = (request.dry_run, request.writes.len());
+        let written = self.do_write_many(request, &subject).await;
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        self.metrics.count_writes(outcome(&written, dry_run), count);
+        let revision = |c: Committed| c.entry.map_or(c.revision, |e| e.revision);
+        Ok(Response::new(WriteManyResponse {
+            hello: Some(self.hello.clone()),
+            revisions: written?.into_iter().map(revision).collect(),
+        }))
+    }
+}
+
+fn outcome<T>(written: &Result<T, WriteError>, dry_run: bool) -> Outcome {
+    match written {
+        Ok(_) if dry_run => Outcome::DryRun,
+        Ok(_) => Outcome::Committed,
+        Err(e) => e.outcome(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use tortie_proto::store::{WriteRequest, write_request};
 
-use super::write::{MAX_KEY, WriteError, Writer};
+use super::write::{self, MAX_KEY, WriteError, Writer};
 use crate::datastore::{CommitError, Committed, Operation, Transaction};
 
 /// Under which Calico's keys lie.
@@ -40,11 +40,11 @@ impl Writer {
         };
         let transaction = Transaction {
             guards: Vec::new(),
-            operation,
+            operations: vec![operation],
             dry_run: request.dry_run,
         };
-        match self.backend().commit(transaction).await {
-            Ok(committed) => Ok(committed),
+        match self.commit(transaction).await {
+            Ok(committed) => Ok(write::only(committed)),
             Err(CommitError::Missing) => Err(WriteError::NotFound(key)),
             // There are none; a backend that says so all the same has not written.
             Err(CommitError::Guard(_)) => Err(WriteError::Busy(key)),

@@ -1,8 +1,9 @@
 use std::path::Path;
 
+use prometheus_client::metrics::counter::Counter;
 use serde_json::{Value, json};
 use tortie_proto::store::write_request::{Operation, Precondition as Wire};
-use tortie_proto::store::{Delete, WriteRequest};
+use tortie_proto::store::{Delete, WriteManyRequest, WriteRequest};
 
 use super::*;
 use crate::access::Subject;
@@ -12,7 +13,8 @@ use crate::datastore::embedded::Embedded;
 const POOLS: &str = "/calico/resources/v3/projectcalico.org/ippools/";
 
 fn writer(dir: &Path) -> Writer {
-    Writer::new(Arc::new(Embedded::open(&dir.join("store")).unwrap()))
+    let backend = Embedded::open(&dir.join("store")).unwrap();
+    Writer::new(Arc::new(backend), Counter::default())
 }
 
 fn put(key: &str, document: &Value) -> WriteRequest {
@@ -219,4 +221,140 @@ async fn bad_requests_are_refused_with_a_reason_and_change_nothing() {
     }
     let created = write(&writer, put(&pool_key, &pool("10.0.0.0/16"))).await.unwrap();
     assert_eq!(created.revision, 1, "nothing was written before");
+}
+
+async fn write_many(
+    writer: &Writer,
+    subject: &Subject,
+    writes: Vec<WriteRequest>,
+) -> Result<Vec<Committed>, WriteError> {
+    let request = WriteManyRequest {
+        writes,
+        ..WriteManyRequest::default()
+    };
+    writer.write_all(&many::changes(request, subject)?, false).await
+}
+
+fn handle(name: &str) -> WriteRequest {
+    WriteRequest {
+        precondition: Some(Wire::Absent(true)),
+        ..put(
+            &format!("/calico/ipam/v2/handle/{name}"),
+            &json!({ "block": { "10.0.0.0/26": 1 }, "deleted": false }),
+        )
+    }
+}
+
+#[tokio::test]
+async fn several_writes_are_one_transaction_or_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let transactions = Counter::default();
+    let backend = Arc::new(Embedded::open(&dir.path().join("store")).unwrap());
+    let writer = Writer::new(backend.clone(), transactions.clone());
+    let done = write_many(&writer, &Subject::Admin, vec![handle("a"), handle("b"), handle("c")]).await;
+    let revisions: Vec<_> = done
+        .unwrap()
+        .iter()
+        .map(|c| c.entry.as_ref().unwrap().revision)
+        .collect();
+    assert_eq!((revisions, transactions.get()), (vec![1, 2, 3], 1));
+
+    let replace = |name: &str, revision| WriteRequest {
+        precondition: Some(Wire::Revision(revision)),
+        ..handle(name)
+    };
+    let remove = |name: &str, revision| WriteRequest {
+        operation: Some(Operation::Delete(Delete {})),
+        ..replace(name, revision)
+    };
+    for (bad, said) in [
+        (handle("b"), "resource already exists: IPAMHandle(b)"),
+        (
+            replace("b", 7),
+            "update conflict: IPAMHandle(b): its revision is 2, not 7",
+        ),
+        (remove("none", 7), "resource does not exist: IPAMHandle(none)"),
+    ] {
+        let refused = write_many(&writer, &Subject::Admin, vec![handle("d"), remove("a", 1), bad]).await;
+        assert_eq!(refused.unwrap_err().to_string(), said);
+    }
+    assert_eq!(
+        backend.list("/").await.unwrap().revision,
+        3,
+        "nothing of them was written"
+    );
+
+    let both = vec![remove("a", 1), replace("b", 2)];
+    write_many(&writer, &Subject::Admin, both).await.unwrap();
+    let left = backend.list("/calico/ipam/v2/handle/").await.unwrap();
+    assert_eq!(left.entries.iter().map(|e| e.revision).collect::<Vec<_>>(), [5, 3]);
+}
+
+#[tokio::test]
+async fn every_one_of_several_writes_is_permitted_admitted_and_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = writer(dir.path());
+    let node = Subject::Node("n1".to_owned());
+    let host = put("/calico/ipam/v2/host/n2", &json!({}));
+    let large = |name: &str| {
+        let mut sent = json!({ "block": {}, "deleted": false }).to_string().into_bytes();
+        sent.resize(600 << 10, b' ');
+        WriteRequest {
+            operation: Some(Operation::Put(sent)),
+            ..handle(name)
+        }
+    };
+    let verbatim = WriteRequest {
+        verbatim: true,
+        ..handle("a")
+    };
+    let pools = |cidrs: [&str; 2]| {
+        let pool = |(n, cidr): (usize, &str)| put(&format!("{POOLS}p{n}"), &pool(cidr));
+        cidrs.into_iter().enumerate().map(pool).collect::<Vec<_>>()
+    };
+    let cases = [
+        (&node, vec![handle("a"), host], "node n1 may not write"),
+        (&Subject::Admin, vec![], "0 writes at once, want at least 1"),
+        (
+            &Subject::Admin,
+            (0..129).map(|n| handle(&n.to_string())).collect(),
+            "129 writes at once, want at least 1 and at most 128",
+        ),
+        (
+            &Subject::Admin,
+            vec![handle("a"), handle("a")],
+            "IPAMHandle(a): written twice",
+        ),
+        (
+            &Subject::Admin,
+            vec![large("a"), large("b")],
+            "octets, at most 1048576 are allowed at once",
+        ),
+        (
+            &Subject::Admin,
+            vec![verbatim],
+            "/calico/ipam/v2/handle/a: verbatim and dry_run",
+        ),
+        (
+            &Subject::Admin,
+            vec![handle("a"), put(&format!("{POOLS}p"), &pool("10.0.0.0/99"))],
+            "IPPool(p)",
+        ),
+        // Each is right alone, and together they overlap.
+        (
+            &Subject::Admin,
+            pools(["10.0.0.0/16", "10.0.0.0/16"]),
+            "they are not written at once",
+        ),
+    ];
+    for (subject, writes, said) in cases {
+        let refused = write_many(&writer, subject, writes).await.unwrap_err().to_string();
+        assert!(refused.contains(said), "{refused}");
+    }
+    let done = write_many(&writer, &node, (0..128).map(|n| handle(&n.to_string())).collect()).await;
+    assert_eq!(
+        done.unwrap().last().unwrap().revision,
+        128,
+        "nothing was written before"
+    );
 }

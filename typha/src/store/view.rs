@@ -44,6 +44,11 @@ impl Seen {
         })
     }
 
+    /// What was looked at: keys, and what the keys of collections begin with.
+    pub(crate) fn prefixes(&self) -> impl Iterator<Item = &str> {
+        self.loaded.keys().map(String::as_str)
+    }
+
     fn listing(&self, prefix: &str) -> Option<&Listing> {
         let listing = self.loaded.get(prefix);
         if listing.is_none() {

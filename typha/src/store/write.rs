@@ -1,13 +1,16 @@
-//! One write: precondition, admission, commit; and again from the start when something moved meanwhile.
+//! A write, or several in one transaction: precondition, admission, commit; and again from the start when something moved
+//! meanwhile.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
+use prometheus_client::metrics::counter::Counter;
 use serde_json::{Map, Value};
 use tonic::Status;
 use tortie_model::{Key, Refused, admit, admit_delete};
 use tortie_proto::store::{WriteRequest, write_request};
 
+use super::many;
 use super::view::Seen;
 use crate::access::{Denied, Subject};
 use crate::datastore::{Backend, CommitError, Committed, Entry, Guard, Operation, Revision, StorageError, Transaction};
@@ -16,7 +19,7 @@ use crate::metrics::Outcome;
 /// The longest key.
 pub(super) const MAX_KEY: usize = 1024;
 /// The largest document: far above any of Calico's, below what one message may carry.
-const MAX_VALUE: usize = 1 << 20;
+pub(super) const MAX_VALUE: usize = 1 << 20;
 /// How often a write begins anew because something it depends on moved. Each time some other write has succeeded.
 const ATTEMPTS: usize = 32;
 
@@ -43,7 +46,7 @@ pub(crate) struct Change {
 /// A document as it was sent.
 #[derive(Debug, Clone)]
 pub(crate) struct Document {
-    sent: Bytes,
+    pub(super) sent: Bytes,
     parsed: Value,
 }
 
@@ -240,47 +243,62 @@ impl Change {
 #[derive(Debug, Clone)]
 pub(crate) struct Writer {
     backend: Arc<dyn Backend>,
+    /// Transactions asked of the datastore, whatever became of them.
+    transactions: Counter,
 }
 
 impl Writer {
-    pub(crate) fn new(backend: Arc<dyn Backend>) -> Self {
-        Writer { backend }
+    pub(crate) fn new(backend: Arc<dyn Backend>, transactions: Counter) -> Self {
+        Writer { backend, transactions }
     }
 
-    pub(super) fn backend(&self) -> &dyn Backend {
-        &*self.backend
+    /// One transaction.
+    pub(super) async fn commit(&self, transaction: Transaction) -> Result<Vec<Committed>, CommitError> {
+        self.transactions.inc();
+        self.backend.commit(transaction).await
     }
 
     /// Does one write.
     pub(crate) async fn write(&self, change: &Change) -> Result<Committed, WriteError> {
-        let identity = Identity::new();
+        Ok(only(
+            self.write_all(std::slice::from_ref(change), change.dry_run).await?,
+        ))
+    }
+
+    /// Does several writes in one transaction, or none of them: [`super::many`] says which go together. Gives what each
+    /// did, in order.
+    pub(super) async fn write_all(&self, changes: &[Change], dry_run: bool) -> Result<Vec<Committed>, WriteError> {
+        let identities: Vec<Identity> = changes.iter().map(|_| Identity::new()).collect();
         for _ in 0..ATTEMPTS {
-            let old = self.backend.get(&change.key.to_string()).await?;
-            permit(change, old.as_ref())?;
-            check(change, old.as_ref())?;
-            let (value, seen) = self.admit(change, old.as_ref(), &identity).await?;
-            let key = change.key.to_string();
-            // Admission depended on what was there: only that may be replaced.
-            let own = old.map_or(Guard::Absent(key.clone()), |old| Guard::At(key, old.revision));
-            let guards = std::iter::once(own).chain(seen.guards()).collect();
-            let operation = change.operation(value);
-            match self
-                .backend
-                .commit(Transaction {
-                    guards,
-                    operation,
-                    dry_run: change.dry_run,
-                })
-                .await
-            {
+            let prepared = changes.iter().zip(&identities).map(|(c, i)| self.prepare(c, i));
+            let prepared = futures::future::try_join_all(prepared).await?;
+            let transaction = many::transaction(changes, prepared, dry_run)?;
+            match self.commit(transaction).await {
                 Ok(committed) => return Ok(committed),
                 // Something moved: the reads above decide anew, and give the right error if there is one.
                 Err(CommitError::Guard(guard)) => tracing::debug!(?guard, "write begins anew"),
-                Err(CommitError::Missing) => return Err(WriteError::NotFound(change.key.object_name())),
+                Err(CommitError::Missing) => tracing::debug!("write begins anew, what it deletes is gone"),
                 Err(CommitError::Storage(e)) => return Err(e.into()),
             }
         }
-        Err(WriteError::Busy(change.key.object_name()))
+        let first = changes.first().map_or_else(String::new, |c| c.key.object_name());
+        Err(WriteError::Busy(first))
+    }
+
+    /// Is a write allowed, true and right as things are now? Then what it does, and what must not move until it does.
+    async fn prepare(&self, change: &Change, identity: &Identity) -> Result<Prepared, WriteError> {
+        let key = change.key.to_string();
+        let old = self.backend.get(&key).await?;
+        permit(change, old.as_ref())?;
+        check(change, old.as_ref())?;
+        let (value, seen) = self.admit(change, old.as_ref(), identity).await?;
+        // Admission depended on what was there: only that may be replaced.
+        let own = old.map_or(Guard::Absent(key.clone()), |old| Guard::At(key, old.revision));
+        Ok(Prepared {
+            operation: change.operation(value),
+            own,
+            seen,
+        })
     }
 
     /// What to store, and what that decision depended on.
@@ -319,6 +337,22 @@ impl Writer {
             return Ok((Some(value), seen));
         }
     }
+}
+
+/// A write that may be done as things are.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) operation: Operation,
+    /// That the key itself is as it was read.
+    pub(super) own: Guard,
+    pub(super) seen: Seen,
+}
+
+/// What the only operation of a transaction did.
+pub(super) fn only(mut committed: Vec<Committed>) -> Committed {
+    committed
+        .pop()
+        .expect("invariant: a datastore answers for every operation")
 }
 
 fn to_bytes(value: &Value) -> Bytes {

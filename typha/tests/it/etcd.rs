@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
-use tortie_typha_client::{Store, StoreError};
+use tortie_typha_client::{Store, StoreError, Write};
 
 use crate::etcd_server::Etcd;
 use crate::process::{DEADLINE, HANDLES, Typha, handle};
@@ -204,6 +204,45 @@ async fn writes_are_compared_and_changes_of_others_are_seen() {
     client.until("all of them", |c| c.map.len() == 2500).await;
     client.until_equal(&store, HANDLES).await;
     assert_eq!(client.deletes, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_writes_are_one_transaction_of_etcd() {
+    let etcd = Etcd::start(1).await;
+    let typha = typha(&etcd).await;
+    let store = typha.store();
+    let keys: Vec<String> = (0..128).map(|n| handle_key(&format!("m{n:03}"))).collect();
+    let mut client = typha.client(&[HANDLES]);
+    // As many as etcd takes.
+    let made = store
+        .write_many(keys.iter().map(|k| Write::create(k, handle(1))))
+        .await
+        .unwrap();
+    assert!(made.iter().all(|r| *r == made[0]), "one revision for all: {made:?}");
+    client.until("all of them", |c| c.map.len() == 128).await;
+    assert_eq!(etcd.stored(&keys[127]).unwrap().1, made[0]);
+
+    etcd.must(&["put", &keys[1], &String::from_utf8(handle(2)).unwrap()]);
+    let stale = [
+        Write::update(&keys[0], handle(3), made[0]),
+        Write::update(&keys[1], handle(3), made[0]),
+        Write::delete(&keys[2], made[0]),
+    ];
+    let refused = store.write_many(stale).await.unwrap_err();
+    assert!(
+        matches!(&refused, StoreError::Conflict(said) if said.starts_with("update conflict: IPAMHandle(m001)")),
+        "{refused}"
+    );
+    assert_eq!(etcd.stored(&keys[0]).unwrap().1, made[0], "nothing was written");
+    let deleted = [
+        Write::update(&keys[0], handle(3), made[0]),
+        Write::delete(&keys[2], made[0]),
+    ];
+    store.write_many(deleted).await.unwrap();
+    assert_eq!(etcd.stored(&keys[0]).unwrap().0.into_bytes(), handle(3));
+    assert_eq!(etcd.stored(&keys[2]), None);
+    client.until("the deletion", |c| c.deletes == 1).await;
+    client.until_equal(&store, HANDLES).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

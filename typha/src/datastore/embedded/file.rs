@@ -305,7 +305,7 @@ pub(crate) fn changes(
 }
 
 /// Outcomes of a group of writes, and the revision after them.
-pub(crate) type Group = (Vec<Result<Committed, CommitError>>, Revision);
+pub(crate) type Group = (Vec<Result<Vec<Committed>, CommitError>>, Revision);
 
 /// Does a group of writes in one commit: when this returns, all of them are on the disk, or (on an error) none.
 pub(crate) fn commit(database: &Database, transactions: &[Transaction]) -> Result<Group, redb::Error> {
@@ -347,16 +347,31 @@ struct Tables<'t> {
 }
 
 impl Tables<'_> {
-    fn apply(&mut self, transaction: &Transaction) -> Result<Result<Committed, CommitError>, redb::Error> {
+    /// All operations of a transaction, or none: what may stand in the way is looked at first.
+    fn apply(&mut self, transaction: &Transaction) -> Result<Result<Vec<Committed>, CommitError>, redb::Error> {
         for guard in &transaction.guards {
             if !self.holds(guard)? {
                 return Ok(Err(CommitError::Guard(guard.clone())));
             }
         }
-        let key = transaction.operation.key();
+        for operation in &transaction.operations {
+            let deletes = matches!(operation, Operation::Delete { .. });
+            if deletes && self.keys.get(operation.key())?.is_none() {
+                return Ok(Err(CommitError::Missing));
+            }
+        }
+        let mut committed = Vec::with_capacity(transaction.operations.len());
+        for operation in &transaction.operations {
+            committed.push(self.operate(operation, transaction.dry_run)?);
+        }
+        Ok(Ok(committed))
+    }
+
+    fn operate(&mut self, operation: &Operation, dry_run: bool) -> Result<Committed, redb::Error> {
+        let key = operation.key();
         let previous = entry(&self.keys, key)?;
         let next = self.revision + 1;
-        let (stored, value) = match &transaction.operation {
+        let (stored, value) = match operation {
             Operation::Put { value, .. } => {
                 let create_revision = previous.as_ref().map_or(next, |p| p.create_revision);
                 let stored = Entry {
@@ -367,27 +382,21 @@ impl Tables<'_> {
                 };
                 (Some(stored), Some(&value[..]))
             }
-            Operation::Delete { .. } if previous.is_none() => return Ok(Err(CommitError::Missing)),
             Operation::Delete { .. } => (None, None),
         };
-        if transaction.dry_run {
-            return Ok(Ok(Committed {
-                entry: stored,
-                previous,
-                revision: self.revision,
-            }));
+        if !dry_run {
+            match &stored {
+                Some(e) => drop(self.keys.insert(key, (e.revision, e.create_revision, &e.value[..]))?),
+                None => drop(self.keys.remove(key)?),
+            }
+            self.log.insert(next, (key, value))?;
+            self.revision = next;
         }
-        match &stored {
-            Some(e) => drop(self.keys.insert(key, (e.revision, e.create_revision, &e.value[..]))?),
-            None => drop(self.keys.remove(key)?),
-        }
-        self.log.insert(next, (key, value))?;
-        self.revision = next;
-        Ok(Ok(Committed {
+        Ok(Committed {
             entry: stored,
             previous,
-            revision: next,
-        }))
+            revision: self.revision,
+        })
     }
 
     fn holds(&self, guard: &Guard) -> Result<bool, redb::Error> {

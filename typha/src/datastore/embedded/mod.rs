@@ -1,7 +1,7 @@
 //! The embedded datastore: one crash-safe file, for one machine, labs and the edge.
 //!
 //! A single writer task commits; writers that come while a commit is being synced share the next one (group commit), each
-//! with its own revision. Reads run beside it on redb's snapshots. After an I/O error (a full disk, say) nothing that was
+//! with its own revision; so has each operation of a transaction, of which all are in one commit. Reads run beside it on redb's snapshots. After an I/O error (a full disk, say) nothing that was
 //! acknowledged is lost: the file is closed and opened again with the next use, and until that succeeds every call fails
 //! with the reason.
 
@@ -147,7 +147,7 @@ impl Backend for Embedded {
         self.read(move |db| file::list(db, &prefix))
     }
 
-    fn commit(&self, transaction: Transaction) -> BoxFuture<'static, Result<Committed, CommitError>> {
+    fn commit(&self, transaction: Transaction) -> BoxFuture<'static, Result<Vec<Committed>, CommitError>> {
         let jobs = self.jobs.clone();
         Box::pin(async move {
             let (answer, answered) = oneshot::channel();

@@ -10,7 +10,7 @@ fn put(key: &str, value: &str) -> Transaction {
     };
     Transaction {
         guards: vec![],
-        operation,
+        operations: vec![operation],
         dry_run: false,
     }
 }
@@ -18,7 +18,7 @@ fn put(key: &str, value: &str) -> Transaction {
 fn delete(key: &str) -> Transaction {
     Transaction {
         guards: vec![],
-        operation: Operation::Delete { key: key.into() },
+        operations: vec![Operation::Delete { key: key.into() }],
         dry_run: false,
     }
 }
@@ -28,6 +28,25 @@ fn guarded(transaction: Transaction, guard: Guard) -> Transaction {
         guards: vec![guard],
         ..transaction
     }
+}
+
+/// One transaction of all their operations and guards.
+fn together(transactions: Vec<Transaction>) -> Transaction {
+    let mut all = Transaction {
+        guards: vec![],
+        operations: vec![],
+        dry_run: false,
+    };
+    for transaction in transactions {
+        all.guards.extend(transaction.guards);
+        all.operations.extend(transaction.operations);
+    }
+    all
+}
+
+fn only(committed: Result<Vec<Committed>, CommitError>) -> Committed {
+    let [committed] = committed.unwrap().try_into().unwrap();
+    committed
 }
 
 async fn open(path: &Path) -> Embedded {
@@ -46,13 +65,10 @@ async fn revisions_and_guards() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store");
     let store = open(&path).await;
-    let first = store.commit(put("/a", "1")).await.unwrap();
+    let first = only(store.commit(put("/a", "1")).await);
     assert_eq!(first.revision, 1);
     assert_eq!(first.previous, None);
-    let second = store
-        .commit(guarded(put("/a", "2"), Guard::At("/a".into(), 1)))
-        .await
-        .unwrap();
+    let second = only(store.commit(guarded(put("/a", "2"), Guard::At("/a".into(), 1))).await);
     let entry = second.entry.unwrap();
     assert_eq!((entry.revision, entry.create_revision), (2, 1));
     assert_eq!(second.previous.unwrap().value, "1");
@@ -68,15 +84,40 @@ async fn revisions_and_guards() {
         Err(CommitError::Guard(absent))
     );
     assert_eq!(store.commit(delete("/none")).await, Err(CommitError::Missing));
-    let dry = store
-        .commit(Transaction {
-            dry_run: true,
-            ..delete("/a")
-        })
-        .await
-        .unwrap();
+    let dry = store.commit(Transaction {
+        dry_run: true,
+        ..delete("/a")
+    });
+    let dry = only(dry.await);
     assert_eq!((dry.revision, dry.previous.is_some()), (2, true));
     assert_eq!(store.get("/a").await.unwrap().unwrap().value, "2");
+}
+
+#[tokio::test]
+async fn the_operations_of_a_transaction_are_done_together_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir.path().join("store")).await;
+    store.commit(put("/a", "1")).await.unwrap();
+    let moved = Guard::At("/a".into(), 9);
+    let refused = together(vec![put("/b", "1"), guarded(put("/a", "2"), moved.clone())]);
+    assert_eq!(store.commit(refused).await, Err(CommitError::Guard(moved)));
+    let missing = together(vec![put("/b", "1"), delete("/none")]);
+    assert_eq!(store.commit(missing).await, Err(CommitError::Missing));
+    let listing = store.list("/").await.unwrap();
+    assert_eq!((listing.entries.len(), listing.revision), (1, 1), "nothing was written");
+
+    let both = together(vec![guarded(put("/b", "1"), Guard::Absent("/b".into())), delete("/a")]);
+    let dry = Transaction {
+        dry_run: true,
+        ..both.clone()
+    };
+    assert_eq!(store.commit(dry).await.unwrap().len(), 2);
+    let done = store.commit(both).await.unwrap();
+    assert_eq!(done.iter().map(|c| c.revision).collect::<Vec<_>>(), [2, 3]);
+    assert_eq!((done[0].previous.is_some(), done[1].previous.is_some()), (false, true));
+    let events = store.changes(1, 10).await.unwrap();
+    let seen: Vec<_> = events.iter().map(|e| (e.key.as_str(), e.value.is_some())).collect();
+    assert_eq!(seen, [("/b", true), ("/a", false)]);
 }
 
 #[tokio::test]
@@ -172,7 +213,7 @@ async fn writes_that_come_together_are_each_done_once() {
     let tasks: Vec<_> = (0..200).map(create).collect();
     let mut revisions = Vec::new();
     for task in tasks {
-        revisions.extend(task.await.unwrap().ok().map(|c| c.revision));
+        revisions.extend(task.await.unwrap().ok().map(|c| c[0].revision));
     }
     revisions.sort_unstable();
     assert_eq!(revisions, (1..=50).collect::<Vec<_>>());
@@ -240,18 +281,19 @@ proptest! {
             }).collect();
             let (outcomes, after) = file::commit(&database, &transactions).unwrap();
             for (t, outcome) in transactions.iter().zip(outcomes) {
-                let key = t.operation.key();
+                let operation = &t.operations[0];
+                let key = operation.key();
                 let held = model.get(key).cloned();
                 let allowed = t.guards.iter().all(|g| match g {
                     Guard::Absent(_) => held.is_none(),
                     Guard::At(_, r) => held.as_ref().is_some_and(|h| h.1 == *r),
                     Guard::Unchanged { .. } => true,
                 });
-                let expected = allowed && (matches!(t.operation, Operation::Put { .. }) || held.is_some());
+                let expected = allowed && (matches!(operation, Operation::Put { .. }) || held.is_some());
                 prop_assert_eq!(outcome.is_ok(), expected);
                 if expected {
                     revision += 1;
-                    match &t.operation {
+                    match operation {
                         Operation::Put { value, .. } => {
                             let created = held.map_or(revision, |h| h.2);
                             let text = String::from_utf8(value.to_vec()).unwrap();

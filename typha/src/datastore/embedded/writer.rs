@@ -14,7 +14,7 @@ const GROUP: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) transaction: Transaction,
-    pub(crate) answer: oneshot::Sender<Result<Committed, CommitError>>,
+    pub(crate) answer: oneshot::Sender<Result<Vec<Committed>, CommitError>>,
 }
 
 /// Runs until every handle of the datastore is gone and what waits is written.

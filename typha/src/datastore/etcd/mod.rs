@@ -142,7 +142,7 @@ impl Backend for Etcd {
         })
     }
 
-    fn commit(&self, transaction: Transaction) -> BoxFuture<'static, Result<Committed, CommitError>> {
+    fn commit(&self, transaction: Transaction) -> BoxFuture<'static, Result<Vec<Committed>, CommitError>> {
         let client = self.client.clone();
         Box::pin(async move { commit(&client, &transaction).await })
     }
@@ -244,29 +244,15 @@ async fn list(client: &Client, prefix: &str) -> Result<Listing, CallError> {
     })
 }
 
-async fn commit(client: &Client, transaction: &Transaction) -> Result<Committed, CommitError> {
-    let key = transaction.operation.key();
-    if !visible(key) {
+async fn commit(client: &Client, transaction: &Transaction) -> Result<Vec<Committed>, CommitError> {
+    let keys = transaction.operations.iter().map(Operation::key);
+    if let Some(key) = keys.into_iter().find(|key| !visible(key)) {
         return Err(StorageError(format!("etcd: '{key}' is no key of Calico's")).into());
     }
-    let operation = match &transaction.operation {
-        _ if transaction.dry_run => Op::RequestRange(RangeRequest {
-            key: key.into(),
-            ..RangeRequest::default()
-        }),
-        Operation::Put { key, value } => Op::RequestPut(PutRequest {
-            key: key.as_str().into(),
-            value: value.to_vec(),
-            prev_kv: true,
-        }),
-        Operation::Delete { key } => Op::RequestDeleteRange(DeleteRangeRequest {
-            key: key.as_str().into(),
-            prev_kv: true,
-        }),
-    };
+    let operations = transaction.operations.iter();
     let question = TxnRequest {
         compare: transaction.guards.iter().map(compare).collect(),
-        success: vec![op(operation)],
+        success: operations.map(|o| op(request(o, transaction.dry_run))).collect(),
     };
     let answer = client
         .txn(question, transaction.dry_run)
@@ -278,30 +264,60 @@ async fn commit(client: &Client, transaction: &Transaction) -> Result<Committed,
         return Err(guard.map_or(CommitError::Missing, CommitError::Guard));
     }
     let now = answer.header.as_ref().map_or(0, |h| revision(h.revision));
-    let previous = previous(answer.responses);
-    let stored = match &transaction.operation {
+    // One answer for each operation; were one missing, there was nothing before.
+    let mut answers = answer.responses.into_iter().map(previous);
+    let at = if transaction.dry_run { now + 1 } else { now };
+    let operations = transaction.operations.iter();
+    operations
+        .map(|operation| committed(operation, answers.next().flatten(), (now, at)))
+        .collect()
+}
+
+/// What etcd is asked to do for an operation.
+fn request(operation: &Operation, dry_run: bool) -> Op {
+    match operation {
+        _ if dry_run => Op::RequestRange(RangeRequest {
+            key: operation.key().into(),
+            ..RangeRequest::default()
+        }),
+        Operation::Put { key, value } => Op::RequestPut(PutRequest {
+            key: key.as_str().into(),
+            value: value.to_vec(),
+            prev_kv: true,
+        }),
+        Operation::Delete { key } => Op::RequestDeleteRange(DeleteRangeRequest {
+            key: key.as_str().into(),
+            prev_kv: true,
+        }),
+    }
+}
+
+/// What an operation did: etcd's revision `now`, and the one `at` which the document is (or would be) stored.
+fn committed(
+    operation: &Operation,
+    previous: Option<Entry>,
+    (now, at): (Revision, Revision),
+) -> Result<Committed, CommitError> {
+    let entry = match operation {
         Operation::Delete { .. } if previous.is_none() => return Err(CommitError::Missing),
         Operation::Delete { .. } => None,
-        Operation::Put { key, value } => {
-            let at = if transaction.dry_run { now + 1 } else { now };
-            Some(Entry {
-                key: key.clone(),
-                value: value.clone(),
-                revision: at,
-                create_revision: previous.as_ref().map_or(at, |p| p.create_revision),
-            })
-        }
+        Operation::Put { key, value } => Some(Entry {
+            key: key.clone(),
+            value: value.clone(),
+            revision: at,
+            create_revision: previous.as_ref().map_or(at, |p| p.create_revision),
+        }),
     };
     Ok(Committed {
-        entry: stored,
+        entry,
         previous,
         revision: now,
     })
 }
 
-/// What was under the key before the one operation of a transaction.
-fn previous(responses: Vec<ResponseOp>) -> Option<Entry> {
-    match responses.into_iter().next()?.response? {
+/// What was under the key before an operation.
+fn previous(response: ResponseOp) -> Option<Entry> {
+    match response.response? {
         Done::ResponseRange(r) => r.kvs.into_iter().find_map(entry),
         Done::ResponsePut(p) => p.prev_kv.and_then(entry),
         Done::ResponseDeleteRange(d) => d.prev_kvs.into_iter().find_map(entry),
