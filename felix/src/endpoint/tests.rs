@@ -20,7 +20,10 @@ use tortie_proto::felix::endpoint_server::Endpoint;
 use tortie_proto::felix::{self, AddRequest, Attachment, CheckRequest, CollectRequest, DelRequest, ReadyRequest};
 use tortie_proto::store::store_server::{Store as StoreService, StoreServer};
 use tortie_proto::store::write_request::{Operation, Precondition};
-use tortie_proto::store::{Entry, GetRequest, GetResponse, ListRequest, ListResponse, WriteRequest, WriteResponse};
+use tortie_proto::store::{
+    Entry, GetRequest, GetResponse, ListRequest, ListResponse, WriteManyRequest, WriteManyResponse, WriteRequest,
+    WriteResponse,
+};
 use tortie_typha_client::Store;
 
 use super::{Parts, Service};
@@ -34,7 +37,7 @@ use crate::state::{Source, StateWriter};
 struct Memory {
     entries: BTreeMap<String, Entry>,
     revision: u64,
-    block_writes: u64,
+    transactions: u64,
 }
 
 #[derive(Clone, Default)]
@@ -84,39 +87,60 @@ impl StoreService for MemoryStore {
     async fn write(&self, request: Request<WriteRequest>) -> Result<Response<WriteResponse>, Status> {
         let request = request.into_inner();
         let mut memory = self.0.lock().unwrap();
+        memory.allows(&request)?;
+        memory.transactions += 1;
         let previous = memory.entries.get(&request.key).cloned();
-        match (request.precondition, &previous) {
-            (Some(Precondition::Absent(_)), Some(_)) => return Err(Status::already_exists("exists")),
-            (Some(Precondition::Revision(_)), None) => return Err(Status::not_found("gone")),
-            (Some(Precondition::Revision(r)), Some(p)) if p.revision != r => return Err(Status::aborted("moved")),
-            _ => {}
-        }
-        memory.revision += 1;
-        memory.block_writes += u64::from(request.key.contains("/assignment/"));
-        let revision = memory.revision;
-        let entry = match request.operation {
-            Some(Operation::Put(value)) => {
-                let create_revision = previous.as_ref().map_or(revision, |p| p.create_revision);
-                let entry = Entry {
-                    key: request.key.clone(),
-                    value,
-                    revision,
-                    create_revision,
-                };
-                memory.entries.insert(request.key, entry.clone());
-                Some(entry)
-            }
-            _ => {
-                memory.entries.remove(&request.key);
-                None
-            }
-        };
+        let entry = memory.write(request);
         Ok(Response::new(WriteResponse {
             hello: hello(),
             entry,
             previous,
-            revision,
+            revision: memory.revision,
         }))
+    }
+
+    async fn write_many(&self, request: Request<WriteManyRequest>) -> Result<Response<WriteManyResponse>, Status> {
+        let writes = request.into_inner().writes;
+        let mut memory = self.0.lock().unwrap();
+        writes.iter().try_for_each(|w| memory.allows(w))?;
+        memory.transactions += 1;
+        let mut revisions = Vec::new();
+        for write in writes {
+            let entry = memory.write(write);
+            revisions.push(entry.map_or(memory.revision, |e| e.revision));
+        }
+        Ok(Response::new(WriteManyResponse {
+            hello: hello(),
+            revisions,
+        }))
+    }
+}
+
+impl Memory {
+    fn allows(&self, request: &WriteRequest) -> Result<(), Status> {
+        match (&request.precondition, self.entries.get(&request.key)) {
+            (Some(Precondition::Absent(_)), Some(_)) => Err(Status::already_exists("exists")),
+            (Some(Precondition::Revision(_)), None) => Err(Status::not_found("gone")),
+            (Some(Precondition::Revision(r)), Some(p)) if p.revision != *r => Err(Status::aborted("moved")),
+            _ => Ok(()),
+        }
+    }
+
+    fn write(&mut self, request: WriteRequest) -> Option<Entry> {
+        self.revision += 1;
+        let Some(Operation::Put(value)) = request.operation else {
+            self.entries.remove(&request.key);
+            return None;
+        };
+        let previous = self.entries.get(&request.key);
+        let entry = Entry {
+            key: request.key.clone(),
+            value,
+            revision: self.revision,
+            create_revision: previous.map_or(self.revision, |p| p.create_revision),
+        };
+        self.entries.insert(request.key, entry.clone());
+        Some(entry)
     }
 }
 
@@ -770,8 +794,8 @@ fn many_at_once_share_writes() {
         ips.sort();
         ips.dedup();
         assert_eq!(ips.len(), pods.len(), "all different");
-        let writes = node.memory.0.lock().unwrap().block_writes;
-        assert!(writes <= 16, "{writes} writes of blocks for 16 pods in blocks of 4");
+        let writes = node.memory.0.lock().unwrap().transactions;
+        assert!(writes <= 64, "{writes} transactions for 16 pods in blocks of 4");
         for done in futures::future::join_all(attachments.iter().map(|a| node.del(a))).await {
             done.unwrap();
         }
