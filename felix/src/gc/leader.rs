@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
-use tortie_ipam::{Scope, View, Watch, take_lease};
+use tortie_ipam::{Garbage, Scope, View, Watch, take_lease};
 use tortie_ipam_client::drive;
 use tortie_model::ipam::{Block, Handle};
 use tortie_model::{Key, Kind, Object, Owner, decode, key};
 use tortie_net::{NodeName, Prefix};
 use tortie_typha_client::{Entry, Store, StoreError};
 
+use super::remains::{Record, Remains};
 use super::{Collector, blocks_of};
 
 /// The lease's name.
@@ -36,6 +37,7 @@ pub(super) async fn run(collector: Collector) {
     let term = renew * RENEWALS;
     let mut seen: Seen = None;
     let mut watch = collector.watch();
+    let mut remains = Remains::new(collector.grace);
     let mut leads = false;
     loop {
         tokio::time::sleep(renew).await;
@@ -50,14 +52,20 @@ pub(super) async fn run(collector: Collector) {
             tracing::info!(leads = held, "collector of the cluster's abandoned addresses");
             // Since when things look abandoned is known only to who looked.
             watch = collector.watch();
+            remains = Remains::new(collector.grace);
             leads = held;
         }
         if held && super::is_ready(&collector.state.current()) {
             match Everything::read(&collector.store).await {
-                Ok(all) => {
-                    let garbage = all.look(&collector.node, &mut watch);
+                // A list of nodes without this one is no list of the nodes there are.
+                Ok(all) if all.nodes.contains(&collector.node) => {
+                    let left = all.records.iter().filter(|r| r.is_left(&all.nodes));
+                    let standing = remains.collect(&collector.store, left).await;
+                    let mut garbage = all.look(&mut watch);
+                    garbage.retain(|g| !is_of(g, &standing));
                     collector.collect(garbage).await;
                 }
+                Ok(_) => tracing::debug!("this node is not in the datastore: nothing is collected"),
                 Err(error) => tracing::warn!(%error, "abandoned addresses not looked for"),
             }
         }
@@ -85,7 +93,8 @@ struct Everything {
     unreadable: BTreeSet<Prefix>,
     handles: Vec<(String, Handle)>,
     affinities: Vec<(Owner, Prefix)>,
-    live: BTreeSet<IpAddr>,
+    /// What belongs to a node and is not IPAM's.
+    records: Vec<Record>,
     /// An endpoint cannot be read: it may have any address.
     unsure: bool,
     nodes: BTreeSet<NodeName>,
@@ -109,19 +118,17 @@ impl Everything {
             Ok(Key::Affinity { owner, cidr }) => Some((owner, cidr)),
             _ => None,
         });
-        let endpoints = store.list(&Key::collection(Kind::WorkloadEndpoint)).await?.entries;
-        let (endpoints, unread) = parts(endpoints, |_, object| match object {
-            Object::WorkloadEndpoint(w) => Some(w.spec.ip_networks),
-            _ => None,
-        });
+        let hosts = claims.iter().filter_map(Record::of_host);
+        let (endpoints, unread) =
+            Record::of_endpoints(store.list(&Key::collection(Kind::WorkloadEndpoint)).await?.entries);
         let nodes = store.list(&Key::collection(Kind::Node)).await?.entries;
         Ok(Everything {
             blocks,
             unreadable: blocks_of(&unreadable),
             handles,
             affinities: affinities.collect(),
-            live: endpoints.iter().flatten().map(|p| p.addr()).collect(),
-            unsure: !unread.is_empty(),
+            records: endpoints.into_iter().chain(hosts).collect(),
+            unsure: unread,
             // Its key says that a node exists, whatever its document says.
             nodes: nodes
                 .iter()
@@ -130,22 +137,25 @@ impl Everything {
         })
     }
 
-    fn look(&self, own: &NodeName, watch: &mut Watch) -> Vec<tortie_ipam::Garbage> {
-        // A list of nodes without this one is no list of the nodes there are.
-        if !self.nodes.contains(own) {
-            return Vec::new();
-        }
+    fn look(&self, watch: &mut Watch) -> Vec<Garbage> {
+        let live = self.records.iter().filter(|r| !r.is_left(&self.nodes));
+        let live: BTreeSet<IpAddr> = live.flat_map(|r| r.ips.iter().copied()).collect();
         let view = View {
             now: Timestamp::now(),
             blocks: self.blocks.iter().collect(),
             affinities: self.affinities.clone(),
             handles: self.handles.iter().map(|(id, h)| (id.clone(), h)).collect(),
             unreadable: self.unreadable.clone(),
-            is_live: &|ip| self.unsure || self.live.contains(&ip),
+            is_live: &|ip| self.unsure || live.contains(&ip),
             is_pooled: &|_, _| false,
         };
         watch.look(&Scope::Gone(self.nodes.clone()), &view)
     }
+}
+
+/// Is it one of these addresses?
+fn is_of(garbage: &Garbage, addresses: &BTreeSet<IpAddr>) -> bool {
+    matches!(garbage, Garbage::Leaked { addresses: leaked, .. } if leaked.iter().any(|l| addresses.contains(&l.ip)))
 }
 
 /// The readable documents, and the keys of the others.

@@ -10,6 +10,7 @@
 //! cluster collects: the one that holds the lease `ipam-gc`.
 
 mod leader;
+mod remains;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use super::certs::Certs;
 use super::process::{fresh_log, run};
 use super::{Add, Daemon, Lab, Netns, Node, Pod, SETTLE, Segment, Tor, binary, wait_for};
 
@@ -18,6 +19,8 @@ pub struct Spec {
     pub tor: bool,
     /// The folder of manifests to load.
     pub manifests: PathBuf,
+    /// Do nodes come to typha with certificates? Otherwise in the clear, and everybody may do everything.
+    pub tls: bool,
 }
 
 /// One node.
@@ -51,6 +54,7 @@ impl Spec {
             nodes: (1..=3).map(node).collect(),
             tor: true,
             manifests,
+            tls: false,
         }
     }
 }
@@ -66,6 +70,7 @@ pub struct Cluster {
     pub typha: Daemon,
     segment: Segment,
     typha_addr: String,
+    certs: Option<Certs>,
     addresses: BTreeMap<String, IpAddr>,
     /// Owns the namespaces.
     pub lab: Lab,
@@ -84,7 +89,8 @@ impl Cluster {
         let segment = lab.segment("switch")?;
         let control = lab.namespace("ctl")?;
         segment.attach(&control, "eth0", &[&format!("{TYPHA_IP}/24")])?;
-        let typha = start_typha(&lab, &control)?;
+        let certs = spec.tls.then(|| Certs::new(&lab)).transpose()?;
+        let typha = start_typha(&lab, &control, certs.as_ref())?;
         let typha_addr = format!("tcp:{TYPHA_IP}:{TYPHA_PORT}");
         let mut cluster = Cluster {
             nodes: BTreeMap::new(),
@@ -92,6 +98,7 @@ impl Cluster {
             typha,
             segment,
             typha_addr,
+            certs,
             addresses: BTreeMap::new(),
             lab,
         };
@@ -148,7 +155,11 @@ impl Cluster {
 
     fn start_daemons(&mut self, spec: &NodeSpec, ns: Netns) -> Result<()> {
         let address = spec.address.split('/').next().unwrap_or_default().parse()?;
-        let node = Node::start(&self.lab, &spec.name, ns, &self.typha_addr)?;
+        let certificate = match &self.certs {
+            Some(certs) => certs.issue("node", &spec.name, None)?,
+            None => Vec::new(),
+        };
+        let node = Node::start(&self.lab, &spec.name, ns, (&self.typha_addr, &certificate))?;
         self.addresses.insert(spec.name.clone(), address);
         self.nodes.insert(spec.name.clone(), node);
         Ok(())
@@ -299,7 +310,7 @@ impl Cluster {
     }
 }
 
-fn start_typha(lab: &Lab, ns: &Netns) -> Result<Daemon> {
+fn start_typha(lab: &Lab, ns: &Netns, certs: Option<&Certs>) -> Result<Daemon> {
     let dir = lab.folder("typha")?;
     let log = dir.join("typha.log");
     fresh_log(&log)?;
@@ -309,16 +320,12 @@ fn start_typha(lab: &Lab, ns: &Netns) -> Result<Daemon> {
         format!("unix:{}", socket.display()),
         format!("tcp:{TYPHA_IP}:{TYPHA_PORT}"),
     );
-    // Plain TCP between the laboratory's namespaces; real clusters use TLS.
-    let args = [
-        &program,
-        "--datastore",
-        &file,
-        "--listen",
-        &unix,
-        "--listen",
-        &tcp,
-        "--insecure",
-    ];
-    Daemon::start("typha", ns, args.map(str::to_owned).to_vec(), log)
+    let args = [&program, "--datastore", &file, "--listen", &unix, "--listen", &tcp];
+    let mut args = args.map(str::to_owned).to_vec();
+    match certs {
+        Some(certs) => args.extend(certs.issue("typha", "typha", Some(TYPHA_IP))?),
+        // Plain TCP between the laboratory's namespaces.
+        None => args.push("--insecure".to_owned()),
+    }
+    Daemon::start("typha", ns, args, log)
 }

@@ -2,6 +2,7 @@
 
 mod bird;
 mod capture;
+mod certs;
 mod cluster;
 mod interrupt;
 mod netns;

@@ -23,16 +23,19 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts the daemons of node `name` in `ns`; they find typha at `typha`.
-    pub(super) fn start(lab: &Lab, name: &str, ns: Netns, typha: &str) -> Result<Node> {
+    /// Starts the daemons of node `name` in `ns`; they find typha at an address, and come with a certificate if there is
+    /// one.
+    pub(super) fn start(lab: &Lab, name: &str, ns: Netns, typha: (&str, &[String])) -> Result<Node> {
         let dir = lab.folder(name)?;
         let start = |daemon: &str, command: Vec<String>| {
             let log = dir.join(format!("{daemon}.log"));
             fresh_log(&log)?;
             Daemon::start(daemon, &ns, command, log)
         };
-        let felix = start("felix", felix_command(&dir, name, typha)?)?;
-        let confd = start("confd", confd_command(&dir, name, typha)?)?;
+        let (typha, certificate) = typha;
+        let with_certificate = |command: Vec<String>| [command, certificate.to_vec()].concat();
+        let felix = start("felix", with_certificate(felix_command(&dir, name, typha)?))?;
+        let confd = start("confd", with_certificate(confd_command(&dir, name, typha)?))?;
         // bird-rs needs a configuration to start with, as BIRD does: the first one that confd renders.
         wait_for(&format!("confd on {name} to render"), SETTLE, || {
             ensure!(

@@ -150,6 +150,7 @@ fn an_exhausted_pool_says_so_and_recovers() {
         manifests: dir.path().to_owned(),
         nodes: Spec::demo().nodes[..1].to_vec(),
         tor: false,
+        tls: false,
     };
     on_cluster("full", &spec, |cluster| {
         let mut pods = Vec::new();

@@ -103,6 +103,7 @@ fn on_site(topic: &str, mode: Mode, body: impl FnOnce(&mut Site) -> Result<()>) 
         nodes,
         tor: false,
         manifests: dir.path().to_owned(),
+        tls: false,
     };
     let cluster = Cluster::start(lab, &spec).unwrap_or_else(|e| panic!("{topic}: start: {e:#}"));
     let rack = Rack::start(&cluster).unwrap_or_else(|e| panic!("{topic}: rack: {e:#}"));

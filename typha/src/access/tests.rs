@@ -181,18 +181,28 @@ fn the_table() {
     for (node, key, new, old, allowed) in rows {
         let subject = Subject::Node(node.to_owned());
         let parsed: Key = key.parse().unwrap();
-        let said = subject.may_write(&parsed, new.as_ref(), old.as_ref());
+        let write = Write {
+            key: &parsed,
+            new: new.as_ref(),
+            old: old.as_ref(),
+        };
+        let none = BTreeSet::new();
+        let said = subject.may_write(&write, &none);
         assert_eq!(said.is_ok(), allowed, "{node} {key} {new:?} over {old:?}: {said:?}");
-        assert_eq!(Subject::Admin.may_write(&parsed, new.as_ref(), old.as_ref()), Ok(()));
-        let reader = Subject::Reader
-            .may_write(&parsed, new.as_ref(), old.as_ref())
-            .unwrap_err();
+        assert_eq!(Subject::Admin.may_write(&write, &none), Ok(()));
+        let reader = Subject::Reader.may_write(&write, &none).unwrap_err();
         assert!(reader.to_string().starts_with("a reader may not write "), "{reader}");
         let by_hand = key.starts_with(R) || key.ends_with("/config");
-        let operator = Subject::Operator.may_write(&parsed, new.as_ref(), old.as_ref());
+        let operator = Subject::Operator.may_write(&write, &none);
         assert_eq!(operator.is_ok(), by_hand, "{key}");
     }
-    let refused = Subject::Node("n1".to_owned()).may_write(&format!("{R}/ippools/a").parse().unwrap(), None, None);
+    let pool = format!("{R}/ippools/a").parse().unwrap();
+    let write = Write {
+        key: &pool,
+        new: None,
+        old: None,
+    };
+    let refused = Subject::Node("n1".to_owned()).may_write(&write, &BTreeSet::new());
     let text = refused.unwrap_err().to_string();
     assert_eq!(
         text,
@@ -201,4 +211,139 @@ fn the_table() {
     assert_eq!(Subject::Admin.administers("import"), Ok(()));
     let operator = Subject::Operator.administers("import").unwrap_err().to_string();
     assert_eq!(operator, "an operator may not import: only administrators may");
+}
+
+/// What n1 may do when n2 does not exist, and n3 does.
+#[test]
+fn what_nodes_left_behind_anybody_collects() {
+    let block_key = || "/calico/ipam/v2/assignment/ipv4/block/10.0.0.0-30".to_owned();
+    let of = |owner, slots| Some(block(owner, slots));
+    let wep = || format!("{R}/workloadendpoints/web/n2-k8s-a-eth0");
+    let on = |node: &str| Some(json!({ "spec": { "node": node } }));
+    let claim = |node: &str| format!("/calico/ipam/v2/host/{node}/ipv4/block/10.0.0.0-30");
+    let any = || Some(json!({}));
+    let none = [None; 4];
+    let cooling = |owner: &str| {
+        let mut cooling = block(Some(owner), [Some("n2"), None, None, None]);
+        cooling["attributes"][0] = json!({ "handle_id": null, "secondary": {}, "released_at": "2026-01-01T00:00:00Z" });
+        Some(cooling)
+    };
+    // Key, the document put there, the document that is there, whose existence matters, may it.
+    type Row = (String, Option<Value>, Option<Value>, &'static [&'static str], bool);
+    let rows: Vec<Row> = vec![
+        // Its endpoints go; none is made or changed in its name.
+        (wep(), None, on("n2"), &["n2"], true),
+        (wep(), on("n2"), on("n2"), &["n2"], false),
+        (wep(), on("n1"), on("n2"), &["n2"], false),
+        (wep(), on("n2"), None, &[], false),
+        (wep(), None, on("n3"), &["n3"], false),
+        // A status was asked for by a person.
+        (format!("{R}/caliconodestatuses/s"), None, on("n2"), &["n2"], false),
+        // Its Node is not made again, and nothing else of the cluster is touched.
+        (format!("{R}/nodes/n2"), any(), None, &[], false),
+        (format!("{R}/felixconfigurations/node.n2"), None, any(), &[], false),
+        // Its claims are given up; none is made.
+        (claim("n2"), any(), any(), &["n2"], true),
+        (claim("n2"), None, any(), &["n2"], true),
+        (claim("n2"), any(), None, &["n2"], false),
+        (claim("n3"), None, any(), &["n3"], false),
+        (
+            "/calico/ipam/v2/virtual/load-balancer/ipv4/block/10.0.0.0-30".to_owned(),
+            None,
+            any(),
+            &[],
+            false,
+        ),
+        ("/calico/ipam/v2/host/n2".to_owned(), None, any(), &["n2"], true),
+        ("/calico/ipam/v2/host/n2".to_owned(), any(), any(), &["n2"], false),
+        ("/calico/ipam/v2/host/n3".to_owned(), None, any(), &["n3"], false),
+        // Its addresses are given back, wherever they are; others' in its blocks are not.
+        (
+            block_key(),
+            of(Some("n2"), none),
+            of(Some("n2"), [Some("n2"), None, None, None]),
+            &["n2"],
+            true,
+        ),
+        (
+            block_key(),
+            cooling("n2"),
+            of(Some("n2"), [Some("n2"), None, None, None]),
+            &["n2"],
+            true,
+        ),
+        (
+            block_key(),
+            of(Some("n3"), none),
+            of(Some("n3"), [None, Some("n2"), None, None]),
+            &["n2", "n3"],
+            true,
+        ),
+        (
+            block_key(),
+            of(None, none),
+            of(None, [None, Some("n2"), None, None]),
+            &["n2"],
+            true,
+        ),
+        (
+            block_key(),
+            of(Some("n2"), none),
+            of(Some("n2"), [Some("n3"), None, None, None]),
+            &["n2", "n3"],
+            false,
+        ),
+        (
+            block_key(),
+            of(Some("n2"), [Some("n2"), None, None, None]),
+            of(Some("n2"), none),
+            &["n2"],
+            false,
+        ),
+        // Its empty blocks go, and are not taken over: they are claimed like any other.
+        (block_key(), None, of(Some("n2"), none), &["n2"], true),
+        (
+            block_key(),
+            None,
+            of(Some("n2"), [Some("n2"), None, None, None]),
+            &["n2"],
+            false,
+        ),
+        (block_key(), None, of(Some("n3"), none), &["n3"], false),
+        (block_key(), of(Some("n1"), none), of(Some("n2"), none), &["n2"], false),
+        (block_key(), of(Some("n2"), none), None, &[], false),
+        // A name that is none is looked up nowhere.
+        (block_key(), None, of(Some("../nodes/x"), none), &[], false),
+    ];
+    let subject = Subject::Node("n1".to_owned());
+    for (key, new, old, matter, allowed) in rows {
+        let parsed: Key = key.parse().unwrap();
+        let write = Write {
+            key: &parsed,
+            new: new.as_ref(),
+            old: old.as_ref(),
+        };
+        let others = subject.others(&write);
+        assert!(others.iter().eq(matter), "{key} {new:?} over {old:?}: {others:?}");
+        let gone = others.into_iter().filter(|n| n != "n3").collect();
+        let said = subject.may_write(&write, &gone);
+        assert_eq!(said.is_ok(), allowed, "{key} {new:?} over {old:?}: {said:?}");
+        assert!(Subject::Operator.others(&write).is_empty() && Subject::Reader.others(&write).is_empty());
+        // While it exists, nothing of that is allowed.
+        let said = subject.may_write(&write, &BTreeSet::new());
+        assert!(said.is_err(), "{key} {new:?} over {old:?}");
+    }
+    // Nobody makes typha look up a thousand nodes.
+    let many: Vec<Value> = (0..1000)
+        .map(|n| json!({ "handle_id": "h", "secondary": { "node": format!("x{n}") } }))
+        .collect();
+    let all: Vec<usize> = (0..1000).collect();
+    let old = json!({ "affinity": null, "allocations": all, "attributes": many });
+    let key = block_key().parse().unwrap();
+    let write = Write {
+        key: &key,
+        new: None,
+        old: Some(&old),
+    };
+    assert_eq!(subject.others(&write).len(), OTHERS_MAX);
 }

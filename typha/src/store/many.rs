@@ -68,7 +68,7 @@ pub(super) fn transaction(
         independent(changes, n, &prepared.seen)?;
         transaction.guards.push(prepared.own);
         transaction.operations.push(prepared.operation);
-        for guard in prepared.seen.guards() {
+        for guard in prepared.absent.into_iter().chain(prepared.seen.guards()) {
             if !others.contains(&guard) {
                 others.push(guard);
             }

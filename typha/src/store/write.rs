@@ -1,18 +1,19 @@
 //! A write, or several in one transaction: precondition, admission, commit; and again from the start when something moved
 //! meanwhile.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use prometheus_client::metrics::counter::Counter;
 use serde_json::{Map, Value};
 use tonic::Status;
-use tortie_model::{Key, Refused, admit, admit_delete};
+use tortie_model::{Key, Kind, Refused, admit, admit_delete};
 use tortie_proto::store::{WriteRequest, write_request};
 
 use super::many;
 use super::view::Seen;
-use crate::access::{Denied, Subject};
+use crate::access::{Denied, Subject, Write};
 use crate::datastore::{Backend, CommitError, Committed, Entry, Guard, Operation, Revision, StorageError, Transaction};
 use crate::metrics::Outcome;
 
@@ -289,7 +290,7 @@ impl Writer {
     async fn prepare(&self, change: &Change, identity: &Identity) -> Result<Prepared, WriteError> {
         let key = change.key.to_string();
         let old = self.backend.get(&key).await?;
-        permit(change, old.as_ref())?;
+        let absent = self.permit(change, old.as_ref()).await?;
         check(change, old.as_ref())?;
         let (value, seen) = self.admit(change, old.as_ref(), identity).await?;
         // Admission depended on what was there: only that may be replaced.
@@ -297,8 +298,37 @@ impl Writer {
         Ok(Prepared {
             operation: change.operation(value),
             own,
+            absent,
             seen,
         })
+    }
+
+    /// May whoever asks write this, in the place of what is there? Gives what that depended on: the absence of nodes
+    /// whose remains anybody may remove.
+    async fn permit(&self, change: &Change, old: Option<&Entry>) -> Result<Vec<Guard>, WriteError> {
+        // What is no JSON says of nobody that it is his.
+        let old: Option<Value> = old.map(|old| serde_json::from_slice(&old.value).unwrap_or_default());
+        let write = Write {
+            key: &change.key,
+            new: change.document.as_ref().map(|d| &d.parsed),
+            old: old.as_ref(),
+        };
+        let Err(denied) = change.subject.may_write(&write, &BTreeSet::new()) else {
+            return Ok(Vec::new());
+        };
+        let (mut gone, mut guards) = (BTreeSet::new(), Vec::new());
+        for node in change.subject.others(&write) {
+            let key = Key::resource(Kind::Node, None, &node).to_string();
+            if self.backend.get(&key).await?.is_none() {
+                gone.insert(node);
+                guards.push(Guard::Absent(key));
+            }
+        }
+        if gone.is_empty() {
+            return Err(denied.into());
+        }
+        change.subject.may_write(&write, &gone)?;
+        Ok(guards)
     }
 
     /// What to store, and what that decision depended on.
@@ -345,6 +375,8 @@ pub(super) struct Prepared {
     pub(super) operation: Operation,
     /// That the key itself is as it was read.
     pub(super) own: Guard,
+    /// That the nodes whose remains it touches still do not exist.
+    pub(super) absent: Vec<Guard>,
     pub(super) seen: Seen,
 }
 
@@ -358,15 +390,6 @@ pub(super) fn only(mut committed: Vec<Committed>) -> Committed {
 fn to_bytes(value: &Value) -> Bytes {
     // `Display` of a JSON value cannot fail: its keys are text and its numbers finite.
     value.to_string().into()
-}
-
-/// May whoever asks write this, in the place of what is there?
-fn permit(change: &Change, old: Option<&Entry>) -> Result<(), WriteError> {
-    let new = change.document.as_ref().map(|d| &d.parsed);
-    // What is no JSON says of nobody that it is his.
-    let old: Option<Value> = old.map(|old| serde_json::from_slice(&old.value).unwrap_or_default());
-    let permitted = change.subject.may_write(&change.key, new, old.as_ref());
-    Ok(permitted?)
 }
 
 /// The precondition against what is there.
