@@ -9,7 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tortie_tests::lab::{
-    Capture, Cluster, Header, Lab, NodeSpec, Packet, PingRun, Pod, Rack, Spec, first_reply, ping, stream, wait_for,
+    Capture, Cluster, Header, Lab, Netns, NodeSpec, Packet, PingRun, Pod, Rack, Spec, first_reply, ping, stream,
+    wait_for,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -320,6 +321,47 @@ fn vxlan_in_every_mode_and_changed_under_traffic() {
     });
 }
 
+/// What can be seen of a node's VXLAN device: peers, neighbours, routes.
+fn tunnel_state(ns: &Netns) -> Result<[Vec<String>; 3]> {
+    let all = [
+        ns.exec(&["bridge", "fdb", "show", "dev", "vxlan.calico"])?,
+        ns.ip(&["neigh", "show", "dev", "vxlan.calico", "nud", "permanent"])?,
+        ns.ip(&["route", "show", "dev", "vxlan.calico"])?,
+    ];
+    Ok(all.map(|text| {
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    }))
+}
+
+/// What somebody does to the device.
+const DRIFTS: [&str; 5] = [
+    "ip neigh flush dev vxlan.calico nud permanent",
+    "bridge fdb show dev vxlan.calico | while read m rest; do bridge fdb del $m dev vxlan.calico; done",
+    "ip route flush dev vxlan.calico",
+    "ip addr flush dev vxlan.calico scope global",
+    "ip link set vxlan.calico mtu 1300 down",
+];
+
+/// Each of [`DRIFTS`], and that the whole device is gone; all of it is repaired, and pods hear one another again.
+fn drift_is_repaired(site: &Site, ns: &Netns, to: IpAddr) -> Result<()> {
+    let before = tunnel_state(ns)?;
+    for drift in DRIFTS {
+        ns.exec(&["sh", "-c", drift])?;
+        wait_for(&format!("the repair of {drift}"), PATIENCE, || {
+            let (now, device) = (tunnel_state(ns)?, site.device("n1", "vxlan.calico")?);
+            ensure!(now == before, "{now:?} in place of {before:?}");
+            ensure!(device["mtu"] == LINK_MTU - 50, "{device}");
+            Ok(())
+        })?;
+        first_reply(&site.pod("n1")?.ns, to, PATIENCE)?;
+    }
+    ns.ip(&["link", "del", "vxlan.calico"])?;
+    first_reply(&site.pod("n1")?.ns, to, PATIENCE)?;
+    Ok(())
+}
+
 #[test]
 fn vxlan_devices_survive_what_happens_to_them() {
     on_site("vxkeep", Mode::vxlan("CrossSubnet"), |site| {
@@ -327,88 +369,31 @@ fn vxlan_devices_survive_what_happens_to_them() {
         site.check(mode)?;
         let ns = site.cluster.node("n1")?.ns().clone();
         // Somebody else's tunnel, with a neighbour.
-        ns.ip(&[
-            "link",
-            "add",
-            "theirs",
-            "type",
-            "vxlan",
-            "id",
-            "77",
-            "dstport",
-            "4790",
-            "local",
-            "172.30.0.11",
-        ])?;
-        ns.ip(&["link", "set", "theirs", "up"])?;
-        ns.ip(&[
-            "neigh",
-            "add",
-            "192.0.2.9",
-            "lladdr",
-            "02:00:00:00:00:09",
-            "dev",
-            "theirs",
-            "nud",
-            "permanent",
-        ])?;
+        for command in [
+            "ip link add theirs type vxlan id 77 dstport 4790 local 172.30.0.11",
+            "ip link set theirs up",
+            "ip neigh add 192.0.2.9 lladdr 02:00:00:00:00:09 dev theirs nud permanent",
+        ] {
+            ns.exec(&["sh", "-c", command])?;
+        }
         let index = site.device("n1", "vxlan.calico")?["ifindex"].clone();
 
         let (one, other) = (site.pod("n1")?, site.pod("n3")?);
         let to = address(other, true)?;
         let run = PingRun::start(&one.ns, to);
-        let node = site.cluster.node_mut("n1")?;
-        node.felix.kill()?;
-        node.felix.start_again()?;
-        site.cluster.wait_ready("n1")?;
-        site.cluster.node_mut("n1")?.felix.kill()?;
-        site.cluster.node_mut("n1")?.felix.start_again()?;
-        site.cluster.wait_ready("n1")?;
+        for _ in 0..2 {
+            let node = site.cluster.node_mut("n1")?;
+            node.felix.kill()?;
+            node.felix.start_again()?;
+            site.cluster.wait_ready("n1")?;
+        }
         let summary = run.stop()?;
         ensure!(summary.lost() == 0, "felix killed twice: {summary:?}");
         ensure!(
             site.device("n1", "vxlan.calico")?["ifindex"] == index,
             "the device is another one"
         );
-
-        let sorted = |text: String| {
-            let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-            lines.sort();
-            lines
-        };
-        let state = || -> Result<[Vec<String>; 3]> {
-            let all = [
-                ns.exec(&["bridge", "fdb", "show", "dev", "vxlan.calico"])?,
-                ns.ip(&["neigh", "show", "dev", "vxlan.calico", "nud", "permanent"])?,
-                ns.ip(&["route", "show", "dev", "vxlan.calico"])?,
-            ];
-            Ok(all.map(sorted))
-        };
-        let before = state()?;
-        let drifts: [&[&str]; 5] = [
-            &["ip", "neigh", "flush", "dev", "vxlan.calico", "nud", "permanent"],
-            &[
-                "sh",
-                "-c",
-                "bridge fdb show dev vxlan.calico | while read m rest; do bridge fdb del $m dev vxlan.calico; done",
-            ],
-            &["ip", "route", "flush", "dev", "vxlan.calico"],
-            &["ip", "addr", "flush", "dev", "vxlan.calico", "scope", "global"],
-            &["ip", "link", "set", "vxlan.calico", "mtu", "1300", "down"],
-        ];
-        for drift in drifts {
-            ns.exec(drift)?;
-            wait_for(&format!("the repair of {drift:?}"), PATIENCE, || {
-                let (now, device) = (state()?, site.device("n1", "vxlan.calico")?);
-                ensure!(now == before, "{now:?} in place of {before:?}");
-                ensure!(device["mtu"] == LINK_MTU - 50, "{device}");
-                Ok(())
-            })?;
-            first_reply(&site.pod("n1")?.ns, to, PATIENCE)?;
-        }
-        // The whole device.
-        ns.ip(&["link", "del", "vxlan.calico"])?;
-        first_reply(&site.pod("n1")?.ns, to, PATIENCE)?;
+        drift_is_repaired(site, &ns, to)?;
         site.check(mode)?;
         // The link beneath grows narrower, and the tunnel with it.
         ns.ip(&["link", "set", "eth0", "mtu", "1400"])?;
