@@ -13,7 +13,11 @@ use crate::view::RouterIdChoice;
 
 /// Renders this node's BGP configuration from cluster state and has bird-rs apply it.
 #[derive(Debug, Parser)]
-#[command(name = "confd", version)]
+#[command(
+    name = "confd",
+    version,
+    after_help = "`confd files` keeps any other file, made of any template: see confd files --help"
+)]
 pub struct Config {
     /// The node this configuration is for
     #[arg(long, env = "TORTIE_NODE")]

@@ -5,6 +5,8 @@
 //!                 (1 task)   (pure)   (pure)    (pure)            (1 task) └─file
 //! ```
 //!
+//! `confd files` keeps any other file, made of any template: [`files`].
+//!
 //! See DESIGN.md for the tasks, what is bounded, and the invariants.
 
 #![warn(missing_docs)]
@@ -14,6 +16,7 @@ pub mod bird;
 pub mod config;
 pub mod daemon;
 pub mod diff;
+pub mod files;
 mod metrics;
 pub mod once;
 pub mod render;

@@ -1,4 +1,4 @@
-//! The program: flags, logging, then the daemon or one rendering.
+//! The program: flags, logging, then the daemon, one rendering, or `confd files`.
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
@@ -6,24 +6,46 @@ use std::sync::{Arc, Mutex};
 use anyhow::{Context, Result};
 use confd::config::Config;
 use confd::daemon::{Daemon, Reporting};
-use confd::once;
+use confd::files::config::{Cli, Command};
+use confd::{files, once};
 use prometheus_client::registry::Registry;
 use tortie_kit::health::Health;
 use tortie_kit::start::start;
 use tortie_kit::{http, shutdown};
 
 fn main() -> ExitCode {
-    let config = match start("confd", |config: &Config| &config.log) {
-        Ok(config) => config,
-        Err(status) => return status,
+    // The first word alone decides, so that flags of the one do not become flags of the other.
+    let done = if std::env::args_os().nth(1).is_some_and(|word| word == "files") {
+        start(
+            "confd",
+            |Cli {
+                 command: Command::Files(config),
+             }: &Cli| &config.log,
+        )
+        .map(|cli| {
+            let Command::Files(config) = cli.command;
+            keep_files(&config)
+        })
+    } else {
+        start("confd", |config: &Config| &config.log).map(run)
     };
-    match run(config) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
+    match done {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(e)) => {
             eprintln!("confd: {e:#}");
             ExitCode::FAILURE
         }
+        Err(status) => status,
     }
+}
+
+#[tokio::main]
+async fn keep_files(config: &files::config::Config) -> Result<()> {
+    let token = shutdown::token()?;
+    let (health, registry) = (Health::new(), Arc::new(Mutex::new(Registry::default())));
+    let nothing = Arc::new(|| serde_json::Value::Null);
+    http::serve(&config.http, health.clone(), registry, nothing, token.clone()).await?;
+    files::run::run(config, &health, token).await
 }
 
 #[tokio::main]

@@ -71,10 +71,17 @@ fn has_prefix(args: &[Value]) -> Result<Value, FuncError> {
     Ok(Value::Bool(text.starts_with(prefix)))
 }
 
-/// `replace TEXT OLD NEW`, everywhere.
+/// `replace TEXT OLD NEW`, everywhere; with a number behind, so many times; -1 is everywhere.
 fn replace(args: &[Value]) -> Result<Value, FuncError> {
+    let (args, times) = match args {
+        [rest @ .., Value::Number(n)] => (rest, n.as_i64()),
+        _ => (args, None),
+    };
     let [text, old, new] = texts("replace", args)?;
-    Ok(Value::String(text.replace(old, new)))
+    Ok(Value::String(match times.and_then(|n| usize::try_from(n).ok()) {
+        Some(times) => text.replacen(old, new, times),
+        None => text.replace(old, new),
+    }))
 }
 
 /// `toUpper TEXT`.

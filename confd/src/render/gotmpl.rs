@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use gtmpl_ng::{Context, ExecError, Limits, ParseError, Template, Value};
+use gtmpl_ng::{Context, ExecError, Func, Limits, ParseError, Template, Value};
 
 use super::functions::{FUNCTIONS, take_object};
 use super::{Engine, RenderError, source_map};
@@ -65,7 +65,7 @@ impl GoTemplates {
                 },
                 None => (*shipped).to_owned(),
             };
-            templates.insert((*name).to_owned(), parse(name, &text).map_err(LoadError::Parse)?);
+            templates.insert((*name).to_owned(), parse(name, &text, &[]).map_err(LoadError::Parse)?);
         }
         Ok(GoTemplates { templates })
     }
@@ -75,13 +75,21 @@ impl GoTemplates {
     /// # Errors
     /// [`RenderError`] when it does not parse.
     pub fn single(name: &str, text: &str) -> Result<Self, RenderError> {
+        GoTemplates::with_functions(name, text, &[])
+    }
+
+    /// One template given as text, that may call these functions too.
+    ///
+    /// # Errors
+    /// [`RenderError`] when it does not parse.
+    pub fn with_functions(name: &str, text: &str, more: &[(&str, Func)]) -> Result<Self, RenderError> {
         Ok(GoTemplates {
-            templates: BTreeMap::from([(name.to_owned(), parse(name, text)?)]),
+            templates: BTreeMap::from([(name.to_owned(), parse(name, text, more)?)]),
         })
     }
 }
 
-fn parse(name: &str, text: &str) -> Result<Template, RenderError> {
+fn parse(name: &str, text: &str, more: &[(&str, Func)]) -> Result<Template, RenderError> {
     let limits = Limits::default()
         .with_iterations(MAX_ROUNDS)
         .with_total_iterations(MAX_ROUNDS)
@@ -89,6 +97,7 @@ fn parse(name: &str, text: &str) -> Result<Template, RenderError> {
     let mut template = Template::with_limits(limits);
     template.name = name.to_owned();
     template.add_funcs(FUNCTIONS);
+    template.add_funcs(more);
     template.parse(text).map_err(|e| parse_error(name, &e))?;
     Ok(template)
 }
@@ -162,7 +171,7 @@ fn complete(template: &str, text: String) -> Result<String, RenderError> {
 }
 
 /// JSON as the engine's values.
-fn value(json: &serde_json::Value) -> Value {
+pub(crate) fn value(json: &serde_json::Value) -> Value {
     match json {
         serde_json::Value::Null => Value::NoValue,
         serde_json::Value::Bool(b) => Value::Bool(*b),

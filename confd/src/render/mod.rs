@@ -10,6 +10,7 @@ mod gotmpl;
 pub mod source_map;
 
 pub use data::for_templates;
+pub(crate) use gotmpl::value;
 pub use gotmpl::{BIRD_RS, GoTemplates, LoadError};
 
 use std::fmt;
