@@ -189,7 +189,7 @@ fn clients(
         let server = tonic::transport::Server::builder()
             .add_service(Service::new(engine.clone(), clock, configurator.clone(), bfd.clone()).into_server())
             .add_service(Operator::new(engine.clone(), clock, configurator.clone()).into_server())
-            .add_service(Facts::new(engine.clone(), configurator.clone()).into_server())
+            .add_service(Facts::new(engine.clone(), clock, configurator.clone()).into_server())
             .serve_with_incoming_shutdown(incoming, token.clone().cancelled_owned());
         tasks.spawn(async move {
             if let Err(error) = server.await {

@@ -155,6 +155,8 @@ impl Bird {
             text: Some(candidate.text.to_owned()),
             check_only,
             revision: candidate.revision.to_owned(),
+            soft: false,
+            undo_after_s: 0,
         });
         request.set_timeout(CONFIGURE_TIMEOUT);
         let response: ConfigureResponse = bounded(CONFIGURE_TIMEOUT, self.client.configure(request)).await?;

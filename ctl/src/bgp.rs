@@ -8,8 +8,8 @@ use tonic::transport::Channel;
 use tortie_kit::address::ServiceAddr;
 use tortie_proto::bird::bird_operator_client::BirdOperatorClient;
 use tortie_proto::bird::{
-    ListRoutesRequest, NextHop, OperateCommand, OperateRequest, Protocol, RouteType, TableRoute, WatchPeersRequest,
-    WatchRoutesRequest, peer_news, route_news,
+    ConfirmRequest, ListRoutesRequest, NextHop, OperateCommand, OperateRequest, Protocol, RouteType, TableRoute,
+    UndoRequest, WatchPeersRequest, WatchRoutesRequest, peer_news, route_news,
 };
 use tortie_proto::common::{self, Hello};
 
@@ -55,6 +55,8 @@ pub(crate) async fn run(command: &BgpCommand) -> Result<()> {
             operate(&args.operate, command).await
         }
         BgpCommand::Routes(args) => routes(args).await,
+        BgpCommand::Confirm(args) => confirm(args).await,
+        BgpCommand::Undo(args) => undo(args).await,
         BgpCommand::Watch(BgpWatchCommand::Peers(args)) => watch_peers(&args.bird, args.output).await,
         BgpCommand::Watch(BgpWatchCommand::Routes(args)) => watch_routes(args).await,
     }
@@ -76,6 +78,36 @@ async fn operate(args: &OperateArgs, command: OperateCommand) -> Result<()> {
         say(&format!("{}: {}", result.protocol, result.outcome))?;
     }
     Ok(())
+}
+
+async fn confirm(args: &BirdArgs) -> Result<()> {
+    let mut operator = Operator::connect(args).await?;
+    let mut request = tonic::Request::new(ConfirmRequest { hello: Some(hello()) });
+    request.set_timeout(PATIENCE);
+    let answer = operator.client.confirm(request).await;
+    let answer = answer.map_err(|status| operator.said(&status))?.into_inner();
+    Hello::check(answer.hello.as_ref())?;
+    match answer.confirmed {
+        true => say("confirmed"),
+        false => Err(anyhow!("bird-rs at {}: no configuration is on trial", operator.addr)),
+    }
+}
+
+async fn undo(args: &BirdArgs) -> Result<()> {
+    let mut operator = Operator::connect(args).await?;
+    let mut request = tonic::Request::new(UndoRequest { hello: Some(hello()) });
+    request.set_timeout(PATIENCE);
+    let answer = operator.client.undo(request).await;
+    let answer = answer.map_err(|status| operator.said(&status))?.into_inner();
+    Hello::check(answer.hello.as_ref())?;
+    match (answer.undone, &*answer.applied_revision) {
+        (true, "") => say("undone"),
+        (true, revision) => say(&format!("undone: in force is revision {revision}")),
+        (false, _) => Err(anyhow!(
+            "bird-rs at {}: there is no configuration to go back to",
+            operator.addr
+        )),
+    }
 }
 
 async fn routes(args: &BgpRoutesArgs) -> Result<()> {

@@ -246,6 +246,10 @@ pub(crate) enum BgpCommand {
     Reload(ReloadArgs),
     /// Show routes
     Routes(BgpRoutesArgs),
+    /// Keep the configuration that is on trial
+    Confirm(BirdArgs),
+    /// Go back to the configuration before
+    Undo(BirdArgs),
     /// Follow what changes, until interrupted
     ///
     /// What there is comes first, then "= in sync", then changes: "+" is there now, "-" is gone.

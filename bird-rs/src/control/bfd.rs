@@ -5,8 +5,8 @@ use std::time::Duration;
 use tortie_bgp::config::ProtocolKind;
 
 use super::reply::Reply;
-use super::words::Word;
-use super::{Control, not_running, time, unknown};
+use super::words::{NoneMeant, Word};
+use super::{Control, not_running, operate, time, unknown};
 use crate::bfd::Seen;
 use crate::engine::Clock;
 
@@ -19,7 +19,16 @@ impl Control {
         let plain: Option<Vec<&str>> = words.iter().map(Word::plain).collect();
         match plain.as_deref() {
             Some(["sessions"]) => render(&self.bfd.sessions(), None, self.clock),
-            Some(["sessions", name]) => render(&self.bfd.sessions(), Some(name), self.clock),
+            Some(["sessions", name]) => match config.protocols.iter().find(|p| *p.name == **name) {
+                Some(named) if matches!(named.kind, ProtocolKind::Bfd(_)) => {
+                    render(&self.bfd.sessions(), Some(name), self.clock)
+                }
+                Some(_) => Reply::of(9001, &format!("{name}: Not a BFD protocol")),
+                None => {
+                    let unknown = NoneMeant::Unknown((*name).to_owned());
+                    operate::none_meant(&unknown, &config.names, "END or CF_SYM_KNOWN")
+                }
+            },
             Some(_) | None => unknown("show bfd"),
         }
     }

@@ -85,6 +85,9 @@ fn routes(reply: &mut Reply, one: &StaticView) {
             }
         }
     }
+    for roa in &one.roas {
+        reply.line(1009, &format!("{roa}\t"));
+    }
 }
 
 fn next_hop(hop: &StaticHop, usable: bool) -> String {

@@ -5,6 +5,7 @@
 pub(crate) mod convert;
 pub(crate) mod facts;
 pub(crate) mod operator;
+mod statics;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -92,7 +93,12 @@ impl Bird for Service {
         let outcome = if request.check_only {
             self.configurator.check(text).await
         } else {
-            self.configurator.apply(text, request.revision, How::default()).await?.0
+            let trial = (request.undo_after_s > 0).then(|| Duration::from_secs(request.undo_after_s.into()));
+            let how = How {
+                soft: request.soft,
+                trial,
+            };
+            self.configurator.apply(text, request.revision, how).await?.0
         };
         Ok(Response::new(convert::configure_response(self.hello.clone(), outcome)))
     }

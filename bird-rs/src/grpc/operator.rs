@@ -115,6 +115,24 @@ impl BirdOperator for Operator {
         }))
     }
 
+    async fn confirm(&self, request: Request<bird::ConfirmRequest>) -> Result<Response<bird::ConfirmResponse>, Status> {
+        check(request.into_inner().hello.as_ref())?;
+        Ok(Response::new(bird::ConfirmResponse {
+            hello: Some(self.hello.clone()),
+            confirmed: self.configurator.confirm().await,
+        }))
+    }
+
+    async fn undo(&self, request: Request<bird::UndoRequest>) -> Result<Response<bird::UndoResponse>, Status> {
+        check(request.into_inner().hello.as_ref())?;
+        let undone = self.configurator.undo().await?;
+        Ok(Response::new(bird::UndoResponse {
+            hello: Some(self.hello.clone()),
+            undone,
+            applied_revision: self.configurator.applied().await.revision,
+        }))
+    }
+
     type WatchPeersStream = Streamed<bird::PeerNews>;
 
     async fn watch_peers(

@@ -432,6 +432,7 @@ impl Client {
             text: Some(text.to_owned()),
             check_only,
             revision: revision.to_owned(),
+            ..Default::default()
         };
         self.runtime
             .block_on(self.bird.configure(request))

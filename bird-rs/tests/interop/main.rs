@@ -43,5 +43,6 @@ mod reconfigure;
 mod refresh;
 mod roles;
 mod rpki;
+mod trials;
 mod verdicts;
 mod words;

@@ -6,9 +6,9 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 use tortie_proto::bird::bird_operator_server::{BirdOperator, BirdOperatorServer};
 use tortie_proto::bird::{
-    BgpSession, InSync, ListRoutesRequest, ListRoutesResponse, OperateRequest, OperateResponse, Operated, PeerNews,
-    Protocol, Route, RouteNews, RouteType, TableNet, TableRoute, WatchPeersRequest, WatchRoutesRequest, peer_news,
-    route_news,
+    BgpSession, ConfirmRequest, ConfirmResponse, InSync, ListRoutesRequest, ListRoutesResponse, OperateRequest,
+    OperateResponse, Operated, PeerNews, Protocol, Route, RouteNews, RouteType, TableNet, TableRoute, UndoRequest,
+    UndoResponse, WatchPeersRequest, WatchRoutesRequest, peer_news, route_news,
 };
 use tortie_proto::common::{Hello, Prefix};
 
@@ -73,6 +73,21 @@ impl BirdOperator for Played {
             hello: Some(hello()),
             routes,
             next_page_token: next.to_owned(),
+        }))
+    }
+
+    async fn confirm(&self, _: Request<ConfirmRequest>) -> Result<Response<ConfirmResponse>, Status> {
+        Ok(Response::new(ConfirmResponse {
+            hello: Some(hello()),
+            confirmed: false,
+        }))
+    }
+
+    async fn undo(&self, _: Request<UndoRequest>) -> Result<Response<UndoResponse>, Status> {
+        Ok(Response::new(UndoResponse {
+            hello: Some(hello()),
+            undone: true,
+            applied_revision: "r1".to_owned(),
         }))
     }
 
@@ -146,6 +161,12 @@ fn commands_reach_bird_rs() {
     bgp(&["enable", "nobody"]).failed(1, &["bird-rs at unix:", "there is no protocol 'nobody'"]);
     bgp(&["reload", "a", "--in", "--out"]).failed(64, &["cannot be used with"]);
     bgp(&["enable"]).failed(64, &["required"]);
+}
+
+#[test]
+fn a_trial_ends_by_command() {
+    bgp(&["undo"]).is("undone: in force is revision r1");
+    bgp(&["confirm"]).failed(1, &["bird-rs at unix:", "no configuration is on trial"]);
 }
 
 #[test]
