@@ -124,6 +124,30 @@ pub struct Expr {
     pub depth: u16,
 }
 
+impl Expr {
+    /// Might a function be called on the way to its value?
+    pub(crate) fn calls(&self) -> bool {
+        match &self.kind {
+            ExprKind::Constant(_) | ExprKind::Variable(_) | ExprKind::Attribute(_) => false,
+            ExprKind::Call(_) => true,
+            ExprKind::Not(a) | ExprKind::Member(_, a) | ExprKind::Defined(a) | ExprKind::Format(a) => a.calls(),
+            ExprKind::Binary(_, a, b)
+            | ExprKind::Pair(a, b)
+            | ExprKind::Ec(_, a, b)
+            | ExprKind::AddressMask(a, b)
+            | ExprKind::Edit(_, a, b) => a.calls() || b.calls(),
+            ExprKind::Lc(parts) => parts.iter().any(Expr::calls),
+            ExprKind::RoaCheck(check) => {
+                let route = check.route.as_ref();
+                route.is_some_and(|(net, asn)| net.calls() || asn.calls())
+            }
+            ExprKind::Mask(parts) => parts
+                .iter()
+                .any(|part| matches!(part, MaskPart::Expr(part) if part.calls())),
+        }
+    }
+}
+
 /// What an expression is.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ExprKind {

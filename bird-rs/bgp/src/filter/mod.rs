@@ -10,6 +10,7 @@
 //! | `ast`, `print` | programs, and their text |
 //! | `check` | the typing rules |
 //! | `operation`, `access`, `run` | what a program does |
+//! | `notes` | for which other prefixes it does the same |
 //!
 //! Not here: text to programs, which is [`crate::config`]'s.
 
@@ -18,6 +19,7 @@ mod ast;
 mod attribute;
 pub(crate) mod check;
 mod mask;
+mod notes;
 mod operation;
 mod print;
 mod route;
@@ -33,6 +35,7 @@ pub use ast::{
 };
 pub use attribute::Attribute;
 pub use mask::{MaskItem, PathMask};
+pub use notes::Notes;
 pub use route::{Assigned, Krt, Problem, RouteContext, RouteDestination, RouteSource, RunError, Verdict};
 pub use set::{PairBox, PrefixPattern, PrefixSet, Range, ValueSet};
 pub use value::{EnumType, SetOf, Type, Value};

@@ -2,13 +2,14 @@
 //!
 //! Every run is bounded in steps and in depth; a failure of any kind rejects the route and says where.
 
-use tortie_net::Asn;
+use tortie_net::{Asn, Prefix};
 
 use super::ast::{
     BinaryOp, Call, Callee, Expr, ExprKind, Filter, Function, Line, MaskPart, RoaCheck, Statement, Statements,
 };
 use super::attribute::Attribute;
 use super::mask::{MaskItem, PathMask};
+use super::notes::Notes;
 use super::operation as op;
 use super::route::{Problem, RouteContext, RunError, Verdict};
 use super::value::{EnumType, Value};
@@ -39,15 +40,24 @@ type Run<T> = Result<T, Stop>;
 impl Filter {
     /// Decides on a route, and changes it. A route that is rejected may have been changed too.
     pub fn run(&self, route: &mut RouteContext<'_>) -> Verdict {
-        let mut machine = Machine::new(Some(route));
+        self.run_noting(route, &mut Notes::default())
+    }
+
+    /// The same, and adds what it asked of the prefix. A verdict that says anything holds for this prefix only.
+    pub fn run_noting<'p>(&'p self, route: &mut RouteContext<'_>, notes: &mut Notes<'p>) -> Verdict {
+        let mut machine = Machine::new(Some(route), notes);
         let (accepted, error) = match machine.body(&self.body) {
             Ok(Flow::End(accepted)) | Err(Stop::Decided(accepted)) => (accepted, None),
             Ok(Flow::Next | Flow::Return(_)) => (false, None),
             Err(Stop::Failed(error)) => (false, Some(*error)),
         };
+        let messages = machine.finish();
+        if error.is_some() || !messages.is_empty() {
+            notes.note_whole();
+        }
         Verdict {
             accepted,
-            messages: machine.finish(),
+            messages,
             error,
         }
     }
@@ -64,23 +74,28 @@ impl Filter {
 
 /// The value of an expression without a route: a constant of the configuration.
 pub(crate) fn evaluate(expr: &Expr) -> Result<Value, RunError> {
-    Machine::new(None).eval(expr).map_err(|stop| match stop {
-        Stop::Failed(error) => *error,
-        Stop::Decided(_) => RunError {
-            line: expr.line.0,
-            problem: Problem::Decided,
-        },
-    })
+    Machine::new(None, &mut Notes::default())
+        .eval(expr)
+        .map_err(|stop| match stop {
+            Stop::Failed(error) => *error,
+            Stop::Decided(_) => RunError {
+                line: expr.line.0,
+                problem: Problem::Decided,
+            },
+        })
 }
 
-struct Machine<'r, 'a> {
+/// Runs what lives as long as `'p`.
+struct Machine<'p, 'r, 'a> {
     route: Option<&'r mut RouteContext<'a>>,
+    /// What is asked of the prefix: wherever a value comes from `net`.
+    notes: &'r mut Notes<'p>,
     /// The variables of all active frames.
     stack: Vec<Value>,
     /// Where the current frame begins.
     base: usize,
     /// The function that runs now, if any.
-    function: Option<&'r Function>,
+    function: Option<&'p Function>,
     steps: u32,
     depth: u32,
     messages: Vec<String>,
@@ -88,10 +103,11 @@ struct Machine<'r, 'a> {
     partial: String,
 }
 
-impl<'r, 'a> Machine<'r, 'a> {
-    fn new(route: Option<&'r mut RouteContext<'a>>) -> Self {
+impl<'p, 'r, 'a> Machine<'p, 'r, 'a> {
+    fn new(route: Option<&'r mut RouteContext<'a>>, notes: &'r mut Notes<'p>) -> Self {
         Machine {
             route,
+            notes,
             stack: Vec::new(),
             base: 0,
             function: None,
@@ -111,12 +127,12 @@ impl<'r, 'a> Machine<'r, 'a> {
 
     // === Statements ===
 
-    fn body<'p: 'r>(&mut self, body: &'p Statements) -> Run<Flow> {
+    fn body(&mut self, body: &'p Statements) -> Run<Flow> {
         self.stack.resize(self.base + usize::from(body.slots), Value::Void);
         self.list(&body.list)
     }
 
-    fn list<'p: 'r>(&mut self, list: &'p [Statement]) -> Run<Flow> {
+    fn list(&mut self, list: &'p [Statement]) -> Run<Flow> {
         for statement in list {
             match self.statement(statement)? {
                 Flow::Next => {}
@@ -126,7 +142,7 @@ impl<'r, 'a> Machine<'r, 'a> {
         Ok(Flow::Next)
     }
 
-    fn statement<'p: 'r>(&mut self, statement: &'p Statement) -> Run<Flow> {
+    fn statement(&mut self, statement: &'p Statement) -> Run<Flow> {
         self.steps += 1;
         match statement {
             Statement::Declare(variable, init) => {
@@ -177,7 +193,7 @@ impl<'r, 'a> Machine<'r, 'a> {
         Ok(Flow::Next)
     }
 
-    fn each<'p: 'r>(&mut self, slot: u16, list: &'p Expr, body: &'p Statement) -> Run<Flow> {
+    fn each(&mut self, slot: u16, list: &'p Expr, body: &'p Statement) -> Run<Flow> {
         let items = op::items(self.eval(list)?).map_err(|p| fail(list.line, p))?;
         for item in items {
             if self.steps > MAX_STEPS {
@@ -192,7 +208,7 @@ impl<'r, 'a> Machine<'r, 'a> {
         Ok(Flow::Next)
     }
 
-    fn print<'p: 'r>(&mut self, print: &'p [Expr], ends_line: bool) -> Run<()> {
+    fn print(&mut self, print: &'p [Expr], ends_line: bool) -> Run<()> {
         use std::fmt::Write as _;
         for expr in print {
             let value = self.eval(expr)?;
@@ -204,12 +220,12 @@ impl<'r, 'a> Machine<'r, 'a> {
         Ok(())
     }
 
-    fn set<'p: 'r>(&mut self, attribute: Attribute, value: &'p Expr) -> Run<()> {
+    fn set(&mut self, attribute: Attribute, value: &'p Expr) -> Run<()> {
         let line = value.line;
         if let ExprKind::Edit(edit, list, what) = &value.kind
             && matches!(list.kind, ExprKind::Attribute(of) if of == attribute)
             // What a function does to the attribute comes too late, as in BIRD: the old value is the one that is changed.
-            && !calls(what)
+            && !what.calls()
         {
             let evaluated;
             let what = match &what.kind {
@@ -232,7 +248,7 @@ impl<'r, 'a> Machine<'r, 'a> {
     // === Variables and calls ===
 
     /// What a variable is to hold. As in BIRD that is a value; an argument may be none.
-    fn assigned<'p: 'r>(&mut self, expr: &'p Expr) -> Run<Value> {
+    fn assigned(&mut self, expr: &'p Expr) -> Run<Value> {
         match self.eval(expr)? {
             Value::Void => {
                 let problem = op::mistyped("what a variable is set to", "its own type", &Value::Void);
@@ -253,8 +269,8 @@ impl<'r, 'a> Machine<'r, 'a> {
     }
 
     /// Calls a function: `Return` with its result, `Next` without, `End` when it decided.
-    fn call<'p: 'r>(&mut self, call: &'p Call) -> Run<Flow> {
-        let function: &'r Function = match &call.callee {
+    fn call(&mut self, call: &'p Call) -> Run<Flow> {
+        let function: &'p Function = match &call.callee {
             Callee::Function(f) => f,
             Callee::Itself(_) => match self.function {
                 Some(f) => f,
@@ -287,7 +303,7 @@ impl<'r, 'a> Machine<'r, 'a> {
     // === Expressions ===
 
     /// The value of a condition.
-    fn test<'p: 'r>(&mut self, expr: &'p Expr) -> Run<bool> {
+    fn test(&mut self, expr: &'p Expr) -> Run<bool> {
         match &expr.kind {
             ExprKind::Not(operand) => self.test(operand).map(|b| !b),
             ExprKind::Binary(BinaryOp::And, left, right) => Ok(self.test(left)? && self.test(right)?),
@@ -302,11 +318,14 @@ impl<'r, 'a> Machine<'r, 'a> {
     }
 
     /// `left ~ right`, without copying the lists of the route.
-    fn matches<'p: 'r>(&mut self, left: &'p Expr, right: &'p Expr, line: Line) -> Run<bool> {
+    fn matches(&mut self, left: &'p Expr, right: &'p Expr, line: Line) -> Run<bool> {
         if let (Some(route), ExprKind::Attribute(attribute), ExprKind::Constant(what)) =
             (self.route.as_deref(), &left.kind, &right.kind)
             && let Some(answer) = route.attribute_matches(*attribute, what)
         {
+            if let (Attribute::Net, Value::PrefixSet(set)) = (attribute, what) {
+                self.notes.note_set(set, answer);
+            }
             return Ok(answer);
         }
         if let (Some(route), ExprKind::Constant(what), ExprKind::Attribute(attribute)) =
@@ -319,13 +338,18 @@ impl<'r, 'a> Machine<'r, 'a> {
         op::matches(&l, &r).map_err(|p| fail(line, undefined(left, p)))
     }
 
-    fn eval<'p: 'r>(&mut self, expr: &'p Expr) -> Run<Value> {
+    fn eval(&mut self, expr: &'p Expr) -> Run<Value> {
         let line = expr.line;
         match &expr.kind {
             ExprKind::Constant(value) => Ok(value.clone()),
             ExprKind::Variable(variable) => Ok(self.load(variable.slot).clone()),
             ExprKind::Attribute(attribute) => match self.route.as_deref() {
-                Some(route) => Ok(route.get(*attribute)),
+                Some(route) => {
+                    if *attribute == Attribute::Net {
+                        self.notes.note_whole();
+                    }
+                    Ok(route.get(*attribute))
+                }
                 None => Err(fail(line, Problem::NoRoute(attribute.as_str()))),
             },
             ExprKind::Not(_) => self.test(expr).map(Value::Bool),
@@ -348,6 +372,9 @@ impl<'r, 'a> Machine<'r, 'a> {
                 if let (ExprKind::Attribute(attribute), Some(route)) = (&object.kind, self.route.as_deref())
                     && let Some(value) = route.attribute_member(*attribute, *member)
                 {
+                    if *attribute == Attribute::Net {
+                        self.notes.note_member(*member, route.net);
+                    }
                     return Ok(value);
                 }
                 let value = self.eval(object)?;
@@ -372,27 +399,45 @@ impl<'r, 'a> Machine<'r, 'a> {
         }
     }
 
-    fn roa_check<'p: 'r>(&mut self, check: &'p RoaCheck, line: Line) -> Run<Value> {
+    fn roa_check(&mut self, check: &'p RoaCheck, line: Line) -> Run<Value> {
         let explicit = match &check.route {
             None => None,
-            Some((prefix, asn)) => match self.eval(prefix)? {
-                Value::Prefix(net) => Some((net, Asn(self.int(asn)?))),
-                other => return Err(fail(line, op::mistyped("the prefix of roa_check", "prefix", &other))),
-            },
+            Some((prefix, asn)) => {
+                let net = self.asked_prefix(prefix, line)?;
+                Some((net, Asn(self.int(asn)?)))
+            }
         };
         let route = self.route.as_deref();
         let route = route.ok_or_else(|| fail(line, Problem::NoRoute("roa_check")))?;
         let (net, origin) = match explicit {
-            Some(explicit) => explicit,
+            Some((Some(net), origin)) => (net, origin),
+            Some((None, origin)) => (route.net, origin),
             None => route.origin().map_err(|p| fail(line, p))?,
         };
         let validity = route
             .roas
             .map_or(Validity::Unknown, |roas| roas.validity(&check.table, net, origin));
+        if !matches!(explicit, Some((Some(_), _))) {
+            self.notes.note_roa(&check.table, origin, validity);
+        }
         Ok(Value::Enum(EnumType::Roa, validity.code()))
     }
 
-    fn binary<'p: 'r>(&mut self, operator: BinaryOp, left: &'p Expr, right: &'p Expr, whole: &'p Expr) -> Run<Value> {
+    /// The prefix that `roa_check` is asked about; none for the route's own.
+    fn asked_prefix(&mut self, prefix: &'p Expr, line: Line) -> Run<Option<Prefix>> {
+        if self.route.is_some() && matches!(prefix.kind, ExprKind::Attribute(Attribute::Net)) {
+            return Ok(None);
+        }
+        match self.eval(prefix)? {
+            Value::Prefix(net) => Ok(Some(net)),
+            other => {
+                let problem = op::mistyped("the prefix of roa_check", "prefix", &other);
+                Err(fail(line, problem))
+            }
+        }
+    }
+
+    fn binary(&mut self, operator: BinaryOp, left: &'p Expr, right: &'p Expr, whole: &'p Expr) -> Run<Value> {
         match operator {
             BinaryOp::And | BinaryOp::Or | BinaryOp::Match | BinaryOp::NotMatch => self.test(whole).map(Value::Bool),
             BinaryOp::Add | BinaryOp::Subtract | BinaryOp::Multiply | BinaryOp::Divide => {
@@ -417,7 +462,7 @@ impl<'r, 'a> Machine<'r, 'a> {
         }
     }
 
-    fn int<'p: 'r>(&mut self, expr: &'p Expr) -> Run<u32> {
+    fn int(&mut self, expr: &'p Expr) -> Run<u32> {
         match self.eval(expr)? {
             Value::Int(i) => Ok(i),
             other => {
@@ -427,7 +472,7 @@ impl<'r, 'a> Machine<'r, 'a> {
         }
     }
 
-    fn mask<'p: 'r>(&mut self, parts: &'p [MaskPart]) -> Run<Value> {
+    fn mask(&mut self, parts: &'p [MaskPart]) -> Run<Value> {
         let mut items = Vec::with_capacity(parts.len());
         for part in parts {
             items.push(match part {
@@ -441,25 +486,6 @@ impl<'r, 'a> Machine<'r, 'a> {
 
 fn fail(line: Line, problem: Problem) -> Stop {
     Stop::Failed(Box::new(RunError { line: line.0, problem }))
-}
-
-/// Might a function be called on the way to its value?
-fn calls(expr: &Expr) -> bool {
-    match &expr.kind {
-        ExprKind::Constant(_) | ExprKind::Variable(_) | ExprKind::Attribute(_) => false,
-        ExprKind::Call(_) => true,
-        ExprKind::Not(a) | ExprKind::Member(_, a) | ExprKind::Defined(a) | ExprKind::Format(a) => calls(a),
-        ExprKind::Binary(_, a, b)
-        | ExprKind::Pair(a, b)
-        | ExprKind::Ec(_, a, b)
-        | ExprKind::AddressMask(a, b)
-        | ExprKind::Edit(_, a, b) => calls(a) || calls(b),
-        ExprKind::Lc(parts) => parts.iter().any(calls),
-        ExprKind::RoaCheck(check) => check.route.as_ref().is_some_and(|(net, asn)| calls(net) || calls(asn)),
-        ExprKind::Mask(parts) => parts
-            .iter()
-            .any(|part| matches!(part, MaskPart::Expr(part) if calls(part))),
-    }
 }
 
 /// A void where a value is needed is best explained by the attribute that is not there.

@@ -9,12 +9,12 @@ use crate::attr::{Aggregator, AsPath, Attributes};
 use crate::config::{NoInclude, parse};
 
 /// The last filter of a configuration.
-fn filter(text: &str) -> std::sync::Arc<Filter> {
+pub(super) fn filter(text: &str) -> std::sync::Arc<Filter> {
     let config = parse("test.conf", text, &mut NoInclude).unwrap_or_else(|errors| panic!("{}", errors[0]));
     config.filters.last().expect("a filter").clone()
 }
 
-fn route(attributes: &Attributes) -> RouteContext<'_> {
+pub(super) fn route(attributes: &Attributes) -> RouteContext<'_> {
     RouteContext {
         assigned: Assigned::default(),
         net: "10.244.1.0/26".parse().unwrap(),
@@ -32,7 +32,7 @@ fn route(attributes: &Attributes) -> RouteContext<'_> {
     }
 }
 
-fn attributes() -> Attributes {
+pub(super) fn attributes() -> Attributes {
     Attributes {
         as_path: AsPath::sequence([Asn(65001), Asn(65002)]),
         communities: [Community::new(1, 2), Community::new(3, 4)].into_iter().collect(),

@@ -16,7 +16,7 @@ use super::roles;
 use super::tables::Shared;
 use crate::attr::{Attributes, NextHop};
 use crate::config::{NextHopRewrite, Policy};
-use crate::filter::{Assigned, RouteContext, RouteDestination, RouteSource, RunError};
+use crate::filter::{Assigned, Notes, RouteContext, RouteDestination, RouteSource, RunError};
 use crate::nexthop::{NextHops, Resolved};
 use crate::packet::{AfiSafi, Role};
 use crate::rib::{Hop, Learned, Path, SourceKind, Traits};
@@ -161,13 +161,18 @@ fn gateway(learned: &Learned) -> Option<IpAddr> {
     bgp.filter(|_| learned.gateways.is_empty() && learned.destination == RouteDestination::Unicast)
 }
 
-/// Runs a policy, and keeps what it prints.
-pub(super) fn admit(policy: &Policy, context: &mut RouteContext<'_>, said: &mut Vec<String>) -> Result<(), Held> {
+/// Runs a policy, and keeps what it prints and what it asked of the prefix.
+pub(super) fn admit<'p>(
+    policy: &'p Policy,
+    context: &mut RouteContext<'_>,
+    said: &mut Vec<String>,
+    notes: &mut Notes<'p>,
+) -> Result<(), Held> {
     match policy {
         Policy::All => Ok(()),
         Policy::None => Err(Held::Policy),
         Policy::Filter(filter) => {
-            let verdict = filter.run(context);
+            let verdict = filter.run_noting(context, notes);
             said.extend(verdict.messages);
             match verdict.error {
                 Some(error) => Err(Held::Failed(error)),
@@ -178,12 +183,22 @@ pub(super) fn admit(policy: &Policy, context: &mut RouteContext<'_>, said: &mut 
     }
 }
 
+/// Does a policy let a route pass? What it prints goes nowhere.
+pub(super) fn admits(policy: &Policy, context: &mut RouteContext<'_>) -> bool {
+    admit(policy, context, &mut Vec::new(), &mut Notes::default()).is_ok()
+}
+
 impl BgpView {
     /// What the peers are told of a route.
-    pub(super) fn announce(&self, route: &RouteRef<'_>, said: &mut Vec<String>) -> Result<Attributes, Held> {
+    pub(super) fn announce<'v>(
+        &'v self,
+        route: &RouteRef<'_>,
+        said: &mut Vec<String>,
+        notes: &mut Notes<'v>,
+    ) -> Result<Attributes, Held> {
         self.may_propagate(route)?;
         let mut context = context(route);
-        admit(&self.policy, &mut context, said)?;
+        admit(&self.policy, &mut context, said, notes)?;
         let before = &route.learned.attributes;
         let next_hop = self.next_hop(route, &context);
         let med_is_ours = context.assigned.med || route.traits.kind == SourceKind::Local;
@@ -336,10 +351,15 @@ fn is_link_local(address: IpAddr) -> bool {
 }
 
 /// What felix is told of a route.
-pub(super) fn fib(policy: &Policy, route: &RouteRef<'_>, said: &mut Vec<String>) -> Result<FibRoute, Held> {
+pub(super) fn fib<'p>(
+    policy: &'p Policy,
+    route: &RouteRef<'_>,
+    said: &mut Vec<String>,
+    notes: &mut Notes<'p>,
+) -> Result<FibRoute, Held> {
     let mut context = context(route);
     let before = context.gw;
-    admit(policy, &mut context, said)?;
+    admit(policy, &mut context, said, notes)?;
     let next_hops = match context.dest {
         RouteDestination::Unicast if context.gw != before => hop(context.gw, None),
         RouteDestination::Unicast => next_hops(route.learned, route.hops),

@@ -12,22 +12,65 @@ use tortie_net::{Asn, Prefix, RouterId};
 use super::export::{self, Held, RouteRef};
 use super::roles;
 use super::said::Said;
-use super::tables::Shared;
 use crate::attr::{Attributes, NextHop, SegmentKind};
 use crate::config::{LocalAsAllowed, Policy};
-use crate::filter::{Krt, RouteDestination, RouteSource};
+use crate::filter::{Krt, Notes, RouteDestination, RouteSource};
 use crate::nexthop::{HopId, NextHops, Rule};
 use crate::packet::Role;
 use crate::rib::{AttrId, Filtered, Hop, Imported, Interner, Learned, Traits};
 use crate::roa::RoaTables;
 
-/// A route as it came, interned and as it is.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Received<'a> {
-    pub(super) id: AttrId,
-    pub(super) learned: &'a Learned,
-    /// What importing it comes to, when that is the same for every prefix.
-    pub(super) alike: Option<Imported>,
+/// Imports one route as it came for one prefix after another.
+///
+/// The policy is asked again only when the prefix makes a difference to it.
+#[derive(Debug)]
+pub(super) struct Importer<'v> {
+    pub(super) view: &'v ImportView,
+    /// Of the route as it came. Borrowed: whoever has the importer has a reference.
+    pub(super) received: AttrId,
+    learned: Learned,
+    /// What the last run came to, as a reference of our own, and for which prefixes that holds.
+    last: Option<(Imported, Notes<'v>)>,
+}
+
+/// What an import needs beside the route.
+pub(super) type Means<'a> = (&'a mut Interner<Learned>, &'a mut NextHops, &'a mut Said, &'a RoaTables);
+
+impl<'v> Importer<'v> {
+    /// Of a route that is interned.
+    pub(super) fn new(view: &'v ImportView, received: AttrId, learned: Learned) -> Self {
+        Importer {
+            view,
+            received,
+            learned,
+            last: None,
+        }
+    }
+
+    /// What becomes of the route for this prefix. An accepted one has a new reference.
+    pub(super) fn import(&mut self, net: Prefix, means: Means<'_>) -> Imported {
+        let (interner, hops, log, roas) = means;
+        if let Some((imported, notes)) = &self.last
+            && notes.hold_for(net, roas)
+        {
+            return imported.map(|id| interner.retain(id));
+        }
+        let mut notes = Notes::default();
+        let means = (&mut *interner, hops, log, roas);
+        let imported = self.view.import((net, self.received, &self.learned), means, &mut notes);
+        let last = (imported.map(|id| interner.retain(id)), notes);
+        if let Some((Ok(before), _)) = self.last.replace(last) {
+            interner.release(before);
+        }
+        imported
+    }
+
+    /// Gives back what it holds.
+    pub(super) fn finish(self, interner: &mut Interner<Learned>) {
+        if let Some((Ok(last), _)) = self.last {
+            interner.release(last);
+        }
+    }
 }
 
 /// What an import depends on, for one channel.
@@ -158,32 +201,13 @@ impl ImportView {
         address.map(|address| hops.id(address, &rule.with_link_local(link_local)))
     }
 
-    /// What becomes of a received route, if that is the same for every prefix. An accepted one has a new reference.
-    pub(super) fn import_alike(&self, net: Prefix, received: Received<'_>, shared: &mut Shared) -> Option<Imported> {
-        let by_prefix = matches!(self.policy, Policy::Filter(_));
-        (!by_prefix).then(|| self.import(net, received, shared))
-    }
-
-    /// What becomes of a received route. An accepted one has a new reference.
-    pub(super) fn import(&self, net: Prefix, received: Received<'_>, shared: &mut Shared) -> Imported {
-        let Shared {
-            learned,
-            hops,
-            log,
-            roas,
-            ..
-        } = shared;
-        self.import_with(net, received, (learned, hops, log, roas))
-    }
-
-    /// The same, with what it needs apart.
-    pub(super) fn import_with(
-        &self,
-        net: Prefix,
-        received: Received<'_>,
-        (interner, hops, log, roas): (&mut Interner<Learned>, &mut NextHops, &mut Said, &RoaTables),
+    /// What becomes of a received route, and what it depends on. An accepted one has a new reference.
+    fn import<'v>(
+        &'v self,
+        (net, received, learned): (Prefix, AttrId, &Learned),
+        (interner, hops, log, roas): Means<'_>,
+        notes: &mut Notes<'v>,
     ) -> Imported {
-        let learned = received.learned;
         if let Some(why) = self
             .checks
             .as_ref()
@@ -203,7 +227,7 @@ impl ImportView {
         let learned = now.as_ref().unwrap_or(learned);
         let unchanged = |interner: &mut Interner<Learned>, now: Option<Learned>| match now {
             Some(now) => interner.intern(&now),
-            None => interner.retain(received.id),
+            None => interner.retain(received),
         };
         match &self.policy {
             Policy::All => return Ok(unchanged(interner, now)),
@@ -221,7 +245,7 @@ impl ImportView {
             roas,
         };
         let mut lines = Vec::new();
-        let filtered = self.filtered(&route, &mut lines);
+        let filtered = self.filtered(&route, &mut lines, notes);
         log.lines(&self.protocol, lines);
         match filtered {
             Ok(None) => Ok(unchanged(interner, now)),
@@ -247,10 +271,15 @@ impl ImportView {
     }
 
     /// Runs the policy: `None` when it accepts the route as it is.
-    fn filtered(&self, route: &RouteRef<'_>, said: &mut Vec<String>) -> Result<Option<Learned>, Held> {
+    fn filtered<'v>(
+        &'v self,
+        route: &RouteRef<'_>,
+        said: &mut Vec<String>,
+        notes: &mut Notes<'v>,
+    ) -> Result<Option<Learned>, Held> {
         let mut context = export::context(route);
         let gw = context.gw;
-        export::admit(&self.policy, &mut context, said)?;
+        export::admit(&self.policy, &mut context, said, notes)?;
         let learned = route.learned;
         let gateways = if context.gw == gw {
             learned.gateways.clone()

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Speaker;
 use super::export::View;
-use super::import::{ImportView, Received};
+use super::import::{ImportView, Importer};
 use super::io::Output;
 use super::kernel::KernelTable;
 use super::merge::FibView;
@@ -383,12 +383,9 @@ impl Speaker {
                 Ok((net, mut learned)) => {
                     learned.hop = view.hop(&learned, &mut self.tables.shared.hops);
                     let received = self.tables.shared.learned.intern(&learned);
-                    let told = Received {
-                        id: received,
-                        learned: &learned,
-                        alike: None,
-                    };
-                    self.tables.insert(key, net, (source, 0, told, since), view, false);
+                    let mut importer = Importer::new(view, received, learned);
+                    self.tables.insert(key, net, (source, 0, since), &mut importer, false);
+                    importer.finish(&mut self.tables.shared.learned);
                     self.tables.shared.learned.release(received);
                 }
                 Err((net, error)) => self.tables.shared.log.failed(&view.protocol, net, &error),

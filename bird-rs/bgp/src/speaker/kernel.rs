@@ -18,7 +18,7 @@ use tortie_replica::Delta;
 
 use super::Speaker;
 use super::export::View;
-use super::import::{ImportView, Received};
+use super::import::{ImportView, Importer};
 use super::instance::{Instance, Kind};
 use super::io::{FibNextHop, FibRoute, Output};
 use super::merge::FibView;
@@ -332,12 +332,9 @@ impl Speaker {
             };
             let learned = learned(alien, preference);
             let id = self.tables.shared.learned.intern(&learned);
-            let received = Received {
-                id,
-                learned: &learned,
-                alike: None,
-            };
-            self.tables.insert(key, net, (source, 0, received, since), &view, false);
+            let mut importer = Importer::new(&view, id, learned);
+            self.tables.insert(key, net, (source, 0, since), &mut importer, false);
+            importer.finish(&mut self.tables.shared.learned);
             self.tables.shared.learned.release(id);
         }
         if complete {

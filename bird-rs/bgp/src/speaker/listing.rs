@@ -144,8 +144,8 @@ impl Exporter<'_> {
         };
         may && match self.stage {
             ExportStage::Preexport => true,
-            ExportStage::Export => export::admit(policy, context, &mut Vec::new()).is_ok(),
-            ExportStage::Noexport => export::admit(policy, context, &mut Vec::new()).is_err(),
+            ExportStage::Export => export::admits(policy, context),
+            ExportStage::Noexport => !export::admits(policy, context),
         }
     }
 }
@@ -296,7 +296,7 @@ impl Speaker {
             return None;
         }
         // What a filter prints while routes are only looked at is nobody's news.
-        export::admit(&listing.policy, &mut context, &mut Vec::new()).ok()?;
+        export::admits(&listing.policy, &mut context).then_some(())?;
         let mut view = self.view(key, route)?;
         if context.gw != gw || context.ifname != ifname {
             view.next_hops = export::hop(context.gw, context.ifname.as_deref().map(Arc::from));

@@ -12,7 +12,7 @@ use super::export::{self, Held, RouteRef};
 use super::io::FibRoute;
 use super::tables::Shared;
 use crate::config::{Channel, Policy};
-use crate::filter::RouteDestination;
+use crate::filter::{Notes, RouteDestination};
 use crate::rib::{Path, PrefixId, Reason, Table};
 
 /// What felix is told depends on this, the table, and nothing else.
@@ -54,14 +54,18 @@ impl FibView {
     }
 
     /// What felix is told of the paths that [`FibView::paths`] chose.
-    pub(super) fn route(
-        &self,
+    pub(super) fn route<'v>(
+        &'v self,
         net: Prefix,
         paths: &[&Path],
         shared: &Shared,
-        said: &mut Vec<String>,
+        (said, notes): (&mut Vec<String>, &mut Notes<'v>),
     ) -> Result<FibRoute, Held> {
-        let mut routes = paths.iter().map(|path| self.accepted(net, path, shared, said));
+        let mut routes = paths.iter().map(|path| {
+            let learned = shared.learned.get(path.attrs());
+            let route = RouteRef::of(net, path, &learned, shared).ok_or(Held::NoNextHop)?;
+            export::fib(&self.policy, &route, said, notes)
+        });
         let mut route = routes.next().unwrap_or(Err(Held::NoNextHop))?;
         let Some(limit) = self.merge_paths.map(usize::from) else {
             return Ok(route);
@@ -82,11 +86,5 @@ impl FibView {
         // Which of them is best makes no difference to felix.
         route.next_hops.sort_unstable();
         Ok(route)
-    }
-
-    fn accepted(&self, net: Prefix, path: &Path, shared: &Shared, said: &mut Vec<String>) -> Result<FibRoute, Held> {
-        let learned = shared.learned.get(path.attrs());
-        let route = RouteRef::of(net, path, &learned, shared).ok_or(Held::NoNextHop)?;
-        export::fib(&self.policy, &route, said)
     }
 }

@@ -1,7 +1,7 @@
 //! What sessions do to the tables: UPDATEs, limits, graceful restart (RFC 4724, 9494), refresh.
 
 use super::Speaker;
-use super::import::{ImportView, Received};
+use super::import::{ImportView, Importer};
 use super::instance::{Instance, Kind};
 use super::io::{Log, LogEvent, Output};
 use super::session::SessionChannel;
@@ -312,32 +312,25 @@ fn announce(
     since: u32,
 ) -> Option<Exceeded> {
     let key = channel.key;
-    let first = reach.nlri.first()?;
+    reach.nlri.first()?;
     let attributes = match &view.checks {
         Some(checks) => checks.normalize(attributes, reach.next_hop),
         None => attributes,
     };
     let learned = view.received(attributes, &mut tables.shared.hops);
     let received = tables.shared.learned.intern(&learned);
-    let mut told = Received {
-        id: received,
-        learned: &learned,
-        alike: None,
-    };
-    told.alike = view.import_alike(first.prefix, told, &mut tables.shared);
+    let mut importer = Importer::new(view, received, learned);
     let limits = &channel.config.channel;
     let exceeded = if limits.receive_limit.is_none() && limits.import_limit.is_none() {
         for nlri in &reach.nlri {
-            tables.insert(key, nlri.prefix, (source, nlri.path_id, told, since), view, false);
+            tables.insert(key, nlri.prefix, (source, nlri.path_id, since), &mut importer, false);
         }
         None
     } else {
-        announce_limited(tables, channel, (source, told, since), view, &reach.nlri)
+        announce_limited(tables, channel, (source, since), &mut importer, &reach.nlri)
     };
+    importer.finish(&mut tables.shared.learned);
     tables.shared.learned.release(received);
-    if let Some(Ok(imported)) = told.alike {
-        tables.shared.learned.release(imported);
-    }
     exceeded
 }
 
@@ -345,8 +338,8 @@ fn announce(
 fn announce_limited(
     tables: &mut Tables,
     channel: &mut SessionChannel,
-    (source, told, since): (SourceId, Received<'_>, u32),
-    view: &ImportView,
+    (source, since): (SourceId, u32),
+    importer: &mut Importer<'_>,
     prefixes: &[Nlri],
 ) -> Option<Exceeded> {
     let (key, limits) = (channel.key, &channel.config.channel);
@@ -369,7 +362,7 @@ fn announce_limited(
         }
         let full = import_limit.filter(|limit| counts.accepted >= limit.routes);
         let block = full.is_some_and(|limit| limit.action == LimitAction::Block);
-        tables.insert(key, nlri.prefix, (source, nlri.path_id, told, since), view, block);
+        tables.insert(key, nlri.prefix, (source, nlri.path_id, since), importer, block);
         let grown = tables.counts(key, source);
         let over =
             |limit: &crate::config::Limit| grown.accepted > limit.routes || (block && grown.filtered > counts.filtered);

@@ -10,7 +10,7 @@ use tortie_net::{Family, Prefix};
 use super::export::{self, Held, RouteRef, View};
 use super::rounds::Rounds;
 use super::tables::{Announced, Shared, TableRoute};
-use crate::config::Policy;
+use crate::filter::Notes;
 use crate::packet::Nlri;
 use crate::rib::{AttrId, Lanes, Outbox, Path, Place, PrefixId, SourceId, Table, Traffic, decide};
 
@@ -196,7 +196,7 @@ fn announce<F: Family>(table: &Table<F>, lanes: &Lanes, group: &mut Group, ids: 
     let mut announcer = Announcer::new(group, shared);
     for &id in ids {
         let net = table.prefix(id).erase();
-        match &announcer.group.view {
+        match announcer.view {
             View::Bgp(view) if view.add_paths => {
                 for lane in lanes.of(id) {
                     let mut usable = table.paths(id).iter().filter(|path| path.filtered().is_none());
@@ -240,6 +240,9 @@ const MEMO: usize = 8 * 1024;
 /// Of the paths that an announcement is made of, what it depends on beside the prefix: the last says whether it is stale.
 type Parts = SmallVec<[(AttrId, SourceId, bool); 1]>;
 
+/// An announcement, and for which prefixes it is the same.
+type Known<'a> = (Result<AttrId, Refusal>, Notes<'a>);
+
 /// Why a group announces nothing of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Refusal {
@@ -251,26 +254,21 @@ enum Refusal {
 
 /// Puts what a group announces into its outbox.
 struct Announcer<'a> {
-    group: &'a mut Group,
+    view: &'a View,
+    outbox: &'a mut Outbox,
     shared: &'a mut Shared,
-    /// What is announced depends on the prefix, not on the attributes alone.
-    by_prefix: bool,
-    /// Many prefixes share their attributes, and without a filter what is announced depends on nothing else.
-    memo: FxHashMap<Parts, Result<AttrId, Refusal>>,
+    /// Many prefixes share their attributes, and what is announced depends on little else.
+    memo: FxHashMap<Parts, Known<'a>>,
 }
 
 impl<'a> Announcer<'a> {
     fn new(group: &'a mut Group, shared: &'a mut Shared) -> Self {
-        let policy = match &group.view {
-            View::Bgp(view) => &view.policy,
-            View::Fib(view) => &view.policy,
-            View::Watch(policy) => policy,
-        };
+        let Group { view, outbox, .. } = group;
         Announcer {
-            by_prefix: matches!(policy, Policy::Filter(_)),
-            memo: FxHashMap::default(),
-            group,
+            view,
+            outbox,
             shared,
+            memo: FxHashMap::default(),
         }
     }
 
@@ -280,12 +278,11 @@ impl<'a> Announcer<'a> {
             return self.tell_nothing(place);
         };
         let announced = self.consider(net, paths);
-        let Group { view, outbox, .. } = &mut *self.group;
         if let Err(why) = announced {
-            count(outbox, why, best.source());
+            count(self.outbox, why, best.source());
         }
         let announced = announced.ok().map(|attrs| (attrs, best.source()));
-        set(outbox, view, place, announced, self.shared);
+        self.set(place, announced);
     }
 
     /// The first of these paths that may be announced is.
@@ -305,37 +302,45 @@ impl<'a> Announcer<'a> {
                 Err(why) => refused = refused.or(Some((why, path.source()))),
             }
         }
-        let Group { view, outbox, .. } = &mut *self.group;
         if let (None, Some((why, source))) = (told, refused) {
-            count(outbox, why, source);
+            count(self.outbox, why, source);
         }
-        set(outbox, view, place, told, self.shared);
+        self.set(place, told);
     }
 
     fn tell_nothing(&mut self, place: Place) {
-        let Group { view, outbox, .. } = &mut *self.group;
-        if outbox.announced(place).is_some() {
-            outbox.tally.gone();
+        if self.outbox.announced(place).is_some() {
+            self.outbox.tally.gone();
         }
-        set(outbox, view, place, None, self.shared);
+        self.set(place, None);
+    }
+
+    fn set(&mut self, place: Place, new: Option<(AttrId, SourceId)>) {
+        let from = new.map_or(SourceId::NONE, |(_, from)| from);
+        let attrs = new.map(|(attrs, _)| attrs);
+        match self.view {
+            View::Bgp(_) => self.outbox.set(place, attrs, from, &mut self.shared.wire),
+            View::Fib(_) => self.outbox.set(place, attrs, from, &mut self.shared.fib),
+            View::Watch(_) => self.outbox.set(place, attrs, from, &mut self.shared.learned),
+        }
     }
 
     /// What comes of these paths, as a new reference.
     fn consider(&mut self, net: Prefix, paths: &[&Path]) -> Result<AttrId, Refusal> {
-        let view = &self.group.view;
         let part = |path: &&Path| (path.attrs(), path.source(), path.stale().is_left_over());
         let key = paths.iter().map(part).collect();
-        match self.memo.get(&key).filter(|_| !self.by_prefix) {
-            Some(known) => known.map(|attrs| retain(view, attrs, self.shared)),
-            None => {
-                let announced = evaluate(view, net, paths, self.shared);
-                if self.memo.len() >= MEMO {
-                    self.memo.clear();
-                }
-                self.memo.insert(key, announced);
-                announced
-            }
+        if let Some((known, notes)) = self.memo.get(&key)
+            && notes.hold_for(net, &self.shared.roas)
+        {
+            return known.map(|attrs| retain(self.view, attrs, self.shared));
         }
+        let mut notes = Notes::default();
+        let announced = evaluate(self.view, net, paths, self.shared, &mut notes);
+        if self.memo.len() >= MEMO {
+            self.memo.clear();
+        }
+        self.memo.insert(key, (announced, notes));
+        announced
     }
 }
 
@@ -354,18 +359,14 @@ fn retain(view: &View, attrs: AttrId, shared: &mut Shared) -> AttrId {
     }
 }
 
-fn set(outbox: &mut Outbox, view: &View, place: Place, new: Option<(AttrId, SourceId)>, shared: &mut Shared) {
-    let from = new.map_or(SourceId::NONE, |(_, from)| from);
-    let attrs = new.map(|(attrs, _)| attrs);
-    match view {
-        View::Bgp(_) => outbox.set(place, attrs, from, &mut shared.wire),
-        View::Fib(_) => outbox.set(place, attrs, from, &mut shared.fib),
-        View::Watch(_) => outbox.set(place, attrs, from, &mut shared.learned),
-    }
-}
-
 /// What a view announces for these paths, as a new reference.
-fn evaluate(view: &View, net: Prefix, paths: &[&Path], shared: &mut Shared) -> Result<AttrId, Refusal> {
+fn evaluate<'v>(
+    view: &'v View,
+    net: Prefix,
+    paths: &[&Path],
+    shared: &mut Shared,
+    notes: &mut Notes<'v>,
+) -> Result<AttrId, Refusal> {
     let best = paths.first().ok_or(Refusal::Rules)?;
     let learned = shared.learned.get(best.attrs());
     let route = RouteRef::of(net, best, &learned, shared).ok_or(Refusal::Rules)?;
@@ -373,15 +374,15 @@ fn evaluate(view: &View, net: Prefix, paths: &[&Path], shared: &mut Shared) -> R
     let mut said = Vec::new();
     let announced = match view {
         View::Bgp(view) => {
-            let announced = view.announce(&route, &mut said);
+            let announced = view.announce(&route, &mut said, notes);
             announced.map(|attributes| shared.wire.intern(&attributes))
         }
         View::Fib(view) => {
-            let route = view.route(net, paths, shared, &mut said);
+            let route = view.route(net, paths, shared, (&mut said, notes));
             route.map(|route| shared.fib.intern(&route))
         }
         View::Watch(policy) => {
-            let admitted = export::admit(policy, &mut export::context(&route), &mut said);
+            let admitted = export::admit(policy, &mut export::context(&route), &mut said, notes);
             admitted.map(|()| shared.learned.retain(best.attrs()))
         }
     };

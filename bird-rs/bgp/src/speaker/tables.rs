@@ -6,7 +6,7 @@ use tortie_net::{Family, Prefix, Prefix4, Prefix6};
 
 use super::export::View;
 use super::feed::Recipient;
-use super::import::{ImportView, Received};
+use super::import::Importer;
 use super::io::FibRoute;
 use super::rounds::{self, Share};
 use super::said::Said;
@@ -210,20 +210,24 @@ impl Tables {
         self.v6.iter_mut().for_each(|slot| slot.table.touch_all());
     }
 
-    /// Puts in a path. `received` is borrowed: the table takes a reference of its own.
+    /// Puts in a path: the importer's route, for this prefix. The table takes references of its own.
     pub(super) fn insert(
         &mut self,
         key: TableKey,
         net: Prefix,
-        (source, path_id, received, since): (SourceId, u32, Received<'_>, u32),
-        view: &ImportView,
+        (source, path_id, since): (SourceId, u32, u32),
+        importer: &mut Importer<'_>,
         full: bool,
     ) -> Option<Inserted> {
         with_slot!(self, key, |slot, shared| {
-            let mut imported = match received.alike {
-                Some(imported) => imported.map(|id| shared.learned.retain(id)),
-                None => view.import(net, received, shared),
-            };
+            let Shared {
+                learned,
+                hops,
+                log,
+                roas,
+                ..
+            } = &mut *shared;
+            let mut imported = importer.import(net, (learned, hops, log, roas));
             let prefix = Family::of(net)?;
             if full && slot.lacks(prefix, source, path_id) && imported.is_ok() {
                 imported.into_iter().for_each(|id| shared.learned.release(id));
@@ -232,7 +236,7 @@ impl Tables {
             let new = NewPath {
                 source,
                 path_id,
-                received: shared.learned.retain(received.id),
+                received: shared.learned.retain(importer.received),
                 imported,
                 since,
             };
@@ -240,7 +244,7 @@ impl Tables {
             let inserted = slot.table.insert(prefix, new, &mut shared.learned);
             let was_used = before + u32::from(imported.is_ok()) > slot.table.counts(source).accepted;
             // Our own protocols tell all they have whenever something may have changed: only news count.
-            if view.checks.is_some() || inserted != Inserted::Unchanged {
+            if importer.view.checks.is_some() || inserted != Inserted::Unchanged {
                 slot.imports(source).update(imported.map(|_| inserted), was_used);
             }
             Some(inserted)

@@ -2,7 +2,7 @@
 
 use tortie_net::{Family, Prefix};
 
-use super::super::import::{ImportView, Received};
+use super::super::import::{ImportView, Importer};
 use super::{Shared, TableKey, Tables, stats};
 use crate::packet::AfiSafi;
 use crate::rib::{Filtered, Path, SourceId};
@@ -34,15 +34,18 @@ impl Tables {
                 let wanted = |prefix: _, path: &Path| {
                     last == (max < u32::MAX && path.filtered().is_some()) && nets(Family::erase(prefix))
                 };
+                let mut importer: Option<Importer<'_>> = None;
                 slot.table.reimport(source, learned, wanted, |prefix, path, interner| {
-                    let learned = interner.get(path.received());
-                    let received = Received {
-                        id: path.received(),
-                        learned: &learned,
-                        alike: None,
-                    };
-                    let with = (&mut *interner, &mut *hops, &mut *log, &*roas);
-                    let mut imported = view.import_with(prefix.erase(), received, with);
+                    // Prefixes that were told together are often still beside each other.
+                    if let Some(other) = importer.take_if(|importer| importer.received != path.received()) {
+                        other.finish(interner);
+                    }
+                    let importer = importer.get_or_insert_with(|| {
+                        let learned = interner.get(path.received());
+                        Importer::new(view, path.received(), learned)
+                    });
+                    let means = (&mut *interner, &mut *hops, &mut *log, &*roas);
+                    let mut imported = importer.import(prefix.erase(), means);
                     if let (Ok(beyond), true) = (imported, used >= max) {
                         interner.release(beyond);
                         imported = Err(Filtered::ImportLimit);
@@ -51,6 +54,9 @@ impl Tables {
                     stats::again(&mut traffic, path, imported);
                     imported
                 });
+                if let Some(last) = importer {
+                    last.finish(learned);
+                }
             }
             *slot.imports(source) = traffic;
         });

@@ -1,8 +1,8 @@
-//! What filters say reaches the log, wherever they run.
+//! What filters say reaches the log, wherever they run; and routes that come together are filtered each by itself.
 
 use super::Network;
 use super::sessions::{node, pair};
-use crate::speaker::{Input, InterfaceAddress, Log, LogEvent};
+use crate::speaker::{Command, Input, InterfaceAddress, Log, LogEvent};
 
 #[test]
 fn what_filters_print_is_logged() {
@@ -73,4 +73,61 @@ fn an_address_that_is_nobodys_next_hop_runs_no_import_filter() {
         appears("eth9", "fe80::9", "fe80::/64") > after,
         "the link has another address"
     );
+}
+
+/// Routes with the same attributes, which come in one UPDATE and stand beside each other in the tables.
+const TOGETHER: [&str; 6] = [
+    "10.50.1.0/24",
+    "10.50.2.0/24",
+    "10.51.1.0/24",
+    "10.50.3.0/24",
+    "10.52.0.0/16",
+    "10.51.2.0/24",
+];
+
+#[test]
+fn routes_that_come_together_are_filtered_each_by_itself() {
+    let routes: String = TOGETHER.iter().map(|net| format!("route {net} blackhole; ")).collect();
+    let first = format!("protocol static many {{ ipv4; {routes} }}\n") + &node(1, 65001, &[(2, 65002, "")]);
+    let import = "import filter { if net ~ [10.51.0.0/16+] then bgp_local_pref = 51;
+        if net = 10.50.3.0/24 then reject; if net.len < 20 then bgp_med = 16; accept; };";
+    let export = "export filter { if net ~ [10.51.2.0/24, 10.50.2.0/24] then bgp_community.add((1,1));
+        if net.len = 16 then reject; accept; };";
+    let second = node(
+        2,
+        65002,
+        &[
+            (1, 65001, &format!("{import} export all;|")),
+            (3, 65003, &format!("import all; {export}|")),
+        ],
+    );
+    let mut net = Network::default();
+    for (at, text) in [first, second, node(3, 65003, &[(2, 65002, "")])].iter().enumerate() {
+        net.start(at, &format!("10.0.0.{}", at + 1), text);
+    }
+    net.seconds(30);
+    let check = |net: &Network| {
+        let preferred = |prefix| net.best(1, prefix).map(|route| route.attributes.local_pref);
+        let marked = |prefix| {
+            net.best(2, prefix)
+                .map(|route| !route.attributes.communities.is_empty())
+        };
+        for (prefix, preference, mark) in [
+            (TOGETHER[0], Some(Some(100)), Some(false)),
+            (TOGETHER[1], Some(Some(100)), Some(true)),
+            (TOGETHER[2], Some(Some(51)), Some(false)),
+            (TOGETHER[3], None, None),
+            (TOGETHER[4], Some(Some(100)), None),
+            (TOGETHER[5], Some(Some(51)), Some(true)),
+        ] {
+            assert_eq!((preferred(prefix), marked(prefix)), (preference, mark), "{prefix}");
+        }
+        let med = |prefix| net.best(1, prefix).and_then(|route| route.attributes.med);
+        assert_eq!(TOGETHER.map(med), [None, None, None, None, Some(16), None]);
+    };
+    check(&net);
+    net.operate(1, "p1", Command::ReloadIn, "");
+    net.operate(1, "p3", Command::ReloadOut, "");
+    net.seconds(10);
+    check(&net);
 }
