@@ -20,7 +20,7 @@ use super::resource::{self, Resource};
 use super::source::{Facts, Source, Typha, Viewpoint};
 use super::target;
 use crate::diff;
-use crate::render::{Engine, GoTemplates};
+use crate::render::{Engine, GoTemplates, shipped};
 use crate::state::ClusterState;
 
 /// How long a source may take to be read the first time.
@@ -46,8 +46,14 @@ struct Kept {
 /// # Errors
 /// The template that cannot be read or does not go with the keys, with its line.
 pub fn render(resource: &Resource, keys: &Arc<Keys>, data: &Value) -> Result<String, String> {
-    let text = std::fs::read_to_string(&resource.src).map_err(|e| format!("{}: {e}", resource.src.display()))?;
     let name = resource.src.file_name().unwrap_or_default().to_string_lossy();
+    let text = match std::fs::read_to_string(&resource.src) {
+        Ok(text) => text,
+        Err(e) => match shipped(&name) {
+            Some(text) if e.kind() == std::io::ErrorKind::NotFound => text.to_owned(),
+            _ => return Err(format!("{}: {e}", resource.src.display())),
+        },
+    };
     let engine = GoTemplates::with_functions(&name, &text, FUNCTIONS).map_err(|e| e.to_string())?;
     with_keys(keys, || engine.render(&name, data)).map_err(|e| e.to_string())
 }

@@ -14,7 +14,30 @@ use super::{Engine, RenderError, source_map};
 /// The template of bird-rs's configuration.
 pub const BIRD_RS: &str = "bird-rs.conf.tmpl";
 
-const SHIPPED: &[(&str, &str)] = &[(BIRD_RS, include_str!("../../templates/bird-rs.conf.tmpl"))];
+/// The template of stock BIRD's: a router or reflector that runs BIRD 2, and programs its kernel itself.
+pub const BIRD: &str = "bird.conf.tmpl";
+
+const SHIPPED: &[(&str, &str)] = &[
+    (
+        BIRD_RS,
+        concat!(
+            include_str!("../../templates/bird.body.tmpl"),
+            include_str!("../../templates/felix.part.tmpl")
+        ),
+    ),
+    (
+        BIRD,
+        concat!(
+            include_str!("../../templates/bird.body.tmpl"),
+            include_str!("../../templates/kernel.part.tmpl")
+        ),
+    ),
+];
+
+/// The text of a template that confd has within itself.
+pub fn shipped(name: &str) -> Option<&'static str> {
+    SHIPPED.iter().find(|(n, _)| *n == name).map(|(_, text)| *text)
+}
 
 /// A mesh of 5,000 nodes is one loop of 5,000 rounds with inner loops and some megabytes of text. The limits are far above it and
 /// still end a template that runs away.

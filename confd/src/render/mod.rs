@@ -11,7 +11,7 @@ pub mod source_map;
 
 pub use data::for_templates;
 pub(crate) use gotmpl::value;
-pub use gotmpl::{BIRD_RS, GoTemplates, LoadError};
+pub use gotmpl::{BIRD, BIRD_RS, GoTemplates, LoadError, shipped};
 
 use std::fmt;
 
