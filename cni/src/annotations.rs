@@ -16,7 +16,7 @@ const PREFIX: &str = "cni.projectcalico.org/";
 const LIST_MAX: usize = 64;
 
 /// What Calico's annotations may ask for and this plugin does not do.
-const WITHOUT_EFFECT: [&str; 4] = ["ipAddrsNoIpam", "floatingIPs", "hwAddr", "allowedSourcePrefixes"];
+const WITHOUT_EFFECT: [&str; 3] = ["ipAddrsNoIpam", "hwAddr", "allowedSourcePrefixes"];
 
 /// What a pod asks for. Empty: nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,15 +26,18 @@ pub(crate) struct Wishes {
     pub(crate) ipv6_pools: Vec<String>,
     /// IPv4 and IPv6 wanted, when the pod says which.
     pub(crate) families: Option<(bool, bool)>,
+    /// Addresses by which others shall reach it.
+    pub(crate) floating: Vec<IpAddr>,
     pub(crate) warnings: Vec<String>,
 }
 
 impl Wishes {
-    /// Those of a network configuration.
+    /// Those of a network configuration. `floating`: are floating addresses allowed, as Calico has them only when
+    /// `feature_control` says so?
     ///
     /// # Errors
     /// An annotation that says what cannot be read: it is a person's word, and guessing would give another address.
-    pub(crate) fn of(object: &Map<String, Value>) -> Result<Self, CniError> {
+    pub(crate) fn of(object: &Map<String, Value>, floating: bool) -> Result<Self, CniError> {
         let mut wishes = Wishes::default();
         let at = |path: &[&str]| path.iter().try_fold(object, |o, p| o.get(*p)?.as_object());
         let Some(annotations) = at(&["runtimeConfig", CAPABILITY]).or_else(|| at(&["args", "cni", "annotations"]))
@@ -50,6 +53,16 @@ impl Wishes {
                 "ipv4pools" => wishes.ipv4_pools = list(name, value)?,
                 "ipv6pools" => wishes.ipv6_pools = list(name, value)?,
                 "ipFamilies" => wishes.families = Some(families(name, value)?),
+                "floatingIPs" if floating => {
+                    wishes.floating = addresses(name, value)?;
+                    wishes.warnings.push(format!(
+                        "annotation {name} is kept in the pod's record, but felix does not translate addresses yet: \
+                         nobody reaches the pod by them"
+                    ));
+                }
+                "floatingIPs" => wishes.warnings.push(format!(
+                    "annotation {name} has no effect: field feature_control.floating_ips is not true"
+                )),
                 _ if WITHOUT_EFFECT.contains(&asked) => {
                     wishes.warnings.push(format!(
                         "annotation {name} is not known to this plugin and has no effect"
@@ -103,7 +116,7 @@ mod tests {
     use serde_json::json;
 
     fn wishes(conf: Value) -> Result<Wishes, String> {
-        Wishes::of(conf.as_object().unwrap()).map_err(|e| e.message)
+        Wishes::of(conf.as_object().unwrap(), conf["floating"] == true).map_err(|e| e.message)
     }
 
     #[test]
@@ -128,6 +141,26 @@ mod tests {
             asked
         );
         assert_eq!(wishes(json!({})).unwrap(), Wishes::default());
+    }
+
+    #[test]
+    fn floating_addresses_are_kept_where_they_are_allowed_and_nobody_is_misled() {
+        let annotations = json!({"cni.projectcalico.org/floatingIPs": "[\"192.0.2.7\"]"});
+        let with = |allowed: bool| {
+            wishes(json!({"floating": allowed, "runtimeConfig": {CAPABILITY: annotations.clone()}})).unwrap()
+        };
+        assert_eq!(with(true).floating, ["192.0.2.7".parse::<IpAddr>().unwrap()]);
+        assert!(
+            with(true).warnings[0].contains("does not translate addresses yet"),
+            "{:?}",
+            with(true)
+        );
+        assert!(with(false).floating.is_empty());
+        assert!(
+            with(false).warnings[0].contains("feature_control.floating_ips"),
+            "{:?}",
+            with(false)
+        );
     }
 
     #[test]

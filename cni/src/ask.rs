@@ -1,25 +1,42 @@
-//! One command, one call of felix.
+//! One command, and what is asked of felix for it.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::client::Felix;
 use crate::environment::{Command, Target};
 use crate::error::{CniError, Code};
-use crate::netconf::NetConf;
-use crate::result;
-use crate::version::SpecVersion;
+use crate::netconf::{Ipam, NetConf};
+use crate::{given, result};
+
+/// An invocation, validated.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Call<'a> {
+    pub(crate) command: Command,
+    pub(crate) conf: &'a NetConf,
+    /// The configuration as it was read, for a plugin that it is passed on to.
+    pub(crate) object: &'a Map<String, Value>,
+    /// Of ADD, DEL and CHECK.
+    pub(crate) target: Option<&'a Target>,
+    /// Where other plugins are: `CNI_PATH`.
+    pub(crate) search: Option<&'a str>,
+}
+
+pub(crate) fn missing(field: &str) -> CniError {
+    CniError::new(
+        Code::InvalidConfiguration,
+        format!("network configuration: field '{field}' missing"),
+    )
+}
 
 /// Asks felix, and gives what is to be printed.
-pub(crate) async fn ask(command: Command, conf: &NetConf, target: Option<&Target>) -> Result<Option<Value>, CniError> {
-    let missing = |field: &str| {
-        CniError::new(
-            Code::InvalidConfiguration,
-            format!("network configuration: field '{field}' missing"),
-        )
-    };
-    match (command, target) {
+pub(crate) async fn ask(call: &Call<'_>) -> Result<Option<Value>, CniError> {
+    let (command, conf) = (call.command, call.conf);
+    if let Ipam::Delegate(name) = &conf.ipam {
+        return given::ask(call, name).await;
+    }
+    match (command, call.target) {
         (Command::Add, Some(target)) => {
-            let made = Felix::connect(conf, command).await?.add(conf, target).await?;
+            let made = Felix::connect(conf, command).await?.add(conf, target, &[]).await?;
             return Ok(Some(result::added(conf, target, &made)));
         }
         (Command::Del, Some(target)) => {
@@ -41,30 +58,9 @@ pub(crate) async fn ask(command: Command, conf: &NetConf, target: Option<&Target
             Felix::connect(conf, command).await?.collect(conf, valid).await?;
         }
         (Command::Status, _) => {
-            Felix::connect(conf, command).await?.ready().await?;
+            Felix::connect(conf, command).await?.ready(false).await?;
         }
         (Command::Version | Command::Add | Command::Del | Command::Check, _) => {}
     }
     Ok(None)
-}
-
-/// CHECK came with 0.4.0, GC and STATUS with 1.1.0.
-pub(crate) fn allowed(command: Command, version: SpecVersion) -> Result<(), CniError> {
-    let since = match command {
-        Command::Add | Command::Del | Command::Version => SpecVersion::V0_3_0,
-        Command::Check => SpecVersion::V0_4_0,
-        Command::Gc | Command::Status => SpecVersion::V1_1_0,
-    };
-    if version >= since {
-        return Ok(());
-    }
-    Err(CniError::new(
-        Code::IncompatibleVersion,
-        "the configuration's version does not have this command",
-    )
-    .details(format!(
-        "field 'cniVersion' is '{}', the command came with {}",
-        version.as_str(),
-        since.as_str()
-    )))
 }

@@ -1,5 +1,6 @@
 //! Calls of felix's endpoint service, each with a deadline.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tonic::transport::Channel;
@@ -9,7 +10,8 @@ use tortie_proto::common::Hello;
 use tortie_proto::felix::endpoint_client::EndpointClient;
 use tortie_proto::felix::endpoint_response::Outcome;
 use tortie_proto::felix::{
-    AddRequest, Attachment, CheckRequest, CollectRequest, DelRequest, EndpointResponse, ReadyRequest, Result as Made,
+    AddRequest, Attachment, CheckRequest, CollectRequest, DelRequest, EndpointResponse, PrepareRequest, ReadyRequest,
+    Result as Made,
 };
 
 use crate::environment::{Command, Target};
@@ -30,7 +32,7 @@ const fn answer_within(command: Command) -> Duration {
     }
 }
 
-/// A connection for one command.
+/// A connection for one command, which may take a few calls.
 pub(crate) struct Felix {
     client: EndpointClient<Channel>,
     address: ServiceAddr,
@@ -63,34 +65,48 @@ impl Felix {
         })
     }
 
-    pub(crate) async fn add(mut self, conf: &NetConf, target: &Target) -> Result<Made, CniError> {
+    /// `given`: the addresses, when felix does not manage them.
+    pub(crate) async fn add(&self, conf: &NetConf, target: &Target, given: &[IpAddr]) -> Result<Made, CniError> {
+        let text = |ips: &[IpAddr]| ips.iter().map(ToString::to_string).collect();
         let requested = target.ip.map_or_else(|| conf.requested_ips.clone(), |ip| vec![ip]);
         let request = AddRequest {
             hello: hello(),
             attachment: Some(attachment(conf, target)),
-            requested_ips: requested.iter().map(ToString::to_string).collect(),
+            requested_ips: text(&requested),
             ipv4_pools: conf.ipv4_pools.clone(),
             ipv6_pools: conf.ipv6_pools.clone(),
             assign_ipv4: conf.assign_ipv4,
             assign_ipv6: conf.assign_ipv6,
             mtu: conf.mtu,
             allow_ip_forwarding: conf.allow_ip_forwarding,
+            given_ips: text(given),
+            floating_ips: text(&conf.floating_ips),
         };
-        let answer = self.client.add(self.request(request)).await;
+        let answer = self.client.clone().add(self.request(request)).await;
         self.outcome(answer.map(tonic::Response::into_inner))
     }
 
-    pub(crate) async fn del(mut self, conf: &NetConf, target: &Target) -> Result<Made, CniError> {
+    /// The node's pod CIDRs, and the addresses the attachment has already.
+    pub(crate) async fn prepare(&self, of: Option<(&NetConf, &Target)>) -> Result<Made, CniError> {
+        let request = PrepareRequest {
+            hello: hello(),
+            attachment: of.map(|(conf, target)| attachment(conf, target)),
+        };
+        let answer = self.client.clone().prepare(self.request(request)).await;
+        self.outcome(answer.map(tonic::Response::into_inner))
+    }
+
+    pub(crate) async fn del(&self, conf: &NetConf, target: &Target) -> Result<Made, CniError> {
         let request = DelRequest {
             hello: hello(),
             attachment: Some(attachment(conf, target)),
         };
-        let answer = self.client.del(self.request(request)).await;
+        let answer = self.client.clone().del(self.request(request)).await;
         self.outcome(answer.map(tonic::Response::into_inner))
     }
 
     pub(crate) async fn check(
-        mut self,
+        &self,
         conf: &NetConf,
         target: &Target,
         expected_ips: Vec<String>,
@@ -100,16 +116,21 @@ impl Felix {
             attachment: Some(attachment(conf, target)),
             expected_ips,
         };
-        let answer = self.client.check(self.request(request)).await;
+        let answer = self.client.clone().check(self.request(request)).await;
         self.outcome(answer.map(tonic::Response::into_inner))
     }
 
-    pub(crate) async fn ready(mut self) -> Result<Made, CniError> {
-        let answer = self.client.ready(self.request(ReadyRequest { hello: hello() })).await;
+    /// `given`: other than felix manage addresses.
+    pub(crate) async fn ready(&self, given: bool) -> Result<Made, CniError> {
+        let request = ReadyRequest {
+            hello: hello(),
+            addresses_given: given,
+        };
+        let answer = self.client.clone().ready(self.request(request)).await;
         self.outcome(answer.map(tonic::Response::into_inner))
     }
 
-    pub(crate) async fn collect(mut self, conf: &NetConf, valid: &[(String, String)]) -> Result<Made, CniError> {
+    pub(crate) async fn collect(&self, conf: &NetConf, valid: &[(String, String)]) -> Result<Made, CniError> {
         let keep = |(container_id, ifname): &(String, String)| Attachment {
             container_id: container_id.clone(),
             ifname: ifname.clone(),
@@ -121,7 +142,7 @@ impl Felix {
             network: conf.name.clone(),
             valid,
         };
-        let answer = self.client.collect(self.request(request)).await;
+        let answer = self.client.clone().collect(self.request(request)).await;
         self.outcome(answer.map(tonic::Response::into_inner))
     }
 
@@ -139,7 +160,7 @@ impl Felix {
         })?;
         match answer.outcome {
             Some(Outcome::Result(made)) => Ok(made),
-            Some(Outcome::Failure(f)) => Err(CniError::new(Code::Felix(f.code), f.message).details(f.details)),
+            Some(Outcome::Failure(f)) => Err(CniError::new(Code::Other(f.code), f.message).details(f.details)),
             None => Err(CniError::new(
                 Code::Internal,
                 format!("felix at {} answered nothing", self.address),

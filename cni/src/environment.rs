@@ -5,11 +5,15 @@
 use std::net::IpAddr;
 
 use crate::error::{CniError, Code, shown};
+use crate::version::SpecVersion;
 
 /// Bounds, in octets. A runtime's ids are 64 hexadecimal digits; the rest has room for what people really use.
 const ID_MAX: usize = 128;
 const PATH_MAX: usize = 4096;
 const ARGS_MAX: usize = 16 * 1024;
+
+/// No interface can be made with these names: the loopback's, and folders among the kernel's settings of interfaces.
+const RESERVED: [&str; 5] = ["lo", "all", "default", ".", ".."];
 
 /// What to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +35,15 @@ impl Command {
         ("STATUS", Command::Status),
         ("VERSION", Command::Version),
     ];
+
+    /// The version of the specification that brought it.
+    pub(crate) fn since(self) -> SpecVersion {
+        match self {
+            Command::Add | Command::Del | Command::Version => SpecVersion::V0_3_0,
+            Command::Check => SpecVersion::V0_4_0,
+            Command::Gc | Command::Status => SpecVersion::V1_1_0,
+        }
+    }
 }
 
 /// The attachment that ADD, DEL and CHECK are about.
@@ -122,28 +135,24 @@ fn check_id(variable: &str, id: &str) -> Result<(), CniError> {
 
 /// The kernel's rule of interface names.
 pub(crate) fn check_ifname(name: &str) -> Result<(), CniError> {
-    let bad = name.is_empty()
-        || name.len() > 15
-        || name == "."
-        || name == ".."
-        || name
-            .bytes()
-            .any(|b| b == b'/' || b == b':' || b.is_ascii_whitespace() || b.is_ascii_control());
-    if bad {
-        let rule = "want 1 to 15 octets, none of them '/', ':', a space or a control character";
+    let bad = |c: char| matches!(c, '/' | ':' | '%' | '\u{fffd}') || c.is_ascii_whitespace() || c.is_control();
+    if name.is_empty() || name.len() > 15 || name.contains(bad) {
+        let rule = "want 1 to 15 octets of UTF-8, none of them '/', ':', '%', a space or a control character";
         return Err(invalid("CNI_IFNAME", format!("{}: {rule}", shown(name))));
+    }
+    if RESERVED.contains(&name) {
+        return Err(invalid("CNI_IFNAME", format!("{}: the name is reserved", shown(name))));
     }
     Ok(())
 }
 
 fn check_netns(path: &str) -> Result<(), CniError> {
-    if path.is_empty() || (path.starts_with('/') && path.len() <= PATH_MAX) {
+    let plain = !path.contains(|c: char| c.is_control() || c == '\u{fffd}');
+    if path.is_empty() || (path.starts_with('/') && path.len() <= PATH_MAX && plain) {
         return Ok(());
     }
-    Err(invalid(
-        "CNI_NETNS",
-        format!("{}: want an absolute path of at most {PATH_MAX} octets", shown(path)),
-    ))
+    let rule = format!("want an absolute path of at most {PATH_MAX} octets of UTF-8 without control characters");
+    Err(invalid("CNI_NETNS", format!("{}: {rule}", shown(path))))
 }
 
 #[derive(Default)]

@@ -25,8 +25,8 @@ pub(crate) enum Code {
     NotAvailable,
     /// 100: anything that is no other's.
     Internal,
-    /// Whatever felix answered with.
-    Felix(u32),
+    /// Whatever felix or another plugin answered with.
+    Other(u32),
 }
 
 impl Code {
@@ -41,7 +41,7 @@ impl Code {
             Code::TryAgainLater => 11,
             Code::NotAvailable => 50,
             Code::Internal => 100,
-            Code::Felix(code) => code,
+            Code::Other(code) => code,
         }
     }
 }

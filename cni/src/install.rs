@@ -203,7 +203,7 @@ async fn ready(options: &Options) -> Result<(), String> {
     };
     let conf = plugin_conf(options).map_err(|e| e.to_string())?;
     let felix = Felix::connect(&conf, Command::Status).await.map_err(said)?;
-    felix.ready().await.map(|_| ()).map_err(said)
+    felix.ready(false).await.map(|_| ()).map_err(said)
 }
 
 fn plugin_conf(options: &Options) -> Result<netconf::NetConf, InstallError> {

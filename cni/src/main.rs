@@ -1,7 +1,8 @@
 //! `tortie`, the CNI plugin: it checks what the runtime says and asks felix.
 //!
 //! It holds no credential, touches no datastore and no kernel object. One invocation is one call of felix's endpoint
-//! service on a unix socket; felix answers when everything is in place. CNI specification 0.3.0 to 1.1.0: the result goes
+//! service on a unix socket (and, with `ipam.type` `host-local` or `static`, one of that plugin); felix answers when
+//! everything is in place. CNI specification 0.3.0 to 1.1.0: the result goes
 //! to standard output in the version asked for, an error too, with exit status 1; warnings go to standard error.
 //!
 //! `tortie install` puts it where a runtime looks for it.
@@ -9,8 +10,11 @@
 mod annotations;
 mod ask;
 mod client;
+mod delegate;
 mod environment;
 mod error;
+mod given;
+mod input;
 mod install;
 mod netconf;
 mod result;
@@ -33,7 +37,9 @@ fn main() -> ExitCode {
         println!("tortie {}", env!("CARGO_PKG_VERSION"));
         return ExitCode::SUCCESS;
     }
-    let get = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
+    // What is no UTF-8 is not taken for absent: the checks refuse the character that stands for it.
+    let lossy = |name: &str| std::env::var_os(name).map(|v| v.to_string_lossy().into_owned());
+    let get = |name: &str| lossy(name).filter(|v| !v.is_empty());
     if std::env::args().nth(1).is_some_and(|a| a == "install") {
         let args: Vec<String> = std::env::args().skip(2).collect();
         return ExitCode::from(install::run(&args, &get));
@@ -60,14 +66,8 @@ fn invoke(get: environment::Lookup<'_>, version: &mut SpecVersion) -> Result<Opt
     if command == Command::Version {
         return Ok(Some(result::versions()));
     }
-    let target = match command {
-        Command::Add | Command::Del | Command::Check => Some(environment::target(command, get)?),
-        Command::Gc | Command::Status | Command::Version => None,
-    };
-    let (object, spec) = netconf::decode(&stdin()?)?;
-    *version = spec;
-    let conf = netconf::parse(&object, spec)?;
-    ask::allowed(command, spec)?;
+    let target = input::target(command, get)?;
+    let (object, conf) = input::configuration(command, &stdin()?, version)?;
     for warning in &conf.warnings {
         eprintln!("tortie: {warning}");
     }
@@ -75,7 +75,15 @@ fn invoke(get: environment::Lookup<'_>, version: &mut SpecVersion) -> Result<Opt
         .enable_all()
         .build()
         .map_err(|e| CniError::new(Code::Internal, format!("start the runtime: {e}")))?;
-    runtime.block_on(ask::ask(command, &conf, target.as_ref()))
+    let search = get("CNI_PATH");
+    let call = ask::Call {
+        command,
+        conf: &conf,
+        object: &object,
+        target: target.as_ref(),
+        search: search.as_deref(),
+    };
+    runtime.block_on(ask::ask(&call))
 }
 
 fn stdin() -> Result<Vec<u8>, CniError> {

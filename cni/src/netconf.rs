@@ -92,8 +92,20 @@ pub(crate) struct NetConf {
     /// Container id and interface name of every attachment a GC is to keep; `None` when the field is absent.
     pub(crate) valid_attachments: Option<Vec<(String, String)>>,
     pub(crate) dns: Option<Value>,
+    pub(crate) ipam: Ipam,
+    /// Addresses that others shall reach the workload by.
+    pub(crate) floating_ips: Vec<IpAddr>,
     /// For standard error, one line each.
     pub(crate) warnings: Vec<String>,
+}
+
+/// Who manages addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ipam {
+    /// felix.
+    Own,
+    /// A plugin of this name.
+    Delegate(String),
 }
 
 fn invalid(field: &str, problem: impl AsRef<str>) -> CniError {
@@ -133,10 +145,12 @@ pub(crate) fn parse(object: &Map<String, Value>, version: SpecVersion) -> Result
     }
     let empty = Map::new();
     let ipam = section(object, "ipam")?.unwrap_or(&empty);
-    check_ipam_type(ipam)?;
+    let manager = manager(ipam)?;
     check_device_type(object)?;
     let container = section(object, "container_settings")?.unwrap_or(&empty);
-    let wishes = Wishes::of(object)?;
+    let features = section(object, "feature_control")?.unwrap_or(&empty);
+    let floating = flag(features, "floating_ips", "feature_control.floating_ips")?.unwrap_or(false);
+    let wishes = Wishes::of(object, floating)?;
     let pools = |of_pod: Vec<String>, field: &str| match of_pod.is_empty() {
         true => texts(ipam, field, &format!("ipam.{field}")),
         false => Ok(of_pod),
@@ -146,7 +160,7 @@ pub(crate) fn parse(object: &Map<String, Value>, version: SpecVersion) -> Result
     if requested_ips.is_empty() {
         requested_ips = wishes.addresses;
     }
-    let mut warnings = warnings(object, ipam);
+    let mut warnings = warnings(object, ipam, &manager);
     warnings.extend(wishes.warnings);
     let assign = |field: &str| flag(ipam, field, &format!("ipam.{field}"));
     Ok(NetConf {
@@ -167,16 +181,22 @@ pub(crate) fn parse(object: &Map<String, Value>, version: SpecVersion) -> Result
         .unwrap_or(false),
         prev_result: section(object, "prevResult")?.cloned(),
         valid_attachments: valid_attachments(object)?,
+        ipam: manager,
+        floating_ips: wishes.floating,
         dns: object.get("dns").filter(|d| d.is_object()).cloned(),
         warnings,
     })
 }
 
-fn warnings(object: &Map<String, Value>, ipam: &Map<String, Value>) -> Vec<String> {
+fn warnings(object: &Map<String, Value>, ipam: &Map<String, Value>, manager: &Ipam) -> Vec<String> {
     let unknown = object.keys().filter(|k| !KNOWN.contains(&k.as_str())).map(|k| shown(k));
     let ipam = ipam
         .keys()
-        .filter(|k| !KNOWN_IPAM.contains(&k.as_str()))
+        // Another plugin's section is its own; of that, routes would concern this one.
+        .filter(|k| match manager {
+            Ipam::Own => !KNOWN_IPAM.contains(&k.as_str()),
+            Ipam::Delegate(_) => *k == "routes" && !only_default(&ipam["routes"]),
+        })
         .map(|k| shown(&format!("ipam.{k}")));
     unknown
         .chain(ipam)
@@ -185,14 +205,21 @@ fn warnings(object: &Map<String, Value>, ipam: &Map<String, Value>) -> Vec<Strin
         .collect()
 }
 
-/// Address management is felix's. Any other would be asked for in vain, so it is refused.
-fn check_ipam_type(ipam: &Map<String, Value>) -> Result<(), CniError> {
+/// Every endpoint has default routes and no others.
+fn only_default(routes: &Value) -> bool {
+    let default = |r: &Value| matches!(r["dst"].as_str(), Some("0.0.0.0/0" | "::/0"));
+    routes.as_array().is_some_and(|routes| routes.iter().all(default))
+}
+
+/// Who manages addresses: felix, or a plugin that needs no interface to do it.
+fn manager(ipam: &Map<String, Value>) -> Result<Ipam, CniError> {
     match text(ipam, "type", "ipam.type")?.as_deref() {
-        None | Some("" | "calico-ipam" | "tortie-ipam") => Ok(()),
+        None | Some("" | "calico-ipam" | "tortie-ipam") => Ok(Ipam::Own),
+        Some(name @ ("host-local" | "static")) => Ok(Ipam::Delegate(name.to_owned())),
         Some(other) => Err(CniError::new(
             Code::UnsupportedField,
             format!(
-                "network configuration: field 'ipam.type' = {}: want 'calico-ipam'",
+                "network configuration: field 'ipam.type' = {}: want 'calico-ipam', 'host-local' or 'static'",
                 shown(other)
             ),
         )),
@@ -375,9 +402,9 @@ mod tests {
             ),
             (
                 "ipam",
-                json!({"type": "host-local"}),
+                json!({"type": "dhcp"}),
                 Code::UnsupportedField,
-                "'ipam.type' = 'host-local'",
+                "'ipam.type' = 'dhcp'",
             ),
             (
                 "ipam",

@@ -126,6 +126,7 @@ mod tests {
                 destination: "0.0.0.0/0".into(),
                 gateway: "169.254.1.1".into(),
             }],
+            ..Endpoint::default()
         }
     }
 

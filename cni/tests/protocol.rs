@@ -2,9 +2,14 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "protocol/delegate.rs"]
+mod delegate;
+#[path = "protocol/hostile.rs"]
+mod hostile;
 #[path = "protocol/install.rs"]
 mod install;
 
+use std::ffi::OsStr;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -17,7 +22,9 @@ use tortie_kit::address::ServiceAddr;
 use tortie_proto::common::Hello;
 use tortie_proto::felix::endpoint_response::Outcome;
 use tortie_proto::felix::endpoint_server::{Endpoint, EndpointServer};
-use tortie_proto::felix::{self, AddRequest, CheckRequest, CollectRequest, DelRequest, EndpointResponse, ReadyRequest};
+use tortie_proto::felix::{
+    self, AddRequest, CheckRequest, CollectRequest, DelRequest, EndpointResponse, PrepareRequest, ReadyRequest,
+};
 
 /// What felix was asked last, and what it answers.
 #[derive(Default)]
@@ -26,6 +33,9 @@ struct Script {
     answer: Option<felix::Failure>,
     silent: bool,
     major: Option<u32>,
+    /// The node's, and which addresses the attachment has already.
+    pod_cidrs: Vec<String>,
+    has: Vec<String>,
 }
 
 #[derive(Clone, Default)]
@@ -43,17 +53,15 @@ impl Felix {
         }
         let mut hello = Hello::new("felix", "n1", "1");
         hello.major = major.unwrap_or(hello.major);
-        let made = felix::Result {
-            host_interface: "cali1".into(),
-            host_mac: "ee:ee:ee:ee:ee:ee".into(),
-            container_mac: "02:00:00:00:00:01".into(),
-            mtu: 1500,
-            ips: vec!["10.244.0.5/32".into()],
-            routes: vec![felix::result::Route {
-                destination: "0.0.0.0/0".into(),
-                gateway: "169.254.1.1".into(),
-            }],
-        };
+        self.say(made(vec!["10.244.0.5/32".into()]), answer, hello)
+    }
+
+    fn say(
+        &self,
+        made: felix::Result,
+        answer: Option<felix::Failure>,
+        hello: Hello,
+    ) -> Result<Response<EndpointResponse>, Status> {
         let outcome = answer.map_or(Outcome::Result(made), Outcome::Failure);
         Ok(Response::new(EndpointResponse {
             hello: Some(hello),
@@ -62,10 +70,47 @@ impl Felix {
     }
 }
 
+fn made(ips: Vec<String>) -> felix::Result {
+    felix::Result {
+        host_interface: "cali1".into(),
+        host_mac: "ee:ee:ee:ee:ee:ee".into(),
+        container_mac: "02:00:00:00:00:01".into(),
+        mtu: 1500,
+        ips,
+        routes: vec![felix::result::Route {
+            destination: "0.0.0.0/0".into(),
+            gateway: "169.254.1.1".into(),
+        }],
+        ..felix::Result::default()
+    }
+}
+
 #[tonic::async_trait]
 impl Endpoint for Felix {
     async fn add(&self, r: Request<AddRequest>) -> Result<Response<EndpointResponse>, Status> {
-        self.answer(r.into_inner()).await
+        let request = r.into_inner();
+        if request.given_ips.is_empty() {
+            return self.answer(request).await;
+        }
+        let answer = {
+            let mut script = self.0.lock().unwrap();
+            script.asked = format!("{request:?}");
+            script.answer.clone()
+        };
+        let bits = |ip: &String| if ip.contains(':') { 128 } else { 32 };
+        let ips = request.given_ips.iter().map(|ip| format!("{ip}/{}", bits(ip)));
+        self.say(made(ips.collect()), answer, Hello::new("felix", "n1", "1"))
+    }
+    async fn prepare(&self, _: Request<PrepareRequest>) -> Result<Response<EndpointResponse>, Status> {
+        let known = {
+            let script = self.0.lock().unwrap();
+            felix::Result {
+                ips: script.has.clone(),
+                pod_cidrs: script.pod_cidrs.clone(),
+                ..felix::Result::default()
+            }
+        };
+        self.say(known, None, Hello::new("felix", "n1", "1"))
     }
     async fn del(&self, r: Request<DelRequest>) -> Result<Response<EndpointResponse>, Status> {
         self.answer(r.into_inner()).await
@@ -156,6 +201,11 @@ const ENV: [(&str, &str); 4] = [
 ];
 
 fn run(command: &str, env: &[(&str, &str)], stdin: &[u8]) -> Ran {
+    let env: Vec<(&str, &OsStr)> = env.iter().map(|(name, value)| (*name, OsStr::new(value))).collect();
+    run_with(command, &env, stdin)
+}
+
+fn run_with(command: &str, env: &[(&str, &OsStr)], stdin: &[u8]) -> Ran {
     let mut child = Command::new(env!("CARGO_BIN_EXE_tortie"))
         .env_clear()
         .env("CNI_COMMAND", command)

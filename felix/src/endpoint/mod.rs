@@ -11,6 +11,7 @@
 //! Not here: routes ([`crate::dataplane`]), address decisions ([`crate::ipam`]), policy.
 
 mod failure;
+mod given;
 mod lanes;
 mod namespace;
 mod record;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use tortie_model::resource::{WorkloadEndpoint, WorkloadEndpointSpec};
+use tortie_model::resource::{IpNat, WorkloadEndpoint, WorkloadEndpointSpec};
 use tortie_model::{Object, decode};
 use tortie_net::{NodeName, Prefix};
 use tortie_netlink::link::MacAddr;
@@ -56,15 +56,22 @@ pub(super) async fn read(store: &Store, attachment: &Attachment) -> Result<Optio
     }
 }
 
+/// What an ADD made.
+#[derive(Debug)]
+pub(super) struct Made<'a> {
+    pub(super) ips: &'a [IpAddr],
+    pub(super) mac: MacAddr,
+    pub(super) nats: Vec<IpNat>,
+}
+
 /// Writes the record; what others put into an existing one stays.
 pub(super) async fn write(
     store: &Store,
     node: &NodeName,
     attachment: &Attachment,
     existing: Option<&Record>,
-    wired: (&[IpAddr], MacAddr),
+    made: Made<'_>,
 ) -> Result<(), Failure> {
-    let (ips, mac) = wired;
     let mut endpoint = match existing {
         Some(record) => record.endpoint.clone(),
         None => WorkloadEndpoint::namespaced(&attachment.namespace, &attachment.name, WorkloadEndpointSpec::default()),
@@ -88,9 +95,13 @@ pub(super) async fn write(
     spec.container_id = attachment.container_id.clone();
     spec.pod = attachment.pod.clone();
     spec.endpoint = attachment.ifname.clone();
-    spec.ip_networks = ips.iter().map(|ip| Prefix::host(*ip)).collect();
+    spec.ip_networks = made.ips.iter().map(|ip| Prefix::host(*ip)).collect();
     spec.interface_name = attachment.interface.clone();
-    spec.mac = mac.to_string();
+    spec.mac = made.mac.to_string();
+    // They are the pod's wish, as each of its containers brings it.
+    if !made.nats.is_empty() || !existing.is_some_and(|record| record.is_of(attachment)) {
+        spec.ip_nats = made.nats;
+    }
     if existing.is_none() {
         spec.profiles = vec![match attachment.orchestrator {
             Orchestrator::Kubernetes => format!("kns.{}", attachment.namespace),

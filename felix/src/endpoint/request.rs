@@ -76,6 +76,13 @@ impl Attachment {
         check_id("network", &given.network)?;
         check_id("container_id", &given.container_id)?;
         check_name(&given.ifname).map_err(|e| Failure::invalid(format!("attachment: {e}")))?;
+        // The kernel takes the first for a pattern, and the others are not for interfaces.
+        if given.ifname.contains('%') || ["lo", "all", "default"].contains(&given.ifname.as_str()) {
+            let shown = given.ifname.escape_debug();
+            return Err(Failure::invalid(format!(
+                "attachment: interface name '{shown}' cannot be used"
+            )));
+        }
         let orchestrator = match given.orchestrator.as_str() {
             "k8s" => Orchestrator::Kubernetes,
             "cni" => Orchestrator::Cni,
@@ -255,10 +262,12 @@ mod tests {
     fn hostile_strings_are_refused() {
         let node: NodeName = "n1".parse().unwrap();
         type Change = fn(&mut felix::Attachment);
-        let changes: [(&str, Change); 8] = [
+        let changes: [(&str, Change); 10] = [
             ("network", |a| a.network = "../x".into()),
             ("container_id", |a| a.container_id = "a/b".into()),
             ("interface name", |a| a.ifname = "../../x".into()),
+            ("interface name", |a| a.ifname = "eth%d".into()),
+            ("interface name", |a| a.ifname = "lo".into()),
             ("orchestrator", |a| a.orchestrator = "x".into()),
             ("namespace", |a| a.namespace = "a/b".into()),
             ("pod", |a| a.pod = "A".into()),

@@ -9,7 +9,8 @@ use tortie_proto::common::Hello;
 use tortie_proto::felix::endpoint_response::Outcome;
 use tortie_proto::felix::endpoint_server::Endpoint;
 use tortie_proto::felix::{
-    AddRequest, CheckRequest, CollectRequest, DelRequest, EndpointResponse, ReadyRequest, Result as Made,
+    AddRequest, CheckRequest, CollectRequest, DelRequest, EndpointResponse, PrepareRequest, ReadyRequest,
+    Result as Made,
 };
 
 use super::Parts;
@@ -88,8 +89,16 @@ impl Endpoint for Service {
     }
 
     async fn ready(&self, request: Request<ReadyRequest>) -> Result<Response<EndpointResponse>, Status> {
-        let hello = request.into_inner().hello;
-        self.answer(hello.as_ref(), |work| async move { work.ready().await })
+        let request = request.into_inner();
+        let (hello, given) = (request.hello, request.addresses_given);
+        self.answer(hello.as_ref(), |work| async move { work.ready(given).await })
+            .await
+    }
+
+    async fn prepare(&self, request: Request<PrepareRequest>) -> Result<Response<EndpointResponse>, Status> {
+        let request = request.into_inner();
+        let hello = request.hello.clone();
+        self.answer(hello.as_ref(), |work| async move { work.prepare(request).await })
             .await
     }
 

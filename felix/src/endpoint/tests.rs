@@ -1,6 +1,8 @@
 //! The service against a store in memory and a real kernel, in a network namespace of its own: the test's thread leaves
 //! the host's namespace before anything is started, and every thread it starts stays with it.
 
+mod given;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::IpAddr;
@@ -708,7 +710,13 @@ fn without_typha_it_says_so_at_once() {
             (11, "typha does not answer, try again later")
         );
         assert_eq!(node.del(&a).await.unwrap_err().code, 11);
-        let ready = node.service.ready(Request::new(ReadyRequest { hello: hello() })).await;
+        let ready = node
+            .service
+            .ready(Request::new(ReadyRequest {
+                hello: hello(),
+                ..ReadyRequest::default()
+            }))
+            .await;
         assert_eq!(outcome(ready).unwrap_err().code, 50);
         assert!(begun.elapsed() < Duration::from_secs(5));
         assert!(node.cali().is_empty());
@@ -858,12 +866,18 @@ fn another_protocol_version_is_refused() {
         theirs.major = 9;
         let status = node
             .service
-            .ready(Request::new(ReadyRequest { hello: Some(theirs) }))
+            .ready(Request::new(ReadyRequest {
+                hello: Some(theirs),
+                ..ReadyRequest::default()
+            }))
             .await
             .unwrap_err();
         assert_eq!(status.code(), tonic::Code::FailedPrecondition);
         node.service
-            .ready(Request::new(ReadyRequest { hello: hello() }))
+            .ready(Request::new(ReadyRequest {
+                hello: hello(),
+                ..ReadyRequest::default()
+            }))
             .await
             .unwrap();
     });

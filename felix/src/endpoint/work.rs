@@ -16,7 +16,7 @@ use super::failure::Failure;
 use super::lanes::Lanes;
 use super::record::{self, NETWORK, Record};
 use super::request::{Attachment, addresses};
-use super::{Parts, namespace, wiring};
+use super::{Parts, given, namespace, wiring};
 use crate::dataplane::LocalEndpoint;
 use crate::ipam;
 use crate::state::State;
@@ -28,7 +28,7 @@ const READY_WITHIN: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub(super) struct Work {
-    parts: Parts,
+    pub(super) parts: Parts,
     lanes: Lanes,
     /// Whose interface it is, of those made in this life: the datastore's echo of a record may be late.
     holders: Mutex<BTreeMap<String, Key>>,
@@ -91,7 +91,7 @@ impl Work {
     }
 
     /// The state, when it is good enough to add with.
-    fn state_for_add(&self) -> Result<Arc<State>, Failure> {
+    pub(super) fn state_for_add(&self) -> Result<Arc<State>, Failure> {
         let state = self.parts.state.current();
         if !state.is_known() {
             return Err(Failure::try_later(
@@ -144,6 +144,9 @@ impl Work {
         attachment: &Attachment,
         existing: Option<&Record>,
     ) -> Result<Vec<IpAddr>, Failure> {
+        if !request.given_ips.is_empty() {
+            return addresses(&request.given_ips);
+        }
         let kept = match existing.filter(|r| r.is_of(attachment)) {
             Some(record) => self.kept(record, attachment).await?,
             None => None,
@@ -161,6 +164,7 @@ impl Work {
         existing: Option<&Record>,
         ips: Vec<IpAddr>,
     ) -> Result<Made, Failure> {
+        let nats = given::nats(&addresses(&request.floating_ips)?, &ips)?;
         let plan = self.plan(attachment, ips.clone(), request.mtu, request.allow_ip_forwarding)?;
         let wired = blocking(move || wiring::attach(&plan)).await?;
         let local = LocalEndpoint {
@@ -170,7 +174,12 @@ impl Work {
         };
         self.parts.dataplane.endpoint_up(local).await?;
         let (store, node) = (&self.parts.store, &self.parts.node);
-        record::write(store, node, attachment, existing, (&ips, wired.container_mac)).await?;
+        let made = record::Made {
+            ips: &ips,
+            mac: wired.container_mac,
+            nats,
+        };
+        record::write(store, node, attachment, existing, made).await?;
         self.holders().insert(attachment.interface.clone(), attachment.key());
         Ok(Made {
             host_interface: attachment.interface.clone(),
@@ -179,6 +188,7 @@ impl Work {
             mtu: wired.mtu,
             ips: ips.iter().map(|ip| Prefix::host(*ip).to_string()).collect(),
             routes: routes(&ips),
+            ..Made::default()
         })
     }
 
@@ -392,11 +402,23 @@ impl Work {
         Ok(Made::default())
     }
 
-    /// STATUS: can an Add succeed?
-    pub(super) async fn ready(self: Arc<Self>) -> Result<Made, Failure> {
+    /// STATUS: can an Add succeed? One whose addresses are given needs no pool.
+    pub(super) async fn ready(self: Arc<Self>, given: bool) -> Result<Made, Failure> {
         let state = self
             .state_for_add()
             .map_err(|e| Failure::not_available(e.message).details(e.details))?;
+        if !given {
+            self.has_pools(&state)?;
+        }
+        let store = self.parts.store.with_timeout(READY_WITHIN);
+        let cluster = tortie_model::Key::resource(tortie_model::Kind::ClusterInformation, None, "default");
+        match store.get(&cluster.to_string()).await {
+            Ok(_) | Err(tortie_typha_client::StoreError::NotFound(_)) => Ok(Made::default()),
+            Err(e) => Err(Failure::not_available("typha does not answer".to_owned()).details(e.to_string())),
+        }
+    }
+
+    fn has_pools(&self, state: &State) -> Result<(), Failure> {
         let want = Want {
             handle: String::new(),
             attributes: BTreeMap::new(),
@@ -407,9 +429,9 @@ impl Work {
             namespace_labels: BTreeMap::new(),
             want,
         };
-        let four = self.parts.ipam.pools(&state, &request);
+        let four = self.parts.ipam.pools(state, &request);
         let six = self.parts.ipam.pools(
-            &state,
+            state,
             &ipam::Request {
                 family: IpFamily::V6,
                 ..request
@@ -420,12 +442,7 @@ impl Work {
         if let (Err(e), Err(_), false) = (four, six, selective) {
             return Err(Failure::not_available(e.to_string()));
         }
-        let store = self.parts.store.with_timeout(READY_WITHIN);
-        let cluster = tortie_model::Key::resource(tortie_model::Kind::ClusterInformation, None, "default");
-        match store.get(&cluster.to_string()).await {
-            Ok(_) | Err(tortie_typha_client::StoreError::NotFound(_)) => Ok(Made::default()),
-            Err(e) => Err(Failure::not_available("typha does not answer".to_owned()).details(e.to_string())),
-        }
+        Ok(())
     }
 
     /// GC: forget every endpoint of the network that is not among the valid ones. A failure does not stop the others.
