@@ -43,6 +43,9 @@ pub(crate) enum Command {
     /// What runs on a node
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Who has which address, what does not agree, and giving back what was lost
+    #[command(subcommand)]
+    Ipam(IpamCommand),
     /// Save the whole state, or move it to another datastore
     #[command(subcommand)]
     Datastore(DatastoreCommand),
@@ -122,6 +125,71 @@ pub(crate) enum Format {
     Json,
     /// kind/name, a line each
     Name,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum IpamCommand {
+    /// Show how full pools and blocks are, or what an address is used for
+    Show(IpamShowArgs),
+    /// Compare what is allocated with what is in use
+    Check(IpamCheckArgs),
+    /// Give back an address, or all of a handle, that nobody uses
+    Release(IpamReleaseArgs),
+    /// Change how addresses are given in the whole cluster
+    Configure(IpamConfigureArgs),
+}
+
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(crate) struct IpamShowArgs {
+    /// What this address is used for
+    #[arg(long, value_name = "IP")]
+    pub(crate) ip: Option<std::net::IpAddr>,
+    /// Each block too
+    #[arg(long)]
+    pub(crate) show_blocks: bool,
+    /// Addresses that nodes have of others' blocks
+    #[arg(long)]
+    pub(crate) show_borrowed: bool,
+    /// How addresses are given
+    #[arg(long)]
+    pub(crate) show_configuration: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IpamCheckArgs {
+    /// List every address that is allocated, and its use
+    #[arg(long)]
+    pub(crate) show_all_ips: bool,
+    /// List what is wrong
+    #[arg(long)]
+    pub(crate) show_problem_ips: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IpamReleaseArgs {
+    /// This address
+    #[arg(long, value_name = "IP", conflicts_with = "handle")]
+    pub(crate) ip: Option<std::net::IpAddr>,
+    /// Every address of this handle, and the handle
+    #[arg(long, value_name = "ID")]
+    pub(crate) handle: Option<String>,
+    /// Also when a workload or a node's tunnel uses it
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Default, PartialEq, Eq, Args)]
+pub(crate) struct IpamConfigureArgs {
+    /// Never take addresses of another node's block
+    #[arg(long = "strictaffinity", alias = "strict-affinity", value_name = "true|false")]
+    pub(crate) strict_affinity: Option<bool>,
+    /// So many blocks for a node at most; 0: as many as Calico's default
+    #[arg(long, value_name = "N")]
+    pub(crate) max_blocks_per_host: Option<u32>,
+    /// How long a released address is not given out again
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) ip_cooldown_seconds: Option<u32>,
 }
 
 #[derive(Debug, Subcommand)]

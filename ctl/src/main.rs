@@ -11,6 +11,7 @@ mod cli;
 mod columns;
 mod datastore;
 mod get;
+mod ipam;
 mod node_init;
 mod node_status;
 mod output;
@@ -79,6 +80,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Replace(args) => apply::write(typha, apply::Verb::Replace, &args).await,
         Command::Delete(args) => apply::delete(typha, &args).await,
         Command::Get(args) => get::get(typha, &args).await,
+        Command::Ipam(command) => ipam::run(typha, &command).await,
         Command::Datastore(command) => datastore::run(typha, &command).await,
         Command::Certs(command) => certs::run(&command),
         Command::Bgp(command) => bgp::run(&command).await,

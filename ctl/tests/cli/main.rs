@@ -7,6 +7,7 @@ mod bird;
 mod certs;
 mod datastore;
 mod documents;
+mod ipam;
 mod node_init;
 
 use std::io::{Read as _, Write as _};

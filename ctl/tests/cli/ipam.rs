@@ -1,0 +1,179 @@
+//! ipam: show, check, release, configure.
+
+use serde_json::json;
+
+use crate::Typha;
+
+const POOL: &str =
+    "apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {name: a}\nspec: {cidr: 10.1.0.0/24, blockSize: 29}\n";
+const RESERVED: &str = "apiVersion: projectcalico.org/v3\nkind: IPReservation\nmetadata: {name: r}\nspec: {reservedCIDRs: [10.1.0.6/31]}\n";
+
+/// n1's block: a pod of n1, a leak of n1, a pod of n2, one that cools down; and a block of no pool.
+fn cluster() -> Typha {
+    let typha = Typha::start();
+    for document in [POOL, RESERVED] {
+        assert_eq!(typha.apply(document).status, 0);
+    }
+    let of = |node: &str, pod: &str| json!({"handle_id": format!("net.{pod}"), "secondary": {"node": node, "namespace": "web", "pod": pod}});
+    let block = json!({
+        "cidr": "10.1.0.0/29", "affinity": "host:n1", "allocations": [0, 1, 2, 3, null, null, null, null],
+        "unallocated": [4, 5, 6, 7], "sequenceNumber": 9,
+        "attributes": [of("n1", "a"), of("n1", "lost"), of("n2", "b"), {"releasedAt": "2026-01-01T00:00:00Z"}],
+    });
+    typha.store("/calico/ipam/v2/assignment/ipv4/block/10.1.0.0-29", &block.to_string());
+    let orphan = json!({"cidr": "10.9.0.0/30", "affinity": "host:n1", "allocations": [null, null, null, null],
+        "unallocated": [0, 1, 2, 3], "attributes": []});
+    typha.store("/calico/ipam/v2/assignment/ipv4/block/10.9.0.0-30", &orphan.to_string());
+    for (id, count) in [("net.a", 1), ("net.lost", 1), ("net.empty", 1)] {
+        let handle = json!({"block": {"10.1.0.0/29": count}});
+        typha.store(&format!("/calico/ipam/v2/handle/{id}"), &handle.to_string());
+    }
+    for (node, pod, ip) in [
+        ("n1", "a", "10.1.0.0"),
+        ("n2", "b", "10.1.0.2"),
+        ("n1", "x", "10.1.0.5"),
+        ("n1", "y", "172.31.0.1"),
+    ] {
+        let name = format!("{node}-k8s-{pod}-eth0");
+        let endpoint = json!({"apiVersion": "projectcalico.org/v3", "kind": "WorkloadEndpoint",
+            "metadata": {"name": name, "namespace": "web"},
+            "spec": {"orchestrator": "k8s", "node": node, "pod": pod, "endpoint": "eth0", "interfaceName": "cali1",
+                "ipNetworks": [format!("{ip}/32")]}});
+        let key = format!("/calico/resources/v3/projectcalico.org/workloadendpoints/web/{name}");
+        typha.store(&key, &endpoint.to_string());
+    }
+    typha
+}
+
+#[test]
+fn pools_blocks_and_addresses_are_shown() {
+    let typha = cluster();
+    typha.run(&["ipam", "show", "--show-blocks"]).is("\
++----------------+-------------+-----------+------------+--------------+-----------+
+|    GROUPING    |    CIDR     | IPS TOTAL | IPS IN USE | IPS RESERVED | IPS FREE  |
++----------------+-------------+-----------+------------+--------------+-----------+
+| IP Pool        | 10.1.0.0/24 | 256       | 4 (2%)     | 2 (1%)       | 250 (98%) |
+| Block          | 10.1.0.0/29 | 8         | 4 (50%)    | 2 (25%)      | 2 (25%)   |
+| Orphaned block | 10.9.0.0/30 | 4         | 0 (0%)     | 0 (0%)       | 4 (100%)  |
++----------------+-------------+-----------+------------+--------------+-----------+");
+    assert!(!typha.run(&["ipam", "show"]).out.contains("| Block "));
+    typha.run(&["ipam", "show", "--show-borrowed"]).is("\
++----------+----------------+-------------+-------------+------+--------------+
+|    IP    | BORROWING-NODE |    BLOCK    | BLOCK OWNER | TYPE | ALLOCATED-TO |
++----------+----------------+-------------+-------------+------+--------------+
+| 10.1.0.2 | n2             | 10.1.0.0/29 | n1          | pod  | web/b        |
++----------+----------------+-------------+-------------+------+--------------+");
+    typha.run(&["ipam", "show", "--ip", "10.1.0.0"]).is("\
+IP 10.1.0.0 is in use
+Handle ID: net.a
+Attributes:
+  namespace: web
+  node: n1
+  pod: a
+Used by: WorkloadEndpoint(web/n1-k8s-a-eth0)");
+    for (ip, said) in [
+        (
+            "10.1.0.3",
+            "IP 10.1.0.3 is not assigned: it was released at 2026-01-01T00:00:00Z and cools down",
+        ),
+        ("10.1.0.4", "IP 10.1.0.4 is not assigned"),
+        ("192.0.2.1", "IP 192.0.2.1 is not assigned and is in no IP pool"),
+    ] {
+        typha.run(&["ipam", "show", &format!("--ip={ip}")]).is(said);
+    }
+    typha
+        .run(&["ipam", "show", "--ip", "nonsense"])
+        .failed(64, &["nonsense"]);
+    typha
+        .run(&["ipam", "show", "--ip", "10.1.0.1", "--show-blocks"])
+        .failed(64, &["cannot be used with"]);
+}
+
+#[test]
+fn a_check_finds_what_does_not_agree_and_a_release_puts_it_right() {
+    let typha = cluster();
+    let said = typha.run(&["ipam", "check", "--show-problem-ips"]);
+    for line in [
+        "Found 2 IPAM blocks.",
+        "IPAM blocks record 4 allocations.",
+        "Found 1 active IP pools.",
+        "Found 4 workload IPs.",
+        "  10.1.0.1 leaked; handle=net.lost node=n1 web/lost",
+        "Found 1 IPs that are allocated in IPAM but not actually in use.",
+        "  172.31.0.1 used by WorkloadEndpoint(web/n1-k8s-y-eth0)",
+        "Found 1 in-use IPs that are not in active IP pools.",
+        "  10.1.0.5 used by WorkloadEndpoint(web/n1-k8s-x-eth0)",
+        "Found 1 in-use IPs that are in active IP pools but have no corresponding IPAM allocation.",
+        "  net.empty has no IPs",
+        "Found 1 handles with no matching IPs (and 2 handles with matches).",
+        "Found 1 handles mentioned in blocks with no matching handle resource.",
+        "Check complete; found 5 problems.",
+    ] {
+        assert!(said.out.lines().any(|l| l == line), "no '{line}' in {}", said.out);
+    }
+    let all = typha.run(&["ipam", "check", "--show-all-ips"]).out;
+    assert!(
+        all.contains("10.1.0.3 allocated; handle=<none> node=<unknown> ; cooling down"),
+        "{all}"
+    );
+
+    let used = ["WorkloadEndpoint(web/n1-k8s-a-eth0)", "--force"];
+    typha.run(&["ipam", "release", "--ip", "10.1.0.0"]).failed(1, &used);
+    typha.run(&["ipam", "release", "--handle", "net.a"]).failed(1, &used);
+    typha
+        .run(&["ipam", "release", "--ip", "10.1.0.4"])
+        .failed(1, &["10.1.0.4 is not assigned"]);
+    typha
+        .run(&["ipam", "release", "--ip", "10.1.0.3"])
+        .failed(1, &["10.1.0.3 is not assigned"]);
+    typha
+        .run(&["ipam", "release", "--handle", "nobody"])
+        .failed(1, &["no handle nobody"]);
+    typha.run(&["ipam", "release"]).failed(64, &["--ip IP or --handle ID"]);
+    typha
+        .run(&["ipam", "release", "--ip", "10.1.0.1"])
+        .is("Successfully released IP address 10.1.0.1");
+    typha
+        .run(&["ipam", "release", "--handle", "net.empty"])
+        .is("Successfully released handle net.empty");
+    typha
+        .run(&["ipam", "release", "--handle", "net.a", "--force"])
+        .is("Successfully released IP address 10.1.0.0\nSuccessfully released handle net.a");
+    let after = typha.run(&["ipam", "check"]).out;
+    for line in [
+        "Found 0 IPs that are allocated in IPAM but not actually in use.",
+        "Found 0 handles with no matching IPs (and 0 handles with matches).",
+    ] {
+        assert!(after.contains(line), "{after}");
+    }
+}
+
+#[test]
+fn how_addresses_are_given_is_changed_in_its_parts() {
+    let typha = cluster();
+    typha
+        .run(&[
+            "ipam",
+            "configure",
+            "--strictaffinity=true",
+            "--max-blocks-per-host",
+            "4",
+        ])
+        .is("Successfully set StrictAffinity to: true\nSuccessfully set MaxBlocksPerHost to: 4");
+    typha
+        .run(&["ipam", "configure", "--ip-cooldown-seconds", "30"])
+        .is("Successfully set IPCooldownSeconds to: 30");
+    typha.run(&["ipam", "show", "--show-configuration"]).is("\
++--------------------+-------+
+|      PROPERTY      | VALUE |
++--------------------+-------+
+| StrictAffinity     | true  |
+| AutoAllocateBlocks | true  |
+| MaxBlocksPerHost   | 4     |
+| IPCooldownSeconds  | 30    |
++--------------------+-------+");
+    typha
+        .run(&["ipam", "configure", "--strict-affinity", "maybe"])
+        .failed(64, &["maybe"]);
+    typha.run(&["ipam", "configure"]).failed(64, &["nothing to configure"]);
+}
