@@ -251,7 +251,7 @@ impl Follower {
     }
 
     fn sync_status(&mut self, status: SyncStatus) {
-        let connected = matches!(status, SyncStatus::InSync { .. });
+        let connected = matches!(status, SyncStatus::InSync { .. } | SyncStatus::Stale { .. });
         self.typha_away &= !connected;
         self.daemon.metrics.typha_connected.set(i64::from(connected));
         let text = match status {
@@ -271,6 +271,17 @@ impl Follower {
                 self.datastore_revision = self.datastore_revision.max(revision);
                 self.sync_guard.ready();
                 format!("in sync at revision {revision}")
+            }
+            SyncStatus::Stale { revision, age, reason } => {
+                tracing::warn!(
+                    revision,
+                    age_s = age.as_secs(),
+                    reason,
+                    "typha's datastore is away; what typha holds is in force"
+                );
+                self.datastore_revision = self.datastore_revision.max(revision);
+                self.sync_guard.ready();
+                format!("stale at revision {revision}, {} s old: {reason}", age.as_secs())
             }
             SyncStatus::Disconnected { reason } => {
                 if !std::mem::replace(&mut self.typha_away, true) {

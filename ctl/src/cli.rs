@@ -202,6 +202,8 @@ pub(crate) enum DatastoreCommand {
     ///
     /// typha leads nobody to a state that is older than, or other than, what was there before, until it is told to.
     Accept,
+    /// What typha serves, and whether it may be old because the datastore does not answer
+    Status,
 }
 
 #[derive(Debug, Args)]

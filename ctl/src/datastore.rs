@@ -1,4 +1,4 @@
-//! datastore export, import, accept: the whole state, from one datastore to another of whatever kind.
+//! datastore export, import, accept, status: the whole state, from one datastore to another of whatever kind.
 //!
 //! Documents travel octet for octet, also those of kinds that Tortie does not act on. An import that was interrupted is
 //! done by running it again.
@@ -12,7 +12,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use tokio::task::JoinSet;
 use tortie_kit::address::Target;
-use tortie_typha_client::{Store, StoreError};
+use tortie_typha_client::{ServerStatus, Store, StoreError};
 
 use self::archive::Archive;
 use crate::cli::{DatastoreCommand, ImportArgs};
@@ -38,7 +38,19 @@ pub(crate) async fn run(typha: Option<Target>, command: &DatastoreCommand) -> Re
             let (id, revision) = store.accept_history().await?;
             say(&format!("accepted: history {id} begins with revision {revision}"))
         }
+        DatastoreCommand::Status => say(&describe(&store.status().await?)),
     }
+}
+
+fn describe(status: &ServerStatus) -> String {
+    let datastore = match &status.stale {
+        None => "answers".to_owned(),
+        Some((reason, age)) => format!("STALE, last good {} s ago: {reason}", age.as_secs()),
+    };
+    format!(
+        "history:   {}\nrevision:  {}\ndocuments: {}\nclients:   {}\ndatastore: {datastore}",
+        status.cluster_id, status.revision, status.documents, status.clients
+    )
 }
 
 async fn export(store: &Store, output: Option<&Path>) -> Result<()> {

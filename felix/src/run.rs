@@ -211,6 +211,7 @@ impl Watcher {
                     // Fail static: what was received counts, whatever the connection does.
                     DatastoreStatus::FromSnapshot { .. }
                     | DatastoreStatus::InSync { .. }
+                    | DatastoreStatus::Stale { .. }
                     | DatastoreStatus::Disconnected { .. } => self.datastore_guard.ready(),
                 }
                 // A route that fails is shown elsewhere and makes nothing else useless.

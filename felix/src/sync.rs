@@ -42,6 +42,15 @@ pub enum DatastoreStatus {
         /// The revision.
         revision: u64,
     },
+    /// In sync with typha, whose datastore does not answer: what it held when that last did is in force.
+    Stale {
+        /// The revision.
+        revision: u64,
+        /// How old it was when typha said so.
+        age: Duration,
+        /// Why, in words.
+        reason: String,
+    },
     /// The connection is lost; what was received stays in force.
     Disconnected {
         /// The last revision received.
@@ -57,6 +66,7 @@ impl DatastoreStatus {
             DatastoreStatus::Waiting(_) => None,
             DatastoreStatus::FromSnapshot { revision, .. }
             | DatastoreStatus::InSync { revision }
+            | DatastoreStatus::Stale { revision, .. }
             | DatastoreStatus::Disconnected { revision, .. } => Some(*revision),
         }
     }
@@ -202,6 +212,10 @@ impl Sync {
             SyncStatus::InSync { revision } => {
                 self.source = (Source::Typha, revision);
                 DatastoreStatus::InSync { revision }
+            }
+            SyncStatus::Stale { revision, age, reason } => {
+                self.source = (Source::Typha, revision);
+                DatastoreStatus::Stale { revision, age, reason }
             }
             SyncStatus::Disconnected { reason } => match before.revision() {
                 Some(revision) => DatastoreStatus::Disconnected { revision, reason },

@@ -54,6 +54,7 @@ impl Sync for Typha {
                 hello,
                 cluster_id: "test".into(),
                 succeeds: vec![],
+                peers: vec![],
             }),
             Message::SnapshotBegin(SnapshotBegin { revision }),
             Message::Batch(Batch {

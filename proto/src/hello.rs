@@ -7,6 +7,16 @@ pub const PROTOCOL_MAJOR: u32 = 1;
 /// Grows when fields or capabilities are added; never a reason to refuse.
 pub const PROTOCOL_MINOR: u32 = 0;
 
+/// Capabilities: each is used only when both sides name it.
+pub mod capability {
+    /// The client wants to be told when what it is sent may be old.
+    pub const CURRENCY: &str = "currency";
+    /// The client wants to be told where to go when typha is about to stop.
+    pub const DRAIN: &str = "drain";
+    /// The client reads messages compressed with zstd.
+    pub const ZSTD: &str = "zstd";
+}
+
 /// The other side speaks another major version, or said no hello at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Incompatible {
@@ -50,6 +60,20 @@ impl Hello {
             node: node.to_owned(),
             instance: instance.to_owned(),
         }
+    }
+
+    /// The same, able to do these.
+    #[must_use]
+    pub fn with_capabilities(self, capabilities: &[&str]) -> Self {
+        Hello {
+            capabilities: capabilities.iter().map(|&c| c.to_owned()).collect(),
+            ..self
+        }
+    }
+
+    /// Does it name this capability?
+    pub fn can(&self, capability: &str) -> bool {
+        self.capabilities.iter().any(|c| c == capability)
     }
 
     /// Checks the other side's hello.

@@ -50,6 +50,7 @@ pub mod felix {
 
 mod hello;
 mod prefix;
+pub mod state;
 
-pub use hello::{Incompatible, PROTOCOL_MAJOR, PROTOCOL_MINOR};
+pub use hello::{Incompatible, PROTOCOL_MAJOR, PROTOCOL_MINOR, capability};
 pub use prefix::{BadPrefix, ip, octets};

@@ -19,6 +19,12 @@ pub(crate) struct Config {
     pub(crate) datastore: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) etcd: EtcdArgs,
+    /// Keep the last good state in this file; served, marked as old, when typha begins and etcd does not answer
+    #[arg(long, env = "TORTIE_STATE", value_name = "FILE")]
+    pub(crate) state: Option<PathBuf>,
+    /// The other typhas of this datastore, as clients reach them, tcp:host:port; they are sent there when this one stops
+    #[arg(long, env = "TORTIE_PEERS", value_name = "ADDR", value_delimiter = ',')]
+    pub(crate) peers: Vec<ServiceAddr>,
     /// Serve clients here, unix:/path or tcp:host:port; may be repeated
     #[arg(
         long,
@@ -54,6 +60,11 @@ pub(crate) enum ConfigError {
     Twice(ServiceAddr),
     #[error("no datastore: use --datastore FILE or --etcd-endpoints URL")]
     NoDatastore,
+    #[error(
+        "--state {0}: it is for a datastore that is elsewhere (--etcd-endpoints); the file of --datastore is at hand \
+         whenever typha is"
+    )]
+    StateOfFile(String),
     #[error("--datastore and --etcd-endpoints exclude each other")]
     TwoDatastores,
     #[error(transparent)]
@@ -68,6 +79,9 @@ impl Config {
             (None, false) => errors.push(ConfigError::NoDatastore),
             (Some(_), true) => errors.push(ConfigError::TwoDatastores),
             (Some(_), false) | (None, true) => {}
+        }
+        if let (Some(state), Some(_)) = (&self.state, &self.datastore) {
+            errors.push(ConfigError::StateOfFile(state.display().to_string()));
         }
         if self.insecure && self.tls.files().is_some() {
             errors.push(ConfigError::Both);
@@ -103,6 +117,8 @@ mod tests {
         };
         assert_eq!(said(&["--etcd-endpoints", "http://a:1,http://b:1"]), [""; 0]);
         assert!(said(&[])[0].starts_with("no datastore"));
+        assert_eq!(said(&["--etcd-endpoints", "http://a:1", "--state", "/s"]), [""; 0]);
+        assert!(said(&["--datastore", "/x", "--state", "/s"])[0].starts_with("--state /s: it is for a datastore"));
         let both = ["--datastore", "/x", "--etcd-endpoints", "http://a:1"];
         assert_eq!(said(&both), ["--datastore and --etcd-endpoints exclude each other"]);
     }

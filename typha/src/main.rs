@@ -1,11 +1,13 @@
 //! typha: the only program that talks to the datastore. It sends every agent the cluster state and takes their writes.
 
 mod access;
+mod begin;
 mod cluster;
 mod config;
 mod datastore;
 mod metrics;
 mod run;
+mod state;
 mod store;
 mod sync;
 

@@ -1,6 +1,7 @@
 //! What typha counts. Names are those of Calico's typha where the meaning is the same.
 
 use std::sync::atomic::AtomicI64;
+use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
@@ -43,6 +44,18 @@ pub(crate) struct WriteLabels {
     pub(crate) outcome: Outcome,
 }
 
+/// What a message is part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum Sent {
+    Snapshot,
+    Changes,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct SentLabels {
+    pub(crate) part: Sent,
+}
+
 /// The metrics of one typha.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
@@ -52,6 +65,11 @@ pub(crate) struct Metrics {
     pub(crate) breadcrumb_revision: Count,
     pub(crate) keys: Count,
     pub(crate) snapshots_sent: Counter,
+    pub(crate) sent: Family<SentLabels, Counter>,
+    pub(crate) connections_handed_over: Counter,
+    pub(crate) stale: Count,
+    pub(crate) current_at: Count,
+    pub(crate) states_kept: Counter,
     pub(crate) writes: Family<WriteLabels, Counter>,
     pub(crate) transactions: Counter,
     pub(crate) certificates: Family<CertificateLabels, Count>,
@@ -83,6 +101,16 @@ impl Metrics {
         );
         let snapshots = "Snapshots sent: to new clients and to those too far behind";
         r.register("snapshots_sent", snapshots, metrics.snapshots_sent.clone());
+        let sent = "Octets of messages handed to sync clients' connections, by what they are part of";
+        r.register("sent_octets", sent, metrics.sent.clone());
+        let over = "Sync clients told where to go when this typha stopped";
+        r.register("connections_handed_over", over, metrics.connections_handed_over.clone());
+        let stale = "1 while the datastore does not answer and what is sent may be old";
+        r.register("stale", stale, metrics.stale.clone());
+        let current = "When the datastore answered last, in seconds since the epoch; 0 while it answers";
+        r.register("stale_since_timestamp_seconds", current, metrics.current_at.clone());
+        let kept = "How often the state was written to the file of --state";
+        r.register("states_kept", kept, metrics.states_kept.clone());
         r.register(
             "writes",
             "Writes asked for, by what became of them",
@@ -107,6 +135,23 @@ impl Metrics {
                 .get_or_create(&CertificateLabels { certificate })
                 .set(end);
         }
+    }
+
+    pub(crate) fn count_sent(&self, part: Sent, octets: usize) {
+        self.sent.get_or_create(&SentLabels { part }).inc_by(octets as u64);
+    }
+
+    /// The datastore answers.
+    pub(crate) fn show_current(&self) {
+        self.stale.set(0);
+        self.current_at.set(0);
+    }
+
+    /// The datastore does not answer; it did at this time since the epoch.
+    pub(crate) fn show_stale(&self, current: Duration) {
+        self.stale.set(1);
+        self.current_at
+            .set(i64::try_from(current.as_secs()).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn count_writes(&self, outcome: Outcome, n: u64) {

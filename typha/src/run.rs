@@ -10,31 +10,33 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tortie_kit::address::Conn;
-use tortie_kit::backoff::Backoff;
-use tortie_kit::health::{Guard, Health};
+use tortie_kit::health::Health;
 use tortie_kit::tls::ServerTls;
+use tortie_proto::capability;
 use tortie_proto::common::Hello;
 use tortie_proto::store::store_server::StoreServer;
 
-use crate::cluster;
+use crate::begin::Beginning;
 use crate::config::Config;
 use crate::datastore::Backend;
 use crate::datastore::embedded::Embedded;
 use crate::datastore::etcd::Etcd;
 use crate::metrics::Metrics;
-use crate::store::{StoreService, Writer};
-use crate::sync::hub::{self, Hub};
+use crate::state::{self, Keeper};
+use crate::store::StoreService;
+use crate::sync::hub::Hub;
+use crate::sync::peers::Peers;
 use crate::sync::session::Context;
 use crate::sync::wire::SyncService;
 
+/// What this side of the protocol can do.
+const CAPABILITIES: [&str; 2] = [capability::CURRENCY, capability::DRAIN];
 /// A connection whose machine is gone is found within twice this.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 /// How often certificates are looked at.
 const CERTIFICATES: Duration = Duration::from_secs(10);
 /// From when on their end is warned of, in seconds: a week.
 const WARNING: i64 = 7 * 86_400;
-/// Between attempts to begin with a datastore that does not answer.
-const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 /// How long writes that began and clients that are told to leave may take when typha stops.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -46,14 +48,22 @@ pub(crate) async fn run(config: Config, token: CancellationToken) -> anyhow::Res
     let mut registry = Registry::default();
     let metrics = Arc::new(Metrics::register(&mut registry));
     let health = Health::new();
-    let guard = health.guard("datastore");
-
     let backend = open(&config)?;
-    let begin = begin(Arc::clone(&backend), guard, Arc::clone(&metrics), config.etcd.is_used());
+    let beginning = Beginning {
+        backend: Arc::clone(&backend),
+        guard: health.guard("datastore"),
+        metrics: Arc::clone(&metrics),
+        patient: config.etcd.is_used(),
+        kept: config.state.as_deref().and_then(state::read),
+    };
     let hub = tokio::select! {
-        hub = begin => hub?,
+        hub = beginning.begin() => hub?,
         () = token.cancelled() => return Ok(()),
     };
+    let keeper = config.state.clone().map(|path| {
+        let keeper = Keeper::new(path, hub.clone(), Arc::clone(&metrics));
+        tokio::spawn(keeper.run(token.clone()))
+    });
 
     let tls = config.tls.files().map(ServerTls::new).transpose()?.map(Arc::new);
     if let Some(tls) = &tls {
@@ -68,11 +78,12 @@ pub(crate) async fn run(config: Config, token: CancellationToken) -> anyhow::Res
     let registry = Arc::new(Mutex::new(registry));
     tortie_kit::http::serve(&config.http, health, registry, state(&hub), token.clone()).await?;
 
-    let hello = Hello::new("typha", "", &tortie_kit::instance());
+    let hello = Hello::new("typha", "", &tortie_kit::instance()).with_capabilities(&CAPABILITIES);
     let context = Context {
         hub: hub.clone(),
         hello: hello.clone(),
         metrics: Arc::clone(&metrics),
+        peers: Arc::new(Peers::new(&config.peers)),
         drain: token.clone(),
     };
     let store = StoreServer::new(StoreService::new(backend, hub.clone(), hello, metrics));
@@ -89,6 +100,10 @@ pub(crate) async fn run(config: Config, token: CancellationToken) -> anyhow::Res
         () = drained(&token) => None,
     } {
         ended.context("a listener's task failed")?.context("a listener ended")?;
+    }
+    if let Some(keeper) = keeper {
+        // A panic is reported by the runtime.
+        let _ = tokio::time::timeout(DRAIN, keeper).await;
     }
     for addr in &config.listen {
         if let tortie_kit::address::ServiceAddr::Unix(path) = addr {
@@ -128,30 +143,6 @@ fn open(config: &Config) -> anyhow::Result<Arc<dyn Backend>> {
     })
 }
 
-/// Loads the state. A datastore that is elsewhere and does not answer is waited for.
-async fn begin(backend: Arc<dyn Backend>, guard: Guard, metrics: Arc<Metrics>, patient: bool) -> anyhow::Result<Hub> {
-    let writer = Writer::new(Arc::clone(&backend), metrics.transactions.clone());
-    let mut backoff = Backoff::new(RETRY.0, RETRY.1);
-    loop {
-        let loaded = async {
-            cluster::ensure_information(&*backend, &writer)
-                .await
-                .context("make the cluster information")?;
-            Ok::<_, anyhow::Error>(hub::load(&*backend).await?)
-        };
-        let error = match loaded.await {
-            Ok(loaded) => return Ok(Hub::start(backend, loaded, guard, metrics)),
-            Err(error) if !patient => return Err(error),
-            Err(error) => error,
-        };
-        if backoff.attempts() == 0 {
-            tracing::error!(error = format!("{error:#}"), "cannot read the datastore, trying again");
-        }
-        guard.not_ready(&format!("{error:#}"));
-        tokio::time::sleep(backoff.next()).await;
-    }
-}
-
 async fn serve(
     incoming: BoxStream<'static, std::io::Result<Conn>>,
     sync: SyncService,
@@ -178,7 +169,7 @@ fn state(hub: &Hub) -> tortie_kit::http::StateFn {
     let (head, history, hub) = (hub.head(), hub.history(), hub.clone());
     Arc::new(move || {
         let away = hub.away();
-        let stale = away.as_ref().map(|away| away.since.elapsed().as_secs());
+        let stale = away.as_ref().map(|away| away.age().as_secs());
         serde_json::json!({
             "cluster_id": history.borrow().id,
             "revision": *head.borrow(),

@@ -226,6 +226,7 @@ async fn replicate(mut log: watch::Receiver<Log>, out: mpsc::Sender<Result<Serve
         hello: Some(hello),
         cluster_id: "c".into(),
         succeeds: vec![],
+        peers: vec![],
     })))
     .await
     .ok()?;

@@ -176,7 +176,7 @@ impl ServiceAddr {
 }
 
 /// A service and how it is spoken to.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     addr: ServiceAddr,
     tls: Option<TlsFiles>,
@@ -199,6 +199,15 @@ impl Target {
     /// A service; over tcp it is spoken to by TLS when there are files for it. A unix socket needs none.
     pub fn new(addr: ServiceAddr, tls: Option<TlsFiles>) -> Self {
         Target { addr, tls }
+    }
+
+    /// The same service at another address, spoken to with the same files.
+    #[must_use]
+    pub fn at(&self, addr: ServiceAddr) -> Self {
+        Target {
+            addr,
+            tls: self.tls.clone(),
+        }
     }
 
     /// The host and port that TLS goes to, with its files.

@@ -68,6 +68,11 @@ impl<K: Ord + Clone, V: Clone, T> Breadcrumbs<K, V, T> {
         true
     }
 
+    /// Nothing changed up to `revision`: readers that are there, because another source told them so, are current.
+    pub fn advance(&mut self, revision: u64) {
+        self.revision = self.revision.max(revision);
+    }
+
     /// Forgets the oldest change and gives it, with its revision: for those who bound the log by more than a count.
     pub fn forget_oldest(&mut self) -> Option<(u64, Arc<T>)> {
         let oldest = self.log.pop_front()?;
@@ -156,5 +161,11 @@ mod tests {
         assert_eq!(crumbs.forget_oldest(), Some((8, Arc::new(()))));
         assert_eq!(crumbs.resume(Position(7)), Resume::Snapshot, "forgotten");
         assert_eq!(crumbs.resume(Position(8)), Resume::Changes(vec![]));
+        crumbs.advance(10);
+        crumbs.advance(9);
+        assert_eq!(crumbs.revision(), 10);
+        assert_eq!(crumbs.resume(Position(8)), Resume::Changes(vec![]));
+        assert_eq!(crumbs.resume(Position(10)), Resume::Changes(vec![]));
+        assert_eq!(crumbs.resume(Position(11)), Resume::Snapshot);
     }
 }

@@ -5,17 +5,21 @@
 //! known already.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
-use tortie_proto::Incompatible;
 use tortie_proto::common::Hello;
 use tortie_proto::sync::client_message::Message as ClientMsg;
 use tortie_proto::sync::server_message::Message as ServerMsg;
 use tortie_proto::sync::{self, Batch, Change, ClientMessage, Open, Pong, ServerMessage};
+use tortie_proto::{Incompatible, capability};
 use tortie_replica::{Delta, Replica};
 
 use crate::outbox::Outbox;
 use crate::{SyncEvent, SyncStatus, Versioned};
+
+/// What this side of the protocol can do.
+const CAPABILITIES: [&str; 2] = [capability::CURRENCY, capability::DRAIN];
 
 /// How far a copy reaches: which cluster's state, and up to which datastore revision it is complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +74,8 @@ pub enum Progress {
     Answer(ClientMessage),
     /// The copy is current now.
     InSync,
+    /// typha is about to stop: connect to one of these, in this order; to where it was when there is none.
+    Leave(Vec<String>),
 }
 
 #[derive(Debug)]
@@ -98,6 +104,10 @@ pub struct Engine {
     replica: Replica<String, Versioned>,
     position: Option<Position>,
     phase: Phase,
+    /// What typha says of its datastore, which does not answer.
+    stale: Option<sync::Stale>,
+    /// Where typha says that it is served, too.
+    peers: Vec<String>,
     outbox: Outbox,
 }
 
@@ -109,6 +119,8 @@ impl Engine {
             replica: Replica::new(),
             position: None,
             phase: Phase::Closed,
+            stale: None,
+            peers: Vec::new(),
             outbox: Outbox::default(),
         }
     }
@@ -137,12 +149,13 @@ impl Engine {
     /// A connection begins: the message to send first.
     pub fn open(&mut self, hello: Hello) -> ClientMessage {
         self.phase = Phase::Opened;
+        self.stale = None;
         let resume = self.position.as_ref().map(|p| sync::Position {
             cluster_id: p.cluster_id.clone(),
             revision: p.revision,
         });
         let open = Open {
-            hello: Some(hello),
+            hello: Some(hello.with_capabilities(&CAPABILITIES)),
             prefixes: self.prefixes.clone(),
             resume,
         };
@@ -167,6 +180,11 @@ impl Engine {
             Some(ServerMsg::Batch(b)) => self.batch(b),
             Some(ServerMsg::InSync(s)) => self.in_sync(s.revision),
             Some(ServerMsg::Ping(p)) => Ok(Progress::Answer(self.pong(p.sequence))),
+            Some(ServerMsg::Currency(c)) => self.currency(c.stale),
+            // With nowhere else to go: typha ends the stream soon, and comes back.
+            Some(ServerMsg::Drain(d)) if d.peers.is_empty() => Ok(Progress::Going),
+            Some(ServerMsg::Drain(d)) => Ok(Progress::Leave(d.peers)),
+            Some(ServerMsg::Compressed(_)) => Err(ProtocolError::OutOfTurn("a compressed message")),
             // A newer server's message this client did not ask for by a capability.
             None => Ok(Progress::Going),
         };
@@ -190,7 +208,40 @@ impl Engine {
             });
         }
         self.phase = Phase::Welcomed(welcome.cluster_id);
+        self.peers = welcome.peers;
         Ok(Progress::Going)
+    }
+
+    /// typha says whether what it sends may be old.
+    fn currency(&mut self, stale: Option<sync::Stale>) -> Result<Progress, ProtocolError> {
+        if matches!(self.phase, Phase::Closed | Phase::Opened) {
+            return Err(ProtocolError::OutOfTurn("how current it is"));
+        }
+        let before = std::mem::replace(&mut self.stale, stale);
+        let held = self.position.as_ref().map_or(0, |p| p.revision);
+        let live = matches!(self.phase, Phase::Changes { live: true });
+        // That it is current again is news only for those who were told that they are in sync; the others will be.
+        if self.stale.is_some() || (before.is_some() && live) {
+            self.outbox.status(self.source(held));
+        }
+        Ok(Progress::Going)
+    }
+
+    /// What a state of typha's at this revision is.
+    fn source(&self, revision: u64) -> SyncStatus {
+        match &self.stale {
+            None => SyncStatus::InSync { revision },
+            Some(stale) => SyncStatus::Stale {
+                revision: revision.max(stale.revision),
+                age: Duration::from_secs(stale.age_seconds),
+                reason: stale.reason.clone(),
+            },
+        }
+    }
+
+    /// Where typha said last that it is served, too.
+    pub(crate) fn peers(&self) -> &[String] {
+        &self.peers
     }
 
     fn snapshot_begin(&mut self, revision: u64) -> Result<Progress, ProtocolError> {
@@ -262,7 +313,7 @@ impl Engine {
             }
             _ => self.advance(revision),
         }
-        self.outbox.mark(SyncStatus::InSync { revision });
+        self.outbox.mark(self.source(revision));
         self.outbox.release();
         Ok(Progress::InSync)
     }

@@ -11,7 +11,9 @@
 //! * nothing is deleted because a connection or a snapshot broke off;
 //! * time never runs backwards: an older state of the same cluster is refused and reported, and so is another cluster's
 //!   (a datastore that was made anew): an operator accepts it by removing the saved state and restarting the program;
-//! * fail static: with typha away at start, the last good snapshot on disk is delivered, marked as such;
+//! * fail static: with typha away at start, the last good snapshot on disk is delivered, marked as such, and what typha
+//!   serves while its datastore is away is marked as such, too;
+//! * a typha that stops hands its clients to others, where they resume; so do they by themselves when it is gone;
 //! * a slow consumer gets the newest value of each key, not every value; memory is bounded by the size of the map.
 //!
 //! [`Engine`] is the protocol without sockets and clock; typha's tests drive it against the server's half.
@@ -20,6 +22,7 @@
 
 mod engine;
 mod outbox;
+mod route;
 mod snapshot;
 mod store;
 mod task;
@@ -35,7 +38,7 @@ use tortie_proto::common::Hello;
 use tortie_replica::Delta;
 
 pub use engine::{Engine, Position, Progress, ProtocolError};
-pub use store::{Entry, Listing, Store, StoreError, Write, Written};
+pub use store::{Entry, Listing, ServerStatus, Store, StoreError, Write, Written};
 
 /// How many events wait in the channel of [`sync`]. More changes than that coalesce per key.
 const EVENTS: usize = 256;
@@ -65,7 +68,8 @@ pub struct Versioned {
 /// What [`sync`] delivers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SyncEvent {
-    /// A change of the map. `Delta::InSync` follows its [`SyncStatus::InSync`] or [`SyncStatus::FromSnapshot`].
+    /// A change of the map. `Delta::InSync` follows its [`SyncStatus::InSync`], [`SyncStatus::Stale`] or
+    /// [`SyncStatus::FromSnapshot`].
     Delta(Delta<String, Versioned>),
     /// Where the map comes from and whether it is current.
     Status(SyncStatus),
@@ -87,6 +91,16 @@ pub enum SyncStatus {
     InSync {
         /// The datastore revision.
         revision: u64,
+    },
+    /// typha serves what it had when its datastore answered last; what happened since is not known. Followed by
+    /// [`SyncStatus::InSync`] when it answers again.
+    Stale {
+        /// The datastore revision of what is held: typha's, or a later one that this client has seen.
+        revision: u64,
+        /// How long ago the datastore answered typha, when typha said so.
+        age: Duration,
+        /// Why, in words.
+        reason: String,
     },
     /// The connection is lost or was refused; another attempt follows. What was delivered stays valid.
     Disconnected {

@@ -10,7 +10,9 @@ use tortie_kit::status::reason;
 use tortie_proto::common::Hello;
 use tortie_proto::store::store_client::StoreClient;
 use tortie_proto::store::write_request::{Operation, Precondition};
-use tortie_proto::store::{self, AcceptRequest, Delete, GetRequest, ListRequest, WriteManyRequest, WriteRequest};
+use tortie_proto::store::{
+    self, AcceptRequest, Delete, GetRequest, ListRequest, StatusRequest, WriteManyRequest, WriteRequest,
+};
 
 /// How long a call may take unless [`Store::with_timeout`] says otherwise.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -83,6 +85,21 @@ impl Write {
             Some(Precondition::Revision(revision)),
         )
     }
+}
+
+/// What a typha serves, and how current it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerStatus {
+    /// Of which history of changes the state is.
+    pub cluster_id: String,
+    /// The datastore revision of the state that clients are sent.
+    pub revision: u64,
+    /// How many documents it has.
+    pub documents: u64,
+    /// Sync clients connected now.
+    pub clients: u64,
+    /// Why it may be old, and since when the datastore does not answer; `None` while it does.
+    pub stale: Option<(String, Duration)>,
 }
 
 /// Why a call of [`Store`] failed. Each carries a message fit for a person.
@@ -281,6 +298,25 @@ impl Store {
         let answer = client.accept(request).await.map_err(|s| self.error(s))?.into_inner();
         self.check(answer.hello.as_ref())?;
         Ok((answer.cluster_id, answer.revision))
+    }
+
+    /// What typha serves, and how current it is.
+    ///
+    /// # Errors
+    /// Any that concerns the connection; [`StoreError::Incompatible`] when typha is too old to say.
+    pub async fn status(&self) -> Result<ServerStatus, StoreError> {
+        let request = self.request(StatusRequest { hello: self.hello() });
+        let mut client = self.client.clone();
+        let answer = client.status(request).await.map_err(|s| self.error(s))?.into_inner();
+        self.check(answer.hello.as_ref())?;
+        let stale = answer.stale.map(|s| (s.reason, Duration::from_secs(s.age_seconds)));
+        Ok(ServerStatus {
+            cluster_id: answer.cluster_id,
+            revision: answer.revision,
+            documents: answer.documents,
+            clients: answer.clients,
+            stale,
+        })
     }
 
     async fn write(

@@ -9,12 +9,14 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
+use tortie_kit::address::Target;
 use tortie_kit::backoff::Backoff;
 use tortie_kit::status::reason;
 use tortie_proto::sync::sync_client::SyncClient;
 use tortie_proto::sync::{ClientMessage, ServerMessage};
 
 use crate::engine::{Engine, Progress};
+use crate::route::Route;
 use crate::{SyncEvent, SyncOptions, SyncStatus, snapshot};
 
 /// How long an attempt to connect may take.
@@ -33,12 +35,18 @@ const MAX_MESSAGE: usize = 16 << 20;
 /// The task shall end: cancelled, or nobody listens.
 struct Stop;
 
-/// A connection that ended.
-struct Lost(String);
+/// How a connection ended.
+enum End {
+    /// Why, in words.
+    Lost(String),
+    /// typha hands its clients over to others.
+    Left,
+}
 
 struct Task {
     engine: Engine,
     options: SyncOptions,
+    route: Route,
     token: CancellationToken,
     events: mpsc::Sender<SyncEvent>,
     /// Until when a restored state is held back, and its status then.
@@ -52,6 +60,7 @@ pub(crate) async fn run(options: SyncOptions, token: CancellationToken, events: 
     let engine = Engine::new(options.prefixes.clone());
     let mut task = Task {
         engine,
+        route: Route::new(options.typha.clone()),
         options,
         token,
         events,
@@ -70,38 +79,44 @@ impl Task {
         let mut said = String::new();
         loop {
             self.engine.status(SyncStatus::Connecting);
-            let Lost(reason) = self.connection(&mut backoff).await?;
+            let end = self.connection(&mut backoff).await?;
             self.engine.closed();
-            // Said once, not with every attempt of a long outage.
-            if backoff.attempts() == 0 || said != reason {
-                tracing::warn!(typha = %self.options.typha, reason, "sync connection lost");
-                said.clone_from(&reason);
+            if let End::Lost(reason) = end {
+                // Said once, not with every attempt of a long outage.
+                if backoff.attempts() == 0 || said != reason {
+                    tracing::warn!(typha = %self.route.target(), reason, "sync connection lost");
+                    said.clone_from(&reason);
+                }
+                self.engine.status(SyncStatus::Disconnected { reason });
+                self.use_saved();
+                // One that worked is tried again where it was.
+                if backoff.attempts() > 0 {
+                    self.route.failed();
+                }
             }
-            self.engine.status(SyncStatus::Disconnected { reason });
-            self.use_saved();
             self.pump(sleep(backoff.next())).await?;
         }
     }
 
     /// One connection, from dialling to its end.
-    async fn connection(&mut self, backoff: &mut Backoff) -> Result<Lost, Stop> {
+    async fn connection(&mut self, backoff: &mut Backoff) -> Result<End, Stop> {
         let (answers, outgoing) = mpsc::channel(8);
         let dial = dial(
-            self.options.clone(),
+            self.route.target().clone(),
             self.engine.open(self.options.hello.clone()),
             answers.clone(),
             outgoing,
         );
         let mut stream = match self.pump(dial).await? {
             Ok(stream) => stream,
-            Err(reason) => return Ok(Lost(reason)),
+            Err(reason) => return Ok(End::Lost(reason)),
         };
         loop {
             let message = match self.pump(timeout(SILENCE, stream.message())).await? {
                 Ok(Ok(Some(message))) => message,
-                Ok(Ok(None)) => return Ok(Lost("typha ended the stream".to_owned())),
-                Ok(Err(status)) => return Ok(Lost(reason(&status))),
-                Err(_) => return Ok(Lost(format!("typha was silent for {} s", SILENCE.as_secs()))),
+                Ok(Ok(None)) => return Ok(End::Lost("typha ended the stream".to_owned())),
+                Ok(Err(status)) => return Ok(End::Lost(reason(&status))),
+                Err(_) => return Ok(End::Lost(format!("typha was silent for {} s", SILENCE.as_secs()))),
             };
             match self.engine.handle(message) {
                 Ok(Progress::Going) => {}
@@ -111,9 +126,16 @@ impl Task {
                     backoff.reset();
                     self.held = None;
                     let revision = self.engine.position().map(|p| p.revision);
-                    tracing::info!(typha = %self.options.typha, revision, "in sync");
+                    self.route.learn(self.engine.peers());
+                    tracing::info!(typha = %self.route.target(), revision, "in sync");
                 }
-                Err(e) => return Ok(Lost(e.to_string())),
+                Ok(Progress::Leave(peers)) => {
+                    tracing::info!(typha = %self.route.target(), ?peers, "typha hands its clients over");
+                    self.route.leave(&peers);
+                    backoff.reset();
+                    return Ok(End::Left);
+                }
+                Err(e) => return Ok(End::Lost(e.to_string())),
             }
             self.schedule_save();
         }
@@ -222,12 +244,12 @@ async fn until(deadline: Option<Instant>) {
 }
 
 async fn dial(
-    options: SyncOptions,
+    typha: Target,
     open: ClientMessage,
     answers: mpsc::Sender<ClientMessage>,
     outgoing: mpsc::Receiver<ClientMessage>,
 ) -> Result<Streaming<ServerMessage>, String> {
-    let channel = options.typha.connect(CONNECT).await.map_err(|e| e.to_string())?;
+    let channel = typha.connect(CONNECT).await.map_err(|e| e.to_string())?;
     answers.try_send(open).map_err(|e| e.to_string())?;
     let mut client = SyncClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
     let answer = timeout(CONNECT, client.watch(ReceiverStream::new(outgoing))).await;

@@ -106,6 +106,14 @@ pub(crate) struct Event {
     pub(crate) value: Option<Bytes>,
 }
 
+/// Changes in order, and how far they reach.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Changes {
+    pub(crate) events: Vec<Event>,
+    /// Every change up to this one is contained or was given before; never below what was asked for.
+    pub(crate) revision: Revision,
+}
+
 /// Why changes cannot be read from a revision on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum WatchError {
@@ -191,7 +199,7 @@ pub(crate) trait Backend: std::fmt::Debug + Send + Sync + 'static {
 
     /// The changes after a revision in order, about `limit` at most, those of one revision together. Waits until there
     /// is one; gives none when it can say no more than that the datastore answers (again). One call at a time.
-    fn changes(&self, after: Revision, limit: usize) -> BoxFuture<'static, Result<Vec<Event>, WatchError>>;
+    fn changes(&self, after: Revision, limit: usize) -> BoxFuture<'static, Result<Changes, WatchError>>;
 
     /// The changes up to a revision that was listed, at most about `limit`, as far back as they are known.
     fn past(&self, to: Revision, limit: usize) -> BoxFuture<'static, Result<Past, StorageError>>;

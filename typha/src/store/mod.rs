@@ -20,8 +20,8 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 use tortie_proto::common::Hello;
 use tortie_proto::store::{
-    self, AcceptRequest, AcceptResponse, GetRequest, GetResponse, ListRequest, ListResponse, WriteManyRequest,
-    WriteManyResponse, WriteRequest, WriteResponse, store_server,
+    self, AcceptRequest, AcceptResponse, GetRequest, GetResponse, ListRequest, ListResponse, StatusRequest,
+    StatusResponse, WriteManyRequest, WriteManyResponse, WriteRequest, WriteResponse, store_server,
 };
 
 use crate::access::Subject;
@@ -87,7 +87,7 @@ impl StoreService {
 
     /// What typha holds, and why that may be old.
     async fn held(&self, prefix: &str, error: StorageError) -> Result<(Listing, String), Status> {
-        let age = self.hub.away().map_or(0, |away| away.since.elapsed().as_secs());
+        let age = self.hub.away().map_or(0, |away| away.age().as_secs());
         match self.hub.held(prefix).await {
             Ok(listing) => Ok((listing, format!("{error}; this is what typha held {age} s ago"))),
             Err(_) => Err(WriteError::from(error).into()),
@@ -151,6 +151,25 @@ impl store_server::Store for StoreService {
             hello: Some(self.hello.clone()),
             cluster_id: accepted.history.id,
             revision: accepted.revision,
+        }))
+    }
+
+    async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        let subject = Subject::of(request.extensions());
+        Hello::check(request.into_inner().hello.as_ref())?;
+        subject.map_err(WriteError::from)?;
+        let stale = self.hub.away().map(|away| store::Stale {
+            age_seconds: away.age().as_secs(),
+            reason: away.reason,
+        });
+        let count = |n: i64| u64::try_from(n).unwrap_or_default();
+        Ok(Response::new(StatusResponse {
+            hello: Some(self.hello.clone()),
+            cluster_id: self.hub.history().borrow().id.clone(),
+            revision: *self.hub.head().borrow(),
+            documents: count(self.metrics.keys.get()),
+            clients: count(self.metrics.connections_active.get()),
+            stale,
         }))
     }
 

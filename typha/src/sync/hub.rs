@@ -8,9 +8,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tortie_kit::backoff::Backoff;
 use tortie_kit::health::Guard;
+use tortie_proto::state::State;
 
-use super::log::{Filter, Limits, Log, Step};
-use crate::datastore::{Backend, Event, History, Listing, Revision, StorageError, WatchError};
+use super::loaded::{Loaded, check, load, refused};
+use super::log::{Filter, Log, Step};
+use crate::datastore::{Backend, Changes, History, Listing, Revision, StorageError, WatchError};
 use crate::metrics::Metrics;
 
 /// Questions of sessions waiting for the hub; more wait in their sessions.
@@ -40,6 +42,8 @@ enum Ask {
         prefix: String,
         answer: oneshot::Sender<Listing>,
     },
+    /// All it holds, to be kept in a file; `None` while it may be old.
+    State { answer: oneshot::Sender<Option<State>> },
 }
 
 /// A handle to the hub. Cheap to clone.
@@ -62,7 +66,25 @@ pub(crate) struct Accepted {
 #[derive(Debug, Clone)]
 pub(crate) struct Away {
     pub(crate) since: Instant,
+    /// How old the state was then: not new when it is from a file.
+    pub(crate) before: Duration,
     pub(crate) reason: String,
+}
+
+impl Away {
+    /// From now on; the state is of this age already.
+    pub(crate) fn new(before: Duration, reason: String) -> Self {
+        Away {
+            since: Instant::now(),
+            before,
+            reason,
+        }
+    }
+
+    /// Since the datastore answered last, as far as is known.
+    pub(crate) fn age(&self) -> Duration {
+        self.since.elapsed() + self.before
+    }
 }
 
 /// The hub has ended.
@@ -70,25 +92,36 @@ pub(crate) struct Away {
 pub(crate) struct Ended;
 
 impl Hub {
-    /// Starts following from what was loaded. The guard is ready while the datastore answers. Must be called inside a
-    /// tokio runtime.
-    pub(crate) fn start(backend: Arc<dyn Backend>, loaded: Loaded, guard: Guard, metrics: Arc<Metrics>) -> Self {
+    /// Starts following from what was loaded, or from what was kept while the datastore is away. The guard is ready
+    /// while the datastore answers. Must be called inside a tokio runtime.
+    pub(crate) fn start(
+        backend: Arc<dyn Backend>,
+        loaded: Loaded,
+        away: Option<Away>,
+        guard: Guard,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let Loaded { history, log } = loaded;
         let (history_tx, history) = watch::channel(Arc::new(history));
-        guard.ready();
         let (head_tx, head) = watch::channel(log.revision());
-        let (away_tx, away) = watch::channel(None);
+        let (away_tx, _) = watch::channel(None);
+        let checked = away.is_none();
         let (asks, questions) = mpsc::channel(QUEUE);
-        let task = Task {
+        let mut task = Task {
             backend,
             log,
             head: head_tx,
             away: away_tx,
             history: history_tx,
-            checked: true,
+            checked,
             guard,
             metrics,
         };
+        match away {
+            None => task.answers(),
+            Some(away) => task.gone(&away.reason, away.before),
+        }
+        let away = task.away.subscribe();
         tokio::spawn(task.run(questions));
         Hub {
             asks,
@@ -101,6 +134,18 @@ impl Hub {
     /// Why the datastore does not answer, if it does not.
     pub(crate) fn away(&self) -> Option<Away> {
         self.away.borrow().clone()
+    }
+
+    /// The same, as it changes.
+    pub(crate) fn watch_away(&self) -> watch::Receiver<Option<Away>> {
+        self.away.clone()
+    }
+
+    /// All that is held, unless it may be old.
+    pub(crate) async fn state(&self) -> Result<Option<State>, Ended> {
+        let (answer, answered) = oneshot::channel();
+        self.asks.send(Ask::State { answer }).await.map_err(|_| Ended)?;
+        answered.await.map_err(|_| Ended)
     }
 
     /// What is held under a prefix, whether or not the datastore answers.
@@ -156,55 +201,6 @@ impl Hub {
     }
 }
 
-/// A datastore's state.
-#[derive(Debug)]
-pub(crate) struct Loaded {
-    history: History,
-    log: Log,
-}
-
-/// The state, and as much of its past as the datastore remembers and the log holds.
-///
-/// # Errors
-/// [`StorageError`] when it cannot be read.
-pub(crate) async fn load(backend: &dyn Backend) -> Result<Loaded, StorageError> {
-    let history = backend.history().await?;
-    let limits = Limits::default();
-    let listing = backend.list("").await?;
-    let past = backend.past(listing.revision, limits.changes).await?;
-    let log = Log::new(listing, past.oldest, past.events, limits);
-    Ok(Loaded { history, log })
-}
-
-impl Loaded {
-    /// May clients that hold a state of `history` be led to this?
-    fn leads_from(&self, history: &History) -> bool {
-        self.history.id == history.id || self.history.succeeds.contains(&history.id)
-    }
-}
-
-/// Does the datastore hold this history, with its newest change?
-async fn check(backend: &dyn Backend, history: &History, newest: Option<Event>) -> Result<(), WatchError> {
-    let found = backend.history().await?;
-    if found.succeeds.contains(&history.id) {
-        return Err(WatchError::Succeeded);
-    }
-    if found.id != history.id {
-        let (held, found) = (history.id.clone(), found.id);
-        return Err(WatchError::OtherHistory { held, found });
-    }
-    let Some(newest) = newest else { return Ok(()) };
-    let revision = newest.revision;
-    match backend.happened(newest).await? {
-        Some(false) => Err(WatchError::Rewritten { revision }),
-        Some(true) | None => Ok(()),
-    }
-}
-
-fn refused(why: &WatchError) -> String {
-    format!("{why}; nobody is led there until an operator says so (tortiectl datastore accept)")
-}
-
 struct Task {
     backend: Arc<dyn Backend>,
     log: Log,
@@ -245,7 +241,7 @@ impl Task {
 
     /// The next changes, after a delay; before the first of a datastore that was away it is looked at whether it holds
     /// what was read from it.
-    fn read(&self, delay: Duration) -> BoxFuture<'static, Result<Vec<Event>, WatchError>> {
+    fn read(&self, delay: Duration) -> BoxFuture<'static, Result<Changes, WatchError>> {
         let backend = Arc::clone(&self.backend);
         let known = (!self.checked).then(|| (Arc::clone(&self.history.borrow()), self.log.newest().cloned()));
         let after = self.log.revision();
@@ -280,13 +276,8 @@ impl Task {
     /// Takes what was loaded, if clients may be led there; why not, otherwise.
     fn move_to(&mut self, loaded: Loaded) -> Option<String> {
         let history = Arc::clone(&self.history.borrow());
-        let (held, found) = (self.log.revision(), loaded.log.revision());
-        if loaded.history.id == history.id && found < held {
-            return Some(refused(&WatchError::Backwards { held, found }));
-        }
-        if !loaded.leads_from(&history) {
-            let (held, found) = (history.id.clone(), loaded.history.id);
-            return Some(refused(&WatchError::OtherHistory { held, found }));
+        if let Err(why) = loaded.leads_from(&history, self.log.revision()) {
+            return Some(refused(&why));
         }
         if loaded.history.id != history.id {
             tracing::warn!(
@@ -325,14 +316,20 @@ impl Task {
                 let revision = self.log.revision();
                 drop(answer.send(Listing { entries, revision }));
             }
+            Ask::State { answer } => {
+                let current = self.away.borrow().is_none();
+                let history = Arc::clone(&self.history.borrow());
+                drop(answer.send(current.then(|| Loaded::keep(&history, &self.log, now()))));
+            }
         }
     }
 
     /// Takes what was read; gives how long to wait before the next read.
-    async fn follow(&mut self, read: Result<Vec<Event>, WatchError>, backoff: &mut Backoff) -> Duration {
+    async fn follow(&mut self, read: Result<Changes, WatchError>, backoff: &mut Backoff) -> Duration {
         let failed = match read {
-            Ok(events) => {
+            Ok(Changes { events, revision }) => {
                 self.log.push(events);
+                self.log.advance(revision);
                 None
             }
             // Too far behind: the state is read anew, and clients that are behind take a snapshot.
@@ -366,25 +363,40 @@ impl Task {
         if backoff.attempts() == 0 {
             tracing::error!(error, "cannot read the datastore, clients keep what they have");
         }
-        self.gone(&error);
+        self.gone(&error, Duration::ZERO);
         backoff.next()
     }
 
     fn answers(&mut self) {
         self.guard.ready();
-        if let Some(away) = self.away.send_replace(None) {
-            tracing::info!(seconds = away.since.elapsed().as_secs(), "the datastore answers again");
-        }
+        self.away.send_if_modified(|away| {
+            let before = away.take();
+            if let Some(away) = &before {
+                tracing::info!(seconds = away.age().as_secs(), "the datastore answers again");
+            }
+            before.is_some()
+        });
+        self.metrics.show_current();
         self.show();
     }
 
-    fn gone(&mut self, reason: &str) {
-        self.guard.not_ready(reason);
-        self.away.send_modify(|away| {
-            let since = away.as_ref().map_or_else(Instant::now, |away| away.since);
-            let reason = reason.to_owned();
-            *away = Some(Away { since, reason });
+    /// The datastore does not answer; when that is news, what is held is `before` old already.
+    fn gone(&mut self, reason: &str, before: Duration) {
+        self.away.send_if_modified(|away| match away {
+            Some(away) => std::mem::replace(&mut away.reason, reason.to_owned()) != reason,
+            None => {
+                *away = Some(Away::new(before, reason.to_owned()));
+                true
+            }
         });
+        let age = self.away.borrow().as_ref().map_or(before, Away::age);
+        self.metrics.show_stale(now().saturating_sub(age));
+        let revision = self.log.revision();
+        self.guard.not_ready(&format!(
+            "{reason}; revision {revision}, {} s old, is served",
+            age.as_secs()
+        ));
+        self.show();
     }
 
     fn show(&self) {
@@ -395,4 +407,10 @@ impl Task {
         self.metrics.keys.set(i64::try_from(self.log.len()).unwrap_or(i64::MAX));
         self.head.send_replace(revision);
     }
+}
+
+/// Since the epoch.
+fn now() -> Duration {
+    let millis = jiff::Timestamp::now().as_millisecond();
+    Duration::from_millis(u64::try_from(millis).unwrap_or_default())
 }

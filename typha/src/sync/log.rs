@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
+use tortie_proto::state::Document;
 use tortie_proto::sync::server_message::Message as ServerMsg;
 use tortie_proto::sync::{Batch, Change, InSync, ServerMessage, SnapshotBegin};
 use tortie_replica::{Breadcrumbs, Position, Resume};
@@ -197,6 +198,21 @@ impl Log {
         self.forget();
     }
 
+    /// Nothing that is seen here changed up to this revision.
+    pub(crate) fn advance(&mut self, revision: Revision) {
+        self.crumbs.advance(revision);
+    }
+
+    /// The state as it is kept in a file.
+    pub(crate) fn documents(&self) -> Vec<Document> {
+        let document = |(key, held): (&String, &Held)| Document {
+            key: key.clone(),
+            revision: held.revision,
+            value: held.value.clone(),
+        };
+        self.crumbs.current().iter().map(document).collect()
+    }
+
     fn push_crumb(&mut self, events: Vec<Event>, octets: usize) {
         let Some(revision) = events.last().map(|e| e.revision) else {
             return;
@@ -272,6 +288,10 @@ impl Log {
                 frames.push(frame);
                 said = Some(revision);
             }
+        }
+        if !more {
+            // The log may have advanced past its last change.
+            revision = self.crumbs.revision();
         }
         Step::Changes {
             frames,
@@ -431,6 +451,26 @@ mod tests {
         drop(filter);
         log.push(vec![event("/a", 101, 1)]);
         assert!(log.groups.is_empty());
+    }
+
+    #[test]
+    fn a_revision_without_changes_moves_readers_without_messages() {
+        let mut log = log(Limits::default());
+        log.push(vec![event("/a", 3, 1)]);
+        log.advance(9);
+        let filter = Filter::new(vec![]);
+        for (position, sent) in [(0, 1), (3, 0), (7, 0), (9, 0)] {
+            let Step::Changes {
+                frames, revision, more, ..
+            } = log.next(&filter, Some(position))
+            else {
+                panic!("{position} is known");
+            };
+            assert_eq!((frames.len(), revision, more), (sent, 9, false), "{position}");
+        }
+        log.push(vec![event("/a", 10, 1)]);
+        assert_eq!((log.revision(), log.newest().unwrap().revision), (10, 10));
+        assert_eq!(frames(log.next(&filter, Some(9))).len(), 1);
     }
 
     #[test]

@@ -4,12 +4,16 @@
 //! |---|---|
 //! | [`log`] | the state and its recent changes, encoded once per distinct set of prefixes; pure |
 //! | [`reader`] | one client's place in it and what it is sent next; pure |
+//! | [`loaded`] | a state that was read, and whether clients may be led to it |
 //! | [`hub`] | the task that owns the log and follows the datastore |
+//! | [`peers`] | where else the same state is served |
 //! | [`session`] | the task of one client |
 //! | [`wire`] | the gRPC service that sends octets encoded already |
 
 pub(crate) mod hub;
+pub(crate) mod loaded;
 mod log;
+pub(crate) mod peers;
 mod reader;
 pub(crate) mod session;
 pub(crate) mod wire;

@@ -124,6 +124,7 @@ impl World {
             hello: Some(hello),
             cluster_id: "c".into(),
             succeeds: vec![],
+            peers: vec![],
         }));
         self.link = Some((reader, [welcome].into()));
     }

@@ -42,6 +42,11 @@ impl Reader {
         self.in_sync && self.position.is_some_and(|p| p >= head)
     }
 
+    /// Does it hold more than the log? It had that from another typha, or from this one before it began anew.
+    pub(crate) fn is_ahead(&self, head: Revision) -> bool {
+        !self.in_sync && self.position.is_some_and(|p| p > head)
+    }
+
     /// The messages for a step of the log, and whether it is to ask again at once.
     pub(crate) fn take(&mut self, step: Step) -> (Vec<Bytes>, bool) {
         match step {

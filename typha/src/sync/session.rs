@@ -12,16 +12,18 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
+use tortie_proto::capability;
 use tortie_proto::common::Hello;
 use tortie_proto::sync::client_message::Message as ClientMsg;
 use tortie_proto::sync::server_message::Message as ServerMsg;
-use tortie_proto::sync::{ClientMessage, Open, Ping, Welcome};
+use tortie_proto::sync::{ClientMessage, Currency, Drain, Open, Ping, Stale, Welcome};
 
-use super::hub::Hub;
+use super::hub::{Away, Hub};
 use super::log::{Filter, Step, encode};
+use super::peers::Peers;
 use super::reader::Reader;
 use crate::datastore::History;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Sent};
 
 /// Messages encoded for a client and not yet taken by its connection.
 pub(crate) const WINDOW: usize = 4;
@@ -31,6 +33,12 @@ const PING: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a client may take to say what it wants.
 const OPENING: Duration = Duration::from_secs(5);
+/// How long a client that holds more than this typha has read is kept waiting before it is told so.
+const LAG: Duration = Duration::from_secs(5);
+/// How long a client may take to hear that it shall leave.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// Clients that leave at once come to others within this, one in a millisecond.
+const SPREAD: usize = 2000;
 /// A filter is compared with every key: this many prefixes are plenty.
 const MAX_PREFIXES: usize = 256;
 
@@ -43,6 +51,7 @@ pub(crate) struct Context {
     pub(crate) hub: Hub,
     pub(crate) hello: Hello,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) peers: Arc<Peers>,
     /// Cancelled when clients shall go elsewhere.
     pub(crate) drain: CancellationToken,
 }
@@ -84,6 +93,12 @@ struct Session {
     /// Since when a ping waits for its answer; moved on by messages taken.
     unanswered: Option<Instant>,
     history: watch::Receiver<Arc<History>>,
+    away: watch::Receiver<Option<Away>>,
+    /// Was it told that the datastore is away?
+    told_stale: bool,
+    /// Until when it waits for this typha to read what it holds already.
+    lag: Instant,
+    client: Hello,
 }
 
 /// Serves a client until it leaves, dies, or this typha stops.
@@ -96,8 +111,13 @@ pub(crate) async fn run(context: Context, open: Open, inbound: Streaming<ClientM
     let mut pings = interval(PING);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let history = context.hub.history();
+    let away = context.hub.watch_away();
     let mut session = Session {
         history,
+        away,
+        told_stale: false,
+        lag: Instant::now() + LAG,
+        client: hello.clone(),
         context,
         inbound,
         outgoing,
@@ -117,6 +137,7 @@ pub(crate) async fn run(context: Context, open: Open, inbound: Streaming<ClientM
                 reason,
                 "sync client sent away"
             );
+            session.hand_over().await;
             // When even this finds no room the stream just ends.
             let _ = session.outgoing.try_send(Err(status));
         }
@@ -132,13 +153,15 @@ impl Session {
             hello: Some(self.context.hello.clone()),
             cluster_id,
             succeeds: history.succeeds.clone(),
+            peers: self.context.peers.next().0,
         };
         let mut reader = Reader::new(Filter::new(open.prefixes), resume);
         let served = async {
             self.send(encode(ServerMsg::Welcome(welcome))).await?;
+            self.tell_currency().await?;
             loop {
-                self.bring_forward(&mut reader, &history).await?;
                 self.rest(&mut reader).await?;
+                self.bring_forward(&mut reader, &history).await?;
             }
         };
         let Err(end): Result<std::convert::Infallible, End> = served.await;
@@ -151,11 +174,16 @@ impl Session {
             let (filter, position) = (reader.filter().clone(), reader.position());
             let asked = self.context.hub.next(Arc::clone(history), filter, position).await;
             let step = asked.map_err(|_| End::Refused(self.gone()))?;
-            if matches!(step, Step::Snapshot(_)) {
+            let sent = match &step {
+                Step::Snapshot(_) => Sent::Snapshot,
+                Step::Changes { .. } => Sent::Changes,
+            };
+            if sent == Sent::Snapshot {
                 self.context.metrics.snapshots_sent.inc();
             }
             let (frames, more) = reader.take(step);
             for frame in frames {
+                self.context.metrics.count_sent(sent, frame.len());
                 self.send(frame).await?;
             }
             if !more {
@@ -167,18 +195,64 @@ impl Session {
     /// Waits until there is something new; meanwhile keeps the pulse.
     async fn rest(&mut self, reader: &mut Reader) -> Result<(), End> {
         let mut head = self.context.hub.head();
-        while reader.is_current(*head.borrow_and_update()) {
+        loop {
+            let at = *head.borrow_and_update();
+            let ahead = reader.is_ahead(at);
+            // While the datastore is away nobody knows how far it is.
+            let lag = self.away.borrow().is_none().then_some(self.lag);
+            let waits = ahead && lag.is_none_or(|lag| Instant::now() < lag);
+            if !waits && !reader.is_current(at) {
+                return Ok(());
+            }
             let dead = self.unanswered.map(|since| since + PATIENCE);
             tokio::select! {
                 () = self.context.drain.cancelled() => return Err(End::Refused(stopping())),
                 moved = head.changed() => moved.map_err(|_| End::Refused(stopping()))?,
                 _ = self.history.changed() => return Err(End::Refused(self.gone())),
+                _ = self.away.changed() => self.tell_currency().await?,
                 heard = self.inbound.message() => self.hear(heard)?,
                 () = until(dead) => return Err(self.dead()),
+                () = until(lag), if ahead => {}
                 _ = self.pings.tick() => self.ping(reader).await?,
             }
         }
-        Ok(())
+    }
+
+    /// Tells whether what it is sent may be old, when that has changed.
+    async fn tell_currency(&mut self) -> Result<(), End> {
+        let away = self.away.borrow_and_update().clone();
+        if away.is_some() == self.told_stale {
+            return Ok(());
+        }
+        self.told_stale = away.is_some();
+        self.lag = Instant::now() + LAG;
+        if !self.client.can(capability::CURRENCY) {
+            return Ok(());
+        }
+        let revision = *self.context.hub.head().borrow();
+        let stale = away.map(|away| Stale {
+            revision,
+            age_seconds: away.age().as_secs(),
+            reason: away.reason,
+        });
+        self.send(encode(ServerMsg::Currency(Currency { stale }))).await
+    }
+
+    /// Tells where to go, when this typha stops and there are others.
+    async fn hand_over(&mut self) {
+        if !self.context.drain.is_cancelled() || !self.client.can(capability::DRAIN) {
+            return;
+        }
+        let (peers, turn) = self.context.peers.next();
+        if peers.is_empty() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis((turn % SPREAD) as u64)).await;
+        let frame = encode(ServerMsg::Drain(Drain { peers }));
+        // One that takes nothing finds out by itself.
+        if let Ok(Ok(())) = tokio::time::timeout(FAREWELL, self.outgoing.send(Ok(frame))).await {
+            self.context.metrics.connections_handed_over.inc();
+        }
     }
 
     async fn ping(&mut self, reader: &mut Reader) -> Result<(), End> {

@@ -16,7 +16,7 @@ const RESOURCES: &str = "/calico/resources/v3/projectcalico.org/";
 const BLOCK: &str = "/calico/ipam/v2/assignment/ipv4/block/10.50.7.64-26";
 
 /// typha in front of this etcd.
-fn command(etcd: &Etcd, dir: &Path) -> Command {
+pub(crate) fn command(etcd: &Etcd, dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_typha"));
     command.args(["--etcd-endpoints", &etcd.urls(), "--log-level", "warn", "--listen"]);
     command.arg(format!("unix:{}", dir.join("typha.sock").display()));

@@ -5,8 +5,10 @@
 mod cli;
 mod crash;
 mod disk_full;
+mod drain;
 mod etcd;
 mod etcd_server;
 mod history;
 mod process;
+mod stale;
 mod sync;

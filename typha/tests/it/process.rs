@@ -108,20 +108,35 @@ impl Typha {
 
     /// A metric of a typha that was started with `--http` on this port.
     pub(crate) async fn metric(port: u16, name: &str) -> u64 {
+        let text = Typha::http(port, "/metrics").await;
+        value_of(&text, name).unwrap_or_else(|| panic!("no {name} in {text}"))
+    }
+
+    /// The same, of a metric that is not there before it counts something.
+    pub(crate) async fn metric_or_zero(port: u16, name: &str) -> u64 {
+        value_of(&Typha::http(port, "/metrics").await, name).unwrap_or_default()
+    }
+
+    /// What it answers on the port for probes.
+    pub(crate) async fn http(port: u16, path: &str) -> String {
         let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-        stream
-            .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            .await
-            .unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).await.unwrap();
-        let line = text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
+        text
     }
 
     pub(crate) fn client(&self, prefixes: &[&str]) -> Client {
         Client::start(self.addr(), prefixes, None)
     }
+}
+
+fn value_of(metrics: &str, name: &str) -> Option<u64> {
+    let mut lines = metrics.lines();
+    lines
+        .find_map(|l| l.strip_prefix(name)?.strip_prefix(' '))
+        .map(|value| value.parse().unwrap())
 }
 
 impl Drop for Typha {

@@ -11,6 +11,7 @@ fn welcome(cluster: &str) -> ServerMessage {
         hello: Some(hello),
         cluster_id: cluster.into(),
         succeeds: vec!["before".into()],
+        peers: vec![],
     }))
 }
 
@@ -202,6 +203,7 @@ fn pings_are_answered_with_what_is_applied_and_strangers_are_refused() {
         hello: Some(hello),
         cluster_id: "c".into(),
         succeeds: vec![],
+        peers: vec![],
     });
     assert!(matches!(
         engine.handle(server(strange)),
@@ -242,4 +244,82 @@ fn another_history_begins_with_a_snapshot() {
     feed(&mut engine, [welcome("c")]);
     let refused = engine.handle(in_sync(9)).unwrap_err();
     assert!(matches!(refused, ProtocolError::OutOfTurn(_)), "{refused}");
+}
+
+fn currency(stale: Option<(u64, u64)>) -> ServerMessage {
+    let stale = stale.map(|(revision, age_seconds)| sync::Stale {
+        revision,
+        age_seconds,
+        reason: "etcd is away".into(),
+    });
+    server(ServerMsg::Currency(sync::Currency { stale }))
+}
+
+#[test]
+fn what_may_be_old_is_marked_and_what_is_current_again_too() {
+    let mut engine = Engine::new(vec![]);
+    let ClientMsg::Open(open) = engine.open(Hello::new("felix", "n", "1")).message.unwrap() else {
+        panic!("open comes first");
+    };
+    assert!(open.hello.unwrap().can(capability::CURRENCY));
+    assert!(
+        matches!(engine.handle(currency(None)), Err(ProtocolError::OutOfTurn(_))),
+        "not before the welcome"
+    );
+    engine.open(Hello::new("felix", "n", "1"));
+    let stale = |revision, seconds| {
+        SyncEvent::Status(SyncStatus::Stale {
+            revision,
+            age: Duration::from_secs(seconds),
+            reason: "etcd is away".into(),
+        })
+    };
+    for message in [
+        welcome("c"),
+        currency(Some((7, 60))),
+        begin(7),
+        batch(7, &[("a", 3, Some("1"))]),
+    ] {
+        engine.handle(message).unwrap();
+    }
+    assert_eq!(events(&mut engine), [stale(7, 60)], "said before anything else");
+    assert_eq!(engine.handle(in_sync(7)), Ok(Progress::InSync));
+    let expected = [set("a", 3, "1"), stale(7, 60), SyncEvent::Delta(Delta::InSync)];
+    assert_eq!(events(&mut engine), expected);
+    engine.handle(currency(None)).unwrap();
+    assert_eq!(
+        events(&mut engine),
+        [SyncEvent::Status(SyncStatus::InSync { revision: 7 })]
+    );
+    engine.handle(currency(Some((7, 1)))).unwrap();
+    assert_eq!(events(&mut engine), [stale(7, 1)], "away again");
+
+    // The next typha holds less than this client, and may be old: nothing moves.
+    engine.closed();
+    engine.open(Hello::new("felix", "n", "1"));
+    engine.handle(welcome("c")).unwrap();
+    engine.handle(currency(Some((5, 90)))).unwrap();
+    assert_eq!(events(&mut engine), [stale(7, 90)]);
+    engine.handle(currency(None)).unwrap();
+    assert_eq!(events(&mut engine), [], "not in sync yet");
+    engine.handle(in_sync(9)).unwrap();
+    let expected = [
+        SyncEvent::Status(SyncStatus::InSync { revision: 9 }),
+        SyncEvent::Delta(Delta::InSync),
+    ];
+    assert_eq!(events(&mut engine), expected);
+}
+
+#[test]
+fn who_is_told_to_leave_knows_where_to() {
+    let mut engine = Engine::new(vec![]);
+    engine.open(Hello::new("felix", "n", "1"));
+    engine.handle(welcome("c")).unwrap();
+    let drain = |peers: &[&str]| {
+        let peers = peers.iter().map(|&p| p.to_owned()).collect();
+        server(ServerMsg::Drain(sync::Drain { peers }))
+    };
+    assert_eq!(engine.handle(drain(&[])), Ok(Progress::Going), "nowhere");
+    let leave = Progress::Leave(vec!["tcp:b:1".into(), "tcp:c:1".into()]);
+    assert_eq!(engine.handle(drain(&["tcp:b:1", "tcp:c:1"])), Ok(leave));
 }

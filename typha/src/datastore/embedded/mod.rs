@@ -18,8 +18,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub(crate) use file::OpenError;
 
 use super::{
-    Backend, CommitError, Committed, Entry, Event, History, Listing, Past, Revision, StorageError, Transaction,
-    WatchError,
+    Backend, Changes, CommitError, Committed, Entry, Event, History, Listing, Past, Revision, StorageError,
+    Transaction, WatchError,
 };
 
 /// Writes waiting for the writer task; more wait in their callers.
@@ -159,12 +159,14 @@ impl Backend for Embedded {
         })
     }
 
-    fn changes(&self, after: Revision, limit: usize) -> BoxFuture<'static, Result<Vec<Event>, WatchError>> {
+    fn changes(&self, after: Revision, limit: usize) -> BoxFuture<'static, Result<Changes, WatchError>> {
         let (slot, mut head) = (Arc::clone(&self.slot), self.head.clone());
         Box::pin(async move {
             let closed = |_| StorageError("it is being closed".to_owned());
             head.wait_for(|revision| *revision > after).await.map_err(closed)?;
-            slot.run(move |db| file::changes(db, after, limit)).await?
+            let events = slot.run(move |db| file::changes(db, after, limit)).await??;
+            let revision = events.last().map_or(after, |last| last.revision);
+            Ok(Changes { events, revision })
         })
     }
 

@@ -151,7 +151,7 @@ async fn a_prefix_can_be_guarded_and_the_history_survives_reopening() {
     drop(store);
     let store = open(&path).await;
     assert_eq!(store.history().await.unwrap(), history);
-    let events = store.changes(1, 3).await.unwrap();
+    let events = store.changes(1, 3).await.unwrap().events;
     let seen: Vec<_> = events
         .iter()
         .map(|e| (e.revision, e.key.as_str(), e.value.is_some()))
@@ -198,7 +198,7 @@ async fn a_change_is_awaited() {
     let store = open(&dir.path().join("store")).await;
     let waiting = tokio::spawn(store.changes(0, 10));
     store.commit(put("/a", "1")).await.unwrap();
-    assert_eq!(waiting.await.unwrap().unwrap()[0].key, "/a");
+    assert_eq!(waiting.await.unwrap().unwrap().events[0].key, "/a");
 }
 
 #[tokio::test]

@@ -32,8 +32,8 @@ use self::proto::response_op::Response as Done;
 use self::proto::{Compare, DeleteRangeRequest, KeyValue, PutRequest, RangeRequest, RequestOp, ResponseOp, TxnRequest};
 use self::watch::Watcher;
 use super::{
-    Backend, CommitError, Committed, Entry, Event, Guard, History, Listing, Operation, Past, Revision, StorageError,
-    Transaction, WatchError,
+    Backend, Changes, CommitError, Committed, Entry, Event, Guard, History, Listing, Operation, Past, Revision,
+    StorageError, Transaction, WatchError,
 };
 
 /// Under which Calico's keys lie.
@@ -147,7 +147,7 @@ impl Backend for Etcd {
         Box::pin(async move { commit(&client, &transaction).await })
     }
 
-    fn changes(&self, after: Revision, limit: usize) -> BoxFuture<'static, Result<Vec<Event>, WatchError>> {
+    fn changes(&self, after: Revision, limit: usize) -> BoxFuture<'static, Result<Changes, WatchError>> {
         Box::pin(self.watcher.changes(after, limit))
     }
 

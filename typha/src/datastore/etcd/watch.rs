@@ -20,7 +20,7 @@ use super::proto::request_op::Request as Op;
 use super::proto::watch_request::RequestUnion;
 use super::proto::{self, PutRequest, TxnRequest, WatchCreateRequest, WatchRequest, WatchResponse};
 use super::{HISTORY, MARK, ROOT, op, prefix_end, revision, signed, text};
-use crate::datastore::{Event, Past, Revision, StorageError, WatchError};
+use crate::datastore::{Changes, Event, Past, Revision, StorageError, WatchError};
 
 /// How long etcd may take to begin a watch.
 const BEGIN: Duration = Duration::from_secs(3);
@@ -62,7 +62,7 @@ impl Watcher {
         &self,
         after: Revision,
         limit: usize,
-    ) -> impl Future<Output = Result<Vec<Event>, WatchError>> + Send + 'static {
+    ) -> impl Future<Output = Result<Changes, WatchError>> + Send + 'static {
         let (client, slot) = (self.client.clone(), Arc::clone(&self.open));
         async move {
             let mut slot = slot.lock().await;
@@ -71,10 +71,15 @@ impl Watcher {
                 Some(open) if open.given == after => open,
                 _ => {
                     *slot = Some(Open::begin(&client, after).await?);
-                    return Ok(Vec::new());
+                    let events = Vec::new();
+                    return Ok(Changes {
+                        events,
+                        revision: after,
+                    });
                 }
             };
-            while open.waiting.is_empty() {
+            // What is nobody's concern moves the revision, too: where this typha is, clients of others may be already.
+            while open.waiting.is_empty() && open.seen <= open.given {
                 let response = open.next(&client).await?;
                 open.take(response, &client)?;
                 if open.begun.is_some() {
@@ -83,8 +88,9 @@ impl Watcher {
                 }
             }
             let events = open.give(limit);
+            let revision = open.given;
             *slot = Some(open);
-            Ok(events)
+            Ok(Changes { events, revision })
         }
     }
 }
@@ -163,7 +169,12 @@ impl Open {
             }
             events.extend(self.waiting.pop_front());
         }
-        self.given = events.last().map_or(self.given, |e| e.revision);
+        let given = match (self.waiting.is_empty(), events.last()) {
+            // Changes arrive in order, those of one revision together.
+            (true, _) => self.seen,
+            (false, last) => last.map_or(self.given, |e| e.revision),
+        };
+        self.given = self.given.max(given);
         events
     }
 }
