@@ -115,7 +115,7 @@ async fn the_operations_of_a_transaction_are_done_together_or_not_at_all() {
     let done = store.commit(both).await.unwrap();
     assert_eq!(done.iter().map(|c| c.revision).collect::<Vec<_>>(), [2, 3]);
     assert_eq!((done[0].previous.is_some(), done[1].previous.is_some()), (false, true));
-    let events = store.changes(1, 10).await.unwrap();
+    let events = store.changes(1, 10).await.unwrap().events;
     let seen: Vec<_> = events.iter().map(|e| (e.key.as_str(), e.value.is_some())).collect();
     assert_eq!(seen, [("/b", true), ("/a", false)]);
 }
