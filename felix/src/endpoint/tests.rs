@@ -69,6 +69,13 @@ impl StoreService for MemoryStore {
         Err(Status::unimplemented("no operator comes here"))
     }
 
+    async fn status(
+        &self,
+        _: Request<tortie_proto::store::StatusRequest>,
+    ) -> Result<Response<tortie_proto::store::StatusResponse>, Status> {
+        Err(Status::unimplemented("no operator comes here"))
+    }
+
     async fn list(&self, request: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
         let memory = self.0.lock().unwrap();
         let prefix = request.into_inner().prefix;
