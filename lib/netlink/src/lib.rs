@@ -12,11 +12,13 @@
 
 pub mod addr;
 pub mod fake;
+mod follow;
 pub mod gateway;
 pub mod link;
 pub mod monitor;
 pub mod neigh;
 pub mod netns;
+pub mod nft;
 pub mod reconcile;
 pub mod request;
 pub mod route;

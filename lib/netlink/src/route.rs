@@ -19,7 +19,8 @@ use tortie_net::Prefix;
 
 pub use socket::Netlink;
 pub(crate) use socket::{set_buffers, socket_error};
-pub(crate) use wire::{Frames, Message, decode};
+pub(crate) use wire::{Frame, Frames, Message, attribute, attributes, decode, message, nested};
+pub(crate) use wire::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST};
 
 /// The main table, where this suite's routes live.
 pub const TABLE_MAIN: u32 = 254;

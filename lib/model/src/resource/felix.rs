@@ -5,16 +5,27 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::{ProgramClusterRoutes, Switch};
+use crate::PortRange;
 use crate::kind::Kind;
 use crate::meta::{Extra, Resource, Spec};
-use crate::scalar::{GoDuration, text};
+use crate::scalar::{GoDuration, list, text, text_enum};
 use crate::selector::Selector;
 
 /// Settings of felix.
 pub type FelixConfiguration = Resource<FelixConfigurationSpec>;
 
-/// The settings felix is to act on; today it reads none of them ([`crate::without_effect`]). Calico has about 190; the
-/// others are kept untyped in `extra`.
+text_enum! {
+    /// Where packets of a workload may go without being given the node's address.
+    NatOutgoingExclusions, "NAT exclusion" {
+        /// To the pools.
+        IpPoolsOnly = "IPPoolsOnly",
+        /// To the pools and to the nodes.
+        IpPoolsAndHostIps = "IPPoolsAndHostIPs",
+    }
+}
+
+/// Settings with a type. Calico has about 190; the others are kept untyped in `extra`. Which of them felix acts on, docs/felix.md
+/// says; of the others who writes one is told ([`crate::without_effect`]).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FelixConfigurationSpec {
@@ -97,6 +108,40 @@ pub struct FelixConfigurationSpec {
     /// Interfaces whose MTU counts.
     #[serde(default, with = "text", skip_serializing_if = "Option::is_none")]
     pub mtu_iface_pattern: Option<String>,
+    /// Source address of packets that leave the pools; absent means that of the interface they leave by.
+    #[serde(default, with = "text", skip_serializing_if = "Option::is_none")]
+    pub nat_outgoing_address: Option<IpAddr>,
+    /// Where packets keep their source; absent means in the pools.
+    #[serde(default, with = "text", skip_serializing_if = "Option::is_none")]
+    pub nat_outgoing_exclusions: Option<NatOutgoingExclusions>,
+    /// Source ports of packets that leave the pools; absent means any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nat_port_range: Option<PortRange>,
+    /// The interfaces by which leaving counts, `+` at the end for any rest; absent means every one.
+    #[serde(
+        default,
+        rename = "iptablesNATOutgoingInterfaceFilter",
+        with = "text",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub nat_outgoing_interface_filter: Option<String>,
+    /// Hosts that are no nodes and may send packets of tunnels.
+    #[serde(default, deserialize_with = "list", skip_serializing_if = "Vec::is_empty")]
+    pub external_nodes_list: Vec<Network>,
+    /// May workloads send IPIP themselves? Absent means no.
+    #[serde(
+        default,
+        rename = "allowIPIPPacketsFromWorkloads",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub allow_ipip_packets_from_workloads: Option<bool>,
+    /// May workloads send VXLAN themselves? Absent means no.
+    #[serde(
+        default,
+        rename = "allowVXLANPacketsFromWorkloads",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub allow_vxlan_packets_from_workloads: Option<bool>,
     /// Unknown fields, and those Tortie does not act on yet.
     #[serde(flatten)]
     pub extra: Extra,

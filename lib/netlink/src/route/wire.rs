@@ -119,7 +119,7 @@ fn short_table(table: u32) -> u8 {
     u8::try_from(table).unwrap_or(252)
 }
 
-fn message(out: &mut Vec<u8>, kind: u16, flags: u16, sequence: u32, body: impl FnOnce(&mut Vec<u8>)) {
+pub(crate) fn message(out: &mut Vec<u8>, kind: u16, flags: u16, sequence: u32, body: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend(0u32.to_ne_bytes());
     out.extend(kind.to_ne_bytes());
@@ -131,11 +131,11 @@ fn message(out: &mut Vec<u8>, kind: u16, flags: u16, sequence: u32, body: impl F
     out.splice(start..start + 4, len.to_ne_bytes());
 }
 
-fn attribute(out: &mut Vec<u8>, kind: u16, value: &[u8]) {
+pub(crate) fn attribute(out: &mut Vec<u8>, kind: u16, value: &[u8]) {
     nested(out, kind, |out| out.extend(value));
 }
 
-fn nested(out: &mut Vec<u8>, kind: u16, body: impl FnOnce(&mut Vec<u8>)) {
+pub(crate) fn nested(out: &mut Vec<u8>, kind: u16, body: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend([0, 0]);
     out.extend(kind.to_ne_bytes());
@@ -300,7 +300,7 @@ fn i32_at(b: &[u8], at: usize) -> Option<i32> {
 }
 
 /// The attributes in `b`, up to the first that is cut short.
-fn attributes(mut b: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub(crate) fn attributes(mut b: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let len = usize::from(u16_at(b, 0)?);
         let kind = u16_at(b, 2)? & NLA_TYPE_MASK;
