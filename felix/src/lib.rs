@@ -7,7 +7,9 @@
 pub mod config;
 pub mod dataplane;
 pub mod endpoint;
+mod failures;
 pub mod fib;
+pub mod forwarding;
 pub mod gc;
 pub mod ipam;
 pub mod metrics;
@@ -15,4 +17,5 @@ pub mod run;
 pub mod show;
 pub mod state;
 pub mod sync;
+pub mod tables;
 pub mod tunnel;

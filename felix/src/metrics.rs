@@ -21,6 +21,12 @@ struct Reason {
     reason: &'static str,
 }
 
+/// A kind of the kernel's objects.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Object {
+    object: &'static str,
+}
+
 type Count = Gauge<u64, AtomicU64>;
 
 /// What is counted.
@@ -32,6 +38,7 @@ pub struct Metrics {
     withheld: Family<Class, Count>,
     refused: Family<Reason, Count>,
     failing: Count,
+    objects_failing: Family<Object, Count>,
     shadowed: Count,
     resync_state: Count,
     fib_in_sync: Count,
@@ -69,6 +76,11 @@ impl Metrics {
             m.failing.clone(),
         );
         r.register(
+            "objects_failing",
+            "Objects that the kernel refuses and that are tried again: steps of tunnel devices, tables of nftables",
+            m.objects_failing.clone(),
+        );
+        r.register(
             "routes_shadowed",
             "Routes the kernel prefers somebody else's to",
             m.shadowed.clone(),
@@ -84,6 +96,13 @@ impl Metrics {
             m.fib_in_sync.clone(),
         );
         m
+    }
+
+    /// Takes over how many objects, routes aside, the kernel refuses.
+    pub fn failing(&self, tunnels: usize, tables: usize) {
+        for (object, count) in [("tunnel", tunnels), ("table", tables)] {
+            self.objects_failing.get_or_create(&Object { object }).set(count as u64);
+        }
     }
 
     /// Takes over the state.

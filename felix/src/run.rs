@@ -11,7 +11,6 @@ use tortie_kit::address::Target;
 use tortie_kit::health::{Guard, Health};
 use tortie_netlink::monitor::Monitor;
 use tortie_netlink::route::{Netlink, TABLE_MAIN};
-use tortie_netlink::sysctl::Sysctl;
 use tortie_netlink::touch::Touches;
 use tortie_proto::common::Hello;
 use tortie_typha_client::{Store, SyncOptions};
@@ -21,11 +20,13 @@ use crate::dataplane;
 use crate::dataplane::manager::{Input, Summary};
 use crate::endpoint;
 use crate::fib::{EMPTY_PATIENCE, FibClient, FibStatus};
+use crate::forwarding;
 use crate::ipam::Ipam;
 use crate::metrics::Metrics;
 use crate::show::Show;
 use crate::state::{StateHandle, StateWriter};
-use crate::sync::{DatastoreStatus, Sync};
+use crate::sync::{DatastoreStatus, Drivers, Sync};
+use crate::tables;
 use crate::tunnel::{self, address::Addresses};
 
 /// Runs until the token is cancelled.
@@ -35,9 +36,9 @@ use crate::tunnel::{self, address::Addresses};
 pub async fn run(config: Config, token: CancellationToken) -> anyhow::Result<()> {
     std::fs::create_dir_all(&config.state_dir)
         .with_context(|| format!("--state-dir {}", config.state_dir.display()))?;
-    forwarding()?;
     let hello = Hello::new("felix", config.node.as_str(), &tortie_kit::instance());
-    let netlink = Netlink::open()?;
+    let mut netlink = Netlink::open()?;
+    forwarding::switch_on(&mut netlink)?;
     // Before the first dump, so that nothing falls between.
     let monitor = Monitor::start(TABLE_MAIN, netlink.port())?;
     let touches = Touches::open()?;
@@ -54,6 +55,7 @@ pub async fn run(config: Config, token: CancellationToken) -> anyhow::Result<()>
         datastore: sources.datastore,
         fib: sources.fib,
         tunnels: sources.tunnels.clone(),
+        tables: sources.tables,
     };
     serve_http(&config, &show, &mut tasks, &token).await?;
 
@@ -105,6 +107,7 @@ struct Sources {
     datastore: watch::Receiver<DatastoreStatus>,
     fib: watch::Receiver<FibStatus>,
     tunnels: watch::Receiver<Arc<tunnel::Status>>,
+    tables: watch::Receiver<Arc<tables::Status>>,
 }
 
 impl Sources {
@@ -119,10 +122,17 @@ impl Sources {
         let (status, datastore) = watch::channel(DatastoreStatus::Waiting("not connected yet".to_owned()));
         let events = tortie_typha_client::sync(sync_options(config, hello), token.clone());
         let (wanted, shall) = watch::channel(Arc::default());
-        let sync = Sync::new(config.node.clone(), writer, inputs.clone(), status, wanted);
+        let (wanted_tables, shall_tables) = watch::channel(Arc::default());
+        let drivers = Drivers {
+            tunnels: wanted,
+            tables: wanted_tables,
+        };
+        let sync = Sync::new(config.node.clone(), writer, inputs.clone(), status, drivers);
         tasks.spawn(sync.run(events));
         let (status, tunnels) = watch::channel(Arc::default());
         tasks.spawn(tunnel::run(shall, touches, status, token.clone()));
+        let (status, tables) = watch::channel(Arc::default());
+        tasks.spawn(tables::run(shall_tables, tables::kernel(), status, token.clone()));
         let (status, fib) = watch::channel(FibStatus::Away("not connected yet".to_owned()));
         let client = FibClient {
             bird: config.bird.clone(),
@@ -137,6 +147,7 @@ impl Sources {
             datastore,
             fib,
             tunnels,
+            tables,
         }
     }
 }
@@ -153,6 +164,9 @@ async fn serve_http(
         metrics: Metrics::register(&mut registry),
         summary: show.summary.clone(),
         datastore: show.datastore.clone(),
+        tunnels: show.tunnels.clone(),
+        tables: show.tables.clone(),
+        tables_guard: health.guard("tables"),
         dataplane_guard: health.guard("dataplane"),
         datastore_guard: health.guard("datastore"),
     };
@@ -177,23 +191,14 @@ fn sync_options(config: &Config, hello: &Hello) -> SyncOptions {
     }
 }
 
-/// A node that does not forward routes nothing.
-fn forwarding() -> anyhow::Result<()> {
-    for name in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
-        let sysctl = Sysctl::global(name);
-        // A kernel without IPv6 has no such parameter.
-        if sysctl.exists() {
-            sysctl.write("1")?;
-        }
-    }
-    Ok(())
-}
-
 /// Carries the state over to metrics and readiness.
 struct Watcher {
     metrics: Arc<Metrics>,
     summary: watch::Receiver<Arc<Summary>>,
     datastore: watch::Receiver<DatastoreStatus>,
+    tunnels: watch::Receiver<Arc<tunnel::Status>>,
+    tables: watch::Receiver<Arc<tables::Status>>,
+    tables_guard: Guard,
     dataplane_guard: Guard,
     datastore_guard: Guard,
 }
@@ -214,6 +219,15 @@ impl Watcher {
                     | DatastoreStatus::Stale { .. }
                     | DatastoreStatus::Disconnected { .. } => self.datastore_guard.ready(),
                 }
+                let tunnels = self.tunnels.borrow_and_update().failing.len();
+                let tables = Arc::clone(&self.tables.borrow_and_update());
+                self.metrics.failing(tunnels, tables.failing.len());
+                match tables.compared {
+                    true => self.tables_guard.ready(),
+                    false => self
+                        .tables_guard
+                        .not_ready("nftables was not compared with what is wanted yet"),
+                }
                 // A route that fails is shown elsewhere and makes nothing else useless.
                 caught_up |= summary.loaded && summary.datastore_known && summary.pending == 0;
                 match (summary.loaded, caught_up) {
@@ -226,6 +240,8 @@ impl Watcher {
                 tokio::select! {
                     changed = self.summary.changed() => if changed.is_err() { return },
                     changed = self.datastore.changed() => if changed.is_err() { return },
+                    changed = self.tunnels.changed() => if changed.is_err() { return },
+                    changed = self.tables.changed() => if changed.is_err() { return },
                 }
             }
         };

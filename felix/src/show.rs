@@ -37,6 +37,8 @@ pub struct Show {
     pub fib: watch::Receiver<FibStatus>,
     /// The tunnel devices.
     pub tunnels: watch::Receiver<Arc<crate::tunnel::Status>>,
+    /// The tables of nftables.
+    pub tables: watch::Receiver<Arc<crate::tables::Status>>,
 }
 
 impl Show {
@@ -59,6 +61,7 @@ impl Show {
             "unreadable": *state.unreadable,
             "dataplane": **self.summary.borrow(),
             "tunnels": self.tunnels.borrow().lines(),
+            "tables": self.tables.borrow().lines(),
         })
     }
 }
@@ -79,7 +82,9 @@ impl Felix for Show {
             programmed: count.programmed,
         });
         let tunnels = Arc::clone(&self.tunnels.borrow());
-        let kernel = summary.failing.iter().chain(&tunnels.failing).map(|f| FailingObject {
+        let tables = Arc::clone(&self.tables.borrow());
+        let kernel = summary.failing.iter().chain(&tunnels.failing).chain(&tables.failing);
+        let kernel = kernel.map(|f| FailingObject {
             object: f.object.clone(),
             error: f.error.clone(),
             attempts: f.attempts,

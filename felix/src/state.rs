@@ -7,10 +7,11 @@
 //! Only what concerns this node is kept of the large collections: its endpoints, its affinities, its blocks. Snapshots
 //! share what did not change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use tortie_calc::Settings;
 use tortie_model::ipam::{Affinity, Block, IpamConfig};
 use tortie_model::resource::{ClusterInformation, IpPool, IpReservation, Node, WorkloadEndpoint};
 use tortie_model::{Key, Object, Owner, WorkloadName};
@@ -72,6 +73,8 @@ pub struct State {
     pub borrowed: Arc<BTreeMap<Prefix, Stored<Block>>>,
     /// The endpoints on this node.
     pub endpoints: Arc<BTreeMap<Key, Stored<WorkloadEndpoint>>>,
+    /// What FelixConfigurations say.
+    pub settings: Arc<Settings>,
     /// Documents that cannot be read, by datastore key, and why.
     pub unreadable: Arc<BTreeMap<String, String>>,
 }
@@ -220,6 +223,13 @@ impl StateWriter {
         }
     }
 
+    /// FelixConfigurations say this.
+    pub fn settings(&mut self, settings: &Settings) {
+        if *self.next.settings != *settings {
+            self.next.settings = Arc::new(settings.clone());
+        }
+    }
+
     /// The document under this key cannot be read.
     pub fn unreadable(&mut self, key: &str, reason: String) {
         Arc::make_mut(&mut self.next.unreadable).insert(key.to_owned(), reason);
@@ -240,6 +250,19 @@ impl StateWriter {
         let keys = self.next.unreadable.keys().filter_map(|k| k.parse::<Key>().ok());
         keys.into_iter()
             .any(|k| is_ours(&k) && !self.next.endpoints.contains_key(&k))
+    }
+
+    /// The kinds of which a document was never readable: what it wants is unknown, not nothing.
+    pub fn unknown(&self) -> BTreeSet<tortie_model::Kind> {
+        let kinds = self.next.unreadable.keys().filter_map(|k| k.parse::<Key>().ok());
+        let unknown = kinds.filter_map(|k| match &k {
+            Key::Resource { kind, name, .. } => {
+                let known = *kind == tortie_model::Kind::IpPool && self.next.pools.contains_key(name);
+                (!known).then_some(*kind)
+            }
+            _ => None,
+        });
+        unknown.collect()
     }
 
     /// Everything before this was true at `revision`, and comes from `source`.

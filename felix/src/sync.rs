@@ -12,6 +12,7 @@ use tortie_typha_client::{SyncEvent, SyncStatus, Versioned};
 
 use crate::dataplane::manager::Input;
 use crate::state::{Source, StateWriter};
+use crate::tables;
 use crate::tunnel::Wanted;
 
 /// Events taken at once at most, to be computed together.
@@ -19,8 +20,16 @@ const BATCH: usize = 4096;
 
 /// What felix wants to see of the datastore.
 pub fn prefixes() -> Vec<String> {
-    use tortie_model::Kind::{ClusterInformation, IpPool, IpReservation, Node, WorkloadEndpoint};
-    let kinds = [ClusterInformation, IpPool, IpReservation, Node, WorkloadEndpoint].map(Key::collection);
+    use tortie_model::Kind::{ClusterInformation, FelixConfiguration, IpPool, IpReservation, Node, WorkloadEndpoint};
+    let all = [
+        ClusterInformation,
+        FelixConfiguration,
+        IpPool,
+        IpReservation,
+        Node,
+        WorkloadEndpoint,
+    ];
+    let kinds = all.map(Key::collection);
     let ipam = [key::BLOCKS, key::HOSTS, key::IPAM_CONFIG].map(str::to_owned);
     kinds.into_iter().chain(ipam).collect()
 }
@@ -72,6 +81,15 @@ impl DatastoreStatus {
     }
 }
 
+/// What is wanted of the kernel besides routes, for those who compare all of it at every change.
+#[derive(Debug)]
+pub struct Drivers {
+    /// Of the tunnel devices.
+    pub tunnels: watch::Sender<Arc<Wanted>>,
+    /// Of the tables of nftables.
+    pub tables: watch::Sender<Arc<tables::Wanted>>,
+}
+
 /// The task's state.
 #[derive(Debug)]
 pub struct Sync {
@@ -85,19 +103,19 @@ pub struct Sync {
     /// What the dataplane was told of it last.
     unknown_endpoint: bool,
     updates: Vec<Update>,
-    tunnels: watch::Sender<Arc<Wanted>>,
+    drivers: Drivers,
     /// typha itself has spoken, in this life.
     live: bool,
 }
 
 impl Sync {
-    /// Of this node; `status` tells how it stands, `tunnels` which tunnel devices are wanted.
+    /// Of this node; `status` tells how it stands, `drivers` what is wanted besides routes.
     pub fn new(
         node: NodeName,
         state: StateWriter,
         inputs: mpsc::Sender<Input>,
         status: watch::Sender<DatastoreStatus>,
-        tunnels: watch::Sender<Arc<Wanted>>,
+        drivers: Drivers,
     ) -> Self {
         let (calc, source) = (Calc::new(node), (Source::Unknown, 0));
         Sync {
@@ -109,7 +127,7 @@ impl Sync {
             known: false,
             unknown_endpoint: false,
             updates: Vec::new(),
-            tunnels,
+            drivers,
             live: false,
         }
     }
@@ -133,20 +151,11 @@ impl Sync {
         if !self.known {
             return Ok(());
         }
-        self.state.publish();
         self.updates.extend(self.calc.flush());
+        self.state.settings(&self.calc.desired().settings);
+        self.state.publish();
         let live = self.live || self.source.0 == Source::Typha && !synced.is_empty();
-        let concerned = |u: &Update| {
-            matches!(
-                u,
-                Update::Tunnel(..) | Update::Vtep(..) | Update::NodeAddresses(_) | Update::Pool(..)
-            )
-        };
-        if self.updates.iter().any(concerned) || live != self.live || !self.tunnels.borrow().known {
-            self.live = live;
-            let wanted = Wanted::of(self.calc.desired(), live);
-            self.tunnels.send_replace(Arc::new(wanted));
-        }
+        self.tell_drivers(live);
         if !self.updates.is_empty() {
             self.inputs
                 .send(Input::Desired(std::mem::take(&mut self.updates)))
@@ -160,6 +169,39 @@ impl Sync {
             self.inputs.send(input).await?;
         }
         Ok(())
+    }
+
+    /// Passes on what the drivers want to know, if it changed.
+    fn tell_drivers(&mut self, live: bool) {
+        let tunnels = |u: &Update| {
+            matches!(
+                u,
+                Update::Tunnel(..) | Update::Vtep(..) | Update::NodeAddresses(_) | Update::Pool(..)
+            )
+        };
+        let tables = |u: &Update| {
+            matches!(
+                u,
+                Update::Tunnel(..) | Update::Host(..) | Update::Settings(_) | Update::Pool(..)
+            )
+        };
+        let first = live != self.live || !self.drivers.tunnels.borrow().known;
+        self.live = live;
+        let desired = self.calc.desired();
+        if first
+            || self
+                .updates
+                .iter()
+                .any(|u| tunnels(u) || matches!(u, Update::Settings(_)))
+        {
+            let wanted = Wanted::of(desired, live);
+            self.drivers.tunnels.send_replace(Arc::new(wanted));
+        }
+        let unknown = self.state.unknown();
+        if first || unknown != self.drivers.tables.borrow().unknown || self.updates.iter().any(tables) {
+            let wanted = tables::Wanted::of(desired, live, unknown);
+            self.drivers.tables.send_replace(Arc::new(wanted));
+        }
     }
 
     fn event(&mut self, event: SyncEvent) -> Option<Input> {

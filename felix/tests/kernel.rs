@@ -434,3 +434,28 @@ fn several_next_hops_are_programmed_changed_repaired_and_known_after_a_restart()
         felix.die().await;
     });
 }
+
+/// A host that forwards would take no more router advertisements: its default route would go.
+#[test]
+fn forwarding_keeps_what_routers_tell() {
+    in_namespace(|| async {
+        let path = |interface: &str, name: &str| format!("/proc/sys/net/ipv6/conf/{interface}/{name}");
+        let read = |interface: &str, name: &str| {
+            let value = std::fs::read_to_string(path(interface, name)).unwrap();
+            value.trim().to_owned()
+        };
+        std::fs::write(path("all", "forwarding"), "0").unwrap();
+        for (interface, accept) in [("up0", "1"), ("up1", "0"), ("pod1", "2"), ("cali1", "1")] {
+            std::fs::write(path(interface, "accept_ra"), accept).unwrap();
+        }
+        let mut netlink = Netlink::open().unwrap();
+        felix::forwarding::switch_on(&mut netlink).unwrap();
+        let accepting = || ["up0", "up1", "pod1", "cali1"].map(|i| read(i, "accept_ra"));
+        assert_eq!(accepting(), ["2", "0", "2", "1"], "a pod is no router");
+        assert_eq!(read("up0", "forwarding"), "1");
+        // Somebody says otherwise later: that counts, also when felix starts again.
+        std::fs::write(path("up0", "accept_ra"), "1").unwrap();
+        felix::forwarding::switch_on(&mut netlink).unwrap();
+        assert_eq!(accepting(), ["1", "0", "2", "1"]);
+    });
+}

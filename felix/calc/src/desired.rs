@@ -7,6 +7,7 @@ use tortie_model::resource::EncapMode;
 use tortie_model::{InterfaceAddr, Key};
 use tortie_net::{NodeName, Prefix};
 
+use crate::settings::Settings;
 use crate::tunnel::{Carriage, LocalTunnel, Tunnel, Vtep};
 
 /// What the datastore wants of this node.
@@ -30,6 +31,10 @@ pub struct Desired {
     pub tunnels: BTreeMap<Tunnel, LocalTunnel>,
     /// The ends of the other nodes' VXLAN tunnels, as far as they are known.
     pub vteps: BTreeMap<(Tunnel, NodeName), Vtep>,
+    /// The addresses of every node, this one included, sorted.
+    pub hosts: BTreeMap<NodeName, Vec<IpAddr>>,
+    /// What FelixConfigurations say.
+    pub settings: Settings,
 }
 
 /// A workload on this node.
@@ -86,6 +91,10 @@ pub enum Update {
     Tunnel(Tunnel, Option<LocalTunnel>),
     /// Of [`Desired::vteps`].
     Vtep(Tunnel, NodeName, Option<Vtep>),
+    /// Of [`Desired::hosts`].
+    Host(NodeName, Option<Vec<IpAddr>>),
+    /// [`Desired::settings`] as a whole.
+    Settings(Box<Settings>),
 }
 
 impl Desired {
@@ -100,6 +109,12 @@ impl Desired {
             Update::Pool(name, value) => put(&mut self.pools, name, value.as_ref()),
             Update::Tunnel(tunnel, value) => put(&mut self.tunnels, tunnel, value.as_ref()),
             Update::Vtep(tunnel, node, value) => put(&mut self.vteps, &(*tunnel, node.clone()), value.as_ref()),
+            Update::Host(node, value) => put(&mut self.hosts, node, value.as_ref()),
+            Update::Settings(settings) => {
+                let changed = self.settings != **settings;
+                self.settings.clone_from(settings);
+                changed
+            }
             Update::NodeAddresses(all) => {
                 let changed = self.node_addresses != *all;
                 self.node_addresses.clone_from(all);

@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use tortie_model::ipam::{AffinityState, Block};
-use tortie_model::resource::{Node, WorkloadEndpoint};
+use tortie_model::resource::{FelixConfigurationSpec, Node, WorkloadEndpoint};
 use tortie_model::{InterfaceAddr, Key, Kind, Object, Owner};
 use tortie_net::{NodeName, Prefix, PrefixMap};
 
 use crate::desired::{Desired, Endpoint, Pool, Remote, Update};
+use crate::settings::Settings;
 use crate::tunnel::{LocalTunnel, NodeFacts, Tunnel, carriage};
 
 /// See the crate.
@@ -37,6 +38,7 @@ struct Inputs {
     /// Endpoints by interface.
     claimants: BTreeMap<String, BTreeSet<Key>>,
     pools: BTreeMap<String, Pool>,
+    felix: BTreeMap<String, FelixConfigurationSpec>,
 }
 
 /// A part of the result that is computed as one.
@@ -48,7 +50,9 @@ enum Part {
     Pool(String),
     NodeAddresses,
     Tunnels,
-    Vteps(NodeName),
+    /// Its addresses, and the ends of its tunnels.
+    Node(NodeName),
+    Settings,
 }
 
 impl Calc {
@@ -109,6 +113,18 @@ impl Calc {
                     _ => None,
                 };
                 self.pool(name, pool);
+            }
+            Key::Resource {
+                kind: Kind::FelixConfiguration,
+                name,
+                ..
+            } => {
+                let spec = match object {
+                    Some(Object::FelixConfiguration(f)) => Some(f.spec.clone()),
+                    _ => None,
+                };
+                replace(&mut self.inputs.felix, name, spec);
+                self.dirty.insert(Part::Settings);
             }
             Key::Resource { .. }
             | Key::Affinity { .. }
@@ -177,7 +193,7 @@ impl Calc {
         let moved = addresses(self.inputs.nodes.get(&name)) != addresses(facts.as_ref());
         replace(&mut self.inputs.nodes, &name, facts);
         if name == self.node {
-            self.dirty.extend([Part::NodeAddresses, Part::Tunnels]);
+            self.dirty.extend([Part::NodeAddresses, Part::Tunnels, Part::Settings]);
             if moved {
                 // Who is in this node's subnet is decided by its own address.
                 self.dirty.extend(self.inputs.claims.keys().copied().map(Part::Block));
@@ -190,7 +206,7 @@ impl Calc {
         let borrowed = self.inputs.borrowers.iter().flat_map(|(_, b)| b);
         let its = borrowed.filter(|(_, n)| **n == name).map(|(ip, _)| Part::Borrowed(*ip));
         self.dirty.extend(its);
-        self.dirty.insert(Part::Vteps(name));
+        self.dirty.insert(Part::Node(name));
     }
 
     fn pool(&mut self, name: &str, pool: Option<Pool>) {
@@ -256,11 +272,15 @@ impl Calc {
             Part::Pool(name) => vec![Update::Pool(name.clone(), self.inputs.pools.get(name).cloned())],
             Part::NodeAddresses => vec![Update::NodeAddresses(self.own_addresses().to_vec())],
             Part::Tunnels => Tunnel::ALL.map(|t| Update::Tunnel(t, self.local_tunnel(t))).to_vec(),
-            Part::Vteps(node) => {
-                let facts = self.inputs.nodes.get(node).filter(|_| *node != self.node);
-                let vtep = |t| Update::Vtep(t, node.clone(), facts.and_then(|f| f.vtep(t)));
-                [Tunnel::VxlanV4, Tunnel::VxlanV6].map(vtep).to_vec()
+            Part::Node(node) => {
+                let facts = self.inputs.nodes.get(node);
+                let known = facts.map(|f| f.known.clone()).filter(|k| !k.is_empty());
+                let other = facts.filter(|_| *node != self.node);
+                let vtep = |t| Update::Vtep(t, node.clone(), other.and_then(|f| f.vtep(t)));
+                let vteps = [Tunnel::VxlanV4, Tunnel::VxlanV6].map(vtep);
+                vteps.into_iter().chain([Update::Host(node.clone(), known)]).collect()
             }
+            Part::Settings => vec![Update::Settings(Box::new(self.settings()))],
         }
     }
 
@@ -269,6 +289,23 @@ impl Calc {
         let endpoint = self.inputs.endpoints.get(key)?;
         let winner = self.inputs.claimants.get(&endpoint.interface)?.first()?;
         (winner == key).then(|| endpoint.clone())
+    }
+
+    /// The documents that are for this node, the one that counts first at the end.
+    fn settings(&self) -> Settings {
+        let own = format!("node.{}", self.node);
+        let none = BTreeMap::new();
+        let labels = self.inputs.nodes.get(&self.node).map_or(&none, |f| &f.labels);
+        let felix = &self.inputs.felix;
+        let named = |name: &str| felix.get(name).into_iter();
+        let by_name = |name: &str| name == "default" || name.starts_with("node.");
+        let selected = felix.iter().filter(|(name, spec)| {
+            let fits = spec.node_selector.as_ref().is_some_and(|s| s.matches(labels));
+            fits && !by_name(name)
+        });
+        let selected = selected.map(|(_, spec)| spec);
+        let layers: Vec<_> = named("default").chain(selected).chain(named(&own)).collect();
+        Settings::of(&layers)
     }
 
     fn own_addresses(&self) -> &[InterfaceAddr] {

@@ -13,8 +13,10 @@
 
 mod desired;
 mod graph;
+mod settings;
 mod tunnel;
 
 pub use desired::{Desired, Endpoint, Pool, Remote, Update};
 pub use graph::Calc;
+pub use settings::{Nat, Settings};
 pub use tunnel::{Carriage, LocalTunnel, Tunnel, Vtep, carriage};

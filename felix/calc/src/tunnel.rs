@@ -4,6 +4,7 @@
 //! `CrossSubnet` looks at the other node's address and this node's own mask (the length in `spec.bgp.ipv4Address`). A
 //! VTEP's hardware address that its Node does not tell is derived from the node's name, alike on every node.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use sha1::{Digest, Sha1};
@@ -98,6 +99,9 @@ pub struct LocalTunnel {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct NodeFacts {
     pub(crate) addresses: Vec<InterfaceAddr>,
+    /// Every address that is known of it, sorted.
+    pub(crate) known: Vec<IpAddr>,
+    pub(crate) labels: BTreeMap<String, String>,
     ends: [Option<IpAddr>; 3],
     macs: [[u8; 6]; 3],
 }
@@ -111,8 +115,16 @@ impl NodeFacts {
             let told = told.as_deref().and_then(parse_mac);
             told.unwrap_or_else(|| vtep_mac(name, v4))
         };
+        let addresses: Vec<InterfaceAddr> = addresses.flatten().collect();
+        let listed = spec.addresses.iter().filter_map(|a| {
+            let address = a.address.split('/').next()?;
+            address.parse().ok()
+        });
+        let known: BTreeSet<IpAddr> = addresses.iter().map(|a| a.addr).chain(listed).collect();
         NodeFacts {
-            addresses: addresses.flatten().collect(),
+            addresses,
+            known: known.into_iter().collect(),
+            labels: node.metadata.labels.clone(),
             ends: [
                 v4(bgp.and_then(|b| b.ipv4_ipip_tunnel_addr)),
                 v4(spec.ipv4_vxlan_tunnel_addr),

@@ -42,9 +42,13 @@ impl Own {
                 let before = std::mem::replace(&mut self.addresses, addresses.clone());
                 before.iter().chain(addresses).map(|a| a.network()).collect()
             }
-            Update::Endpoint(..) | Update::Remote(..) | Update::Pool(..) | Update::Tunnel(..) | Update::Vtep(..) => {
-                Vec::new()
-            }
+            Update::Endpoint(..)
+            | Update::Remote(..)
+            | Update::Pool(..)
+            | Update::Tunnel(..)
+            | Update::Vtep(..)
+            | Update::Host(..)
+            | Update::Settings(_) => Vec::new(),
         }
     }
 

@@ -243,7 +243,9 @@ impl Manager {
             | Update::NodeAddresses(_)
             | Update::Pool(..)
             | Update::Tunnel(..)
-            | Update::Vtep(..) => {}
+            | Update::Vtep(..)
+            | Update::Host(..)
+            | Update::Settings(_) => {}
         }
     }
 

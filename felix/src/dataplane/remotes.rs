@@ -68,7 +68,9 @@ impl Remotes {
             | Update::OwnBlock(..)
             | Update::Borrowed(..)
             | Update::Tunnel(..)
-            | Update::Vtep(..) => Vec::new(),
+            | Update::Vtep(..)
+            | Update::Host(..)
+            | Update::Settings(_) => Vec::new(),
         }
     }
 

@@ -3,7 +3,7 @@
 //! The order is Calico's. Everything here blocks and belongs on a blocking thread. What is there already and right is
 //! kept, so that a repeated request changes nothing for a running workload.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
@@ -34,7 +34,7 @@ pub(super) struct Plan {
     /// 0: what the links and tunnels that its packets may take carry.
     pub(super) mtu: u32,
     pub(super) node_addresses: Vec<IpAddr>,
-    pub(super) tunnels: BTreeSet<Tunnel>,
+    pub(super) tunnels: BTreeMap<Tunnel, Option<u32>>,
     pub(super) forwarding: bool,
 }
 
@@ -209,7 +209,10 @@ fn default_route(connection: &mut Connection, index: u32, gateway: IpAddr) -> Re
 
 fn workload_mtu(host: &mut Connection, plan: &Plan) -> Result<u32, RequestError> {
     let links = mtu::of_host(&host.links()?, &plan.node_addresses);
-    Ok(mtu::of_workloads(links, plan.tunnels.iter().copied()))
+    Ok(mtu::of_workloads(
+        links,
+        plan.tunnels.iter().map(|(t, told)| (*t, *told)),
+    ))
 }
 
 /// Removes the veth pair, both ends. Nothing there is success.

@@ -8,13 +8,12 @@ use tortie_netlink::request::{Connection, RequestError};
 
 use super::plan::{Plan, Seen, SeenVxlan, Step, Wanted, is_device, plan};
 use crate::dataplane::manager::Failing;
+use crate::failures::Failures;
 
+/// What fails when the kernel cannot be looked at.
+const DEVICES: &str = "tunnel devices";
 /// Looks at the kernel in one pass at most: a device is made, then addressed, then looked at once more.
 const LOOKS: usize = 4;
-/// The first delay of a step that failed.
-const RETRY_MIN: Duration = Duration::from_millis(100);
-/// The longest.
-const RETRY_MAX: Duration = Duration::from_secs(30);
 /// How long a device that no pool wants any more is kept: other nodes hear of it later and still send through it.
 const LINGER: Duration = Duration::from_secs(40);
 
@@ -38,17 +37,11 @@ impl Status {
     }
 }
 
-struct Failure {
-    error: String,
-    attempts: u32,
-    not_before: Instant,
-}
-
 /// See the module.
 #[derive(Default)]
 pub(super) struct Driver {
     connection: Option<Connection>,
-    failures: BTreeMap<String, Failure>,
+    failures: Failures,
     /// Since when no pool wants a device that is there.
     unwanted: BTreeMap<Tunnel, Instant>,
     /// Interfaces whose changes matter.
@@ -70,15 +63,15 @@ impl Driver {
                 Err(error) => {
                     // A connection that failed is of no use any more.
                     self.connection = None;
-                    self.failed("tunnel devices".to_owned(), &error);
+                    self.failed(DEVICES.to_owned(), &error);
                     break;
                 }
             };
-            self.failures.remove("tunnel devices");
+            self.failures.done(DEVICES);
             let now = Instant::now();
             let since = |t: Tunnel| self.unwanted.get(&t).copied();
             last = plan(wanted, &seen, |t| since(t).is_some_and(|s| now >= s + LINGER));
-            let due = |s: &&Step| self.failures.get(&s.object()).is_none_or(|f| f.not_before <= now);
+            let due = |s: &&Step| self.failures.is_due(&s.object(), now);
             let due: Vec<Step> = last.steps.iter().filter(due).cloned().collect();
             if due.is_empty() {
                 break;
@@ -88,13 +81,13 @@ impl Driver {
         // What is not asked for any more does not fail.
         let asked: BTreeSet<String> = last.steps.iter().map(Step::object).collect();
         self.failures
-            .retain(|object, _| asked.contains(object) || object == "tunnel devices");
+            .retain(|object| asked.contains(object) || object == DEVICES);
         self.sum_up(last);
     }
 
     /// When to pass again although nothing changed.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let retries = self.failures.values().map(|f| f.not_before);
+        let retries = self.failures.next_deadline().into_iter();
         retries.chain(self.unwanted.values().map(|s| *s + LINGER)).min()
     }
 
@@ -106,26 +99,13 @@ impl Driver {
         let line = |(tunnel, reason): &(Tunnel, String)| format!("{}: {reason}", tunnel.device());
         self.status.waiting = waiting.iter().map(line).collect();
         self.waiting = waiting;
-        let failing = self.failures.iter().map(|(object, f)| Failing {
-            object: object.clone(),
-            error: f.error.clone(),
-            attempts: f.attempts,
-        });
-        self.status.failing = failing.collect();
+        self.status.failing = self.failures.list();
     }
 
     fn failed(&mut self, object: String, error: &RequestError) {
-        let attempts = self.failures.get(&object).map_or(1, |f| f.attempts + 1);
-        let delay = RETRY_MIN.saturating_mul(1 << (attempts - 1).min(16)).min(RETRY_MAX);
-        if attempts == 1 {
+        if self.failures.failed(object.clone(), error, Instant::now()) {
             tracing::warn!(object, %error, "the kernel refuses a step of a tunnel device");
         }
-        let failure = Failure {
-            error: error.to_string(),
-            attempts,
-            not_before: Instant::now() + delay,
-        };
-        self.failures.insert(object, failure);
     }
 
     fn connection(&mut self) -> Result<&mut Connection, RequestError> {
@@ -185,7 +165,7 @@ impl Driver {
         match self.perform(step) {
             Ok(()) => {
                 tracing::info!(step = step.object(), "tunnel device changed");
-                self.failures.remove(&step.object());
+                self.failures.done(&step.object());
             }
             Err(error) => self.failed(step.object(), &error),
         }

@@ -14,7 +14,7 @@ mod driver;
 pub(crate) mod mtu;
 mod plan;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,14 +43,17 @@ impl Wanted {
             vteps: desired.vteps.clone(),
             own: desired.node_addresses.iter().map(|a| a.addr).collect(),
             pools: desired.pools.values().map(|p| p.cidr).collect(),
+            settings: desired.settings.clone(),
         }
     }
 }
 
-/// The tunnels that pools send packets through.
-pub(crate) fn in_use(state: &State) -> BTreeSet<Tunnel> {
+/// The tunnels that pools send packets through, and what their devices are told to carry.
+pub(crate) fn in_use(state: &State) -> BTreeMap<Tunnel, Option<u32>> {
     let tunnels = state.pools.values().filter_map(|p| Pool::of(&p.value.spec).tunnel());
-    tunnels.map(|(tunnel, _)| tunnel).collect()
+    tunnels
+        .map(|(tunnel, _)| (tunnel, state.settings.mtu(tunnel)))
+        .collect()
 }
 
 /// Keeps the devices as wanted until the token is cancelled. Nothing is undone at the end.

@@ -28,14 +28,14 @@ pub(crate) fn of_host(links: &[Link], own: &[IpAddr]) -> u32 {
     outward.map(|l| l.mtu).min().unwrap_or(DEFAULT)
 }
 
-/// What a tunnel over these links carries.
-pub(crate) fn of_tunnel(host: u32, tunnel: Tunnel) -> u32 {
-    host.saturating_sub(tunnel.overhead()).max(MIN.min(host))
+/// What a tunnel over these links carries: what it is told to, else what fits.
+pub(crate) fn of_tunnel(host: u32, tunnel: Tunnel, told: Option<u32>) -> u32 {
+    told.unwrap_or_else(|| host.saturating_sub(tunnel.overhead()).max(MIN.min(host)))
 }
 
 /// What a workload may send, wherever it goes: what the narrowest of the tunnels in use carries.
-pub(crate) fn of_workloads(host: u32, tunnels: impl IntoIterator<Item = Tunnel>) -> u32 {
-    let tunnels = tunnels.into_iter().map(|t| of_tunnel(host, t));
+pub(crate) fn of_workloads(host: u32, tunnels: impl IntoIterator<Item = (Tunnel, Option<u32>)>) -> u32 {
+    let tunnels = tunnels.into_iter().map(|(t, told)| of_tunnel(host, t, told));
     tunnels.min().unwrap_or(host)
 }
 
@@ -80,13 +80,22 @@ mod tests {
 
     #[test]
     fn tunnels_take_their_headers() {
-        let vxlan = [Tunnel::VxlanV4, Tunnel::VxlanV6];
+        let vxlan = [(Tunnel::VxlanV4, None), (Tunnel::VxlanV6, None)];
         assert_eq!(of_workloads(1500, []), 1500);
-        assert_eq!(of_workloads(1500, [Tunnel::Ipip]), 1480);
+        assert_eq!(of_workloads(1500, [(Tunnel::Ipip, None)]), 1480);
         assert_eq!(of_workloads(1500, vxlan), 1430);
-        assert_eq!(of_workloads(9000, [Tunnel::VxlanV4]), 8950);
-        assert_eq!(of_tunnel(1300, Tunnel::VxlanV6), 1280, "no less than IPv6 needs");
-        assert_eq!(of_tunnel(600, Tunnel::VxlanV4), 600, "and no more than the link has");
+        assert_eq!(of_workloads(9000, [(Tunnel::VxlanV4, None)]), 8950);
+        assert_eq!(of_tunnel(1300, Tunnel::VxlanV6, None), 1280, "no less than IPv6 needs");
+        assert_eq!(
+            of_tunnel(600, Tunnel::VxlanV4, None),
+            600,
+            "and no more than the link has"
+        );
+        assert_eq!(of_tunnel(1500, Tunnel::VxlanV4, Some(1400)), 1400, "what it is told");
+        assert_eq!(
+            of_workloads(1500, [(Tunnel::VxlanV4, Some(1300)), (Tunnel::Ipip, None)]),
+            1300
+        );
     }
 
     #[test]

@@ -8,17 +8,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use tortie_calc::{LocalTunnel, Tunnel, Vtep};
+use tortie_calc::{LocalTunnel, Settings, Tunnel, Vtep};
 use tortie_net::{NodeName, Prefix};
 use tortie_netlink::link::{Link, MacAddr};
 use tortie_netlink::tunnel::{FdbEntry, Neighbour, Vxlan};
 
 use super::mtu;
-
-/// Calico's VXLAN network.
-const VNI: u32 = 4096;
-/// The port of VXLAN (RFC 7348).
-const PORT: u16 = 4789;
 
 /// What the datastore wants.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -35,6 +30,8 @@ pub struct Wanted {
     pub own: Vec<IpAddr>,
     /// The pools' networks.
     pub pools: Vec<Prefix>,
+    /// What FelixConfigurations say.
+    pub settings: Settings,
 }
 
 /// What the kernel holds.
@@ -151,16 +148,20 @@ impl Plan {
         let Some(parent) = seen.links.iter().find(has_it) else {
             return self.wait(tunnel, format!("no interface has this node's address {host}"));
         };
-        let mtu = mtu::of_tunnel(mtu::of_host(&seen.links, &wanted.own), tunnel);
+        let mtu = mtu::of_tunnel(
+            mtu::of_host(&seen.links, &wanted.own),
+            tunnel,
+            wanted.settings.mtu(tunnel),
+        );
         let Some(link) = link else {
             let step = match local.mac {
-                Some(mac) => Step::CreateVxlan(tunnel, made_of(parent, host), MacAddr(mac), mtu),
+                Some(mac) => Step::CreateVxlan(tunnel, made_of(wanted, parent, host), MacAddr(mac), mtu),
                 None => Step::CreateIpip,
             };
             return self.steps.push(step);
         };
         if let (Some(its), Some(mac)) = (seen.vxlan.get(&tunnel), local.mac) {
-            let shall = made_of(parent, host);
+            let shall = made_of(wanted, parent, host);
             if its.made_of != shall && wanted.live {
                 let again = Step::CreateVxlan(tunnel, shall, MacAddr(mac), mtu);
                 return self.steps.extend([Step::RemoveDevice(tunnel), again]);
@@ -229,10 +230,10 @@ impl Plan {
     }
 }
 
-fn made_of(parent: &Link, local: IpAddr) -> Vxlan {
+fn made_of(wanted: &Wanted, parent: &Link, local: IpAddr) -> Vxlan {
     Vxlan {
-        vni: VNI,
-        port: PORT,
+        vni: wanted.settings.vxlan_vni,
+        port: wanted.settings.vxlan_port,
         parent: parent.index,
         local,
         learning: false,

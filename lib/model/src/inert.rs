@@ -31,12 +31,6 @@ const PRIORITY: &str = "routes have metric 1024";
 
 const FIELDS: &[Inert] = &[
     inert(
-        Kind::IpPool,
-        "natOutgoing",
-        &["false"],
-        "there is no NAT: routers outside must know the way back to the pool",
-    ),
-    inert(
         Kind::BgpConfiguration,
         "ignoredInterfaces",
         &["[]"],
@@ -77,13 +71,54 @@ const FIELDS: &[Inert] = &[
 ];
 
 /// Kinds nobody reads, and why.
-const KINDS: &[(Kind, &str)] = &[
-    (Kind::FelixConfiguration, "felix reads no FelixConfiguration"),
-    (
-        Kind::IpamConfiguration,
-        "address management reads /calico/ipam/v2/config, as Calico's does in etcd",
-    ),
+const KINDS: &[(Kind, &str)] = &[(
+    Kind::IpamConfiguration,
+    "address management reads /calico/ipam/v2/config, as Calico's does in etcd",
+)];
+
+/// What felix reads of FelixConfiguration; it has no other setting of all that Calico has.
+const FELIX: &[&str] = &[
+    "nodeSelector",
+    "allowIPIPPacketsFromWorkloads",
+    "allowVXLANPacketsFromWorkloads",
+    "externalNodesList",
+    "ipipMTU",
+    "iptablesNATOutgoingInterfaceFilter",
+    "natOutgoingAddress",
+    "natOutgoingExclusions",
+    "natPortRange",
+    "vxlanMTU",
+    "vxlanMTUV6",
+    "vxlanPort",
+    "vxlanVNI",
 ];
+
+/// Values of others that ask for what felix does anyway: Calico's defaults, which admission writes, among them.
+const FELIX_IDLE: &[(&str, &str)] = &[
+    ("bpfConnectTimeLoadBalancing", "\"TCP\""),
+    ("bpfEnabled", "false"),
+    ("bpfHostNetworkedNATWithoutCTLB", "\"Enabled\""),
+    ("deviceRouteProtocol", "3"),
+    ("floatingIPs", "\"Disabled\""),
+    ("interfacePrefix", "\"cali\""),
+    ("ipForwarding", "\"Enabled\""),
+    ("ipv4NormalRoutePriority", "1024"),
+    ("ipv6NormalRoutePriority", "1024"),
+    ("ipv6Support", "true"),
+    ("wireguardEnabled", "false"),
+    ("wireguardEnabledV6", "false"),
+];
+
+fn felix(spec: &Value) -> Vec<Invalid> {
+    let fields = spec.as_object().into_iter().flatten();
+    let asked = fields.filter(|(name, value)| {
+        let text = value.to_string();
+        let idle = value.is_null() || matches!(text.as_str(), "\"\"" | "[]");
+        !idle && !FELIX.contains(&name.as_str()) && !FELIX_IDLE.contains(&(name.as_str(), &text))
+    });
+    let told = asked.map(|(name, value)| Invalid::json(&format!("spec.{name}"), value, "felix has no such setting"));
+    told.collect()
+}
 
 /// What of an admitted document has no effect yet, and what happens instead.
 pub fn without_effect(key: &Key, document: &Value) -> Vec<Invalid> {
@@ -92,6 +127,9 @@ pub fn without_effect(key: &Key, document: &Value) -> Vec<Invalid> {
     };
     if let Some((_, reason)) = KINDS.iter().find(|(k, _)| *k == kind) {
         return vec![Invalid::new("kind", kind, reason)];
+    }
+    if kind == Kind::FelixConfiguration {
+        return document.get("spec").map(felix).unwrap_or_default();
     }
     let asked = FIELDS.iter().filter(|f| f.kind == kind).filter_map(|f| {
         let value = document.get("spec")?.get(f.field)?;
@@ -120,15 +158,21 @@ mod tests {
             Kind::IpPool,
             json!({"cidr": "10.0.0.0/16", "ipipMode": "Always", "vxlanMode": "Never", "natOutgoing": true}),
         );
-        assert_eq!(pool.len(), 1, "{pool:?}");
-        assert!(pool[0].starts_with("spec.natOutgoing = 'true' (there is no NAT"));
+        assert_eq!(pool, [""; 0], "everything of it counts");
+        let bgp = told(Kind::BgpConfiguration, json!({"ignoredInterfaces": ["eth9"]}));
+        assert_eq!(bgp.len(), 1, "{bgp:?}");
+        assert!(bgp[0].starts_with("spec.ignoredInterfaces = "), "{bgp:?}");
         let plain = json!({"ipipMode": "Never", "vxlanMode": "", "natOutgoing": false, "nodeSelector": "all()"});
         assert_eq!(told(Kind::IpPool, plain), [""; 0]);
         assert_eq!(told(Kind::BgpConfiguration, json!({"ignoredInterfaces": []})), [""; 0]);
         assert_eq!(told(Kind::Node, json!({"ipipMode": "Always"})), [""; 0]);
+        let felix = json!({
+            "vxlanMTU": 1400, "natPortRange": "5000:6000", "floatingIPs": "Disabled", "logSeverityScreen": "",
+            "bpfEnabled": true,
+        });
         assert_eq!(
-            told(Kind::FelixConfiguration, json!({})),
-            ["kind = 'FelixConfiguration' (felix reads no FelixConfiguration)"]
+            told(Kind::FelixConfiguration, felix),
+            ["spec.bpfEnabled = 'true' (felix has no such setting)"]
         );
         assert!(without_effect(&Key::IpamConfig, &json!({})).is_empty());
     }
@@ -146,6 +190,17 @@ mod tests {
                 inert.kind,
                 inert.field
             );
+        }
+    }
+
+    #[test]
+    fn what_felix_reads_can_be_written() {
+        let fields = schema::of(Kind::FelixConfiguration).unwrap();
+        let Some(Ty::Object(spec)) = fields.iter().find(|f| f.name == "spec").map(|f| f.ty) else {
+            panic!("no specification");
+        };
+        for name in FELIX.iter().chain(FELIX_IDLE.iter().map(|(name, _)| name)) {
+            assert!(spec.iter().any(|f| f.name == *name), "{name}");
         }
     }
 }

@@ -77,6 +77,24 @@ fn pool(name: &str, cidr: &str, ipip: &str, vxlan: &str) -> (Key, Object) {
     document(&format!("/calico/resources/v3/projectcalico.org/ippools/{name}"), &json)
 }
 
+fn felix(name: &str, spec: &str) -> (Key, Object) {
+    let json = format!(
+        r#"{{"kind":"FelixConfiguration","apiVersion":"projectcalico.org/v3","metadata":{{"name":"{name}"}},"spec":{spec}}}"#
+    );
+    document(
+        &format!("/calico/resources/v3/projectcalico.org/felixconfigurations/{name}"),
+        &json,
+    )
+}
+
+fn labelled(name: &str, label: &str) -> (Key, Object) {
+    let json = format!(
+        r#"{{"kind":"Node","apiVersion":"projectcalico.org/v3","metadata":{{"name":"{name}","labels":{{"rack":"{label}"}}}},
+            "spec":{{"bgp":{{"ipv4Address":"172.30.0.11/24"}},"addresses":[{{"address":"192.0.2.7/24"}},{{"address":"host"}}]}}}}"#
+    );
+    document(&format!("/calico/resources/v3/projectcalico.org/nodes/{name}"), &json)
+}
+
 /// Documents that touch each other in every way there is: several for one key, several claims on one thing.
 fn universe() -> Vec<(Key, Object)> {
     vec![
@@ -110,6 +128,14 @@ fn universe() -> Vec<(Key, Object)> {
         pool("p", "10.244.0.0/16", "Never", "Always"),
         pool("p", "10.244.0.0/16", "Never", "CrossSubnet"),
         pool("q", "10.244.1.0/24", "Never", "Always"),
+        labelled("n1", "a"),
+        felix("default", r#"{"vxlanPort":4000,"natPortRange":"5000:6000"}"#),
+        felix(
+            "rack",
+            r#"{"nodeSelector":"rack == 'a'","vxlanPort":4001,"vxlanVNI":5}"#,
+        ),
+        felix("node.n1", r#"{"vxlanPort":4002}"#),
+        felix("node.n2", r#"{"vxlanPort":4003}"#),
     ]
 }
 
@@ -304,4 +330,32 @@ fn what_travels_in_a_tunnel() {
         [(v4, "n2", "10.0.0.2".to_owned())],
         "ours is not another's, n3 has none"
     );
+}
+
+/// The narrower a document's concern, the more it counts, field by field.
+#[test]
+fn settings_come_from_the_narrowest_document_that_says_so() {
+    let settings = |documents: &[(Key, Object)]| fresh(documents.iter().map(|(k, o)| (k, o))).settings;
+    assert_eq!(settings(&[]), Settings::default());
+    let default = felix(
+        "default",
+        r#"{"vxlanPort":4000,"natPortRange":"5000:6000","natOutgoingAddress":"","externalNodesList":["192.0.2.0/24"]}"#,
+    );
+    let rack = felix(
+        "rack",
+        r#"{"nodeSelector":"rack == 'a'","vxlanPort":4001,"vxlanVNI":5}"#,
+    );
+    let own = felix("node.n1", r#"{"vxlanPort":4002,"natPortRange":7000}"#);
+    let other = felix("node.n2", r#"{"vxlanPort":4003}"#);
+    let of = |s: &Settings| (s.vxlan_port, s.vxlan_vni, s.nat.ports);
+    let one = settings(&[default.clone(), rack.clone(), other.clone()]);
+    assert_eq!(of(&one), (4000, 4096, Some((5000, 6000))), "not in the rack");
+    assert_eq!(one.external_nodes, ["192.0.2.0/24".parse().unwrap()]);
+    let all = [own, default, labelled("n1", "a"), rack, other];
+    assert_eq!(of(&settings(&all)), (4002, 5, Some((7000, 7000))));
+    let moved = [&all[1], &labelled("n1", "b"), &all[3]].map(Clone::clone);
+    assert_eq!(of(&settings(&moved)), (4000, 4096, Some((5000, 6000))), "another rack");
+    let hosts = fresh(all.iter().map(|(k, o)| (k, o))).hosts;
+    let hosts: Vec<_> = hosts.values().flatten().map(ToString::to_string).collect();
+    assert_eq!(hosts, ["172.30.0.11", "192.0.2.7"]);
 }

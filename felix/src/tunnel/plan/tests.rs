@@ -49,6 +49,7 @@ fn wanted(tunnel: Tunnel) -> Wanted {
         vteps: [((Tunnel::VxlanV4, "n2".parse().unwrap()), vtep)].into(),
         own: vec![ip("10.0.0.1")],
         pools: vec!["10.244.0.0/16".parse().unwrap()],
+        settings: Settings::default(),
     }
 }
 
@@ -57,7 +58,7 @@ fn eth0() -> Link {
 }
 
 fn vxlan() -> Vxlan {
-    made_of(&eth0(), ip("10.0.0.1"))
+    made_of(&wanted(Tunnel::VxlanV4), &eth0(), ip("10.0.0.1"))
 }
 
 /// A kernel with the device as it shall be.

@@ -8,7 +8,7 @@ use super::{ProgramClusterRoutes, Switch};
 use crate::PortRange;
 use crate::kind::Kind;
 use crate::meta::{Extra, Resource, Spec};
-use crate::scalar::{GoDuration, list, text, text_enum};
+use crate::scalar::{GoDuration, InterfaceAddr, list, text, text_enum};
 use crate::selector::Selector;
 
 /// Settings of felix.
@@ -127,7 +127,7 @@ pub struct FelixConfigurationSpec {
     pub nat_outgoing_interface_filter: Option<String>,
     /// Hosts that are no nodes and may send packets of tunnels.
     #[serde(default, deserialize_with = "list", skip_serializing_if = "Vec::is_empty")]
-    pub external_nodes_list: Vec<Network>,
+    pub external_nodes_list: Vec<InterfaceAddr>,
     /// May workloads send IPIP themselves? Absent means no.
     #[serde(
         default,

@@ -1,0 +1,101 @@
+//! FelixConfiguration: what felix is told for the cluster, for selected nodes and for this one, put together.
+//!
+//! A field of `node.<name>` counts before that of a document with a selector that fits the node (of several, the one with
+//! the last name), and that before `default`'s. A field that nothing says anything of has Calico's default.
+
+use std::net::IpAddr;
+
+use tortie_model::resource::{FelixConfigurationSpec, NatOutgoingExclusions};
+use tortie_net::Prefix;
+
+use crate::tunnel::Tunnel;
+
+/// Calico's VXLAN network.
+const VNI: u32 = 4096;
+/// The port of VXLAN (RFC 7348).
+const PORT: u16 = 4789;
+
+/// What felix is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Translation of what leaves the pools.
+    pub nat: Nat,
+    /// Hosts that are no nodes and may send packets of tunnels.
+    pub external_nodes: Vec<Prefix>,
+    /// Workloads may send packets of IPIP themselves.
+    pub workloads_send_ipip: bool,
+    /// Workloads may send packets of VXLAN themselves.
+    pub workloads_send_vxlan: bool,
+    /// UDP port of VXLAN.
+    pub vxlan_port: u16,
+    /// VXLAN network identifier.
+    pub vxlan_vni: u32,
+    /// What the tunnel devices carry, in octets, in the order of [`Tunnel::ALL`]; `None`: as their links.
+    pub tunnel_mtu: [Option<u32>; 3],
+}
+
+/// How the source of packets that leave the pools is translated.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Nat {
+    /// To this address, for packets of its family; else to that of the interface they leave by.
+    pub address: Option<IpAddr>,
+    /// To ports of this range, both ends included, where the protocol has ports.
+    pub ports: Option<(u16, u16)>,
+    /// Not on the way to a node.
+    pub spares_nodes: bool,
+    /// Only on the way out by an interface of this name; `+` at the end stands for any rest.
+    pub interface: Option<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            nat: Nat::default(),
+            external_nodes: Vec::new(),
+            workloads_send_ipip: false,
+            workloads_send_vxlan: false,
+            vxlan_port: PORT,
+            vxlan_vni: VNI,
+            tunnel_mtu: [None; 3],
+        }
+    }
+}
+
+impl Settings {
+    /// What this tunnel's device shall carry; `None`: as its links.
+    pub fn mtu(&self, tunnel: Tunnel) -> Option<u32> {
+        self.tunnel_mtu[tunnel as usize]
+    }
+
+    /// Of documents, the one that counts first at the end.
+    pub(crate) fn of(layers: &[&FelixConfigurationSpec]) -> Self {
+        fn last<'a, T>(
+            layers: &[&'a FelixConfigurationSpec],
+            field: impl Fn(&'a FelixConfigurationSpec) -> Option<T>,
+        ) -> Option<T> {
+            layers.iter().rev().find_map(|spec| field(spec))
+        }
+        let listed =
+            |s: &FelixConfigurationSpec| (!s.external_nodes_list.is_empty()).then(|| s.external_nodes_list.clone());
+        let external = last(layers, listed).unwrap_or_default();
+        Settings {
+            nat: Nat {
+                address: last(layers, |s| s.nat_outgoing_address),
+                ports: last(layers, |s| s.nat_port_range).map(|r| (r.first(), r.last())),
+                spares_nodes: last(layers, |s| s.nat_outgoing_exclusions)
+                    == Some(NatOutgoingExclusions::IpPoolsAndHostIps),
+                interface: last(layers, |s| s.nat_outgoing_interface_filter.clone()),
+            },
+            external_nodes: external.iter().map(|a| a.network()).collect(),
+            workloads_send_ipip: last(layers, |s| s.allow_ipip_packets_from_workloads).unwrap_or(false),
+            workloads_send_vxlan: last(layers, |s| s.allow_vxlan_packets_from_workloads).unwrap_or(false),
+            vxlan_port: last(layers, |s| s.vxlan_port).unwrap_or(PORT),
+            vxlan_vni: last(layers, |s| s.vxlan_vni).unwrap_or(VNI),
+            tunnel_mtu: [
+                last(layers, |s| s.ipip_mtu).filter(|mtu| *mtu > 0),
+                last(layers, |s| s.vxlan_mtu).filter(|mtu| *mtu > 0),
+                last(layers, |s| s.vxlan_mtu_v6).filter(|mtu| *mtu > 0),
+            ],
+        }
+    }
+}
