@@ -9,6 +9,7 @@
 //! Spoken over netlink, without the `nft` program: no text of some version of it has to be parsed, and a refusal has an
 //! error number. The constants are those of linux/netfilter/nf_tables.h.
 
+mod expression;
 pub mod fake;
 mod ranges;
 mod socket;

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::super::{ChainKind, Hook};
+use super::super::{At, ChainKind, Hook, Step};
 use super::*;
 use crate::route::Frames;
 
