@@ -288,7 +288,8 @@ fn preferred(options: &Options) -> Option<String> {
         .min()
 }
 
-/// The text of the configuration list: the template's, else ours, with portmap behind it when that is installed.
+/// The text of the configuration list: the template's, else ours, with portmap and bandwidth behind it when they are
+/// installed.
 fn conflist(options: &Options) -> Result<String, InstallError> {
     let Some(template) = &options.template else {
         let mut plugins = vec![json!({
@@ -301,6 +302,9 @@ fn conflist(options: &Options) -> Result<String, InstallError> {
         })];
         if options.bin_dir.join("portmap").exists() {
             plugins.push(json!({"type": "portmap", "snat": true, "capabilities": {"portMappings": true}}));
+        }
+        if options.bin_dir.join("bandwidth").exists() {
+            plugins.push(json!({"type": "bandwidth", "capabilities": {"bandwidth": true}}));
         }
         let list = json!({"name": "k8s-pod-network", "cniVersion": options.cni_version, "plugins": plugins});
         check(&list)?;

@@ -101,6 +101,11 @@ fn nothing_is_there_until_felix_can_serve_and_then_both_are_kept_right() {
         let list: Value = serde_json::from_slice(&fs::read(installer.conf()).unwrap()).unwrap();
         list["plugins"][1]["type"] == "portmap"
     });
+    fs::write(installer.bin.join("bandwidth"), "").unwrap();
+    wait_for("bandwidth", || {
+        let list: Value = serde_json::from_slice(&fs::read(installer.conf()).unwrap()).unwrap();
+        list["plugins"][2]["type"] == "bandwidth"
+    });
     let names = |dir: &Path| -> Vec<String> {
         let mut names: Vec<_> = fs::read_dir(dir)
             .unwrap()
@@ -109,7 +114,7 @@ fn nothing_is_there_until_felix_can_serve_and_then_both_are_kept_right() {
         names.sort();
         names
     };
-    assert_eq!(names(&installer.bin), ["portmap", "tortie"]);
+    assert_eq!(names(&installer.bin), ["bandwidth", "portmap", "tortie"]);
     assert_eq!(names(&installer.net), ["10-tortie.conflist"]);
 }
 

@@ -12,6 +12,7 @@ use crate::ipam;
 const INVALID_ENVIRONMENT: u32 = 4;
 const TRY_AGAIN_LATER: u32 = 11;
 const NOT_AVAILABLE: u32 = 50;
+const LIMITED: u32 = 51;
 const INTERNAL: u32 = 100;
 const NO_ADDRESS: u32 = 101;
 const DIFFERS: u32 = 102;
@@ -42,6 +43,11 @@ impl Failure {
     /// 50: no ADD can succeed now.
     pub(super) fn not_available(message: String) -> Self {
         Failure::new(NOT_AVAILABLE, message)
+    }
+
+    /// 51: no ADD can succeed now, and the workloads that are there may not reach everything.
+    pub(super) fn limited(message: String) -> Self {
+        Failure::new(LIMITED, message)
     }
 
     /// 4: the request itself is wrong.

@@ -14,6 +14,7 @@ mod failure;
 mod given;
 mod lanes;
 mod namespace;
+mod ready;
 mod record;
 mod request;
 mod service;

@@ -23,8 +23,6 @@ use crate::state::State;
 
 /// How long a caller waits while a failed Add is undone; the undoing goes on after that.
 const UNDO_WITHIN: Duration = Duration::from_secs(5);
-/// How long typha may take to say that it is there.
-const READY_WITHIN: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub(super) struct Work {
@@ -400,49 +398,6 @@ impl Work {
         let plan = self.plan(&attachment, ips, 0, false)?;
         blocking(move || wiring::check(&plan)).await?;
         Ok(Made::default())
-    }
-
-    /// STATUS: can an Add succeed? One whose addresses are given needs no pool.
-    pub(super) async fn ready(self: Arc<Self>, given: bool) -> Result<Made, Failure> {
-        let state = self
-            .state_for_add()
-            .map_err(|e| Failure::not_available(e.message).details(e.details))?;
-        if !given {
-            self.has_pools(&state)?;
-        }
-        let store = self.parts.store.with_timeout(READY_WITHIN);
-        let cluster = tortie_model::Key::resource(tortie_model::Kind::ClusterInformation, None, "default");
-        match store.get(&cluster.to_string()).await {
-            Ok(_) | Err(tortie_typha_client::StoreError::NotFound(_)) => Ok(Made::default()),
-            Err(e) => Err(Failure::not_available("typha does not answer".to_owned()).details(e.to_string())),
-        }
-    }
-
-    fn has_pools(&self, state: &State) -> Result<(), Failure> {
-        let want = Want {
-            handle: String::new(),
-            attributes: BTreeMap::new(),
-        };
-        let request = ipam::Request {
-            family: IpFamily::V4,
-            pools: Vec::new(),
-            namespace_labels: BTreeMap::new(),
-            want,
-        };
-        let four = self.parts.ipam.pools(state, &request);
-        let six = self.parts.ipam.pools(
-            state,
-            &ipam::Request {
-                family: IpFamily::V6,
-                ..request
-            },
-        );
-        // A pool for some namespaces serves some ADDs.
-        let selective = state.pools.values().any(|p| p.value.spec.namespace_selector.is_some());
-        if let (Err(e), Err(_), false) = (four, six, selective) {
-            return Err(Failure::not_available(e.to_string()));
-        }
-        Ok(())
     }
 
     /// GC: forget every endpoint of the network that is not among the valid ones. A failure does not stop the others.
