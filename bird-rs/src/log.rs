@@ -5,16 +5,23 @@ mod sink;
 
 use tortie_bgp::speaker::{Log, LogEvent};
 
-pub(crate) use self::route::{AUTH, BUG, Echoed, FATAL, Logs, REMOTE};
+pub(crate) use self::route::{AUTH, BUG, Echoed, FATAL, Logs, REMOTE, TRACE};
 pub(crate) use self::sink::open;
 
 /// Writes one line: info for what an operator wants once, warn for what somebody should look at.
 pub(crate) fn write(entry: &Log) {
     let protocol = &*entry.protocol;
     match &entry.event {
-        LogEvent::State { from, to, reason } => {
+        LogEvent::State {
+            from,
+            to,
+            reason,
+            traced,
+        } => {
             if *to == "Established" || *from == "Established" {
                 tracing::info!(protocol, from, to, reason, "session state changed");
+            } else if *traced {
+                tracing::info!(target: TRACE, protocol, from, to, reason, "session state changed");
             } else {
                 tracing::debug!(protocol, from, to, reason, "session state changed");
             }

@@ -9,6 +9,7 @@
 mod bfd;
 mod capabilities;
 mod configure;
+mod debug;
 mod details;
 mod echo;
 mod mrt;
@@ -84,7 +85,9 @@ impl Client {
 }
 
 /// Commands that change something.
-const WRITES: [&str; 7] = ["mrt", "enable", "disable", "restart", "reload", "down", "graceful"];
+const WRITES: [&str; 8] = [
+    "mrt", "debug", "enable", "disable", "restart", "reload", "down", "graceful",
+];
 
 impl Control {
     /// Serves until cancelled.
@@ -206,6 +209,12 @@ impl Control {
                 Ok(Reply::of(25, "Graceful restart requested"))
             }
             "echo" => Ok(self.echo(words, client)),
+            "debug" => self.debug(words).await,
+            "mrtdump" => Ok(Reply::of(
+                9001,
+                "mrtdump is not supported: see 'mrt dump' and protocol bmp",
+            )),
+            "dump" => Ok(Reply::of(9001, "dump is not supported: see 'show'")),
             "help" | "?" => Ok(help()),
             "mrt" => self.mrt(words).await,
             "show" => self.show(words).await,
@@ -265,6 +274,7 @@ fn help() -> Reply {
         "           [filter NAME|{..}|where EXPRESSION] [all] [primary] [filtered] [count|stats]",
         "enable|disable|restart NAME|\"PATTERN\"|all [\"MESSAGE\"], reload [in|out] NAME|\"PATTERN\"|all",
         "configure [soft] [\"FILE\"] [timeout [SECONDS]], configure check [\"FILE\"], configure confirm|undo|status",
+        "debug NAME|\"PATTERN\"|all all|off|{states}, mrt dump table NAME to \"FILE\"",
         "eval EXPRESSION, echo all|off|{CLASS, ..}, restrict, down",
     ] {
         reply.line(1022, line);

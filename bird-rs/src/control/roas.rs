@@ -1,102 +1,74 @@
 //! `show route table NAME` of a table of ROAs, and the caches of `show protocols all`.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tortie_bgp::config::{ShowRoute, TimeFormat};
+use tortie_bgp::config::ShowRoute;
 use tortie_bgp::roa::Roa;
 use tortie_bgp::speaker::{CacheView, ListedRoa};
 
-use super::reply::Reply;
-use super::{Client, Control, time};
+use super::route::{Printer, Tally};
+use super::{Client, Control};
 use crate::engine::Stopped;
 
 /// ROAs asked for at a time.
 const PAGE: usize = 512;
 
-/// ROAs of a table, or of all.
-#[derive(Debug, Clone, Copy, Default)]
-struct Tally {
-    shown: usize,
-    entries: usize,
-    roas: usize,
-}
-
-impl Tally {
-    fn say(self) -> String {
-        format!(
-            "{} of {} routes for {} networks in",
-            self.shown, self.entries, self.roas
-        )
-    }
-
-    fn add(&mut self, other: Tally) {
-        self.shown += other.shown;
-        self.entries += other.entries;
-        self.roas += other.roas;
-    }
-}
-
 impl Control {
-    /// `show route table NAME ..` of tables of ROAs. What is sent before the last page goes to the client at once.
+    /// A table of ROAs in `show route`. What is sent before the last page goes to the client at once.
     pub(super) async fn show_roas(
         &self,
-        show: &ShowRoute,
-        format: &TimeFormat,
+        table: &Arc<str>,
+        printer: &mut Printer,
+        since: &(impl Fn(Duration) -> String + Sync),
         client: &mut Client,
-    ) -> io::Result<Result<Reply, Stopped>> {
-        let now = self.clock.unix_ms(self.clock.now());
-        let since = |at| time::show(format, self.clock.unix_ms(at), now);
-        let mut reply = Reply::default();
-        let mut total = Tally::default();
-        for (at, table) in show.roa_tables.iter().enumerate() {
-            if !show.count {
-                if at > 0 {
-                    reply.line(1007, "");
-                }
-                reply.line(1007, &format!("Table {table}:"));
-            }
-            let mut tally = Tally::default();
-            let mut last: Option<Roa> = None;
-            loop {
-                let name = table.clone();
-                let page = match self
-                    .engine
-                    .query(move |speaker| speaker.roa_page(&name, last, PAGE))
-                    .await
-                {
-                    Ok(page) => page,
-                    Err(stopped) => return Ok(Err(stopped)),
-                };
-                last = page.last().map(|listed| listed.roa);
-                for listed in &page {
-                    tally.roas += 1;
-                    tally.entries += listed.sources.len();
-                    let lines = lines(listed, show, since);
-                    tally.shown += lines.len();
-                    for (head, kind) in lines.iter().filter(|_| !show.count) {
-                        reply.line(1007, head);
-                        if show.all {
-                            reply.line(1008, kind);
-                        }
-                    }
-                }
-                client.send(&reply.take()).await?;
-                if page.len() < PAGE {
-                    break;
-                }
-            }
-            if show.count || show.stats {
-                reply.line(1007, &format!("{} table {table}", tally.say()));
-            }
-            total.add(tally);
+    ) -> io::Result<Result<Tally, Stopped>> {
+        if !printer.show.count {
+            printer.name(table);
         }
-        if (show.count || show.stats) && show.roa_tables.len() > 1 {
-            reply.end(14, &format!("Total: {} {} tables", total.say(), show.roa_tables.len()));
-        } else {
-            reply.end(0, "");
+        let mut tally = Tally::default();
+        let mut last: Option<Roa> = None;
+        // None is ever filtered.
+        while !printer.show.listing.filtered {
+            let name = table.clone();
+            let page = match self
+                .engine
+                .query(move |speaker| speaker.roa_page(&name, last, PAGE))
+                .await
+            {
+                Ok(page) => page,
+                Err(stopped) => return Ok(Err(stopped)),
+            };
+            last = page.last().map(|listed| listed.roa);
+            for listed in &page {
+                tally.add(printer.roa(listed, since));
+            }
+            client.send(&printer.reply.take()).await?;
+            if page.len() < PAGE {
+                break;
+            }
         }
-        Ok(Ok(reply))
+        Ok(Ok(tally))
+    }
+}
+
+impl Printer {
+    /// Shows a ROA, or only counts it.
+    fn roa(&mut self, listed: &ListedRoa, since: impl Fn(Duration) -> String) -> Tally {
+        let lines = lines(listed, &self.show, since);
+        for (head, kind) in lines.iter().filter(|_| !self.show.count) {
+            self.reply.line(1007, head);
+            if self.show.all {
+                self.reply.line(1008, kind);
+            }
+        }
+        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        Tally {
+            shown: count(lines.len()),
+            paths: count(listed.sources.len()),
+            nets: 1,
+        }
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tortie_bgp::attr::Attributes;
-use tortie_bgp::config::{Names, ShowRoute};
+use tortie_bgp::config::{Config, Names, ShowRoute};
 use tortie_bgp::filter::{Krt, RouteDestination, RouteSource, Value};
 use tortie_bgp::speaker::{FibNextHop, Listed, ListedNets, ListedTables, NoListing, Page, RouteView};
 
@@ -15,14 +16,14 @@ use crate::engine::Stopped;
 
 /// Routes of a table, or of all.
 #[derive(Debug, Clone, Copy, Default)]
-struct Tally {
-    shown: u64,
-    paths: u64,
-    nets: u64,
+pub(super) struct Tally {
+    pub(super) shown: u64,
+    pub(super) paths: u64,
+    pub(super) nets: u64,
 }
 
 impl Tally {
-    fn add(&mut self, other: Tally) {
+    pub(super) fn add(&mut self, other: Tally) {
         self.shown += other.shown;
         self.paths += other.paths;
         self.nets += other.nets;
@@ -40,9 +41,9 @@ impl Tally {
 }
 
 /// A listing on its way to a client.
-struct Printer {
-    show: ShowRoute,
-    reply: Reply,
+pub(super) struct Printer {
+    pub(super) show: ShowRoute,
+    pub(super) reply: Reply,
     /// The table whose name was said last.
     table: Option<Arc<str>>,
 }
@@ -56,22 +57,22 @@ impl Control {
             Err(wrong) => return Ok(Ok(Reply::of(9001, &wrong))),
         };
         let format = config.time_formats.route.clone().unwrap_or(time::SHORT);
-        if !show.roa_tables.is_empty() {
-            return self.show_roas(&show, &format, client).await;
-        }
         let listing = show.listing.clone();
+        let of_roas = listing.tables == ListedTables::Default && !show.roa_tables.is_empty();
         let tables = match self.engine.query(move |speaker| speaker.listed_tables(&listing)).await {
+            Ok(Ok(_) | Err(NoListing::NoTables)) if of_roas => Vec::new(),
             Ok(Ok(tables)) => tables,
             Ok(Err(none)) => return Ok(Ok(no_listing(none, &show, &config.names))),
             Err(stopped) => return Ok(Err(stopped)),
         };
+        let roa_tables = roa_tables(&show, &config);
         let mut printer = Printer {
             show,
             reply: Reply::default(),
             table: None,
         };
         let now = self.clock.unix_ms(self.clock.now());
-        let since = |view: &RouteView| time::show(&format, self.clock.unix_ms(view.since), now);
+        let since = |at: Duration| time::show(&format, self.clock.unix_ms(at), now);
         let mut total = Tally::default();
         for table in &tables {
             let mut tally = Tally::default();
@@ -90,14 +91,22 @@ impl Control {
                 tally.add(Tally::of(&page));
                 page.routes
                     .iter()
-                    .for_each(|route| printer.route(route, table, &since(&route.view)));
+                    .for_each(|route| printer.route(route, table, &since(route.view.since)));
                 client.send(&printer.reply.take()).await?;
                 from = page.next;
             }
             printer.close(table, tally);
             total.add(tally);
         }
-        Ok(Ok(printer.finish(total, tables.len())))
+        for table in &roa_tables {
+            let tally = match self.show_roas(table, &mut printer, &since, client).await? {
+                Ok(tally) => tally,
+                Err(stopped) => return Ok(Err(stopped)),
+            };
+            printer.close(table, tally);
+            total.add(tally);
+        }
+        Ok(Ok(printer.finish(total, tables.len() + roa_tables.len())))
     }
 }
 
@@ -111,7 +120,7 @@ impl Printer {
         }
     }
 
-    fn name(&mut self, table: &Arc<str>) {
+    pub(super) fn name(&mut self, table: &Arc<str>) {
         if self.table.as_ref() == Some(table) {
             return;
         }
@@ -162,6 +171,15 @@ impl Printer {
             self.reply.end(0, "");
         }
         self.reply
+    }
+}
+
+/// The tables of ROAs that a listing is about.
+fn roa_tables(show: &ShowRoute, config: &Config) -> Vec<Arc<str>> {
+    match show.listing.tables {
+        _ if !show.has_roas() => Vec::new(),
+        ListedTables::All => config.roa_tables.iter().map(|table| table.name.clone()).collect(),
+        ListedTables::Default | ListedTables::Named(_) => show.roa_tables.clone(),
     }
 }
 

@@ -56,7 +56,14 @@ impl Operator {
     async fn query(&self, text: &str) -> Result<ShowRoute, Status> {
         let config = self.configurator.config().await;
         let read = config.names.show_route(text);
-        read.map_err(|wrong| Status::invalid_argument(format!("query: {wrong}")))
+        let show = read.map_err(|wrong| Status::invalid_argument(format!("query: {wrong}")))?;
+        match show.roa_tables.first() {
+            Some(table) => {
+                let words = format!("query: {table} is a table of ROAs, which BirdFacts.ListRoas tells");
+                Err(Status::invalid_argument(words))
+            }
+            None => Ok(show),
+        }
     }
 }
 

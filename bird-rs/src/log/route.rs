@@ -24,6 +24,8 @@ pub(crate) const REMOTE: &str = "bird_rs::remote";
 pub(crate) const AUTH: &str = "bird_rs::auth";
 /// The target of messages about what is wrong in this program.
 pub(crate) const BUG: &str = "bird_rs::bug";
+/// The target of messages that `debug` asks for: of this class, and of a level that is let through.
+pub(crate) const TRACE: &str = "bird_rs::trace";
 /// The target of the last message.
 pub(crate) const FATAL: &str = "bird_rs::fatal";
 
@@ -169,6 +171,7 @@ fn class(metadata: &Metadata<'_>) -> LogClass {
         (AUTH, _) => LogClass::Auth,
         (BUG, _) => LogClass::Bug,
         (FATAL, _) => LogClass::Fatal,
+        (TRACE, _) => LogClass::Trace,
         (_, Level::ERROR) => LogClass::Error,
         (_, Level::WARN) => LogClass::Warning,
         (_, Level::INFO) => LogClass::Info,

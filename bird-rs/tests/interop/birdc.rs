@@ -246,6 +246,77 @@ pub(crate) fn settled(lab: &Lab) {
     });
 }
 
+const ROAS: &str = "
+router id 10.77.0.1;
+define X = 5;
+roa4 table r4; roa6 table r6;
+protocol device device1 { }
+protocol static s4 { ipv4; route 10.1.0.0/24 blackhole; }
+protocol static sr4 { roa4 { table r4; }; route 10.0.0.0/8 max 24 as 65000; route 10.9.0.0/16 max 16 as 65001; }
+protocol static sr6 { roa6 { table r6; }; route 2001:db8::/32 max 48 as 65000; }
+protocol bfd bfd1 { }
+";
+
+const OF_ROAS: [&str; 16] = [
+    "show route table r4",
+    "show route table r4 all",
+    "show route table r4 stats",
+    "show route table r4 count",
+    "show route table r4 primary",
+    "show route table r4 filtered",
+    "show route table r6 protocol sr6",
+    "show route table r4 10.0.0.0/8",
+    "show route table r4 for 10.9.0.0/16",
+    "show route in 10.9.0.0/16 table r4",
+    "show route table master4 table r4 count",
+    "show route table master4 table r4",
+    "show route table all",
+    "show route table all count",
+    "show static sr4",
+    "show static",
+];
+
+/// Commands that change what is told of protocols, and those that take a protocol of a kind.
+const OF_PROTOCOLS: [&str; 15] = [
+    "debug s4 all",
+    "debug all off",
+    "debug s4 { states }",
+    "debug \"s*\" all",
+    "debug \"nope*\" all",
+    "debug nope all",
+    "debug X all",
+    "debug 5 all",
+    "debug",
+    "debug all",
+    "show bfd sessions s4",
+    "show bfd sessions nope",
+    "show bfd sessions X",
+    "restrict",
+    "show route table r4 count",
+];
+
+fn prints_of_roas(start: impl FnOnce(&Lab) -> Running) -> Vec<(String, Vec<String>)> {
+    let lab = Lab::new();
+    let _daemon = start(&lab);
+    eventually("the daemon runs", || {
+        birdc(&lab, "show route table master4 count")
+            .contains("1 of 1 routes")
+            .then_some(())
+    });
+    let listings = OF_ROAS.map(|what| (what.to_owned(), ordered(lines(&birdc(&lab, what)))));
+    let commands = OF_PROTOCOLS.map(|what| (what.to_owned(), lines(&birdc(&lab, what))));
+    listings.into_iter().chain(commands).collect()
+}
+
+#[test]
+fn birdc_prints_the_same_of_tables_of_roas_and_of_debug() {
+    let birds = prints_of_roas(|lab| stock_bird_with(lab, ROAS));
+    let ours = prints_of_roas(|lab| lab.bird_rs("a", ROAS));
+    for ((what, birds), (_, ours)) in birds.iter().zip(&ours) {
+        assert_eq!(birds, ours, "{what}");
+    }
+}
+
 fn prints(start: impl FnOnce(&Lab) -> Running) -> Vec<(String, Vec<String>)> {
     let lab = Lab::new();
     // A router that starts before its link-local address is usable announces IPv6 next hops without one.
@@ -260,7 +331,11 @@ fn prints(start: impl FnOnce(&Lab) -> Running) -> Vec<(String, Vec<String>)> {
 
 /// Stock BIRD in the place of bird-rs.
 pub(crate) fn stock_bird(lab: &Lab) -> Running {
-    let config = lab.write("a.conf", FILE);
+    stock_bird_with(lab, FILE)
+}
+
+fn stock_bird_with(lab: &Lab, file: &str) -> Running {
+    let config = lab.write("a.conf", file);
     let mut command = lab.command("a", tool("/usr/sbin/bird"));
     command
         .arg("-f")

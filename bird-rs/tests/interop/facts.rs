@@ -2,10 +2,11 @@
 
 use tonic::Code;
 use tortie_proto::bird::bird_facts_client::BirdFactsClient;
+use tortie_proto::bird::bird_operator_client::BirdOperatorClient;
 use tortie_proto::bird::static_route::Destination;
 use tortie_proto::bird::{
-    EvaluateRequest, ListInterfacesRequest, ListRoasRequest, ListStaticRoutesRequest, ListSymbolsRequest,
-    MemoryRequest, RouteType, StaticRoute, TableRoa,
+    EvaluateRequest, ListInterfacesRequest, ListRoasRequest, ListRoutesRequest, ListStaticRoutesRequest,
+    ListSymbolsRequest, MemoryRequest, RouteType, StaticRoute, TableRoa,
 };
 use tortie_proto::common::Prefix;
 
@@ -177,6 +178,14 @@ fn grpc_tells_static_routes_and_roas() {
         for nobody in ["master4", "nope"] {
             assert_eq!(roas(&mut facts, nobody).await.unwrap_err().code(), Code::NotFound);
         }
+        let mut operator = BirdOperatorClient::new(addr.connect(crate::lab::PATIENCE).await.unwrap());
+        let request = ListRoutesRequest {
+            hello: hello(),
+            query: "table r4".to_owned(),
+            page_token: String::new(),
+        };
+        let refused = operator.list_routes(request).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
         let request = ListStaticRoutesRequest {
             hello: hello(),
             protocol: "device1".to_owned(),

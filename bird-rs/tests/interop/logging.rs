@@ -116,3 +116,50 @@ fn work_that_takes_long_is_logged_as_the_watchdog_says() {
         lab.log("a").contains("the engine was busy for long").then_some(())
     });
 }
+
+#[test]
+fn debug_tells_what_the_level_leaves_out() {
+    let lab = Lab::new();
+    let (file, told) = (lab.path("told"), "peer: session state changed");
+    let statements = |debug: &str| format!("{debug} log \"{}\" {{ trace }};", file.display());
+    // The harness wants to see more than an operator does.
+    let quiet = |text: &str| {
+        let mut command = lab.command("a", env!("CARGO_BIN_EXE_bird-rs"));
+        command
+            .arg("-c")
+            .arg(lab.write("a.conf", text))
+            .arg("-s")
+            .arg(lab.path("a.ctl"));
+        command.args(["--log-level", "info"]);
+        command
+    };
+    let daemon = lab.spawn(quiet(&config(&statements(""))), "a");
+    eventually("the neighbour was tried", || {
+        lab.birdc_of("a", "show protocols all peer")
+            .contains("Last error")
+            .then_some(())
+    });
+    assert_eq!(read(&file), "");
+    lab.birdc_of("a", "debug peer all");
+    eventually("changes of state are told", || read(&file).contains(told).then_some(()));
+    lab.birdc_of("a", "debug peer off");
+    drop(daemon);
+    std::fs::remove_file(&file).unwrap();
+    let _daemon = lab.spawn(quiet(&config(&statements("debug protocols all;"))), "a");
+    eventually("the configuration asks for them", || {
+        read(&file).contains(told).then_some(())
+    });
+    assert!(read(&file).lines().all(|line| head(line).1 == "TRACE"));
+    // A configuration has the last word.
+    let other = lab.path("other");
+    lab.birdc_of("a", "debug peer all");
+    lab.write("a.conf", &config(&format!("log \"{}\" {{ trace }};", other.display())));
+    assert!(lab.birdc_of("a", "configure").contains("Reconfigured"));
+    lab.birdc_of("a", "restart peer");
+    eventually("the neighbour was tried again", || {
+        lab.birdc_of("a", "show protocols all peer")
+            .contains("Last error")
+            .then_some(())
+    });
+    assert_eq!(read(&other), "");
+}

@@ -109,7 +109,8 @@ fn compare(old: &Protocol, new: &Protocol, configs: (&Config, &Config)) -> Verdi
             Action::Restart,
             "hostname",
         )
-        .when(old.description != new.description, Action::InPlace, "description");
+        .when(old.description != new.description, Action::InPlace, "description")
+        .when(old.debug != new.debug, Action::InPlace, "debug");
     let own = match (&old.kind, &new.kind) {
         (ProtocolKind::Device(a), ProtocolKind::Device(b)) => device(a, b),
         (ProtocolKind::Direct(a), ProtocolKind::Direct(b)) => direct(a, b),

@@ -117,6 +117,9 @@ impl fmt::Display for Protocol {
         if self.disabled {
             f.write_str("  disabled;\n")?;
         }
+        if self.debug {
+            f.write_str("  debug { states };\n")?;
+        }
         if let Some(id) = self.router_id {
             writeln!(f, "  router id {id};")?;
         }

@@ -67,6 +67,8 @@ pub struct Protocol {
     pub disabled: bool,
     /// `router id` of this protocol; else the global one.
     pub router_id: Option<RouterId>,
+    /// `debug all` or `debug { states }`: changes of the session's state are told whatever the log's level.
+    pub debug: bool,
     /// What it is.
     pub kind: ProtocolKind,
 }

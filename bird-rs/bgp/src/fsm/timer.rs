@@ -34,17 +34,14 @@ impl Damping {
     }
 
     /// How long to wait after an error now: twice as long as the last time, unless that was long ago. A session that was
-    /// up for a moment in between does not count as time without error.
+    /// up for a moment in between does not count as time without error. A longest time below the first one counts from
+    /// the second error on, as in BIRD.
     pub(super) fn error(&mut self, now: Duration, config: &PeerConfig) -> Duration {
         let (min, max) = config.error_wait;
         let recent = self
             .last_error
             .is_some_and(|last| now.saturating_sub(last) <= self.wait + config.error_forget);
-        self.wait = if recent {
-            (self.wait * 2).clamp(min, max.max(min))
-        } else {
-            min
-        };
+        self.wait = if recent { (self.wait * 2).max(min).min(max) } else { min };
         self.last_error = Some(now);
         self.jitter(self.wait)
     }
@@ -174,5 +171,32 @@ impl Peer {
                 (_, until) => until,
             };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The pauses after five errors in a row.
+    fn pauses(min: u64, max: u64) -> Vec<u64> {
+        let families = crate::packet::FamilySet::EMPTY;
+        let (asn, id) = (tortie_net::Asn(1), tortie_net::RouterId(1));
+        let mut config = PeerConfig::new(asn, super::super::PeerAs::Exactly(asn), id, families);
+        config.error_wait = (Duration::from_secs(min), Duration::from_secs(max));
+        let mut damping = Damping::new(1);
+        let errors = (0..5).map(|n| {
+            damping.error(Duration::from_secs(n), &config);
+            damping.wait().as_secs()
+        });
+        errors.collect()
+    }
+
+    #[test]
+    fn pauses_double_up_to_the_longest() {
+        assert_eq!(pauses(5, 30), [5, 10, 20, 30, 30]);
+        // As in BIRD.
+        assert_eq!(pauses(10, 5), [10, 5, 5, 5, 5]);
+        assert_eq!(pauses(0, 5), [0, 0, 0, 0, 0]);
     }
 }

@@ -135,6 +135,7 @@ impl Speaker {
                 from: from.as_str(),
                 to: to.as_str(),
                 reason,
+                traced: instance.traced,
             },
         }));
     }

@@ -31,6 +31,8 @@ pub(super) struct Instance {
     pub(super) taken_down: Option<Arc<str>>,
     /// A limit of a channel that is not BGP's was reached and said so.
     pub(super) limit_logged: bool,
+    /// Changes of its state are told whatever the log's level.
+    pub(super) traced: bool,
     /// When it last went up or down.
     pub(super) since: Duration,
     pub(super) kind: Kind,
@@ -174,6 +176,7 @@ impl Speaker {
             enabled: false,
             taken_down: None,
             limit_logged: false,
+            traced: protocol.debug,
             source,
             since: self.now,
             kind,

@@ -341,6 +341,8 @@ pub enum LogEvent {
         to: &'static str,
         /// Why.
         reason: String,
+        /// `debug` asks for it.
+        traced: bool,
     },
     /// A peer's route could not be used as it came.
     BadRoute {

@@ -3,6 +3,8 @@
 //! What an operator took down stays down over a reconfiguration, until enabled by hand or until the configuration's own
 //! `disabled` changes. The reason that goes with it is sent to the peer (RFC 9003).
 
+use std::sync::Arc;
+
 use super::Speaker;
 use super::instance::Instance;
 use super::io::{Command, Output};
@@ -97,6 +99,15 @@ impl Speaker {
             Command::Reload => self.reload(source, true, true),
             Command::ReloadIn => self.reload(source, true, false),
             Command::ReloadOut => self.reload(source, false, true),
+        }
+    }
+
+    /// Tells changes of these protocols' states whatever the log's level, or does so no longer, until the next
+    /// configuration.
+    pub fn trace(&mut self, protocols: &[Arc<str>], on: bool) {
+        let named = |instance: &&mut Instance| protocols.contains(instance.name());
+        for instance in self.instances.iter_mut().flatten().filter(named) {
+            instance.traced = on;
         }
     }
 

@@ -52,6 +52,9 @@ impl Speaker {
                 (_, None, None) | (Action::Add | Action::Restart | Action::InPlace | Action::Refeed, Some(_), _) => {}
             }
         }
+        for instance in self.instances.iter_mut().flatten() {
+            instance.traced = instance.config.debug;
+        }
         self.tables.close_heirs();
         self.warn_of_unwatched(out);
         // Listening follows with the next flush: outputs of the first configuration go nowhere.

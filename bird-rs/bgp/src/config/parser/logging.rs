@@ -1,4 +1,4 @@
-//! `log`, `timeformat` and `watchdog`.
+//! `log`, `debug`, `timeformat` and `watchdog`.
 
 use std::time::Duration;
 
@@ -6,7 +6,49 @@ use super::super::diagnostic::{Checked, Complaint};
 use super::super::{LogClass, LogClasses, LogSink, LogTarget, TimeFormat};
 use super::Parser;
 
+/// What BIRD tells of protocols.
+const DEBUG: [&str; 6] = ["states", "routes", "filters", "interfaces", "events", "packets"];
+/// What can be told of protocols here.
+const TOLD: &str = "states";
+
 impl Parser {
+    /// `debug protocols MASK;`: of all protocols behind it.
+    pub(super) fn debug_protocols(&mut self) -> Checked<()> {
+        self.advance();
+        if !self.eat_word("protocols") {
+            let complaint = self.unexpected("'protocols'");
+            return Err(complaint.with_hint("of channels, tables, commands and latency nothing is told"));
+        }
+        self.debug = self.debug_mask()?;
+        self.end()
+    }
+
+    /// `all`, `off` or `{ states }`: are changes of state to be told?
+    pub(super) fn debug_mask(&mut self) -> Checked<bool> {
+        if self.eat_word("all") {
+            return Ok(true);
+        }
+        if self.eat_word("off") {
+            return Ok(false);
+        }
+        self.sign("{")?;
+        loop {
+            let known = DEBUG.into_iter().find(|class| self.is_word(class));
+            let class = known.ok_or_else(|| self.unexpected("'states'"))?;
+            if class != TOLD {
+                let message = format!("debug: nothing is told of '{class}'");
+                let hint = "write 'debug { states }', or 'debug all' for whatever can be told";
+                return Err(Complaint::new(self.here(), message).with_hint(hint));
+            }
+            self.advance();
+            if !self.eat_sign(",") {
+                break;
+            }
+        }
+        self.sign("}")?;
+        Ok(true)
+    }
+
     /// `log TARGET all|{ CLASSES };`.
     pub(super) fn log(&mut self) -> Checked<()> {
         self.advance();

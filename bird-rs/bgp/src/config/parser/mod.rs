@@ -105,6 +105,8 @@ struct Parser {
     /// For each function, all that it can reach, callees first.
     reach: HashMap<Arc<str>, Vec<Arc<Function>>>,
     nesting: usize,
+    /// What `debug protocols` says to protocols from here on.
+    debug: bool,
     /// BGP protocols with `bfd`, and where they say so.
     bfd_users: Vec<(Position, Arc<str>)>,
 }
@@ -125,6 +127,7 @@ impl Parser {
             scope: None,
             reach: HashMap::new(),
             nesting: 0,
+            debug: false,
             bfd_users: Vec::new(),
         }
     }

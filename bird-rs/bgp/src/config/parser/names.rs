@@ -46,8 +46,16 @@ pub struct ShowRoute {
     pub stats: bool,
     /// `count`: only the numbers.
     pub count: bool,
-    /// Tables of ROAs that were named; then there are no others.
+    /// Tables of ROAs that were named. Of others only those that were named are shown beside them.
     pub roa_tables: Vec<Arc<str>>,
+}
+
+impl ShowRoute {
+    /// Can tables of ROAs be listed, too? To none are they exported, and filters over ROAs are not supported.
+    pub fn has_roas(&self) -> bool {
+        let listing = &self.listing;
+        listing.nets == ListedNets::All && listing.export.is_none() && listing.policy == Policy::All
+    }
 }
 
 impl Names {
@@ -238,7 +246,7 @@ impl Parser {
         Ok(())
     }
 
-    /// Of ROAs little may be asked.
+    /// Of tables of ROAs that are named little may be asked.
     fn of_roas(&self, show: &ShowRoute) -> Checked<()> {
         let Some(table) = show.roa_tables.first() else {
             return Ok(());
@@ -248,13 +256,11 @@ impl Parser {
             let message = format!("Incompatible type of prefix/ip for table {table}");
             return Err(Complaint::new(self.here(), message));
         }
-        let plain = listing.policy == Policy::All
-            && listing.export.is_none()
-            && listing.tables == ListedTables::Default
-            && !listing.filtered;
-        if !plain {
-            let message =
-                format!("of ROAs, as in table {table}, only 'all', 'count', 'primary' and 'protocol' may be asked");
+        if listing.export.is_some() {
+            return Err(Complaint::new(self.here(), "No valid tables"));
+        }
+        if listing.policy != Policy::All {
+            let message = format!("filters over ROAs, as in table {table}, are not supported");
             return Err(Complaint::new(self.here(), message));
         }
         Ok(())

@@ -33,6 +33,7 @@ const PREFERENCE_KERNEL: u16 = 10;
 pub(super) struct Draft {
     description: Option<String>,
     disabled: bool,
+    debug: bool,
     router_id: Option<RouterId>,
     channels: Vec<ChannelDraft>,
     roa_channels: Vec<RoaChannelDraft>,
@@ -135,7 +136,7 @@ impl DraftKind {
     }
 }
 
-const COMMON_OPTIONS: [&str; 3] = ["description", "disabled", "router id"];
+const COMMON_OPTIONS: [&str; 4] = ["description", "disabled", "debug", "router id"];
 
 impl Parser {
     /// `protocol|template KIND [NAME] [from NAME] { OPTIONS }`.
@@ -147,9 +148,11 @@ impl Parser {
         };
         let Some(kind) = DraftKind::named(&word) else {
             let complaint = Complaint::new(self.here(), format!("protocol '{word}' is not supported"));
-            return Err(
-                complaint.with_hint("expected one of: device, direct, static, kernel, felix, bfd, bgp, mrt, bmp, rpki")
-            );
+            let hint = match &*word {
+                "pipe" => "routes do not pass from table to table: say in each channel which table it is for",
+                _ => "expected one of: device, direct, static, kernel, felix, bfd, bgp, mrt, bmp, rpki",
+            };
+            return Err(complaint.with_hint(hint));
         };
         self.advance();
         let named = !self.is_sign("{") && !self.is_word("from");
@@ -161,6 +164,7 @@ impl Parser {
         let mut draft = Draft {
             description: None,
             disabled: false,
+            debug: self.debug,
             router_id: None,
             channels: Vec::new(),
             roa_channels: Vec::new(),
@@ -265,6 +269,10 @@ impl Parser {
         }
         if self.eat_word("disabled") {
             draft.disabled = self.switch("disabled")?;
+            return self.end();
+        }
+        if self.eat_word("debug") {
+            draft.debug = self.debug_mask()?;
             return self.end();
         }
         if self.eat_phrase("router id") {
@@ -418,6 +426,7 @@ impl Draft {
             name: Arc::clone(name),
             description: self.description,
             disabled: self.disabled,
+            debug: self.debug,
             router_id: self.router_id,
             kind,
         })

@@ -198,8 +198,6 @@ fn check_session(config: &BgpConfig, internal: bool) -> Result<(), String> {
         "the min keepalive time exceeds the keepalive time"
     } else if timers.send_hold.is_some_and(|s| !s.is_zero() && s <= timers.hold) {
         "the send hold time does not exceed the hold time"
-    } else if timers.error_wait_min > timers.error_wait_max {
-        "the first error wait time exceeds the second"
     } else {
         return Ok(());
     };

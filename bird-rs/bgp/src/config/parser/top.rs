@@ -12,10 +12,11 @@ use crate::filter::Value;
 /// What the capability has room for.
 const MAX_HOSTNAME: usize = 253;
 
-const STATEMENTS: [&str; 16] = [
+const STATEMENTS: [&str; 17] = [
     "router",
     "hostname",
     "log",
+    "debug",
     "timeformat",
     "watchdog",
     "graceful",
@@ -126,6 +127,7 @@ impl Parser {
         match word.as_ref() {
             "router" => self.router_id_statement(),
             "log" => self.log(),
+            "debug" => self.debug_protocols(),
             "hostname" => self.hostname(),
             "timeformat" => self.time_format(),
             "watchdog" => self.watchdog(),
@@ -308,7 +310,8 @@ fn unknown_statement(word: &str, at: Position) -> Box<Complaint> {
     match closest(word, STATEMENTS.into_iter()) {
         Some(similar) => complaint.with_hint(format!("did you mean '{similar}'?")),
         None => match word {
-            "debug" | "mrtdump" => complaint.with_hint("what is logged is set by --log-level"),
+            "mrtdump" => complaint.with_hint("protocol mrt dumps tables, protocol bmp tells a station what peers say"),
+            "attribute" => complaint.with_hint("attributes of one's own are not supported; a large community may do"),
             _ => complaint.with_hint(format!("expected one of: {}", STATEMENTS.join(", "))),
         },
     }

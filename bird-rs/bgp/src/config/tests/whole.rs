@@ -113,6 +113,7 @@ fn bgp() -> impl Strategy<Value = String> {
     let options = some(texts(&[
         "description \"a \u{e4}bc\";",
         "disabled;",
+        "debug { states };",
         "router id 1.2.3.4;",
         "password \"se;cret}\";",
         "passive;",
