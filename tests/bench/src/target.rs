@@ -55,6 +55,7 @@ const fn of(row: &'static str, phase: &'static str, daemon: &'static str, limit:
 pub(crate) const TARGETS: &[Target] = &[
     of("full", "announce", "bird-rs", Limit::Time(0.7)),
     of("full", "announce", "bird-rs", Limit::Peak(120.0)),
+    of("filter", "announce", "bird-rs", Limit::Peak(190.0)),
     of("full", "announce", "bird-rs", Limit::Faster(1.0, "bird")),
     of("full", "withdraw", "bird-rs", Limit::Time(0.2)),
     of("rr200", "change", "bird-rs", Limit::Time(0.07)),
@@ -90,7 +91,7 @@ pub(crate) const TARGETS: &[Target] = &[
     of("kernel100k", "re-pointed", "felix", Limit::Faster(3.0, "ip-batch")),
     of("kernel100k", "deleted", "felix", Limit::Faster(3.0, "ip-batch")),
     of("kernel1m", "added", "felix", Limit::Faster(1.0, "bird")),
-    of("filter", "announce", "bird-rs", Limit::CpuOf(1.5, "bird")),
+    of("filter", "announce", "bird-rs", Limit::CpuOf(1.0, "bird")),
 ];
 
 /// Below this a CPU time of 10 ms ticks is too coarse for a ratio.
