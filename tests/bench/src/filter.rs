@@ -87,7 +87,7 @@ mod tests {
         assert!(filter((2.1, 1.0), (2.0, 1.0)).is_too_much());
         assert!(filter((2.0, 1.1), (2.0, 1.0)).is_too_much());
         // Too little to be told from noise.
-        assert!(!filter((3.0, 0.3), (2.0, 0.1)).is_too_much());
+        assert!(!filter((2.0, 0.3), (2.0, 0.1)).is_too_much());
         assert!(!filter((0.3, 0.3), (0.1, 0.1)).is_too_much());
     }
 
