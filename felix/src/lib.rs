@@ -10,6 +10,7 @@ pub mod endpoint;
 mod failures;
 pub mod fib;
 pub mod forwarding;
+pub mod gather;
 pub mod gc;
 pub mod ipam;
 pub mod metrics;

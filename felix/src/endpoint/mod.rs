@@ -3,6 +3,7 @@
 //! | task | number | ends |
 //! |---|---|---|
 //! | one per call | as many as calls | with its work, also when the caller is gone |
+//! | `recorder` | 1 | with the service |
 //!
 //! Invariants: an Add answers when address, veth pair, routes and record are all in place, and a failed one leaves nothing
 //! behind that this felix could remove; calls for the same endpoint run one after the other; a Del of an old container
@@ -16,6 +17,7 @@ mod lanes;
 mod namespace;
 mod ready;
 mod record;
+mod recorder;
 mod request;
 mod service;
 mod wiring;

@@ -6,9 +6,10 @@ use tortie_model::resource::{IpNat, WorkloadEndpoint, WorkloadEndpointSpec};
 use tortie_model::{Object, decode};
 use tortie_net::{NodeName, Prefix};
 use tortie_netlink::link::MacAddr;
-use tortie_typha_client::{Store, StoreError};
+use tortie_typha_client::{Store, StoreError, Write};
 
 use super::failure::Failure;
+use super::recorder::Recorder;
 use super::request::{Attachment, Orchestrator};
 
 /// Which network made the endpoint: a garbage collection concerns one network only.
@@ -66,7 +67,7 @@ pub(super) struct Made<'a> {
 
 /// Writes the record; what others put into an existing one stays.
 pub(super) async fn write(
-    store: &Store,
+    recorder: &Recorder,
     node: &NodeName,
     attachment: &Attachment,
     existing: Option<&Record>,
@@ -113,15 +114,15 @@ pub(super) async fn write(
     }
     let json = serde_json::to_vec(&endpoint).map_err(|e| Failure::internal(format!("encode the record: {e}")))?;
     let key = attachment.key().to_string();
-    match existing {
-        Some(record) => store.update(&key, json, record.revision).await?,
-        None => store.create(&key, json).await?,
+    let write = match existing {
+        Some(record) => Write::update(&key, json, record.revision),
+        None => Write::create(&key, json),
     };
-    Ok(())
+    Ok(recorder.write(write).await?)
 }
 
 /// Deletes the record, if it is of this container. A few others may write to it meanwhile.
-pub(super) async fn delete(store: &Store, attachment: &Attachment) -> Result<(), Failure> {
+pub(super) async fn delete(store: &Store, recorder: &Recorder, attachment: &Attachment) -> Result<(), Failure> {
     const ATTEMPTS: u32 = 5;
     let key = attachment.key().to_string();
     let mut last = None;
@@ -129,8 +130,8 @@ pub(super) async fn delete(store: &Store, attachment: &Attachment) -> Result<(),
         let Some(record) = read(store, attachment).await?.filter(|r| r.is_of(attachment)) else {
             return Ok(());
         };
-        match store.delete(&key, Some(record.revision)).await {
-            Ok(_) | Err(StoreError::NotFound(_)) => return Ok(()),
+        match recorder.write(Write::delete(&key, record.revision)).await {
+            Ok(()) | Err(StoreError::NotFound(_)) => return Ok(()),
             Err(e @ StoreError::Conflict(_)) => last = Some(e),
             Err(e) => return Err(e.into()),
         }

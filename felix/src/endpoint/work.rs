@@ -15,6 +15,7 @@ use tortie_proto::felix::{AddRequest, CheckRequest, CollectRequest, DelRequest, 
 use super::failure::Failure;
 use super::lanes::Lanes;
 use super::record::{self, NETWORK, Record};
+use super::recorder::Recorder;
 use super::request::{Attachment, addresses};
 use super::{Parts, given, namespace, wiring};
 use crate::dataplane::LocalEndpoint;
@@ -27,6 +28,7 @@ const UNDO_WITHIN: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Work {
     pub(super) parts: Parts,
+    recorder: Recorder,
     lanes: Lanes,
     /// Whose interface it is, of those made in this life: the datastore's echo of a record may be late.
     holders: Mutex<BTreeMap<String, Key>>,
@@ -41,6 +43,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> +
 impl Work {
     pub(super) fn new(parts: Parts) -> Self {
         Work {
+            recorder: Recorder::start(parts.store.clone(), parts.ipam.crowd().clone()),
             parts,
             lanes: Lanes::default(),
             holders: Mutex::default(),
@@ -53,6 +56,7 @@ impl Work {
         let asked = addresses(&request.requested_ips)?;
         self.state_for_add()?;
         let lane = self.lanes.enter(attachment.interface.clone()).await;
+        let _call = self.parts.ipam.crowd().enter();
         self.interface_is_free(&attachment)?;
         let plan = self.plan(&attachment, Vec::new(), request.mtu, request.allow_ip_forwarding)?;
         blocking(move || wiring::can_attach(&plan)).await?;
@@ -171,13 +175,13 @@ impl Work {
             key: attachment.key().to_string(),
         };
         self.parts.dataplane.endpoint_up(local).await?;
-        let (store, node) = (&self.parts.store, &self.parts.node);
+        let node = &self.parts.node;
         let made = record::Made {
             ips: &ips,
             mac: wired.container_mac,
             nats,
         };
-        record::write(store, node, attachment, existing, made).await?;
+        record::write(&self.recorder, node, attachment, existing, made).await?;
         self.holders().insert(attachment.interface.clone(), attachment.key());
         Ok(Made {
             host_interface: attachment.interface.clone(),
@@ -297,7 +301,7 @@ impl Work {
             tracing::warn!(interface = %attachment.interface, error = %e, "routes not removed before their interface");
             self.parts.dataplane.endpoint_down(&attachment.interface).await?;
         }
-        record::delete(&self.parts.store, attachment).await?;
+        record::delete(&self.parts.store, &self.recorder, attachment).await?;
         self.holders().remove(&attachment.interface);
         self.release(attachment).await
     }
@@ -316,6 +320,7 @@ impl Work {
 
     async fn remove(&self, attachment: Attachment) -> Result<(), Failure> {
         let lane = self.lanes.enter(attachment.interface.clone()).await;
+        let call = self.parts.ipam.crowd().enter();
         match record::read(&self.parts.store, &attachment).await? {
             Some(record) if !record.is_of(&attachment) => {
                 // A newer container of this pod has interface and record; the address was this one's own.
@@ -335,7 +340,7 @@ impl Work {
                 tracing::info!(container = %attachment.container_id, interface = %attachment.interface, "endpoint removed");
             }
         }
-        drop(lane);
+        drop((lane, call));
         // A runtime may name the pod when it adds and not when it deletes: then the record is found by the container.
         let named = Box::pin(self.others_of(&attachment));
         for other in named.await {

@@ -12,6 +12,7 @@ use tortie_model::ipam::AffinityState;
 use tortie_net::Prefix;
 
 use super::Job;
+use crate::gather::{Crowd, Waiting};
 use crate::state::{Source, State, StateHandle};
 
 /// Between two rounds, so that two who disagree do not write all the time.
@@ -19,7 +20,7 @@ const ROUND_MIN: Duration = Duration::from_secs(1);
 const ROUND_MAX: Duration = Duration::from_secs(60);
 
 /// Restores claims until nobody uses address management any more.
-pub(super) async fn keep(state: StateHandle, jobs: mpsc::WeakSender<Job>) {
+pub(super) async fn keep(state: StateHandle, crowd: Crowd, jobs: mpsc::WeakSender<Waiting<Job>>) {
     let mut backoff = Backoff::new(ROUND_MIN, ROUND_MAX);
     loop {
         if unclaimed(&state.current()).is_empty() {
@@ -33,7 +34,11 @@ pub(super) async fn keep(state: StateHandle, jobs: mpsc::WeakSender<Job>) {
         for block in found {
             let Some(jobs) = jobs.upgrade() else { return };
             let (answer, done) = oneshot::channel();
-            if jobs.send(Job::RestoreClaim(block, answer)).await.is_err() {
+            if jobs
+                .send(crowd.waiting(Job::RestoreClaim(block, answer)))
+                .await
+                .is_err()
+            {
                 return;
             }
             drop(jobs);

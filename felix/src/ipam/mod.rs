@@ -5,8 +5,8 @@
 //! | `lane` | 1 | [`Job`]s (bounded queue) | one answer each |
 //! | `claims` | 1 | the state | [`Job::RestoreClaim`] |
 //!
-//! One plan runs at a time, so the node never competes with itself; requests that wait and draw from the same pools are
-//! put into one plan and share the write of their block. A plan that fails, or is dropped with felix, leaves nothing that
+//! One plan runs at a time, so the node never competes with itself; requests that come together and draw from the same
+//! pools are put into one plan and share its write, and so are releases ([`crate::gather`]). A plan that fails, or is dropped with felix, leaves nothing that
 //! releasing its handles does not find.
 
 use std::collections::BTreeMap;
@@ -18,12 +18,13 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tortie_ipam::{
     Assigned, IpFamily, IpamError, Plan, Pool, PoolError, PoolQuery, Setting, Want, addresses_of_handle, assign_ip,
-    auto_assign, choose, is_enabled, release_handle, restore_affinity,
+    auto_assign, choose, is_enabled, release_handles, restore_affinity,
 };
 use tortie_model::resource::AllowedUse;
 use tortie_net::{NodeName, Prefix};
 use tortie_typha_client::Store;
 
+use crate::gather::{Crowd, Waiting, gather};
 use crate::state::{State, StateHandle};
 
 mod claims;
@@ -97,21 +98,33 @@ enum Job {
 pub struct Ipam {
     node: NodeName,
     state: StateHandle,
-    jobs: mpsc::Sender<Job>,
+    crowd: Crowd,
+    jobs: mpsc::Sender<Waiting<Job>>,
 }
 
 impl Ipam {
     /// Starts the task. Must be called inside a tokio runtime.
     pub fn start(node: NodeName, store: Store, state: StateHandle) -> Self {
         let (jobs, queue) = mpsc::channel(QUEUE);
+        let crowd = Crowd::default();
         let lane = Lane {
             node: node.clone(),
             store,
             state: state.clone(),
         };
-        tokio::spawn(lane.run(queue));
-        tokio::spawn(claims::keep(state.clone(), jobs.downgrade()));
-        Ipam { node, state, jobs }
+        tokio::spawn(lane.run(queue, crowd.clone()));
+        tokio::spawn(claims::keep(state.clone(), crowd.clone(), jobs.downgrade()));
+        Ipam {
+            node,
+            state,
+            crowd,
+            jobs,
+        }
+    }
+
+    /// The calls that are being served: those that ask for addresses wait for one another.
+    pub(crate) fn crowd(&self) -> &Crowd {
+        &self.crowd
     }
 
     /// One address.
@@ -181,7 +194,8 @@ impl Ipam {
     async fn ask<T>(&self, job: impl FnOnce(Answer<T>) -> Job) -> Result<T, Failure> {
         let stopping = || Failure::TryLater("felix is stopping".to_owned());
         let (answer, done) = oneshot::channel();
-        self.jobs.try_send(job(answer)).map_err(|e| match e {
+        let job = self.crowd.waiting(job(answer));
+        self.jobs.try_send(job).map_err(|e| match e {
             TrySendError::Full(_) => Failure::TryLater(format!("{QUEUE} requests wait for addresses already")),
             TrySendError::Closed(_) => stopping(),
         })?;
@@ -210,12 +224,12 @@ struct Lane {
 }
 
 impl Lane {
-    async fn run(self, mut queue: mpsc::Receiver<Job>) {
-        let mut waiting = Vec::with_capacity(BATCH);
-        while queue.recv_many(&mut waiting, BATCH).await > 0 {
+    async fn run(self, mut queue: mpsc::Receiver<Waiting<Job>>, crowd: Crowd) {
+        while let Some(jobs) = gather(&mut queue, &crowd, BATCH).await {
             let mut batches: Vec<Batch> = Vec::new();
-            // Releases go first: what they free may be what the others need.
-            for job in waiting.drain(..) {
+            let mut releases: Vec<(String, Answer<Vec<IpAddr>>)> = Vec::new();
+            let mut others = Vec::new();
+            for job in jobs {
                 match job {
                     Job::Assign(pools, want, answer) => {
                         let same = batches.iter_mut().find(|b| b.pools == pools);
@@ -228,22 +242,14 @@ impl Lane {
                             }),
                         }
                     }
-                    Job::AssignIp(ip, want, answer) => {
-                        let plan = assign_ip(self.setting(), self.enabled_pools(), ip, want);
-                        let _ = answer.send(self.finish(plan).await);
-                    }
-                    Job::Release(handle, answer) => {
-                        let plan = release_handle(self.setting(), handle);
-                        let _ = answer.send(self.finish(plan).await);
-                    }
-                    Job::Addresses(handle, answer) => {
-                        let _ = answer.send(self.finish(addresses_of_handle(handle)).await);
-                    }
-                    Job::RestoreClaim(block, answer) => {
-                        let plan = restore_affinity(self.setting(), block);
-                        let _ = answer.send(self.finish(plan).await);
-                    }
+                    Job::Release(handle, answer) => releases.push((handle, answer)),
+                    other => others.push(other),
                 }
+            }
+            // Releases go first: what they free may be what the others need.
+            self.release(releases).await;
+            for job in others {
+                self.other(job).await;
             }
             for batch in batches {
                 self.assign(batch).await;
@@ -251,21 +257,80 @@ impl Lane {
         }
     }
 
+    async fn other(&self, job: Job) {
+        match job {
+            Job::AssignIp(ip, want, answer) => {
+                let plan = assign_ip(self.setting(), self.enabled_pools(), ip, want);
+                let _ = answer.send(self.finish(plan).await);
+            }
+            Job::Addresses(handle, answer) => {
+                let _ = answer.send(self.finish(addresses_of_handle(handle)).await);
+            }
+            Job::RestoreClaim(block, answer) => {
+                let plan = restore_affinity(self.setting(), block);
+                let _ = answer.send(self.finish(plan).await);
+            }
+            // These are served together.
+            Job::Assign(..) | Job::Release(..) => {}
+        }
+    }
+
+    async fn release(&self, releases: Vec<(String, Answer<Vec<IpAddr>>)>) {
+        if releases.is_empty() {
+            return;
+        }
+        let (handles, answers): (Vec<String>, Vec<_>) = releases.into_iter().unzip();
+        let results = match self.released(handles.clone()).await {
+            Ok(released) => released.into_iter().map(Ok).collect(),
+            // What is wrong with one document does not hold up the others.
+            Err(Failure::Refused(_)) if handles.len() > 1 => {
+                let mut results = Vec::with_capacity(handles.len());
+                for handle in handles {
+                    let released = self.released(vec![handle]).await;
+                    results.push(released.map(|r| r.into_iter().flatten().collect()));
+                }
+                results
+            }
+            Err(failure) => vec![Err(failure); answers.len()],
+        };
+        for (answer, result) in answers.into_iter().zip(results) {
+            let _ = answer.send(result);
+        }
+    }
+
+    async fn released(&self, handles: Vec<String>) -> Result<Vec<Vec<IpAddr>>, Failure> {
+        self.finish(release_handles(self.setting(), handles)).await
+    }
+
     async fn assign(&self, batch: Batch) {
         let Batch { pools, wants, answers } = batch;
-        let assigned = self.finish(auto_assign(self.setting(), pools, wants)).await;
-        let results = match assigned {
-            Err(failure) => vec![Err(failure); answers.len()],
-            Ok(Assigned { addresses, shortage }) => {
-                let none = || Failure::NoAddress(shortage.as_ref().map_or_else(String::new, ToString::to_string));
-                let mut addresses = addresses.into_iter();
-                answers.iter().map(|_| addresses.next().ok_or_else(none)).collect()
+        let results = match self.assigned(&pools, wants.clone()).await {
+            // As with releases. What the failed plan has given already is released with its handle.
+            Err(Failure::Refused(_)) if wants.len() > 1 => {
+                let mut results = Vec::with_capacity(wants.len());
+                for want in wants {
+                    let assigned = self.assigned(&pools, vec![want]).await;
+                    results.extend(assigned.unwrap_or_else(|failure| vec![Err(failure)]));
+                }
+                results
             }
+            Err(failure) => vec![Err(failure); answers.len()],
+            Ok(results) => results,
         };
         for (answer, result) in answers.into_iter().zip(results) {
             // Whoever asked may have gone; what it got is released by its handle.
             let _ = answer.send(result);
         }
+    }
+
+    /// One result for each want.
+    async fn assigned(&self, pools: &[Pool], wants: Vec<Want>) -> Result<Vec<Result<IpAddr, Failure>>, Failure> {
+        let count = wants.len();
+        let plan = auto_assign(self.setting(), pools.to_vec(), wants);
+        let Assigned { addresses, shortage } = self.finish(plan).await?;
+        let none = || Failure::NoAddress(shortage.as_ref().map_or_else(String::new, ToString::to_string));
+        let mut addresses = addresses.into_iter();
+        Ok((0..count).map(|_| addresses.next().ok_or_else(none)).collect())
     }
 
     async fn finish<T>(&self, plan: Plan<Result<T, IpamError>>) -> Result<T, Failure> {

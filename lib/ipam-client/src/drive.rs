@@ -2,7 +2,7 @@
 
 use tortie_ipam::{Change, Document, Next, Plan, Request, Response, StoreFailure, Stored};
 use tortie_model::{Key, Object, decode};
-use tortie_typha_client::{Entry, Store, StoreError, Written};
+use tortie_typha_client::{Entry, Store, StoreError, Write, Written};
 
 /// Steps a plan to its end.
 pub async fn drive<T>(store: &Store, mut plan: Plan<T>) -> T {
@@ -27,6 +27,7 @@ async fn perform(store: &Store, request: Request) -> Response {
             Err(e) => Response::Failed(failure(e)),
         },
         Request::Write(key, change) => write(store, &key, change).await,
+        Request::WriteAll(changes) => write_all(store, changes).await,
     }
 }
 
@@ -75,8 +76,37 @@ async fn write(store: &Store, key: &Key, change: Change) -> Response {
     };
     match written {
         Ok(Written { entry, revision, .. }) => Response::Written(entry.map_or(revision, |e| e.revision)),
-        Err(StoreError::AlreadyExists(_) | StoreError::Conflict(_) | StoreError::NotFound(_)) => Response::Refused,
-        Err(e) => Response::Failed(failure(e)),
+        Err(e) => refused(e),
+    }
+}
+
+async fn write_all(store: &Store, changes: Vec<(Key, Change)>) -> Response {
+    let mut writes = Vec::with_capacity(changes.len());
+    for (key, change) in changes {
+        let text = key.to_string();
+        let write = match change {
+            Change::Create(document) => json(&key, &document).map(|json| Write::create(&text, json)),
+            Change::Update(document, revision) => {
+                json(&key, &document).map(|json| Write::update(&text, json, revision))
+            }
+            Change::Delete(revision) => Ok(Write::delete(&text, revision)),
+        };
+        match write {
+            Ok(write) => writes.push(write),
+            Err(failure) => return Response::Failed(failure),
+        }
+    }
+    store
+        .write_many(writes)
+        .await
+        .map_or_else(refused, Response::WrittenAll)
+}
+
+/// Nothing was written: because another change came first, or for whatever reason.
+fn refused(e: StoreError) -> Response {
+    match e {
+        StoreError::AlreadyExists(_) | StoreError::Conflict(_) | StoreError::NotFound(_) => Response::Refused,
+        e => Response::Failed(failure(e)),
     }
 }
 

@@ -1,7 +1,8 @@
-//! Claims on blocks: pending, then the block, then confirmed; given up in the opposite order.
+//! Claims on blocks: pending, then the block, then confirmed (or, where there is neither, both in one write); given up in
+//! the opposite order.
 //!
 //! Every transition rewrites the document it relies on, so that whoever read it earlier loses its compare-and-swap:
-//! nobody confirms an affinity without having created or rewritten its block after setting it pending, and nobody removes
+//! nobody confirms an affinity without having created or rewritten its block after setting it pending (or with it), and nobody removes
 //! a block without having set its affinity to pendingDeletion after reading the block.
 
 use tortie_model::ipam::{Affinity, AffinityState, Block};
@@ -29,9 +30,31 @@ fn in_state(affinity: &Affinity, state: AffinityState) -> Document {
 
 /// Claims a block that nobody has, or takes up this node's own claim on it. `None`: another owner has it.
 pub(crate) async fn claim(ops: &Ops, setting: &Setting, cidr: Prefix) -> Result<Option<Stored<Block>>, IpamError> {
+    let key = setting.affinity_key(cidr);
+    let block = block::claimed(cidr, setting.owner(), setting.now);
+    // Where there is neither, there is nobody whom three steps would warn: both are made in one.
+    let confirmed = Document::Affinity(Affinity::new(AffinityState::Confirmed));
+    let both = vec![
+        (key.clone(), Change::Create(confirmed)),
+        (
+            Key::Block(cidr),
+            Change::Create(Document::Block(Box::new(block.clone()))),
+        ),
+    ];
+    if let Some(revisions) = ops.write_all(both).await? {
+        let revision = revisions.last().copied().unwrap_or_default();
+        return Ok(Some(Stored { value: block, revision }));
+    }
+    if let Some(affinity) = ops.affinity(&key).await? {
+        return block_of(ops, setting, cidr, Some(affinity)).await;
+    }
+    let other = |b: Stored<Block>| b.value.affinity != Some(setting.owner());
+    if ops.block(cidr).await?.is_some_and(other) {
+        return Ok(None);
+    }
     let pending = Affinity::new(AffinityState::Pending);
     let change = Change::Create(Document::Affinity(pending.clone()));
-    let created = ops.write(setting.affinity_key(cidr), change).await?;
+    let created = ops.write(key, change).await?;
     let known = created.map(|revision| Stored {
         value: pending,
         revision,

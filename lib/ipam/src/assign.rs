@@ -4,17 +4,20 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use jiff::SignedDuration;
-use tortie_model::ipam::{Affinity, Block};
+use tortie_model::ipam::{Affinity, Block, Handle};
 use tortie_model::{Key, Owner};
 use tortie_net::Prefix;
 
 use crate::error::{Full, IpamError, Limit, PoolUsage};
-use crate::plan::{Change, Collection, Document, Ops, Plan, StoreFailure, Stored};
+use crate::plan::{Change, Collection, Document, Ops, Plan, StoreFailure, Stored, TOGETHER};
 use crate::pools::{Pool, seed};
 use crate::{IpFamily, RETRIES, Setting, Want, affinity, block, handle};
 
 /// A claim on an empty block younger than this is not taken away: its owner is about to use it.
 const RECLAIM_AFTER: SignedDuration = SignedDuration::from_mins(1);
+
+/// Wants served by one write: their handles and the block go together.
+const AT_ONCE: usize = TOGETHER - 1;
 
 /// Broken blocks that a search passes over.
 const BROKEN_MAX: usize = 16;
@@ -30,7 +33,7 @@ pub struct Assigned {
 
 /// Gives one address to each of `wants`, from `pools` (all of one family, in this order of preference).
 ///
-/// The wants share writes of blocks: a burst on one node costs one write of its block, and one of each handle. A failure
+/// The wants share writes: a block that gives addresses is written once, together with the handles that get them. A failure
 /// in the middle may leave addresses with the handles: release each of them.
 pub fn auto_assign(setting: Setting, pools: Vec<Pool>, wants: Vec<Want>) -> Plan<Result<Assigned, IpamError>> {
     Plan::new(|ops| async move {
@@ -107,29 +110,41 @@ pub fn assign_ip(setting: Setting, pools: Vec<Pool>, ip: IpAddr, want: Want) -> 
     })
 }
 
-/// Raises the handles, then writes the block that gives them addresses. `false`: another change of the block came first,
-/// and the handles are as before.
+/// Raises the handles and writes the block that gives them addresses, all in one. `false`: another change of the block came
+/// first, and nothing was written. At most [`AT_ONCE`].
 async fn commit(ops: &Ops, mut block: Block, revision: u64, given: &[Want]) -> Result<bool, IpamError> {
     let cidr = block.cidr;
-    for want in given {
-        handle::increment(ops, &want.handle, cidr).await?;
-    }
     block::touch(&mut block);
-    // When the store does not answer, the block may have been written: the handles keep counting.
-    if ops
-        .write(
-            Key::Block(cidr),
-            Change::Update(Document::Block(Box::new(block)), revision),
-        )
-        .await?
-        .is_some()
-    {
-        return Ok(true);
-    }
+    let give = Change::Update(Document::Block(Box::new(block)), revision);
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     for want in given {
-        handle::decrement(ops, &want.handle, cidr).await?;
+        *counts.entry(&want.handle).or_default() += 1;
     }
-    Ok(false)
+    // Nearly always these are their owners' first addresses: the handles are created without being read.
+    let mut present: BTreeMap<&str, Stored<Handle>> = BTreeMap::new();
+    for _ in 0..RETRIES {
+        let handles = counts
+            .iter()
+            .map(|(id, n)| handle::raised(id, present.get(id), cidr, *n));
+        let together = handles.chain([(Key::Block(cidr), give.clone())]).collect();
+        if ops.write_all(together).await?.is_some() {
+            return Ok(true);
+        }
+        // Either the block has moved, or a handle is not as it was taken to be.
+        if ops.block(cidr).await?.is_none_or(|b| b.revision != revision) {
+            return Ok(false);
+        }
+        present.clear();
+        for id in counts.keys() {
+            if let Some(stored) = ops.handle(id).await? {
+                present.insert(id, stored);
+            }
+        }
+    }
+    Err(IpamError::Contended {
+        object: Key::Block(cidr).object_name(),
+        attempts: RETRIES,
+    })
 }
 
 /// A search in progress.
@@ -265,15 +280,19 @@ impl Search {
                 return Ok(());
             }
             block::expire(&mut block, self.setting.cooldown(), self.setting.now);
-            let open = self.wants.get(self.given.len()..).unwrap_or_default();
+            let wanted = self.wants.get(self.given.len()..).unwrap_or_default();
+            let open = wanted.get(..AT_ONCE).unwrap_or(wanted);
             let addresses = block::assign(&mut block, open, |ip| self.setting.is_reserved(ip));
             let given = open.get(..addresses.len()).unwrap_or_default();
             if given.is_empty() {
                 return Ok(());
             }
             if commit(&self.ops, block, stored.revision, given).await? {
+                let more = given.len() < wanted.len() && given.len() == open.len();
                 self.given.extend(addresses);
-                return Ok(());
+                if !more {
+                    return Ok(());
+                }
             }
         }
         Err(IpamError::Contended {

@@ -78,6 +78,20 @@ pub(crate) fn is_empty(block: &Block) -> bool {
     block.allocations.iter().all(Option::is_none)
 }
 
+/// About how long its document is.
+pub(crate) fn octets(block: &Block) -> usize {
+    /// Of an ordinal in three lists.
+    const SLOT: usize = 32;
+    /// Of an attribute beside its texts, and of an entry in it.
+    const FRAME: usize = 64;
+    let texts = |a: &AllocationAttribute| {
+        let entries = a.secondary.iter().flatten();
+        let handle = a.handle_id.as_ref().map_or(0, String::len);
+        FRAME + handle + entries.map(|(k, v)| k.len() + v.len() + FRAME).sum::<usize>()
+    };
+    block.allocations.len() * SLOT + block.attributes.iter().map(texts).sum::<usize>()
+}
+
 /// Addresses in use or cooling down.
 pub(crate) fn in_use(block: &Block) -> u64 {
     block.allocations.iter().flatten().count() as u64

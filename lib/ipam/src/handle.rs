@@ -1,6 +1,7 @@
 //! Handles: counters of an owner's addresses, by block.
 //!
-//! A handle is raised before a block gives an address, so it never counts too little.
+//! A handle is raised with the block's write that gives an address, and lowered after the block has taken it back, so it
+//! never counts too little. (Calico raises it before: what was raised and not used, the next user or collector finds.)
 
 use tortie_model::Key;
 use tortie_model::ipam::Handle;
@@ -8,7 +9,7 @@ use tortie_net::Prefix;
 
 use crate::RETRIES;
 use crate::error::IpamError;
-use crate::plan::{Change, Document, Ops};
+use crate::plan::{Change, Document, Ops, Stored};
 
 fn contended(id: &str) -> IpamError {
     IpamError::Contended {
@@ -17,29 +18,17 @@ fn contended(id: &str) -> IpamError {
     }
 }
 
-/// Counts one more address of a block.
-pub(crate) async fn increment(ops: &Ops, id: &str, cidr: Prefix) -> Result<(), IpamError> {
-    let key = Key::Handle(id.to_owned());
-    // Nearly always it is the owner's first address: create without reading.
-    let first = Handle {
-        block: [(cidr, 1)].into(),
-        ..Handle::default()
+/// Counts `n` more addresses of a block; `None`: there is no handle yet.
+pub(crate) fn raised(id: &str, present: Option<&Stored<Handle>>, cidr: Prefix, n: u64) -> (Key, Change) {
+    let mut handle = present.map_or_else(Handle::default, |stored| stored.value.clone());
+    let count = handle.block.entry(cidr).or_default();
+    *count = count.saturating_add(n);
+    let document = Document::Handle(handle);
+    let change = match present {
+        None => Change::Create(document),
+        Some(stored) => Change::Update(document, stored.revision),
     };
-    let create = Change::Create(Document::Handle(first));
-    for _ in 0..RETRIES {
-        if ops.write(key.clone(), create.clone()).await?.is_some() {
-            return Ok(());
-        }
-        let Some(stored) = ops.handle(id).await? else { continue };
-        let mut handle = stored.value;
-        let count = handle.block.entry(cidr).or_default();
-        *count = count.saturating_add(1);
-        let change = Change::Update(Document::Handle(handle), stored.revision);
-        if ops.write(key.clone(), change).await?.is_some() {
-            return Ok(());
-        }
-    }
-    Err(contended(id))
+    (Key::Handle(id.to_owned()), change)
 }
 
 /// Counts one address less; a handle that counts none is deleted. One that is gone already is fine.

@@ -1,7 +1,7 @@
 //! Address management decisions: which address a workload gets, with Calico's blocks, affinities and handles.
 //!
 //! Pure: no IO, no clock, no randomness. A decision is a [`Plan`] that asks for reads and compare-and-swap writes of single
-//! documents and is stepped by its driver, which may be felix with typha behind it or a test that drives many nodes
+//! documents, or of several at once (all or none), and is stepped by its driver, which may be felix with typha behind it or a test that drives many nodes
 //! through every interleaving.
 //!
 //! What holds after every single write, whatever plans run and wherever they stop:
@@ -46,7 +46,7 @@ pub use collect::{Leak, delete_empty_handle, release_affinity_of_gone, release_l
 pub use error::{Full, IpamError, PoolUsage};
 pub use plan::{Change, Collection, Document, Next, Plan, Request, Response, StoreFailure, Stored};
 pub use pools::{Pool, PoolError, PoolQuery, choose, is_enabled};
-pub use release::{addresses_of_handle, release_address, release_handle, release_others};
+pub use release::{addresses_of_handle, release_address, release_handle, release_handles, release_others};
 pub use tunnel::Tunnel;
 pub use watch::{DEFAULT_GRACE, Garbage, Scope, View, Watch};
 

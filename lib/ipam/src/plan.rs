@@ -59,6 +59,9 @@ impl Collection {
     }
 }
 
+/// As many documents may be changed together.
+pub(crate) const TOGETHER: usize = 128;
+
 /// A change of one document, always compared with what was read.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
@@ -79,6 +82,9 @@ pub enum Request {
     List(Collection),
     /// Change one document: answered by [`Response::Written`] or [`Response::Refused`].
     Write(Key, Change),
+    /// Change several documents of different keys, all of them or none: answered by [`Response::WrittenAll`] or
+    /// [`Response::Refused`]. At most 128.
+    WriteAll(Vec<(Key, Change)>),
 }
 
 /// Why the store did not answer.
@@ -100,6 +106,8 @@ pub enum Response {
     Listed(Vec<(Key, Stored<Document>)>),
     /// The change was made; the document's revision is now this (after a deletion: any number).
     Written(u64),
+    /// All changes were made; the documents' revisions are now these, in order.
+    WrittenAll(Vec<u64>),
     /// Another change came first: nothing was written.
     Refused,
     /// The store did not answer.
@@ -147,7 +155,9 @@ impl Ops {
         match self.call(Request::Get(key.clone())).await {
             Response::Found(found) => Ok(found),
             Response::Failed(failure) => Err(failure),
-            Response::Listed(_) | Response::Written(_) | Response::Refused => Err(unfitting(&key)),
+            Response::Listed(_) | Response::Written(_) | Response::WrittenAll(_) | Response::Refused => {
+                Err(unfitting(&key))
+            }
         }
     }
 
@@ -209,10 +219,12 @@ impl Ops {
         match self.call(Request::List(of)).await {
             Response::Listed(found) => Ok(found),
             Response::Failed(failure) => Err(failure),
-            Response::Found(_) | Response::Written(_) | Response::Refused => Err(StoreFailure {
-                retryable: false,
-                message: format!("list of {prefix}: the answer does not fit"),
-            }),
+            Response::Found(_) | Response::Written(_) | Response::WrittenAll(_) | Response::Refused => {
+                Err(StoreFailure {
+                    retryable: false,
+                    message: format!("list of {prefix}: the answer does not fit"),
+                })
+            }
         }
     }
 
@@ -222,7 +234,24 @@ impl Ops {
             Response::Written(revision) => Ok(Some(revision)),
             Response::Refused => Ok(None),
             Response::Failed(failure) => Err(failure),
-            Response::Found(_) | Response::Listed(_) => Err(unfitting(&key)),
+            Response::Found(_) | Response::Listed(_) | Response::WrittenAll(_) => Err(unfitting(&key)),
+        }
+    }
+
+    /// The new revisions, in order, or `None` when another change of any of the documents came first and none was
+    /// changed. At most [`TOGETHER`].
+    pub(crate) async fn write_all(&self, changes: Vec<(Key, Change)>) -> Result<Option<Vec<u64>>, StoreFailure> {
+        let Some((first, _)) = changes.first() else {
+            return Ok(Some(Vec::new()));
+        };
+        let (first, count) = (first.clone(), changes.len());
+        match self.call(Request::WriteAll(changes)).await {
+            Response::WrittenAll(revisions) if revisions.len() == count => Ok(Some(revisions)),
+            Response::Refused => Ok(None),
+            Response::Failed(failure) => Err(failure),
+            Response::Found(_) | Response::Listed(_) | Response::Written(_) | Response::WrittenAll(_) => {
+                Err(unfitting(&first))
+            }
         }
     }
 }

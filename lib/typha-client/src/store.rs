@@ -245,7 +245,7 @@ impl Store {
     }
 
     /// Does several writes in one transaction of the datastore, all or none: at most 128, of different keys, together at
-    /// most 1 MiB of documents. Gives their revisions, in order.
+    /// most 1.25 MiB of documents. Gives their revisions, in order.
     ///
     /// # Errors
     /// As the first write that cannot be done would have it alone, or [`StoreError::Invalid`] when they do not go together.

@@ -12,8 +12,8 @@ use super::write::{Change, MAX_VALUE, Prepared, WriteError};
 use crate::access::Subject;
 use crate::datastore::{Guard, MAX_OPERATIONS, Transaction};
 
-/// The octets of all documents: what one may have alone, and less than etcd takes at once (1.5 MiB).
-const MAX_OCTETS: usize = MAX_VALUE;
+/// The octets of all documents: one that is as large as it may be and small ones beside it. etcd takes 1.5 MiB at once.
+const MAX_OCTETS: usize = MAX_VALUE + (256 << 10);
 
 /// What somebody asks for.
 ///

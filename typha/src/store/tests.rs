@@ -298,7 +298,7 @@ async fn every_one_of_several_writes_is_permitted_admitted_and_bounded() {
     let host = put("/calico/ipam/v2/host/n2", &json!({}));
     let large = |name: &str| {
         let mut sent = json!({ "block": {}, "deleted": false }).to_string().into_bytes();
-        sent.resize(600 << 10, b' ');
+        sent.resize(700 << 10, b' ');
         WriteRequest {
             operation: Some(Operation::Put(sent)),
             ..handle(name)
@@ -328,7 +328,7 @@ async fn every_one_of_several_writes_is_permitted_admitted_and_bounded() {
         (
             &Subject::Admin,
             vec![large("a"), large("b")],
-            "octets, at most 1048576 are allowed at once",
+            "octets, at most 1310720 are allowed at once",
         ),
         (
             &Subject::Admin,
