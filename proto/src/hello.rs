@@ -13,6 +13,8 @@ pub mod capability {
     pub const CURRENCY: &str = "currency";
     /// The client wants to be told where to go when typha is about to stop.
     pub const DRAIN: &str = "drain";
+    /// The client wants to be told when changes are replaced by the state because it was slow.
+    pub const COALESCED: &str = "coalesced";
     /// The client reads messages compressed with zstd.
     pub const ZSTD: &str = "zstd";
 }

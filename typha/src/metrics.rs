@@ -10,6 +10,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tortie_kit::tls::Expiry;
 
+use crate::sync::log::Encoded;
+
 type Count = Gauge<i64, AtomicI64>;
 
 /// What became of a write.
@@ -66,6 +68,8 @@ pub(crate) struct Metrics {
     pub(crate) keys: Count,
     pub(crate) snapshots_sent: Counter,
     pub(crate) sent: Family<SentLabels, Counter>,
+    pub(crate) encoded: Family<SentLabels, Counter>,
+    pub(crate) clients_coalesced: Counter,
     pub(crate) connections_handed_over: Counter,
     pub(crate) stale: Count,
     pub(crate) current_at: Count,
@@ -103,6 +107,10 @@ impl Metrics {
         r.register("snapshots_sent", snapshots, metrics.snapshots_sent.clone());
         let sent = "Octets of messages handed to sync clients' connections, by what they are part of";
         r.register("sent_octets", sent, metrics.sent.clone());
+        let encoded = "Snapshots and batches of changes that were encoded, once for all clients that want the same";
+        r.register("encoded", encoded, metrics.encoded.clone());
+        let coalesced = "How often a client too slow for the log was sent the state instead of changes";
+        r.register("clients_coalesced", coalesced, metrics.clients_coalesced.clone());
         let over = "Sync clients told where to go when this typha stopped";
         r.register("connections_handed_over", over, metrics.connections_handed_over.clone());
         let stale = "1 while the datastore does not answer and what is sent may be old";
@@ -134,6 +142,14 @@ impl Metrics {
             self.certificates
                 .get_or_create(&CertificateLabels { certificate })
                 .set(end);
+        }
+    }
+
+    pub(crate) fn count_encoded(&self, encoded: Encoded) {
+        for (part, n) in [(Sent::Snapshot, encoded.snapshots), (Sent::Changes, encoded.batches)] {
+            if n > 0 {
+                self.encoded.get_or_create(&SentLabels { part }).inc_by(n);
+            }
         }
     }
 

@@ -30,7 +30,12 @@ use crate::sync::session::Context;
 use crate::sync::wire::SyncService;
 
 /// What this side of the protocol can do.
-const CAPABILITIES: [&str; 2] = [capability::CURRENCY, capability::DRAIN];
+const CAPABILITIES: [&str; 4] = [
+    capability::CURRENCY,
+    capability::DRAIN,
+    capability::COALESCED,
+    capability::ZSTD,
+];
 /// A connection whose machine is gone is found within twice this.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 /// How often certificates are looked at.

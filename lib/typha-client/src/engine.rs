@@ -15,11 +15,17 @@ use tortie_proto::sync::{self, Batch, Change, ClientMessage, Open, Pong, ServerM
 use tortie_proto::{Incompatible, capability};
 use tortie_replica::{Delta, Replica};
 
+use crate::expand::{self, ExpandError};
 use crate::outbox::Outbox;
 use crate::{SyncEvent, SyncStatus, Versioned};
 
 /// What this side of the protocol can do.
-const CAPABILITIES: [&str; 2] = [capability::CURRENCY, capability::DRAIN];
+const CAPABILITIES: [&str; 4] = [
+    capability::CURRENCY,
+    capability::DRAIN,
+    capability::COALESCED,
+    capability::ZSTD,
+];
 
 /// How far a copy reaches: which cluster's state, and up to which datastore revision it is complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +42,9 @@ pub enum ProtocolError {
     /// Another major version.
     #[error("{0}")]
     Incompatible(Box<Incompatible>),
+    /// A compressed message that cannot be used.
+    #[error("typha sent a compressed message that {0}")]
+    Compressed(#[from] ExpandError),
     /// A message that may not come now.
     #[error("typha sent {0} out of turn")]
     OutOfTurn(&'static str),
@@ -74,6 +83,8 @@ pub enum Progress {
     Answer(ClientMessage),
     /// The copy is current now.
     InSync,
+    /// Changes after this revision come as a snapshot: they were not taken quickly enough.
+    Slow(u64),
     /// typha is about to stop: connect to one of these, in this order; to where it was when there is none.
     Leave(Vec<String>),
 }
@@ -184,7 +195,11 @@ impl Engine {
             // With nowhere else to go: typha ends the stream soon, and comes back.
             Some(ServerMsg::Drain(d)) if d.peers.is_empty() => Ok(Progress::Going),
             Some(ServerMsg::Drain(d)) => Ok(Progress::Leave(d.peers)),
-            Some(ServerMsg::Compressed(_)) => Err(ProtocolError::OutOfTurn("a compressed message")),
+            Some(ServerMsg::Coalesced(c)) => Ok(Progress::Slow(c.revision)),
+            Some(ServerMsg::Compressed(c)) => match expand::expand(&c.zstd) {
+                Ok(message) => return self.handle(message),
+                Err(e) => Err(e.into()),
+            },
             // A newer server's message this client did not ask for by a capability.
             None => Ok(Progress::Going),
         };

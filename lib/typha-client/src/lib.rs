@@ -21,6 +21,7 @@
 #![warn(missing_docs)]
 
 mod engine;
+mod expand;
 mod outbox;
 mod route;
 mod snapshot;
@@ -38,6 +39,7 @@ use tortie_proto::common::Hello;
 use tortie_replica::Delta;
 
 pub use engine::{Engine, Position, Progress, ProtocolError};
+pub use expand::ExpandError;
 pub use store::{Entry, Listing, ServerStatus, Store, StoreError, Write, Written};
 
 /// How many events wait in the channel of [`sync`]. More changes than that coalesce per key.

@@ -16,6 +16,7 @@ use tortie_proto::sync::sync_client::SyncClient;
 use tortie_proto::sync::{ClientMessage, ServerMessage};
 
 use crate::engine::{Engine, Progress};
+use crate::expand::MAX_MESSAGE;
 use crate::route::Route;
 use crate::{SyncEvent, SyncOptions, SyncStatus, snapshot};
 
@@ -29,8 +30,6 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// The state is saved at most this often.
 const SAVE_EVERY: Duration = Duration::from_secs(5);
-/// Batches are cut to 1 MiB by typha; one document may be larger than its share.
-const MAX_MESSAGE: usize = 16 << 20;
 
 /// The task shall end: cancelled, or nobody listens.
 struct Stop;
@@ -128,6 +127,9 @@ impl Task {
                     let revision = self.engine.position().map(|p| p.revision);
                     self.route.learn(self.engine.peers());
                     tracing::info!(typha = %self.route.target(), revision, "in sync");
+                }
+                Ok(Progress::Slow(revision)) => {
+                    tracing::warn!(revision, "changes were taken too slowly, typha sends the state instead");
                 }
                 Ok(Progress::Leave(peers)) => {
                     tracing::info!(typha = %self.route.target(), ?peers, "typha hands its clients over");

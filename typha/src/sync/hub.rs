@@ -307,6 +307,7 @@ impl Task {
             } => {
                 if history.id == self.history.borrow().id {
                     drop(answer.send(self.log.next(&filter, position)));
+                    self.metrics.count_encoded(self.log.take_encoded());
                 }
             }
             // Answered by the task itself, which waits for the datastore.

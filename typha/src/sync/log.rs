@@ -1,7 +1,7 @@
 //! The cluster state and its recent changes, as they are sent.
 //!
-//! A change is encoded once for each distinct set of prefixes among the clients (a *group*: all felix, all confd), a
-//! snapshot likewise; clients share the octets. A snapshot serves as long as the log reaches back to it. Memory: the map,
+//! A change is encoded, and compressed for those who want it so, once for each distinct set of prefixes among the clients
+//! (a *group*: all felix, all confd), a snapshot likewise; clients share the octets. A snapshot serves as long as the log reaches back to it. Memory: the map,
 //! the log (bounded by count and octets), and per group its encoded log and at most one snapshot.
 //!
 //! Pure: no clock, no IO.
@@ -16,6 +16,7 @@ use tortie_proto::sync::server_message::Message as ServerMsg;
 use tortie_proto::sync::{Batch, Change, InSync, ServerMessage, SnapshotBegin};
 use tortie_replica::{Breadcrumbs, Position, Resume};
 
+use super::compress::compress;
 use crate::datastore::{Entry, Event, Listing, Revision};
 
 /// Octets of documents in one message: small enough that a slow link shows progress, large enough to be efficient.
@@ -40,9 +41,15 @@ impl Default for Limits {
     }
 }
 
-/// Which keys a client wants: those that start with one of these; every key when empty.
+/// For how many pushes a group is kept while nobody asks: clients that come and go should not cost an encoding each.
+const UNASKED: u32 = 64;
+
+/// Which keys a client wants, those that start with one of these, every key when empty; and whether compressed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Filter(Arc<[String]>);
+pub(crate) struct Filter {
+    prefixes: Arc<[String]>,
+    zstd: bool,
+}
 
 impl Filter {
     /// The same set in another order, or with redundant members, is the same filter.
@@ -57,11 +64,25 @@ impl Filter {
                 minimal.push(prefix);
             }
         }
-        Filter(minimal.into())
+        Filter {
+            prefixes: minimal.into(),
+            zstd: false,
+        }
+    }
+
+    /// The same, as messages compressed with zstd or as they are.
+    pub(crate) fn with_zstd(self, zstd: bool) -> Self {
+        Filter { zstd, ..self }
+    }
+
+    /// A message as clients with this filter are sent it.
+    fn encode(&self, message: ServerMsg) -> Bytes {
+        let encoded = encode(message);
+        if self.zstd { compress(encoded) } else { encoded }
     }
 
     fn matches(&self, key: &str) -> bool {
-        self.0.is_empty() || self.0.iter().any(|prefix| key.starts_with(prefix.as_str()))
+        self.prefixes.is_empty() || self.prefixes.iter().any(|prefix| key.starts_with(prefix.as_str()))
     }
 }
 
@@ -84,6 +105,15 @@ pub(crate) enum Step {
 pub(crate) struct Snapshot {
     pub(crate) revision: Revision,
     pub(crate) frames: Vec<Bytes>,
+    /// Of the documents in it.
+    octets: usize,
+}
+
+/// What was encoded since that was asked last.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Encoded {
+    pub(crate) snapshots: u64,
+    pub(crate) batches: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,6 +137,8 @@ struct Group {
     snapshot: Option<Arc<Snapshot>>,
     /// By revision of the crumb; `None`: nothing in it concerns this group.
     frames: BTreeMap<Revision, Option<Bytes>>,
+    /// Pushes since somebody asked.
+    unasked: u32,
 }
 
 /// See the module.
@@ -118,6 +150,7 @@ pub(crate) struct Log {
     groups: Vec<Group>,
     /// The newest change that is known.
     newest: Option<Event>,
+    encoded: Encoded,
 }
 
 impl Log {
@@ -144,6 +177,7 @@ impl Log {
             limits,
             groups: Vec::new(),
             newest,
+            encoded: Encoded::default(),
         };
         log.push(history);
         log
@@ -170,6 +204,11 @@ impl Log {
             create_revision: 0,
         };
         under.map(entry).collect()
+    }
+
+    /// What was encoded since this was asked last.
+    pub(crate) fn take_encoded(&mut self) -> Encoded {
+        std::mem::take(&mut self.encoded)
     }
 
     /// How many keys the state has.
@@ -251,7 +290,10 @@ impl Log {
     fn forget(&mut self) {
         while self.octets > self.limits.octets && self.forget_oldest() {}
         // Only clients hold filters besides the groups.
-        self.groups.retain(|g| Arc::strong_count(&g.filter.0) > 1);
+        self.groups.retain_mut(|group| {
+            group.unasked = group.unasked.saturating_add(1);
+            group.unasked < UNASKED || Arc::strong_count(&group.filter.prefixes) > 1
+        });
         let crumbs = &self.crumbs;
         for group in &mut self.groups {
             group
@@ -270,21 +312,25 @@ impl Log {
                     filter: filter.clone(),
                     snapshot: None,
                     frames: BTreeMap::new(),
+                    unasked: 0,
                 });
                 self.groups.len() - 1
             }
         };
         let group = &mut self.groups[group];
+        group.unasked = 0;
+        // Whoever asked last is the likeliest to be there still.
+        group.filter = filter.clone();
         let resume = position.map_or(Resume::Snapshot, |p| self.crumbs.resume(Position(p)));
         let Resume::Changes(crumbs) = resume else {
-            return Step::Snapshot(group.snapshot(&self.crumbs));
+            return Step::Snapshot(group.snapshot(&self.crumbs, &mut self.encoded));
         };
         let more = crumbs.len() > STEP;
         let (mut frames, mut said) = (Vec::new(), None);
         let mut revision = position.unwrap_or_default();
         for crumb in crumbs.into_iter().take(STEP) {
             revision = crumb.revision;
-            if let Some(frame) = group.frame(&crumb) {
+            if let Some(frame) = group.frame(&crumb, &mut self.encoded) {
                 frames.push(frame);
                 said = Some(revision);
             }
@@ -303,14 +349,15 @@ impl Log {
 }
 
 impl Group {
-    fn frame(&mut self, crumb: &Crumb) -> Option<Bytes> {
+    fn frame(&mut self, crumb: &Crumb, count: &mut Encoded) -> Option<Bytes> {
         if let Some(encoded) = self.frames.get(&crumb.revision) {
             return encoded.clone();
         }
         let wanted = crumb.events.iter().filter(|e| self.filter.matches(&e.key));
         let changes: Vec<Change> = wanted.map(|e| change(&e.key, e.revision, e.value.as_ref())).collect();
         let encoded = (!changes.is_empty()).then(|| {
-            encode(ServerMsg::Batch(Batch {
+            count.batches += 1;
+            self.filter.encode(ServerMsg::Batch(Batch {
                 revision: crumb.revision,
                 changes,
             }))
@@ -319,14 +366,16 @@ impl Group {
         encoded
     }
 
-    fn snapshot(&mut self, crumbs: &Breadcrumbs<String, Held, Crumb>) -> Arc<Snapshot> {
+    fn snapshot(&mut self, crumbs: &Breadcrumbs<String, Held, Crumb>, count: &mut Encoded) -> Arc<Snapshot> {
         // One that is a little old is followed by the changes since; encoding for each of many clients costs more.
         if let Some(snapshot) = &self.snapshot
             && let Resume::Changes(since) = crumbs.resume(Position(snapshot.revision))
-            && since.len() <= STEP
+            && (since.len() <= STEP || since.iter().map(|c| c.octets).sum::<usize>() <= snapshot.octets / 4)
         {
             return Arc::clone(snapshot);
         }
+        count.snapshots += 1;
+        let mut all = 0;
         let revision = crumbs.revision();
         let mut frames = vec![encode(ServerMsg::SnapshotBegin(SnapshotBegin { revision }))];
         let mut changes = Vec::new();
@@ -335,16 +384,21 @@ impl Group {
             let size = size(key, Some(&held.value));
             if !changes.is_empty() && octets + size > FRAME {
                 let changes = std::mem::take(&mut changes);
-                frames.push(encode(ServerMsg::Batch(Batch { revision, changes })));
+                frames.push(self.filter.encode(ServerMsg::Batch(Batch { revision, changes })));
                 octets = 0;
             }
             octets += size;
+            all += size;
             changes.push(change(key, held.revision, Some(&held.value)));
         }
         if !changes.is_empty() {
-            frames.push(encode(ServerMsg::Batch(Batch { revision, changes })));
+            frames.push(self.filter.encode(ServerMsg::Batch(Batch { revision, changes })));
         }
-        let snapshot = Arc::new(Snapshot { revision, frames });
+        let snapshot = Arc::new(Snapshot {
+            revision,
+            frames,
+            octets: all,
+        });
         self.snapshot = Some(Arc::clone(&snapshot));
         snapshot
     }
@@ -449,7 +503,10 @@ mod tests {
         }
         assert!(matches!(log.next(&filter, Some(90)), Step::Snapshot(_)), "forgotten");
         drop(filter);
-        log.push(vec![event("/a", 101, 1)]);
+        for revision in 101..=100 + u64::from(UNASKED) {
+            assert_eq!(log.groups.len(), 1, "kept for those who come back");
+            log.push(vec![event("/a", revision, 1)]);
+        }
         assert!(log.groups.is_empty());
     }
 
@@ -471,6 +528,33 @@ mod tests {
         log.push(vec![event("/a", 10, 1)]);
         assert_eq!((log.revision(), log.newest().unwrap().revision), (10, 10));
         assert_eq!(frames(log.next(&filter, Some(9))).len(), 1);
+    }
+
+    #[test]
+    fn a_hundred_clients_cost_one_encoding() {
+        let mut log = log(Limits::default());
+        log.push((1..=2000).map(|r| event(&format!("/{r}"), r, 200)).collect());
+        let clients: Vec<Filter> = (0..100).map(|n| Filter::new(vec![]).with_zstd(n % 2 == 0)).collect();
+        for client in &clients {
+            assert!(matches!(log.next(client, None), Step::Snapshot(_)));
+        }
+        let once_for_each_form = Encoded {
+            snapshots: 2,
+            batches: 0,
+        };
+        assert_eq!(log.take_encoded(), once_for_each_form);
+        for revision in 2001..=2100 {
+            log.push(vec![event("/1", revision, 200)]);
+            // The first comes and goes: the others are none the worse.
+            drop(log.next(&Filter::new(vec![]), Some(revision - 1)));
+            for client in &clients {
+                assert_eq!(frames(log.next(client, Some(revision - 1))).len(), 1);
+            }
+        }
+        assert_eq!(log.take_encoded().batches, 200);
+        let newcomer = Filter::new(vec![]);
+        assert!(matches!(log.next(&newcomer, None), Step::Snapshot(_)));
+        assert_eq!(log.take_encoded().snapshots, 0, "little has changed since");
     }
 
     #[test]

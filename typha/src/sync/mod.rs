@@ -3,6 +3,7 @@
 //! | part | what it is |
 //! |---|---|
 //! | [`log`] | the state and its recent changes, encoded once per distinct set of prefixes; pure |
+//! | [`compress`] | a message in fewer octets; pure |
 //! | [`reader`] | one client's place in it and what it is sent next; pure |
 //! | [`loaded`] | a state that was read, and whether clients may be led to it |
 //! | [`hub`] | the task that owns the log and follows the datastore |
@@ -10,9 +11,10 @@
 //! | [`session`] | the task of one client |
 //! | [`wire`] | the gRPC service that sends octets encoded already |
 
+mod compress;
 pub(crate) mod hub;
 pub(crate) mod loaded;
-mod log;
+pub(crate) mod log;
 pub(crate) mod peers;
 mod reader;
 pub(crate) mod session;

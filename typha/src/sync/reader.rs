@@ -47,6 +47,12 @@ impl Reader {
         !self.in_sync && self.position.is_some_and(|p| p > head)
     }
 
+    /// Is it in sync at some revision, and too slow for the changes since when it is given this step?
+    pub(crate) fn is_too_slow_for(&self, step: &Step) -> Option<Revision> {
+        let snapshot = matches!(step, Step::Snapshot(_));
+        self.position.filter(|_| snapshot && self.in_sync)
+    }
+
     /// The messages for a step of the log, and whether it is to ask again at once.
     pub(crate) fn take(&mut self, step: Step) -> (Vec<Bytes>, bool) {
         match step {

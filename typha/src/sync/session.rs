@@ -16,13 +16,13 @@ use tortie_proto::capability;
 use tortie_proto::common::Hello;
 use tortie_proto::sync::client_message::Message as ClientMsg;
 use tortie_proto::sync::server_message::Message as ServerMsg;
-use tortie_proto::sync::{ClientMessage, Currency, Drain, Open, Ping, Stale, Welcome};
+use tortie_proto::sync::{ClientMessage, Coalesced, Currency, Drain, Open, Ping, Stale, Welcome};
 
 use super::hub::{Away, Hub};
 use super::log::{Filter, Step, encode};
 use super::peers::Peers;
 use super::reader::Reader;
-use crate::datastore::History;
+use crate::datastore::{History, Revision};
 use crate::metrics::{Metrics, Sent};
 
 /// Messages encoded for a client and not yet taken by its connection.
@@ -155,7 +155,8 @@ impl Session {
             succeeds: history.succeeds.clone(),
             peers: self.context.peers.next().0,
         };
-        let mut reader = Reader::new(Filter::new(open.prefixes), resume);
+        let filter = Filter::new(open.prefixes).with_zstd(self.client.can(capability::ZSTD));
+        let mut reader = Reader::new(filter, resume);
         let served = async {
             self.send(encode(ServerMsg::Welcome(welcome))).await?;
             self.tell_currency().await?;
@@ -174,6 +175,9 @@ impl Session {
             let (filter, position) = (reader.filter().clone(), reader.position());
             let asked = self.context.hub.next(Arc::clone(history), filter, position).await;
             let step = asked.map_err(|_| End::Refused(self.gone()))?;
+            if let Some(revision) = reader.is_too_slow_for(&step) {
+                self.coalesced(revision).await?;
+            }
             let sent = match &step {
                 Step::Snapshot(_) => Sent::Snapshot,
                 Step::Changes { .. } => Sent::Changes,
@@ -190,6 +194,22 @@ impl Session {
                 return Ok(());
             }
         }
+    }
+
+    /// The client took changes too slowly for the log.
+    async fn coalesced(&mut self, revision: Revision) -> Result<(), End> {
+        self.context.metrics.clients_coalesced.inc();
+        let (program, node) = (&self.client.program, &self.client.node);
+        tracing::warn!(
+            program,
+            node,
+            revision,
+            "sync client is slow and is sent the state instead of changes"
+        );
+        if !self.client.can(capability::COALESCED) {
+            return Ok(());
+        }
+        self.send(encode(ServerMsg::Coalesced(Coalesced { revision }))).await
     }
 
     /// Waits until there is something new; meanwhile keeps the pulse.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod certificates;
 mod cli;
 mod crash;
 mod disk_full;
@@ -9,6 +10,7 @@ mod drain;
 mod etcd;
 mod etcd_server;
 mod history;
+mod links;
 mod process;
 mod stale;
 mod sync;

@@ -323,3 +323,23 @@ fn who_is_told_to_leave_knows_where_to() {
     let leave = Progress::Leave(vec!["tcp:b:1".into(), "tcp:c:1".into()]);
     assert_eq!(engine.handle(drain(&["tcp:b:1", "tcp:c:1"])), Ok(leave));
 }
+
+#[test]
+fn what_a_newer_typha_says_besides_is_no_reason_to_leave() {
+    let mut engine = Engine::new(vec![]);
+    engine.open(Hello::new("felix", "n", "1"));
+    let unknown = ServerMessage { message: None };
+    for message in [
+        welcome("c"),
+        unknown.clone(),
+        begin(7),
+        unknown.clone(),
+        in_sync(7),
+        unknown,
+    ] {
+        engine.handle(message).unwrap();
+    }
+    let coalesced = server(ServerMsg::Coalesced(sync::Coalesced { revision: 7 }));
+    assert_eq!(engine.handle(coalesced), Ok(Progress::Slow(7)));
+    assert_eq!(engine.handle(begin(90)), Ok(Progress::Going), "what follows");
+}
