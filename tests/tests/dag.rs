@@ -80,7 +80,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "tortie-bench",
-        &["tortie-bgp", "tortie-net", "tortie-netlink", "tortie-tests"],
+        &[
+            "tortie-bgp",
+            "tortie-kit",
+            "tortie-net",
+            "tortie-netlink",
+            "tortie-proto",
+            "tortie-tests",
+            "tortie-typha-client",
+        ],
     ),
     (
         "tortie-tests",

@@ -31,11 +31,13 @@ pub(crate) enum Program {
     Netlink,
     /// iproute2 with a file of commands.
     IpBatch,
+    /// Ours.
+    Typha,
 }
 
 impl Program {
     /// All of them, ours first.
-    pub(crate) const ALL: [Program; 8] = [
+    pub(crate) const ALL: [Program; 9] = [
         Program::Felix,
         Program::BirdRs,
         Program::Bird,
@@ -44,6 +46,7 @@ impl Program {
         Program::OpenBgpd,
         Program::Netlink,
         Program::IpBatch,
+        Program::Typha,
     ];
 
     /// Its name on the command line and in the table.
@@ -57,6 +60,7 @@ impl Program {
             Program::OpenBgpd => "openbgpd",
             Program::Netlink => "netlink",
             Program::IpBatch => "ip-batch",
+            Program::Typha => "typha",
         }
     }
 
@@ -71,12 +75,13 @@ impl Program {
             Program::OpenBgpd => "OpenBGPD",
             Program::Netlink => "lib/netlink",
             Program::IpBatch => "ip -batch",
+            Program::Typha => "typha",
         }
     }
 
     /// Is the daemon of this name one of ours?
     pub(crate) fn is_ours(name: &str) -> bool {
-        [Program::Felix, Program::BirdRs, Program::Netlink]
+        [Program::Felix, Program::BirdRs, Program::Netlink, Program::Typha]
             .iter()
             .any(|p| p.name() == name)
     }
@@ -97,6 +102,8 @@ impl Program {
         match workload.scenario {
             Scenario::Kernel => bird || kernel,
             Scenario::Mesh => bird,
+            Scenario::Sync { .. } | Scenario::Rolling { .. } => self == Program::Typha,
+            _ if self == Program::Typha => false,
             _ => !kernel && (bird || workload.import == Import::Plain),
         }
     }
@@ -104,7 +111,7 @@ impl Program {
     /// The file that must exist for a program that is not ours.
     fn path(self) -> Option<&'static str> {
         match self {
-            Program::Felix | Program::BirdRs | Program::Netlink | Program::IpBatch => None,
+            Program::Felix | Program::BirdRs | Program::Netlink | Program::IpBatch | Program::Typha => None,
             Program::Bird => Some("/usr/sbin/bird"),
             Program::Frr => Some("/usr/lib/frr/bgpd"),
             Program::GoBgp => Some("/usr/bin/gobgpd"),
@@ -117,6 +124,7 @@ impl Program {
         let built: &[&str] = match self {
             Program::Felix => &["bird-rs", "felix", "typha"],
             Program::BirdRs => &["bird-rs"],
+            Program::Typha => &["typha"],
             _ => &[],
         };
         built.iter().all(|name| binary(name).is_ok()) && self.path().is_none_or(|path| Path::new(path).is_file())
@@ -170,7 +178,9 @@ impl Program {
                 tortie_tests::lab::run(&["chmod", "0600", &conf])?;
                 ["/usr/sbin/bgpd", "-d", "-f", &conf].map(str::to_owned).to_vec()
             }
-            Program::Felix | Program::Netlink | Program::IpBatch => bail!("{} has no peers", self.name()),
+            Program::Felix | Program::Netlink | Program::IpBatch | Program::Typha => {
+                bail!("{} has no peers", self.name())
+            }
         };
         Ok(Prepared::new(self, command, dir.join("log")))
     }
@@ -356,7 +366,14 @@ pub(crate) struct Usage {
 /// # Errors
 /// When none runs.
 pub(crate) fn usage(ns: &Netns) -> Result<Usage> {
-    let pids = pids(ns)?;
+    usage_of(pids(ns)?)
+}
+
+/// What these processes use together.
+///
+/// # Errors
+/// When none runs.
+pub(crate) fn usage_of(pids: impl IntoIterator<Item = u32>) -> Result<Usage> {
     let (mut sum, mut any) = (Usage::default(), false);
     for pid in pids {
         let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else {

@@ -39,11 +39,13 @@ fn measured(record: &Record) -> String {
     let mut out = machine(&record.machine);
     let _ = writeln!(out, "\n![every phase](benchmarks.svg)\n\n### What was to be reached\n");
     out += &targets(record);
-    let (kernel, peers): (Vec<_>, Vec<_>) = groups(&record.rows)
-        .into_iter()
-        .filter(|g| !prepares(g))
-        .partition(|g| g.rows.iter().any(|r| r.row.starts_with("kernel")));
-    for (title, groups) in [("Peers", peers), ("Routes into the kernel", kernel)] {
+    for (title, section) in [
+        ("Peers", Section::Peers),
+        ("Routes into the kernel", Section::Kernel),
+        ("typha's clients", Section::Sync),
+    ] {
+        let groups = groups(&record.rows).into_iter();
+        let groups: Vec<_> = groups.filter(|g| !prepares(g) && section_of(g) == section).collect();
         if !groups.is_empty() {
             let _ = writeln!(out, "\n### {title}\n");
             out += &table(&groups);
@@ -57,12 +59,29 @@ fn measured(record: &Record) -> String {
     out
 }
 
+/// Where a row stands on the page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Section {
+    Peers,
+    Kernel,
+    Sync,
+}
+
+fn section_of(group: &Group<'_>) -> Section {
+    match group.rows.first().map_or("", |r| &*r.row) {
+        name if name.starts_with("kernel") => Section::Kernel,
+        name if name.starts_with("sync") || name.starts_with("rolling") => Section::Sync,
+        _ => Section::Peers,
+    }
+}
+
 /// Some phases only lead to the one that the row is about; `results.json` has them all.
 fn prepares(group: &Group<'_>) -> bool {
     let name = group.rows.first().map_or("", |r| &*r.row);
     match group.phase {
         "sessions up" => !name.starts_with("rr"),
         "announce" => matches!(name, "deliver" | "slow" | "restart" | "churn"),
+        "all in sync" => name.starts_with("rolling"),
         _ => false,
     }
 }

@@ -58,7 +58,9 @@ pub(crate) fn measure(lab: &Lab, mut run: Run<'_>, ours: &Netns, until: Instant)
             let _daemons = start(lab, &run)?;
             ours.within(|| daemon(&mut run, &watch))?;
         }
-        Program::Frr | Program::GoBgp | Program::OpenBgpd => bail!("{} writes no routes here", run.program.name()),
+        Program::Frr | Program::GoBgp | Program::OpenBgpd | Program::Typha => {
+            bail!("{} writes no routes here", run.program.name())
+        }
     }
     Ok(run.rows)
 }

@@ -16,6 +16,7 @@ mod record;
 mod report;
 mod run;
 mod scenario;
+mod sync;
 mod target;
 mod tester;
 mod topology;

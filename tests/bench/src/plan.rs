@@ -27,6 +27,8 @@ pub(crate) fn all(shrink: u32) -> Vec<Workload> {
     let (few, many) = (Workload::reflector(200, 20), Workload::reflector(1000, 10));
     let rounds = (200 / shrink).max(20);
     let of_thousand = |name: &str, what| Workload::scenario(name, (1000 / shrink).max(2), what);
+    let of_typha = |name: &str, clients: u32, what| Workload::sync(name, (clients / shrink).max(3), what);
+    let seconds = (60 / shrink).max(15);
     // What rivals have no time for at the end they are least needed for.
     vec![
         full.clone(),
@@ -48,12 +50,31 @@ pub(crate) fn all(shrink: u32) -> Vec<Workload> {
         of_thousand("restart", Scenario::Restart),
         Workload::churn(200_000 / shrink, (60 / shrink).max(15)),
         Workload::reflector(5000 / shrink, 2).named("rr5000"),
+        of_typha(
+            "sync2000",
+            2000,
+            Scenario::Sync {
+                rounds,
+                seconds: 0,
+                shrink,
+            },
+        ),
+        of_typha(
+            "sync5000",
+            5000,
+            Scenario::Sync {
+                rounds,
+                seconds,
+                shrink,
+            },
+        ),
+        of_typha("rolling5000", 5000, Scenario::Rolling { shrink }),
     ]
 }
 
 /// Who runs in a row unless the user says who: all that finish it in a time that a run of twenty minutes has for it.
 pub(crate) fn usual(workload: &Workload) -> &'static [Program] {
-    use Program::{Bird, BirdRs, Felix, Frr, GoBgp, IpBatch, Netlink, OpenBgpd};
+    use Program::{Bird, BirdRs, Felix, Frr, GoBgp, IpBatch, Netlink, OpenBgpd, Typha};
     match &*workload.name {
         "full" | "rr200" | "exchange" => &[BirdRs, Bird, Frr, GoBgp, OpenBgpd],
         "rr1000" | "cold" => &[BirdRs, Bird, Frr, GoBgp],
@@ -61,6 +82,7 @@ pub(crate) fn usual(workload: &Workload) -> &'static [Program] {
         "filter" | "mesh50" | "mesh100" | "churn" => &[BirdRs, Bird],
         "kernel10k" | "kernel100k" => &[Felix, BirdRs, Bird, Netlink, IpBatch],
         "kernel1m" => &[Felix, BirdRs, Bird],
+        "sync2000" | "sync5000" | "rolling5000" => &[Typha],
         _ => &[BirdRs, Bird, Frr],
     }
 }
@@ -160,7 +182,7 @@ mod tests {
     fn every_row_has_a_name_and_daemons_that_can_run_it() {
         for workload in all(1) {
             let usual = usual(&workload);
-            assert!(usual.contains(&Program::BirdRs), "{}", workload.name);
+            assert!(usual.iter().any(|p| Program::is_ours(p.name())), "{}", workload.name);
             assert!(usual.iter().all(|p| p.runs(&workload)), "{}", workload.name);
         }
         assert!(choose(all(1), &["nothing".to_owned()], |w| w.name.clone()).is_err());

@@ -83,6 +83,9 @@ pub(crate) struct Measured {
     pub(crate) updates: u64,
     /// The tester's CPU time as a share of the time.
     pub(crate) tester_share: f64,
+    /// What was sent again as a share of everything, where that is measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) again: Option<f64>,
     /// What else is to be said, or nothing.
     pub(crate) note: String,
 }
@@ -267,6 +270,7 @@ pub(crate) mod tests {
                 resident_kb: 1024,
                 updates: 1,
                 tester_share: 0.2,
+                again: None,
                 note: String::new(),
             }),
         }

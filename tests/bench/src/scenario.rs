@@ -13,7 +13,7 @@ use crate::report::time;
 use crate::tester::Tester;
 use crate::wire;
 use crate::workload::{DAEMON, Scenario, Workload};
-use crate::{kernel, mesh};
+use crate::{kernel, mesh, sync};
 
 const SESSIONS: Duration = Duration::from_secs(180);
 const FLAP: &str = "one of all goes and comes back";
@@ -39,6 +39,9 @@ pub(crate) struct Run<'a> {
 /// # Errors
 /// When there is nothing to measure: the daemon or the namespaces cannot be made.
 pub(crate) fn measure(lab: &Lab, program: Program, workload: &Workload, until: Instant) -> Result<Vec<Row>> {
+    if program == Program::Typha {
+        return sync::measure(lab, workload, until);
+    }
     let (ours, theirs) = crate::topology::wire_up(lab)?;
     let mut run = Run {
         program,
@@ -67,7 +70,9 @@ pub(crate) fn measure(lab: &Lab, program: Program, workload: &Workload, until: I
             Scenario::Slow { rounds } => run.slow(&mut tester, rounds),
             Scenario::Churn { seconds } => run.churn(&mut tester, seconds),
             Scenario::Restart => run.restart(&mut tester, &mut daemon),
-            Scenario::Cold | Scenario::Mesh | Scenario::Kernel => Some(()),
+            Scenario::Cold | Scenario::Mesh | Scenario::Kernel | Scenario::Sync { .. } | Scenario::Rolling { .. } => {
+                Some(())
+            }
         };
         Ok(())
     })?;
@@ -334,6 +339,7 @@ pub(crate) fn measured(used: Usage, before: Duration, timing: Timing) -> Measure
         resident_kb: used.resident_kb,
         updates: timing.updates,
         tester_share: timing.own_cpu.as_secs_f64() / timing.wall.as_secs_f64().max(1e-6),
+        again: None,
         note: String::new(),
     }
 }

@@ -1,4 +1,4 @@
-//! What bird-rs and felix are to reach, and whether they did.
+//! What our programs are to reach, and whether they did.
 
 use crate::record::{Measured, Row};
 use crate::report::time;
@@ -14,6 +14,8 @@ pub(crate) enum Limit {
     Peak(f64),
     /// So many times as fast as this one, at least, in the same run.
     Faster(f64, &'static str),
+    /// Sent again, as a share of everything.
+    Again(f64),
     /// The CPU time of this one, so many times, at most, in the same run.
     CpuOf(f64, &'static str),
 }
@@ -92,6 +94,21 @@ pub(crate) const TARGETS: &[Target] = &[
     of("kernel100k", "deleted", "felix", Limit::Faster(3.0, "ip-batch")),
     of("kernel1m", "added", "felix", Limit::Faster(1.0, "bird")),
     of("filter", "announce", "bird-rs", Limit::CpuOf(1.0, "bird")),
+    of("sync5000", "all in sync", "typha", Limit::Time(30.0)),
+    of("sync5000", "all in sync", "typha", Limit::Peak(400.0)),
+    of("sync5000", "one update, to one client, p99", "typha", Limit::Time(0.2)),
+    of(
+        "sync5000",
+        "200 updates a second, until all have all",
+        "typha",
+        Limit::Time(61.0),
+    ),
+    of(
+        "rolling5000",
+        "rolling restart, until all are in sync again",
+        "typha",
+        Limit::Again(0.05),
+    ),
 ];
 
 /// Below this a CPU time of 10 ms ticks is too coarse for a ratio.
@@ -111,6 +128,14 @@ impl Target {
             Limit::Peak(most) => {
                 let peak = ours.peak_mb();
                 (format!("{most} MB"), format!("{peak:.0} MB"), peak <= most)
+            }
+            Limit::Again(most) => {
+                let again = ours.again?;
+                (
+                    format!("{:.0} % again", 100.0 * most),
+                    format!("{:.2} %", 100.0 * again),
+                    again < most,
+                )
             }
             Limit::Faster(times, than) => {
                 let ratio = self.find(rows, than)?.wall.as_secs_f64() / wall.max(1e-6);

@@ -72,6 +72,11 @@ pub(crate) enum Scenario {
     Mesh,
     /// Routes go into the kernel.
     Kernel,
+    /// The peers are typha's sync clients: all come, some single updates, then many for so many seconds. The cluster's
+    /// size is divided.
+    Sync { rounds: u32, seconds: u32, shrink: u32 },
+    /// Several typhas are restarted in turn.
+    Rolling { shrink: u32 },
 }
 
 /// One row of the benchmark.
@@ -176,7 +181,9 @@ impl Workload {
     pub(crate) fn scenario(name: &str, clients: u32, scenario: Scenario) -> Self {
         const ROUTES: u32 = 10;
         let what = match scenario {
-            Scenario::Phases | Scenario::Mesh | Scenario::Kernel => String::new(),
+            Scenario::Phases | Scenario::Mesh | Scenario::Kernel | Scenario::Sync { .. } | Scenario::Rolling { .. } => {
+                String::new()
+            }
             Scenario::Cold => "from cold".to_owned(),
             Scenario::Deliver { rounds } => format!("one route changes, {rounds} times"),
             Scenario::Slow { rounds } => format!("one reads nothing while all change {rounds} times"),
@@ -208,6 +215,19 @@ impl Workload {
             scenario: Scenario::Kernel,
             per_update: 100,
             ..Workload::new(name, &format!("kernel: {routes} /24"), 1, 0, routes, 24)
+        }
+    }
+
+    /// typha's clients; `scenario` says what they do.
+    pub(crate) fn sync(name: &str, clients: u32, scenario: Scenario) -> Self {
+        let what = match scenario {
+            Scenario::Rolling { .. } => "of 3 typhas that restart in turn",
+            _ => "of one typha",
+        };
+        let title = format!("typha: {clients} sync clients {what}");
+        Workload {
+            scenario,
+            ..Workload::new(name, &title, clients, 0, 0, 24)
         }
     }
 
@@ -255,6 +275,8 @@ impl Workload {
             Scenario::Churn { seconds } => Duration::from_secs(seconds.into()),
             Scenario::Mesh => Duration::from_secs(u64::from(self.senders) / 3),
             Scenario::Kernel => Duration::from_secs(u64::from(self.prefixes.count) / 20_000),
+            Scenario::Sync { rounds, seconds, .. } => Duration::from_secs(u64::from(30 + seconds + rounds / 4)),
+            Scenario::Rolling { .. } => Duration::from_secs(60),
             Scenario::Phases
             | Scenario::Cold
             | Scenario::Deliver { .. }

@@ -52,6 +52,7 @@ fn measured(wall: Duration, cpu: Duration, peak_kb: u64) -> Measured {
         resident_kb: 0,
         updates: 0,
         tester_share: 0.0,
+        again: None,
         note: String::new(),
     }
 }
