@@ -14,7 +14,10 @@ use archive::Archive;
 fuzz_target!(|text: &str| {
     stable(text);
     // The fuzzer finds no checksum: one that fits is put behind what it made.
-    let digest: String = Sha256::digest(text).iter().map(|octet| format!("{octet:02x}")).collect();
+    let digest: String = Sha256::digest(text)
+        .iter()
+        .map(|octet| format!("{octet:02x}"))
+        .collect();
     stable(&format!("{text}{{\"sha256\":\"{digest}\"}}\n"));
 });
 
