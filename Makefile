@@ -8,7 +8,7 @@ CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
 BINARIES := felix bird-rs confd typha tortie tortiectl
 
-.PHONY: vm vm-smoke deps-vm help bench-smoke deps deps-lint deps-fuzz fuzz fuzz-smoke bench bench-docs bench-publish build demo demo-stop interop-bird test test-unit test-lab lint ci
+.PHONY: bench-pods vm vm-smoke deps-vm help bench-smoke deps deps-lint deps-fuzz fuzz fuzz-smoke bench bench-docs bench-publish build demo demo-stop interop-bird test test-unit test-lab lint ci
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -17,7 +17,7 @@ deps: ## Install the tools that the demo and the tests use (needs root)
 	@tests/deps.sh $(LAB_TOOLS) bird:bird2 setpriv:util-linux zebra:frr gobgpd:gobgpd bgpctl:openbgpd bgpdump:bgpdump exabgp:exabgp nft:nftables valgrind:valgrind \
 	  etcd:etcd-server etcdctl:etcd-client prometheus-bird-exporter:prometheus-bird-exporter pmbmpd:pmacct tshark:tshark stayrtr:stayrtr \
 	  /usr/lib/$(shell uname -m)-linux-gnu/frr/modules/bgpd_rpki.so:frr-rpki-rtrlib \
-	  podman:podman runc:runc iptables:iptables busybox:busybox-static portmap:containernetworking-plugins
+	  podman:podman runc:runc iptables:iptables busybox:busybox-static portmap:containernetworking-plugins ptp:containernetworking-plugins
 
 deps-vm: ## Install what `make vm` uses: qemu, and tools that make a guest
 	@tests/deps.sh $(LAB_TOOLS) qemu-system-x86_64:qemu-system-x86 busybox:busybox-static cpio:cpio dpkg-deb:dpkg strip:binutils
@@ -47,6 +47,10 @@ demo-stop: ## Remove a demo that was left up
 bench: deps build ## Compare bird-rs with other BGP daemons under the same load; BENCH='--shrink 10' for less (needs root, 20 minutes)
 	$(CARGO) build --release --locked -p tortie-bench
 	target/release/bench --out target/bench $(BENCH)
+
+bench-pods: deps build ## Pods in a burst beside stock plugins, again and again, and 1,000 nodes claiming blocks; PODS='--rows burst' for less (needs root, 7 minutes)
+	$(CARGO) build --release --locked -p tortie-bench --bin bench-pods
+	target/release/bench-pods $(PODS)
 
 bench-docs: ## Write what make bench found last into docs/benchmarks.md and docs/benchmarks.svg
 	target/release/bench --out target/bench --docs docs

@@ -87,6 +87,11 @@ impl Daemon {
         &self.name
     }
 
+    /// The namespace it runs in.
+    pub fn ns(&self) -> &Netns {
+        &self.ns
+    }
+
     /// Where its output goes.
     pub fn log(&self) -> &Path {
         &self.log
