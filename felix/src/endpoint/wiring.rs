@@ -128,6 +128,10 @@ fn ends(plan: &Plan, netns: &Netns, host: &mut Connection, kept: bool) -> Result
     host_sysctls(name, &plan.ips)?;
     host.set_up(link.index)?;
     let inside = netns.run(|| inside(plan))??;
+    // An endpoint that is announced is one that answers. Without this it does so a moment later, too.
+    if let Err(error) = host.activate(link.index) {
+        tracing::debug!(interface = name, %error, "the first packets may be lost");
+    }
     let container_mac = inside.mac.ok_or_else(gone)?;
     for ip in &plan.ips {
         host.set_neighbour(link.index, *ip, container_mac)?;

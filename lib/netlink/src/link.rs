@@ -6,11 +6,12 @@ use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::str::FromStr;
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State,
 };
+use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 use tortie_net::Prefix;
 
 use crate::addr;
@@ -182,6 +183,27 @@ impl Connection {
         message.header.change_mask = LinkFlags::Up;
         self.change(RouteNetlinkMessage::SetLink(message), 0)
             .map_err(|e| RequestError::new("set up interface", index, e))
+    }
+
+    /// Has an interface that is up and has a carrier send from now on.
+    ///
+    /// The end of a veth pair that is set up first has no carrier yet. When the other end brings it, the kernel lets it send some
+    /// time later, from a queue of such events, and drops what is sent before. Giving it a queueing discipline, the one it
+    /// would get, does at once what waits in that queue.
+    ///
+    /// # Errors
+    /// `ENODEV` when it is gone; `EOPNOTSUPP` of a kernel without traffic control.
+    pub fn activate(&mut self, index: u32) -> Result<(), RequestError> {
+        let failed = |e| RequestError::new("activate interface", index, e);
+        let mut message = TcMessage::default();
+        message.header.index = i32::try_from(index).map_err(|_| failed(io::ErrorKind::InvalidInput.into()))?;
+        message.header.parent = TcHandle::ROOT;
+        message.attributes.push(TcAttribute::Kind("noqueue".to_owned()));
+        self.change(
+            RouteNetlinkMessage::NewQueueDiscipline(message),
+            NLM_F_CREATE | NLM_F_REPLACE,
+        )
+        .map_err(failed)
     }
 
     /// Removes an interface; of a veth pair both ends go. Says whether there was one.

@@ -4,8 +4,9 @@
 
 mod named;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 use std::process::Command;
+use std::time::Duration;
 
 use tortie_net::Prefix;
 use tortie_netlink::link::{MacAddr, VethPair};
@@ -119,4 +120,44 @@ fn a_removed_namespace_is_named() {
         format!("/run/netns/{}", gone.0)
     };
     assert!(matches!(Netns::open(&path), Err(NetnsError::Missing(p)) if p.to_str() == Some(&path)));
+}
+
+#[test]
+fn what_is_sent_at_once_arrives() {
+    let (host, pod) = (Named::new("first"), Named::new("first-pod"));
+    let (host_ns, pod_ns) = (host.open(), pod.open());
+    let mut connection = host_ns.run(|| Connection::open().unwrap()).unwrap();
+    for round in 0..30 {
+        let pair = VethPair {
+            name: "cali0",
+            mac: MAC,
+            peer_name: "eth0",
+            peer_netns: &pod_ns,
+            mtu: 1500,
+        };
+        connection.create_veth(&pair).unwrap();
+        let index = connection.link("cali0").unwrap().unwrap().index;
+        host.ip(&["address", "add", "10.9.0.1/24", "dev", "cali0"]);
+        pod.ip(&["address", "add", "10.9.0.2/24", "dev", "eth0"]);
+        connection.set_up(index).unwrap();
+        let (mac, hears) = pod_ns
+            .run(|| {
+                let mut inside = Connection::open().unwrap();
+                let link = inside.link("eth0").unwrap().unwrap();
+                let hears = UdpSocket::bind("10.9.0.2:7").unwrap();
+                inside.set_up(link.index).unwrap();
+                (link.mac.unwrap(), hears)
+            })
+            .unwrap();
+        connection.activate(index).unwrap();
+        connection.set_neighbour(index, ip("10.9.0.2"), mac).unwrap();
+        let speaks = host_ns.run(|| UdpSocket::bind("10.9.0.1:0").unwrap()).unwrap();
+        speaks.send_to(b"first", "10.9.0.2:7").unwrap();
+        hears.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut octets = [0; 16];
+        let heard = hears.recv(&mut octets);
+        assert_eq!(heard.ok(), Some(5), "round {round}: the first packet is lost");
+        connection.remove_link("cali0").unwrap();
+    }
+    assert!(connection.activate(9999).is_err(), "there is no such interface");
 }
