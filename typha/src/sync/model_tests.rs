@@ -1,7 +1,12 @@
-//! The sync protocol as a model: the server's half ([`Log`], [`Reader`]) and the client's real half ([`Engine`]), joined by
-//! a queue that can be cut at any message, with restarts of the server and a consumer that reads when it likes.
+//! The sync protocol as a model: several servers' halves ([`Log`], [`Reader`]) that follow one datastore each at its own
+//! pace, and several clients' real halves ([`Engine`]), joined by queues that can be cut at any message.
+//!
+//! What may happen between: writes, a compaction of the datastore's past, a server that reads late, reads everything anew
+//! or restarts, a client that goes to another server (which may be behind the one before), and a consumer that reads when
+//! it likes. What arrives at a client is out of order in the only way that a stream allows: an older state after a newer
+//! one, from another server.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -21,12 +26,16 @@ const LIMITS: Limits = Limits {
     changes: 4,
     octets: 1 << 20,
 };
+const SERVERS: usize = 3;
+const CLIENTS: usize = 2;
 
 /// The datastore: what is true, and everything that ever was.
 #[derive(Default)]
 struct Store {
     keys: BTreeMap<String, Entry>,
     history: Vec<Event>,
+    /// Changes up to this revision cannot be read any more.
+    compacted: u64,
 }
 
 impl Store {
@@ -34,8 +43,8 @@ impl Store {
         self.history.last().map_or(0, |e| e.revision)
     }
 
-    fn write(&mut self, key: u8, value: Option<u8>) -> Option<Event> {
-        // Two kinds of keys, of which the client wants one.
+    fn write(&mut self, key: u8, value: Option<u8>) {
+        // Two kinds of keys, of which clients want one.
         let key = if key.is_multiple_of(2) {
             format!("/a/{key}")
         } else {
@@ -53,124 +62,80 @@ impl Store {
                 };
                 self.keys.insert(key.clone(), entry);
             }
-            None => drop(self.keys.remove(&key)?),
+            None if self.keys.remove(&key).is_none() => return,
+            None => {}
         }
-        let event = Event { key, revision, value };
-        self.history.push(event.clone());
-        Some(event)
+        self.history.push(Event { key, revision, value });
     }
 
-    /// What a typha has after it started and read `past` changes of history.
+    /// The changes after a revision; `None` when some of them are compacted.
+    fn changes(&self, after: u64, limit: usize) -> Option<Vec<Event>> {
+        let later = self.history.iter().filter(|e| e.revision > after);
+        (after >= self.compacted).then(|| later.take(limit).cloned().collect())
+    }
+
+    /// What a typha has after it read everything, and so many changes of the past.
     fn load(&self, past: usize) -> Log {
         let entries = self.keys.values().cloned().collect();
-        let past = &self.history[self.history.len().saturating_sub(past)..];
-        let oldest = past.first().map_or(self.revision(), |e| e.revision - 1);
-        Log::new(
-            Listing {
-                entries,
-                revision: self.revision(),
-            },
-            oldest,
-            past.to_vec(),
-            LIMITS,
-        )
+        let revision = self.revision();
+        let oldest = revision.saturating_sub(past as u64).max(self.compacted);
+        let past = self.changes(oldest, usize::MAX).unwrap_or_default();
+        Log::new(Listing { entries, revision }, oldest, past, LIMITS)
+    }
+
+    /// Was this key deleted after it had this revision?
+    fn deleted_since(&self, key: &str, revision: u64) -> bool {
+        let mut later = self.history.iter().filter(|e| e.revision > revision);
+        later.any(|e| e.key == key && e.value.is_none())
+    }
+
+    /// What clients shall have in the end.
+    fn wanted(&self) -> BTreeMap<String, Versioned> {
+        let wanted = self.keys.values().filter(|e| e.key.starts_with("/a/"));
+        let versioned = |e: &Entry| Versioned {
+            value: e.value.clone(),
+            revision: e.revision,
+        };
+        wanted.map(|e| (e.key.clone(), versioned(e))).collect()
     }
 }
 
-struct World {
-    store: Store,
-    log: Log,
+/// A connection: the server's view of the client, and what is on its way.
+struct Link {
+    server: usize,
+    reader: Reader,
+    wire: VecDeque<Bytes>,
+}
+
+struct Client {
     engine: Engine,
-    /// The connection: the server's view of the client, and what is on its way.
-    link: Option<(Reader, VecDeque<Bytes>)>,
+    link: Option<Link>,
     told: BTreeMap<String, Versioned>,
-    /// Keys that were deleted in the datastore at least once.
-    deleted: BTreeSet<String>,
     in_sync: bool,
 }
 
-impl World {
+impl Client {
     fn new() -> Self {
-        let store = Store::default();
-        let log = store.load(0);
-        let engine = Engine::new(vec!["/a/".into()]);
-        World {
-            store,
-            log,
-            engine,
+        Client {
+            engine: Engine::new(vec!["/a/".into()]),
             link: None,
             told: BTreeMap::new(),
-            deleted: BTreeSet::new(),
             in_sync: false,
         }
     }
 
-    fn write(&mut self, key: u8, value: Option<u8>) {
-        if let Some(event) = self.store.write(key, value) {
-            if event.value.is_none() {
-                self.deleted.insert(event.key.clone());
-            }
-            self.log.push(vec![event]);
-        }
-    }
-
-    fn connect(&mut self) {
+    fn connect(&mut self, server: usize) {
         let Some(ClientMsg::Open(open)) = self.engine.open(Hello::new("felix", "n", "1")).message else {
             panic!("the first message is open");
         };
         let reader = Reader::new(Filter::new(open.prefixes), open.resume.map(|r| r.revision));
-        let hello = Hello::new("typha", "", "1");
         let welcome = encode(ServerMsg::Welcome(Welcome {
-            hello: Some(hello),
+            hello: Some(Hello::new("typha", "", "1")),
             cluster_id: "c".into(),
-            succeeds: vec![],
-            peers: vec![],
+            ..Welcome::default()
         }));
-        self.link = Some((reader, [welcome].into()));
-    }
-
-    /// The server's session takes one step of the log.
-    fn serve(&mut self) -> bool {
-        let Some((reader, wire)) = &mut self.link else {
-            return false;
-        };
-        let step = self.log.next(reader.filter(), reader.position());
-        let (frames, more) = reader.take(step);
-        let any = !frames.is_empty();
-        wire.extend(frames);
-        wire.extend(reader.catch_up());
-        any || more
-    }
-
-    /// One message arrives.
-    fn deliver(&mut self) -> bool {
-        let Some(frame) = self.link.as_mut().and_then(|(_, wire)| wire.pop_front()) else {
-            return false;
-        };
-        self.engine.handle(ServerMessage::decode(frame).unwrap()).unwrap();
-        true
-    }
-
-    /// The consumer reads one event, and would notice a lie.
-    fn read(&mut self) -> bool {
-        match self.engine.next_event() {
-            None => return false,
-            Some(SyncEvent::Delta(Delta::Set(key, value))) => {
-                assert!(key.starts_with("/a/"), "{key} was not asked for");
-                let before = self.told.insert(key, value.clone());
-                assert!(
-                    before.is_none_or(|b| b.revision < value.revision),
-                    "time runs backwards"
-                );
-            }
-            Some(SyncEvent::Delta(Delta::Delete(key))) => {
-                assert!(self.told.remove(&key).is_some(), "{key} was never there");
-                assert!(self.deleted.contains(&key), "{key} was never deleted");
-            }
-            Some(SyncEvent::Delta(Delta::InSync)) => self.in_sync = true,
-            Some(SyncEvent::Status(_)) => {}
-        }
-        true
+        let wire = [welcome].into();
+        self.link = Some(Link { server, reader, wire });
     }
 
     fn disconnect(&mut self) {
@@ -179,40 +144,181 @@ impl World {
         }
     }
 
-    fn settle(&mut self) {
-        if self.link.is_none() {
-            self.connect();
+    /// The server's session takes one step of the log.
+    fn serve(&mut self, servers: &mut [Log]) -> bool {
+        let Some(Link { server, reader, wire }) = &mut self.link else {
+            return false;
+        };
+        let step = servers[*server].next(reader.filter(), reader.position());
+        let (frames, more) = reader.take(step);
+        let any = !frames.is_empty();
+        wire.extend(frames);
+        wire.extend(reader.catch_up());
+        any || more
+    }
+
+    /// One message arrives. A client that is led backwards leaves.
+    fn deliver(&mut self) -> bool {
+        let Some(frame) = self.link.as_mut().and_then(|link| link.wire.pop_front()) else {
+            return false;
+        };
+        let before = self.engine.position().map(|p| p.revision);
+        if self.engine.handle(ServerMessage::decode(frame).unwrap()).is_err() {
+            self.disconnect();
         }
-        for _ in 0..1000 {
-            if !(self.serve() | self.deliver() | self.read()) {
-                return;
+        assert!(
+            self.engine.position().map(|p| p.revision) >= before,
+            "time runs backwards"
+        );
+        true
+    }
+
+    /// The consumer reads one event, and would notice a lie.
+    fn read(&mut self, store: &Store) -> bool {
+        match self.engine.next_event() {
+            None => return false,
+            Some(SyncEvent::Delta(Delta::Set(key, value))) => {
+                assert!(key.starts_with("/a/"), "{key} was not asked for");
+                let true_once = Event {
+                    key: key.clone(),
+                    revision: value.revision,
+                    value: Some(value.value.clone()),
+                };
+                assert!(store.history.contains(&true_once), "{key} never was {value:?}");
+                let before = self.told.insert(key, value.clone());
+                assert!(
+                    before.is_none_or(|b| b.revision < value.revision),
+                    "time runs backwards"
+                );
+            }
+            Some(SyncEvent::Delta(Delta::Delete(key))) => {
+                let held = self.told.remove(&key);
+                let revision = held.unwrap_or_else(|| panic!("{key} was never there")).revision;
+                assert!(
+                    store.deleted_since(&key, revision),
+                    "{key} was not deleted after {revision}"
+                );
+            }
+            Some(SyncEvent::Delta(Delta::InSync)) => self.in_sync = true,
+            Some(SyncEvent::Status(_)) => {}
+        }
+        true
+    }
+}
+
+struct World {
+    store: Store,
+    servers: Vec<Log>,
+    clients: Vec<Client>,
+}
+
+impl World {
+    fn new() -> Self {
+        let store = Store::default();
+        World {
+            servers: (0..SERVERS).map(|_| store.load(0)).collect(),
+            clients: (0..CLIENTS).map(|_| Client::new()).collect(),
+            store,
+        }
+    }
+
+    /// A server reads some changes; everything, when they are compacted.
+    fn follow(&mut self, server: usize, limit: usize) {
+        let log = &mut self.servers[server];
+        match self.store.changes(log.revision(), limit) {
+            Some(events) => log.push(events),
+            None => *log = self.store.load(LIMITS.changes),
+        }
+    }
+
+    fn restart(&mut self, server: usize, past: usize) {
+        self.servers[server] = self.store.load(past);
+        let its = |c: &&mut Client| c.link.as_ref().is_some_and(|link| link.server == server);
+        self.clients.iter_mut().filter(its).for_each(Client::disconnect);
+    }
+
+    fn compact(&mut self, age: u64) {
+        self.store.compacted = self.store.compacted.max(self.store.revision().saturating_sub(age));
+    }
+
+    fn act(&mut self, op: Op) {
+        match op {
+            Op::Write(key, value) => self.store.write(key, value),
+            Op::Follow(server, limit) => self.follow(server, limit),
+            Op::Compact(age) => self.compact(age),
+            Op::Restart(server, past) => self.restart(server, past),
+            Op::Client(client, act) => {
+                let client = &mut self.clients[client];
+                match act {
+                    Act::Connect(server) => {
+                        client.disconnect();
+                        client.connect(server);
+                    }
+                    Act::Serve => drop(client.serve(&mut self.servers)),
+                    Act::Deliver => drop(client.deliver()),
+                    Act::Read => drop(client.read(&self.store)),
+                    Act::Disconnect => client.disconnect(),
+                }
             }
         }
-        panic!("never settles");
+    }
+
+    /// Nothing happens any more: what is on its way arrives.
+    fn settle(&mut self) {
+        for server in 0..SERVERS {
+            self.follow(server, usize::MAX);
+        }
+        for (n, client) in self.clients.iter_mut().enumerate() {
+            let mut steps = 0;
+            loop {
+                if client.link.is_none() {
+                    client.connect(n % SERVERS);
+                }
+                if !(client.serve(&mut self.servers) | client.deliver() | client.read(&self.store)) {
+                    break;
+                }
+                steps += 1;
+                assert!(steps < 1000, "never settles");
+            }
+        }
     }
 }
 
 #[derive(Debug, Clone)]
 enum Op {
     Write(u8, Option<u8>),
-    Connect,
+    /// A server reads so many changes at most.
+    Follow(usize, usize),
+    /// All but so many of the changes are forgotten.
+    Compact(u64),
+    /// A server starts anew, with so much of the past.
+    Restart(usize, usize),
+    Client(usize, Act),
+}
+
+#[derive(Debug, Clone)]
+enum Act {
+    Connect(usize),
     Serve,
     Deliver,
     Read,
     Disconnect,
-    /// The server starts anew, remembering so much of the past.
-    Restart(usize),
 }
 
 fn op() -> impl Strategy<Value = Op> {
+    let act = prop_oneof![
+        2 => (0..SERVERS).prop_map(Act::Connect),
+        3 => Just(Act::Serve),
+        7 => Just(Act::Deliver),
+        4 => Just(Act::Read),
+        1 => Just(Act::Disconnect),
+    ];
     prop_oneof![
-        4 => (0u8..8, any::<Option<u8>>()).prop_map(|(k, v)| Op::Write(k, v)),
-        2 => Just(Op::Connect),
-        3 => Just(Op::Serve),
-        6 => Just(Op::Deliver),
-        4 => Just(Op::Read),
-        1 => Just(Op::Disconnect),
-        1 => (0usize..6).prop_map(Op::Restart),
+        5 => (0u8..8, any::<Option<u8>>()).prop_map(|(k, v)| Op::Write(k, v)),
+        5 => (0..SERVERS, 1usize..6).prop_map(|(s, n)| Op::Follow(s, n)),
+        1 => (0u64..6).prop_map(Op::Compact),
+        1 => (0..SERVERS, 0usize..6).prop_map(|(s, past)| Op::Restart(s, past)),
+        16 => (0..CLIENTS, act).prop_map(|(c, act)| Op::Client(c, act)),
     ]
 }
 
@@ -220,30 +326,19 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     /// Whatever happens in between, a client that is connected in the end has exactly the store's state, was told no
-    /// deletion that did not happen, and never saw a key go back in time.
+    /// deletion that did not happen, nothing that never was, and never saw a key go back in time.
     #[test]
-    fn a_client_always_ends_with_the_state_of_the_store(ops in proptest::collection::vec(op(), 0..80)) {
+    fn every_client_ends_with_the_state_of_the_store(ops in proptest::collection::vec(op(), 0..150)) {
         let mut world = World::new();
         for op in ops {
-            match op {
-                Op::Write(key, value) => world.write(key, value),
-                Op::Connect if world.link.is_none() => world.connect(),
-                Op::Connect => {}
-                Op::Serve => { world.serve(); }
-                Op::Deliver => { world.deliver(); }
-                Op::Read => { world.read(); }
-                Op::Disconnect => world.disconnect(),
-                Op::Restart(past) => {
-                    world.disconnect();
-                    world.log = world.store.load(past);
-                }
-            }
+            world.act(op);
         }
         world.settle();
-        let wanted: BTreeMap<_, _> = world.store.keys.iter().filter(|(k, _)| k.starts_with("/a/"))
-            .map(|(k, e)| (k.clone(), Versioned { value: e.value.clone(), revision: e.revision })).collect();
-        prop_assert_eq!(&world.told, &wanted);
-        prop_assert!(world.in_sync);
-        prop_assert_eq!(world.engine.position().unwrap().revision, world.store.revision());
+        let wanted = world.store.wanted();
+        for client in &world.clients {
+            prop_assert_eq!(&client.told, &wanted);
+            prop_assert!(client.in_sync);
+            prop_assert_eq!(client.engine.position().unwrap().revision, world.store.revision());
+        }
     }
 }
