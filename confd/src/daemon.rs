@@ -89,7 +89,7 @@ pub fn sync_options(config: &Config, hello: Hello, snapshot: Option<PathBuf>) ->
     SyncOptions {
         typha: Target::new(config.typha.clone(), config.tls.files()),
         hello,
-        prefixes: ClusterState::key_prefixes(&config.node),
+        prefixes: ClusterState::key_prefixes(),
         snapshot,
     }
 }

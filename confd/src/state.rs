@@ -10,7 +10,7 @@ use std::fmt;
 
 use tortie_model::ipam::Affinity;
 use tortie_model::resource::{BgpConfiguration, BgpFilter, BgpPeer, IpPool, Node, WorkloadEndpoint};
-use tortie_model::{Key, Kind, Object, Owner, decode};
+use tortie_model::{Key, Kind, Object, Owner, decode, key};
 use tortie_net::{NodeName, Prefix};
 
 use crate::view::{Origin, Problem, ProblemKind, SecretRef};
@@ -76,8 +76,9 @@ impl ClusterState {
         }
     }
 
-    /// Prefixes of the keys that matter.
-    pub fn key_prefixes(node: &NodeName) -> Vec<String> {
+    /// Prefixes of the keys that matter. They are the same on every node, also for what each node keeps only its own of:
+    /// typha encodes the state once for all clients that ask for the same.
+    pub fn key_prefixes() -> Vec<String> {
         let kinds = [
             Kind::Node,
             Kind::BgpConfiguration,
@@ -87,7 +88,7 @@ impl ClusterState {
         ];
         let mut prefixes: Vec<String> = kinds.into_iter().map(Key::collection).collect();
         prefixes.push(Key::collection(Kind::WorkloadEndpoint));
-        prefixes.push(Key::affinities_of(node));
+        prefixes.push(key::HOSTS.to_owned());
         prefixes
     }
 

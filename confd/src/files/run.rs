@@ -126,7 +126,7 @@ fn source(config: &Config, paths: &[String], token: &CancellationToken) -> Resul
             let address = typha.typha.clone().context("--backend typha needs --typha")?;
             let name = typha.node.as_ref().map_or("", |n| n.as_str());
             let mut prefixes = paths.to_vec();
-            prefixes.extend(typha.node.iter().flat_map(ClusterState::key_prefixes));
+            prefixes.extend(typha.node.iter().flat_map(|_| ClusterState::key_prefixes()));
             let snapshot = match &typha.state_dir {
                 // Once wants typha's own state, and leaves nothing behind.
                 Some(dir) if !config.onetime && !config.noop => {

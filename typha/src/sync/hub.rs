@@ -19,6 +19,9 @@ use crate::metrics::Metrics;
 const QUEUE: usize = 1024;
 /// Changes read from the datastore at once.
 const READ: usize = 1000;
+/// How long changes are collected after some were given: so much for each client, and no longer than this. What comes
+/// meanwhile is sent to all of them at once; a change after a rest is sent at once.
+const COLLECT: (Duration, Duration) = (Duration::from_micros(20), Duration::from_millis(100));
 /// Between attempts to read a datastore that does not answer.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
@@ -201,6 +204,12 @@ impl Hub {
     }
 }
 
+/// How long changes for so many clients are collected.
+fn collect(clients: i64) -> Duration {
+    let clients = u32::try_from(clients).unwrap_or_default();
+    COLLECT.0.saturating_mul(clients).min(COLLECT.1)
+}
+
 struct Task {
     backend: Arc<dyn Backend>,
     log: Log,
@@ -327,8 +336,12 @@ impl Task {
 
     /// Takes what was read; gives how long to wait before the next read.
     async fn follow(&mut self, read: Result<Changes, WatchError>, backoff: &mut Backoff) -> Duration {
+        let mut pause = Duration::ZERO;
         let failed = match read {
             Ok(Changes { events, revision }) => {
+                if !events.is_empty() {
+                    pause = collect(self.metrics.connections_active.get());
+                }
                 self.log.push(events);
                 self.log.advance(revision);
                 None
@@ -359,7 +372,7 @@ impl Task {
         let Some(error) = failed else {
             self.answers();
             backoff.reset();
-            return Duration::ZERO;
+            return pause;
         };
         if backoff.attempts() == 0 {
             tracing::error!(error, "cannot read the datastore, clients keep what they have");

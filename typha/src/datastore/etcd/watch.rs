@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
@@ -82,6 +83,13 @@ impl Watcher {
             while open.waiting.is_empty() && open.seen <= open.given {
                 let response = open.next(&client).await?;
                 open.take(response, &client)?;
+                // What arrived meanwhile goes with it: what is given at once is sent to every client at once. An end is
+                // seen by the next reading.
+                while open.waiting.len() < limit
+                    && let Some(Ok(Some(response))) = open.stream.message().now_or_never()
+                {
+                    open.take(response, &client)?;
+                }
                 if open.begun.is_some() {
                     // Whoever reads looks at it before reading on.
                     return Err(StorageError("etcd: watch: another history of changes began".to_owned()).into());
