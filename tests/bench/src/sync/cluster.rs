@@ -214,13 +214,13 @@ impl Control {
     pub(crate) fn add_typhas(&mut self, count: usize) -> Result<()> {
         for n in 0..count {
             let log = self.dir.join(format!("typha-{n}.log"));
-            let typha = Daemon::start(&format!("typha-{n}"), &self.ns, self.command(n)?, log)?;
+            let typha = Daemon::start(&format!("typha-{n}"), &self.ns, self.command(n, count)?, log)?;
             self.typhas.push(typha);
         }
         (0..count).try_for_each(|n| self.serves(n))
     }
 
-    fn command(&self, n: usize) -> Result<Vec<String>> {
+    fn command(&self, n: usize, count: usize) -> Result<Vec<String>> {
         let program = binary("typha")?.display().to_string();
         let listen = format!("tcp:127.0.0.1:{},unix:{}", Control::port(n), self.socket(n).display());
         // This process has SIGTERM blocked, and what it starts would inherit that.
@@ -236,7 +236,9 @@ impl Control {
             "--log-level",
             "warn",
         ];
-        Ok(args.map(str::to_owned).to_vec())
+        let others = (0..count).filter(|other| *other != n);
+        let peers = others.map(|other| format!("--peers=tcp:127.0.0.1:{}", Control::port(other)));
+        Ok(args.map(str::to_owned).into_iter().chain(peers).collect())
     }
 
     /// Waits until a typha takes connections: it does so once it has read the datastore.

@@ -20,7 +20,10 @@ const GIVEN: u32 = 65_535;
 const HEAD: usize = 9;
 const STREAM: u32 = 1;
 /// Of longer messages only the beginning is looked at.
-const KEPT: usize = 16 << 10;
+const KEPT: usize = 256 << 10;
+
+/// A compressed message of changes is no longer than this.
+const EXPANDED: usize = 4 << 20;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -69,6 +72,8 @@ pub(crate) struct Stream {
     pub(crate) ended: bool,
     /// The revision up to which everything arrived.
     pub(crate) revision: u64,
+    /// A snapshot is on its way: what it has is not looked at.
+    snapshot: bool,
 }
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8], out: &mut Vec<u8>) {
@@ -197,14 +202,19 @@ impl Stream {
             } else {
                 let (now, rest) = octets.split_at(octets.len().min(self.missing));
                 self.missing -= now.len();
-                let room = (KEPT + PREFIX).saturating_sub(self.message.len()).min(now.len());
+                // Of a snapshot no more than tells what a message is.
+                let kept = if self.snapshot { 1 << 10 } else { KEPT };
+                let room = (kept + PREFIX).saturating_sub(self.message.len()).min(now.len());
                 self.message.extend_from_slice(&now[..room]);
                 octets = rest;
             }
             if self.message.len() >= PREFIX && self.missing == 0 {
                 let said = self.said(&self.message[PREFIX..], out)?;
-                if let Heard::Changes(revision) | Heard::InSync(revision) = said {
-                    self.revision = self.revision.max(revision);
+                match said {
+                    Heard::Changes(revision) => self.revision = self.revision.max(revision),
+                    Heard::InSync(revision) => (self.revision, self.snapshot) = (revision, false),
+                    Heard::Snapshot => self.snapshot = true,
+                    Heard::Cluster(_) | Heard::Ping | Heard::Other => {}
                 }
                 heard(said);
                 self.message.clear();
@@ -219,6 +229,7 @@ impl Stream {
         const SNAPSHOT: u8 = 2 << 3 | 2;
         const BATCH: u8 = 3 << 3 | 2;
         const IN_SYNC: u8 = 4 << 3 | 2;
+        const COMPRESSED: u8 = 8 << 3 | 2;
         let Some((&tag, rest)) = message.split_first() else {
             return Ok(Heard::Other);
         };
@@ -235,12 +246,16 @@ impl Stream {
                 _ => Heard::InSync(revision),
             });
         }
-        if message.len() >= KEPT {
+        if message.len() >= KEPT || tag == COMPRESSED && self.snapshot {
             return Ok(Heard::Other);
         }
         let message = ServerMessage::decode(Bytes::copy_from_slice(message))?;
         Ok(match message.message {
             Some(ServerMsg::Welcome(welcome)) => Heard::Cluster(welcome.cluster_id),
+            Some(ServerMsg::Compressed(compressed)) => {
+                let plain = zstd::bulk::decompress(&compressed.zstd, EXPANDED).context("expand a message")?;
+                return self.said(&plain, out);
+            }
             Some(ServerMsg::Ping(ping)) => {
                 let pong = Pong {
                     sequence: ping.sequence,
