@@ -9,9 +9,9 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use fakes::{FakeBird, FakeTypha};
+use fakes::{FakeBird, FakeTypha, eventually};
 use tempfile::TempDir;
 
 const NODE1: &str = r#"{"kind":"Node","apiVersion":"projectcalico.org/v3","metadata":{"name":"n1"},"spec":{"bgp":{"ipv4Address":"172.30.0.11/24"}}}"#;
@@ -120,15 +120,6 @@ impl Bench {
             .spawn()
             .unwrap();
         Confd { child, http }
-    }
-}
-
-/// Waits until it holds, at most 60 s.
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(60);
-    while !holds() {
-        assert!(Instant::now() < end, "never: {what}");
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

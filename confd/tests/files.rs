@@ -8,9 +8,8 @@ mod fakes;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
-use fakes::FakeTypha;
+use fakes::{FakeTypha, eventually};
 use tempfile::TempDir;
 
 /// A configuration directory and the folder that is written to.
@@ -72,15 +71,6 @@ impl Site {
 
 fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-/// Waits until it holds, at most 60 s.
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(60);
-    while !holds() {
-        assert!(Instant::now() < end, "never: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 #[test]

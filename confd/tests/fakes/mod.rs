@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use futures::Stream;
 use tokio::runtime::Runtime;
@@ -44,7 +45,7 @@ impl Drop for Service {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
             // Not in the background: a dead server must not answer one more question.
-            runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+            runtime.shutdown_timeout(Duration::from_secs(5));
         }
     }
 }
@@ -298,5 +299,14 @@ impl FakeTypha {
 
     pub(crate) fn kill(&self) {
         self.service.lock().unwrap().take();
+    }
+}
+
+/// Waits until it holds, at most 60 s.
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !holds() {
+        assert!(Instant::now() < end, "never: {what}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
