@@ -88,8 +88,8 @@ pub struct Config {
     pub functions: Vec<Arc<Function>>,
     /// Named filters in order of declaration.
     pub filters: Vec<Arc<Filter>>,
-    /// Protocols in order of declaration. Names are unique.
-    pub protocols: Vec<Protocol>,
+    /// Protocols in order of declaration. Names are unique. Shared: a protocol that runs holds the configuration it runs with.
+    pub protocols: Vec<Arc<Protocol>>,
     /// All names, for what is asked in their terms.
     pub names: Names,
 }
@@ -154,7 +154,7 @@ impl Default for Config {
 
 impl Config {
     /// The protocol of this name.
-    pub fn protocol(&self, name: &str) -> Option<&Protocol> {
+    pub fn protocol(&self, name: &str) -> Option<&Arc<Protocol>> {
         self.protocols.iter().find(|p| &*p.name == name)
     }
 }

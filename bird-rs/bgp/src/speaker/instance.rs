@@ -129,7 +129,7 @@ impl Speaker {
     }
 
     /// Makes a protocol and starts it. `None` when there are as many as there can be.
-    pub(super) fn add(&mut self, protocol: Protocol, out: &mut Vec<Output>) -> Option<SourceId> {
+    pub(super) fn add(&mut self, protocol: Arc<Protocol>, out: &mut Vec<Output>) -> Option<SourceId> {
         let free = self
             .instances
             .iter()
@@ -139,7 +139,6 @@ impl Speaker {
             .ok()
             .map(SourceId)
             .filter(|source| *source != SourceId::NONE)?;
-        let protocol = Arc::new(protocol);
         let keys: Vec<TableKey> = channels(&protocol)
             .iter()
             .map(|c| self.tables.key(afi(c.family), &c.table))

@@ -134,7 +134,7 @@ impl Speaker {
             kind: ProtocolKind::Bgp(Box::new(bgp)),
             ..Protocol::clone(&template)
         };
-        let source = self.add(protocol, out)?;
+        let source = self.add(Arc::new(protocol), out)?;
         if let Some(session) = self.instance_mut(source).and_then(Instance::session_mut) {
             session.range = Some(template.name.clone());
         }

@@ -27,7 +27,7 @@ impl Speaker {
         let waited_for =
             |p: &Protocol| matches!(p.kind, ProtocolKind::Bgp(_) | ProtocolKind::Felix(_)) || is_written(p);
         let matters = |p: &Protocol| !p.disabled && waited_for(p);
-        if config.protocols.iter().any(matters) {
+        if config.protocols.iter().any(|p| matters(p)) {
             self.convergence.begin(self.now, config.graceful_restart_wait);
         }
         let decision = decision(&config);
@@ -47,7 +47,7 @@ impl Speaker {
                 }
                 (Action::InPlace | Action::Refeed, Some(source), Some(new)) => self.take_over(source, new, soft),
                 (_, None, Some(new)) => {
-                    self.add(new.clone(), out);
+                    self.add(Arc::clone(new), out);
                 }
                 (_, None, None) | (Action::Add | Action::Restart | Action::InPlace | Action::Refeed, Some(_), _) => {}
             }
@@ -61,11 +61,17 @@ impl Speaker {
     }
 
     /// Makes a protocol anew. One that an operator took down stays down, unless `disabled` itself was changed.
-    fn replace(&mut self, old: Option<&Protocol>, new: &Protocol, taken_down: Option<Arc<str>>, out: &mut Vec<Output>) {
+    fn replace(
+        &mut self,
+        old: Option<&Arc<Protocol>>,
+        new: &Protocol,
+        taken_down: Option<Arc<str>>,
+        out: &mut Vec<Output>,
+    ) {
         let stays = taken_down.filter(|_| old.is_some_and(|old| old.disabled == new.disabled));
         let mut protocol = new.clone();
         protocol.disabled |= stays.is_some();
-        if let Some(source) = self.add(protocol, out)
+        if let Some(source) = self.add(Arc::new(protocol), out)
             && let Some(instance) = self.instance_mut(source)
         {
             instance.taken_down = stays;

@@ -192,14 +192,14 @@ impl Parser {
             let protocol = draft.finish(&name, at, &self.config)?;
             self.single_device(&protocol, at)?;
             self.bfd_users.extend(bfd_at.map(|bfd_at| (bfd_at, name)));
-            self.config.protocols.push(protocol);
+            self.config.protocols.push(Arc::new(protocol));
         }
         Ok(())
     }
 
     fn single_device(&self, protocol: &Protocol, at: Position) -> Checked<()> {
         let device = |p: &Protocol| matches!(p.kind, ProtocolKind::Device(_));
-        if device(protocol) && self.config.protocols.iter().any(device) {
+        if device(protocol) && self.config.protocols.iter().any(|p| device(p)) {
             return Err(Complaint::new(at, "there is a protocol device already"));
         }
         Ok(())

@@ -101,11 +101,11 @@ impl Parser {
     fn one_writer(&mut self) {
         let protocols = &self.config.protocols;
         let felix = protocols.iter().find(|p| matches!(p.kind, ProtocolKind::Felix(_)));
-        let exports = |p: &&super::super::Protocol| match &p.kind {
+        let exports = |p: &super::super::Protocol| match &p.kind {
             ProtocolKind::Kernel(kernel) => kernel.channel.export != super::super::Policy::None,
             _ => false,
         };
-        if let (Some(felix), Some(kernel)) = (felix, protocols.iter().find(exports)) {
+        if let (Some(felix), Some(kernel)) = (felix, protocols.iter().find(|p| exports(p))) {
             let message = format!(
                 "{}: cannot export to the kernel, which is felix's to write",
                 kernel.name
