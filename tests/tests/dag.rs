@@ -82,7 +82,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "tortie-bench",
         &[
             "tortie-bgp",
+            "tortie-ipam",
+            "tortie-ipam-client",
             "tortie-kit",
+            "tortie-model",
             "tortie-net",
             "tortie-netlink",
             "tortie-proto",
