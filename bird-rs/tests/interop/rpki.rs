@@ -231,7 +231,14 @@ pub(crate) fn cache(lab: &Lab) -> Running {
             "-cache",
         ])
         .arg(lab.path("roas.json"));
-    lab.spawn(command, "cache")
+    let cache = lab.spawn(command, "cache");
+    // Who is refused once may wait for ten minutes (OpenBGPD).
+    eventually("the cache listens", || {
+        let mut sockets = lab.command("b", "ss");
+        let said = sockets.args(["-Hltn", "sport = :8282"]).output().ok()?;
+        (!said.stdout.is_empty()).then_some(())
+    });
+    cache
 }
 
 fn both() -> (World, World) {
