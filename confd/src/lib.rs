@@ -21,5 +21,6 @@ mod metrics;
 pub mod once;
 pub mod render;
 pub mod secrets;
-pub mod state;
-pub mod view;
+
+pub use tortie_bgp_view as view;
+pub use tortie_bgp_view::state;

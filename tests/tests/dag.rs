@@ -49,9 +49,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "tortie-typha-client",
         ],
     ),
+    ("tortie-bgp-view", &["tortie-model", "tortie-net"]),
     (
         "confd",
         &[
+            "tortie-bgp-view",
             "tortie-kit",
             "tortie-model",
             "tortie-net",
@@ -68,6 +70,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "tortiectl",
         &[
+            "tortie-bgp-view",
             "tortie-ipam",
             "tortie-ipam-client",
             "tortie-kit",
@@ -108,6 +111,7 @@ const CORES: &[&str] = &[
     "tortie-bgp",
     "tortie-bfd",
     "tortie-calc",
+    "tortie-bgp-view",
 ];
 const NOT_IN_CORES: &[&str] = &[
     "tokio",

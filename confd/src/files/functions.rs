@@ -54,7 +54,6 @@ pub(super) const FUNCTIONS: &[(&str, Func)] = &[
     ("parseBool", parse_bool),
     ("base64Encode", base64_encode),
     ("base64Decode", base64_decode),
-    ("reverse", reverse),
     ("sortByLength", sort_by_length),
     ("sortKVByLength", sort_by_key_length),
     ("add", |args| calculated("add", args, i64::checked_add)),
@@ -259,11 +258,6 @@ fn base64_decode(args: &[Value]) -> Result<Value, FuncError> {
     let octets = octets.map_err(|e| fails("base64Decode", e))?;
     let text = String::from_utf8(octets).map_err(|_| fails("base64Decode", "what comes out is no UTF-8 text"))?;
     Ok(Value::String(text))
-}
-
-/// `reverse LIST`.
-fn reverse(args: &[Value]) -> Result<Value, FuncError> {
-    Ok(Value::Array(list("reverse", args)?.iter().rev().cloned().collect()))
 }
 
 fn sorted(function: &str, args: &[Value], length: fn(&Value) -> usize) -> Result<Value, FuncError> {

@@ -24,6 +24,7 @@ pub(super) const FUNCTIONS: &[(&str, Func)] = &[
     ("contains", contains),
     ("hasPrefix", has_prefix),
     ("replace", replace),
+    ("reverse", reverse),
     ("toUpper", to_upper),
     ("toLower", to_lower),
 ];
@@ -82,6 +83,14 @@ fn replace(args: &[Value]) -> Result<Value, FuncError> {
         Some(times) => text.replacen(old, new, times),
         None => text.replace(old, new),
     }))
+}
+
+/// `reverse LIST`: the last one first.
+fn reverse(args: &[Value]) -> Result<Value, FuncError> {
+    let [Value::Array(items)] = args else {
+        return Err(wants("reverse", "a list"));
+    };
+    Ok(Value::Array(items.iter().rev().cloned().collect()))
 }
 
 /// `toUpper TEXT`.

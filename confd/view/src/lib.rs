@@ -8,13 +8,17 @@
 //!
 //! Not here: text. Templates make that.
 
+#![warn(missing_docs)]
+
 mod cluster;
 mod explicit;
+mod filter_types;
 mod filters;
 mod mesh;
 mod policy;
 mod problem;
 mod rules;
+pub mod state;
 #[cfg(test)]
 mod tests;
 mod types;

@@ -1,7 +1,7 @@
-//! BGPFilters compiled to functions of BIRD's filter language.
+//! BGPFilters compiled to functions: checked matches and operations, in no speaker's language.
 //!
 //! A function decides (accepts or rejects) or falls through to what comes next. Its symbol is Calico's, with the name cut
-//! to what a symbol may have.
+//! to what a symbol of BIRD may have.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,9 @@ use super::cluster::{Cluster, Problems};
 use super::mesh::Draft;
 use super::problem::ProblemKind;
 use super::short_hash;
-use super::types::{CommunityValue, Direction, Family, FilterFunction, FilterRule, Origin};
+use super::types::{
+    CommunityValue, Direction, Family, FilterFunction, FilterRule, Lengths, Match, NetworkOperator, Operation, Origin,
+};
 use crate::state::Stored;
 
 /// Local preference and route priority (Linux' metric) mirror each other: the lower the metric, the higher the
@@ -144,22 +146,14 @@ pub(super) fn community(text: &str) -> Option<CommunityValue> {
     if let Ok(c) = text.parse::<Community>() {
         return Some(CommunityValue {
             large: false,
-            tuple: format!("{}, {}", c.0 >> 16, c.0 & 0xFFFF),
+            parts: vec![c.0 >> 16, c.0 & 0xFFFF],
         });
     }
     let c: LargeCommunity = text.parse().ok()?;
     Some(CommunityValue {
         large: true,
-        tuple: format!("{}, {}, {}", c.0, c.1, c.2),
+        parts: vec![c.0, c.1, c.2],
     })
-}
-
-fn attribute(community: &CommunityValue) -> &'static str {
-    if community.large {
-        "bgp_large_community"
-    } else {
-        "bgp_community"
-    }
 }
 
 struct Compile<'a> {
@@ -181,87 +175,79 @@ impl Compile<'_> {
 
     /// None, and a problem, when a part is not valid: a rule without one of its matches would match too much.
     fn rule(&mut self, rule: &Rule) -> Option<FilterRule> {
-        let mut conditions = Vec::new();
+        let mut matches = Vec::new();
         if let Some(cidr) = rule.cidr {
-            conditions.push(self.network(rule, cidr)?);
+            matches.push(self.network(rule, cidr)?);
         }
         if rule.source == Some(FilterSource::RemotePeers) {
-            conditions.push("source = RTS_BGP".to_owned());
+            matches.push(Match::FromPeer);
         }
         if let Some(interface) = rule.interface.as_deref().filter(|i| *i != "*") {
-            conditions.push(self.interface(interface)?);
+            matches.push(self.interface(interface)?);
         }
-        match rule.peer_type {
-            Some(FilterPeerType::Ibgp) => conditions.push("internal_session".to_owned()),
-            Some(FilterPeerType::Ebgp) => conditions.push("!internal_session".to_owned()),
-            None => {}
+        if let Some(kind) = rule.peer_type {
+            let internal = kind == FilterPeerType::Ibgp;
+            matches.push(Match::Session { internal });
         }
         for value in rule.communities.iter().flat_map(|c| &c.values) {
-            let Some(c) = community(value) else {
+            let Some(community) = community(value) else {
                 return self.bad(value, "want aa:nn or aa:nn:mm");
             };
-            conditions.push(format!("({}) ~ {}", c.tuple, attribute(&c)));
+            matches.push(Match::Community { community });
         }
         if !rule.as_path_prefix.is_empty() {
-            let path: Vec<String> = rule.as_path_prefix.iter().map(ToString::to_string).collect();
-            conditions.push(format!("bgp_path ~ [= {} * =]", path.join(" ")));
+            let asns = rule.as_path_prefix.clone();
+            matches.push(Match::AsPathPrefix { asns });
         }
         if let Some(priority) = rule.priority {
-            conditions.push(format!("bgp_local_pref = {}", self.mirrored(priority)?));
+            let local_pref = self.mirrored(priority)?;
+            matches.push(Match::Priority { priority, local_pref });
         }
-        let operations: Option<Vec<Vec<String>>> = rule.operations.iter().map(|o| self.operation(o)).collect();
-        let condition = match conditions.as_slice() {
-            [] => String::new(),
-            [one] => one.clone(),
-            several => several
-                .iter()
-                .map(|c| format!("({c})"))
-                .collect::<Vec<_>>()
-                .join(" && "),
-        };
+        let operations: Option<Vec<Vec<Operation>>> = rule.operations.iter().map(|o| self.operation(o)).collect();
         let accept = rule.action == FilterAction::Accept;
         Some(FilterRule {
-            condition,
+            matches,
             operations: operations?.concat(),
             accept,
         })
     }
 
-    fn network(&mut self, rule: &Rule, cidr: Prefix) -> Option<String> {
-        if !self.family.has(cidr) {
-            return self.bad(cidr, "the network is of the other family");
+    fn network(&mut self, rule: &Rule, prefix: Prefix) -> Option<Match> {
+        if !self.family.has(prefix) {
+            return self.bad(prefix, "the network is of the other family");
         }
         let Some(operator) = rule.match_operator else {
-            return self.bad(cidr, "cidr needs a matchOperator");
+            return self.bad(prefix, "cidr needs a matchOperator");
         };
-        let range = rule.prefix_length.map(|l| {
-            let min = l.min.unwrap_or(cidr.len()).max(cidr.len());
-            (min, l.max.unwrap_or(cidr.max_len()))
+        let lengths = rule.prefix_length.map(|l| Lengths {
+            min: l.min.unwrap_or(prefix.len()).max(prefix.len()),
+            max: l.max.unwrap_or(prefix.max_len()),
         });
-        if let Some((min, max)) = range
-            && (min > max || max > cidr.max_len())
+        if let Some(Lengths { min, max }) = lengths
+            && (min > max || max > prefix.max_len())
         {
-            return self.bad(format!("{cidr}{{{min},{max}}}"), "the range of lengths is empty");
+            return self.bad(format!("{prefix}{{{min},{max}}}"), "the range of lengths is empty");
         }
-        let within = range.map(|(min, max)| format!("net ~ [ {cidr}{{{min},{max}}} ]"));
-        Some(match (operator, within) {
-            (MatchOperator::Equal, None) => format!("net = {cidr}"),
-            (MatchOperator::NotEqual, None) => format!("net != {cidr}"),
-            (MatchOperator::In, None) => format!("net ~ [ {cidr}+ ]"),
-            (MatchOperator::NotIn, None) => format!("!(net ~ [ {cidr}+ ])"),
-            (MatchOperator::Equal, Some(within)) => format!("net = {cidr} && {within}"),
-            (MatchOperator::NotEqual, Some(within)) => format!("!(net = {cidr} && {within})"),
-            (MatchOperator::In, Some(within)) => within,
-            (MatchOperator::NotIn, Some(within)) => format!("!({within})"),
+        let operator = match operator {
+            MatchOperator::Equal => NetworkOperator::Equal,
+            MatchOperator::NotEqual => NetworkOperator::NotEqual,
+            MatchOperator::In => NetworkOperator::In,
+            MatchOperator::NotIn => NetworkOperator::NotIn,
+        };
+        Some(Match::Network {
+            operator,
+            prefix,
+            lengths,
         })
     }
 
-    fn interface(&mut self, pattern: &str) -> Option<String> {
+    fn interface(&mut self, pattern: &str) -> Option<Match> {
         let legal = |c: char| c.is_ascii_alphanumeric() || "_.*-".contains(c);
         if pattern.is_empty() || pattern.len() > 15 || !pattern.chars().all(legal) {
             return self.bad(pattern, "want at most 15 of letters, digits, '_', '.', '-' and '*'");
         }
-        Some(format!("ifname ~ \"{pattern}\""))
+        let pattern = pattern.to_owned();
+        Some(Match::Interface { pattern })
     }
 
     fn mirrored(&mut self, priority: u32) -> Option<u32> {
@@ -271,27 +257,22 @@ impl Compile<'_> {
         self.bad(priority, "want a priority of 1 to 2147483646")
     }
 
-    fn operation(&mut self, operation: &FilterOperation) -> Option<Vec<String>> {
-        let mut statements = Vec::new();
+    fn operation(&mut self, operation: &FilterOperation) -> Option<Vec<Operation>> {
+        let mut all = Vec::new();
         if let Some(add) = &operation.add_community {
-            let Some(c) = community(&add.value) else {
+            let Some(community) = community(&add.value) else {
                 return self.bad(&add.value, "want aa:nn or aa:nn:mm");
             };
-            statements.push(format!("{}.add(({}))", attribute(&c), c.tuple));
+            all.push(Operation::AddCommunity { community });
         }
-        if let Some(prepend) = &operation.prepend_as_path {
-            // Prepended one by one, so the last one first: the path then reads as written.
-            statements.extend(
-                prepend
-                    .prefix
-                    .iter()
-                    .rev()
-                    .map(|asn| format!("bgp_path.prepend({asn})")),
-            );
+        if let Some(prepend) = operation.prepend_as_path.as_ref().filter(|p| !p.prefix.is_empty()) {
+            let asns = prepend.prefix.clone();
+            all.push(Operation::PrependAsPath { asns });
         }
         if let Some(set) = &operation.set_priority {
-            statements.push(format!("bgp_local_pref = {}", self.mirrored(set.value)?));
+            let (priority, local_pref) = (set.value, self.mirrored(set.value)?);
+            all.push(Operation::SetPriority { priority, local_pref });
         }
-        Some(statements)
+        Some(all)
     }
 }

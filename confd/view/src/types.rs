@@ -7,6 +7,7 @@ use serde::Serialize;
 use tortie_net::{Asn, NodeName, Prefix, RouterId};
 
 use super::problem::Problem;
+pub use crate::filter_types::*;
 
 /// The stored object that caused a decision.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -243,83 +244,10 @@ pub enum RuleReason {
     VxlanPool,
 }
 
-/// A community, standard or large.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct CommunityValue {
-    /// Large (RFC 8092), else standard (RFC 1997).
-    pub large: bool,
-    /// As a BIRD tuple's inside: `64512, 100`.
-    pub tuple: String,
-}
-
-/// A function compiled from one direction of a BGPFilter for one family.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct FilterFunction {
-    /// The function's symbol, without quotes.
-    pub name: String,
-    /// Which routes it sees.
-    pub family: Family,
-    /// In which direction.
-    pub direction: Direction,
-    /// It takes the argument that tells an internal session.
-    pub wants_internal: bool,
-    /// Its rules; the first whose condition holds decides.
-    pub rules: Vec<FilterRule>,
-    /// The BGPFilter.
-    pub origin: Origin,
-}
-
-/// A compiled rule.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct FilterRule {
-    /// A filter language condition; empty: always.
-    pub condition: String,
-    /// Statements that change the route before it is accepted.
-    pub operations: Vec<String>,
-    /// Accept or reject.
-    pub accept: bool,
-}
-
-/// The direction of a policy, seen from our table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Direction {
-    /// From the peer.
-    Import,
-    /// To the peer.
-    Export,
-}
-
-/// A named filter that channels refer to. Peers that treat routes alike share one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Policy {
-    /// Its symbol.
-    pub name: String,
-    /// Of which family.
-    pub family: Family,
-    /// In which direction.
-    pub direction: Direction,
-    /// For sessions within the AS.
-    pub internal: bool,
-    /// Calls of [`FilterFunction`]s, in order.
-    pub calls: Vec<FilterCall>,
-}
-
-/// A call of a [`FilterFunction`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct FilterCall {
-    /// The function.
-    pub function: String,
-    /// Does it take the argument that tells an internal session?
-    pub wants_internal: bool,
-    /// The BGPFilter.
-    pub origin: Origin,
-}
-
 /// One session.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PeerView {
-    /// The protocol's name: `Mesh_`, `Global_` or `Node_` and the address.
+    /// The protocol's name: `Mesh_`, `Global_`, `Node_` or `Local_Workload_`, and the address.
     pub name: String,
     /// Which kind of peering.
     pub kind: PeerKind,
@@ -379,6 +307,8 @@ pub enum PeerKind {
     Global,
     /// A BGPPeer for some nodes.
     Node,
+    /// A BGPPeer for workloads of the node.
+    LocalWorkload,
 }
 
 impl PeerKind {
@@ -388,6 +318,7 @@ impl PeerKind {
             PeerKind::Mesh => "Mesh_",
             PeerKind::Global => "Global_",
             PeerKind::Node => "Node_",
+            PeerKind::LocalWorkload => "Local_Workload_",
         }
     }
 }

@@ -13,7 +13,7 @@ use tortie_model::resource::{BgpConfiguration, BgpFilter, BgpPeer, IpPool, Node,
 use tortie_model::{Key, Kind, Object, Owner, decode, key};
 use tortie_net::{NodeName, Prefix};
 
-use crate::view::{Origin, Problem, ProblemKind, SecretRef};
+use crate::{Origin, Problem, ProblemKind, SecretRef};
 
 /// A typed object and the revision it was read at.
 #[derive(Debug, Clone, PartialEq)]
