@@ -7,7 +7,7 @@
 pub mod config;
 pub mod dataplane;
 pub mod endpoint;
-mod failures;
+pub mod failures;
 pub mod fib;
 pub mod forwarding;
 pub mod gather;

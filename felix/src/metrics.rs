@@ -77,7 +77,7 @@ impl Metrics {
         );
         r.register(
             "objects_failing",
-            "Objects that the kernel refuses and that are tried again: steps of tunnel devices, tables of nftables",
+            "Objects that are not as wanted: routes, steps of tunnel devices, tables of nftables, documents that cannot be read",
             m.objects_failing.clone(),
         );
         r.register(
@@ -98,10 +98,10 @@ impl Metrics {
         m
     }
 
-    /// Takes over how many objects, routes aside, the kernel refuses.
-    pub fn failing(&self, tunnels: usize, tables: usize) {
-        for (object, count) in [("tunnel", tunnels), ("table", tables)] {
-            self.objects_failing.get_or_create(&Object { object }).set(count as u64);
+    /// Takes over how many objects of each kind are not as wanted.
+    pub fn failing<const N: usize>(&self, counts: [(&'static str, u64); N]) {
+        for (object, count) in counts {
+            self.objects_failing.get_or_create(&Object { object }).set(count);
         }
     }
 

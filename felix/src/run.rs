@@ -17,7 +17,7 @@ use tortie_typha_client::{Store, SyncOptions};
 
 use crate::config::Config;
 use crate::dataplane;
-use crate::dataplane::manager::{Input, Summary};
+use crate::dataplane::manager::Input;
 use crate::endpoint;
 use crate::fib::{EMPTY_PATIENCE, FibClient, FibStatus};
 use crate::forwarding;
@@ -162,10 +162,7 @@ async fn serve_http(
     let mut registry = Registry::default();
     let watcher = Watcher {
         metrics: Metrics::register(&mut registry),
-        summary: show.summary.clone(),
-        datastore: show.datastore.clone(),
-        tunnels: show.tunnels.clone(),
-        tables: show.tables.clone(),
+        show: show.clone(),
         tables_guard: health.guard("tables"),
         dataplane_guard: health.guard("dataplane"),
         datastore_guard: health.guard("datastore"),
@@ -194,10 +191,7 @@ fn sync_options(config: &Config, hello: &Hello) -> SyncOptions {
 /// Carries the state over to metrics and readiness.
 struct Watcher {
     metrics: Arc<Metrics>,
-    summary: watch::Receiver<Arc<Summary>>,
-    datastore: watch::Receiver<DatastoreStatus>,
-    tunnels: watch::Receiver<Arc<tunnel::Status>>,
-    tables: watch::Receiver<Arc<tables::Status>>,
+    show: Show,
     tables_guard: Guard,
     dataplane_guard: Guard,
     datastore_guard: Guard,
@@ -208,43 +202,49 @@ impl Watcher {
         let mut caught_up = false;
         let watch = async {
             loop {
-                let summary = Arc::clone(&self.summary.borrow_and_update());
-                self.metrics.update(&summary);
-                let datastore = self.datastore.borrow_and_update().clone();
-                match &datastore {
-                    DatastoreStatus::Waiting(reason) => self.datastore_guard.not_ready(reason),
-                    // Fail static: what was received counts, whatever the connection does.
-                    DatastoreStatus::FromSnapshot { .. }
-                    | DatastoreStatus::InSync { .. }
-                    | DatastoreStatus::Stale { .. }
-                    | DatastoreStatus::Disconnected { .. } => self.datastore_guard.ready(),
-                }
-                let tunnels = self.tunnels.borrow_and_update().failing.len();
-                let tables = Arc::clone(&self.tables.borrow_and_update());
-                self.metrics.failing(tunnels, tables.failing.len());
-                match tables.compared {
-                    true => self.tables_guard.ready(),
-                    false => self
-                        .tables_guard
-                        .not_ready("nftables was not compared with what is wanted yet"),
-                }
-                // A route that fails is shown elsewhere and makes nothing else useless.
-                caught_up |= summary.loaded && summary.datastore_known && summary.pending == 0;
-                match (summary.loaded, caught_up) {
-                    (_, true) => self.dataplane_guard.ready(),
-                    (false, _) => self.dataplane_guard.not_ready("the kernel was not read yet"),
-                    (true, false) => self
-                        .dataplane_guard
-                        .not_ready("the first routes are not in the kernel yet"),
-                }
+                self.take_over(&mut caught_up);
+                let show = &mut self.show;
                 tokio::select! {
-                    changed = self.summary.changed() => if changed.is_err() { return },
-                    changed = self.datastore.changed() => if changed.is_err() { return },
-                    changed = self.tunnels.changed() => if changed.is_err() { return },
-                    changed = self.tables.changed() => if changed.is_err() { return },
+                    changed = show.summary.changed() => if changed.is_err() { return },
+                    changed = show.datastore.changed() => if changed.is_err() { return },
+                    changed = show.tunnels.changed() => if changed.is_err() { return },
+                    changed = show.tables.changed() => if changed.is_err() { return },
+                    () = show.state.changed() => {}
                 }
             }
         };
         token.run_until_cancelled(watch).await;
+    }
+
+    fn take_over(&mut self, caught_up: &mut bool) {
+        let summary = Arc::clone(&self.show.summary.borrow_and_update());
+        self.metrics.update(&summary);
+        match &*self.show.datastore.borrow_and_update() {
+            DatastoreStatus::Waiting(reason) => self.datastore_guard.not_ready(reason),
+            // Fail static: what was received counts, whatever the connection does.
+            DatastoreStatus::FromSnapshot { .. }
+            | DatastoreStatus::InSync { .. }
+            | DatastoreStatus::Stale { .. }
+            | DatastoreStatus::Disconnected { .. } => self.datastore_guard.ready(),
+        }
+        match self.show.tables.borrow_and_update().compared {
+            true => self.tables_guard.ready(),
+            false => self
+                .tables_guard
+                .not_ready("nftables was not compared with what is wanted yet"),
+        }
+        self.show.tunnels.mark_unchanged();
+        // What fails is shown and makes nothing else useless.
+        let failing = self.show.failing(&summary);
+        self.metrics.failing(failing.counts());
+        self.dataplane_guard.note(failing.lines());
+        *caught_up |= summary.loaded && summary.datastore_known && summary.pending == 0;
+        match (summary.loaded, *caught_up) {
+            (_, true) => self.dataplane_guard.ready(),
+            (false, _) => self.dataplane_guard.not_ready("the kernel was not read yet"),
+            (true, false) => self
+                .dataplane_guard
+                .not_ready("the first routes are not in the kernel yet"),
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::Stream;
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 use tortie_net::NodeName;
@@ -14,6 +15,7 @@ use tortie_proto::felix::{Route, ShowRoutesRequest, StatusRequest, StatusRespons
 
 use crate::dataplane::Dataplane;
 use crate::dataplane::manager::{Row, Summary};
+use crate::failures::Failing;
 use crate::fib::FibStatus;
 use crate::state::StateHandle;
 use crate::sync::DatastoreStatus;
@@ -41,10 +43,66 @@ pub struct Show {
     pub tables: watch::Receiver<Arc<crate::tables::Status>>,
 }
 
+/// What is not as it shall be, by kind.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Failures {
+    /// Those that are named, and how many there are.
+    pub(crate) routes: (Vec<Failing>, u64),
+    pub(crate) tunnels: Vec<Failing>,
+    pub(crate) tables: Vec<Failing>,
+    pub(crate) documents: Vec<Failing>,
+}
+
+impl Failures {
+    /// All that are named.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Failing> {
+        let kernel = self.routes.0.iter().chain(&self.tunnels).chain(&self.tables);
+        kernel.chain(&self.documents)
+    }
+
+    /// How many, by the kind's name in metrics.
+    pub(crate) fn counts(&self) -> [(&'static str, u64); 4] {
+        [
+            ("route", self.routes.1),
+            ("tunnel", self.tunnels.len() as u64),
+            ("table", self.tables.len() as u64),
+            ("document", self.documents.len() as u64),
+        ]
+    }
+
+    /// For people, a line each; those that are not named are counted.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let mut lines: Vec<String> = self.all().map(|f| format!("failing: {f}")).collect();
+        let more = self.routes.1.saturating_sub(self.routes.0.len() as u64);
+        if more > 0 {
+            lines.push(format!("failing: {more} more routes"));
+        }
+        lines
+    }
+}
+
 impl Show {
     /// The service to mount.
     pub fn service(self) -> FelixServer<Self> {
         FelixServer::new(self)
+    }
+
+    /// Everything that is not as it shall be, of which only the first routes are named.
+    pub(crate) fn failing(&self, summary: &Summary) -> Failures {
+        let state = self.state.current();
+        let document = |(key, reason): (&String, &String)| Failing {
+            object: key.clone(),
+            error: reason.clone(),
+            attempts: 1,
+            since: None,
+            next_try: None,
+        };
+        Failures {
+            routes: (summary.failing.clone(), summary.failing_total),
+            tunnels: self.tunnels.borrow().failing.clone(),
+            tables: self.tables.borrow().failing.clone(),
+            documents: state.unreadable.iter().map(document).collect(),
+        }
     }
 
     /// Everything in numbers, sorted.
@@ -81,18 +139,13 @@ impl Felix for Show {
             wanted: count.wanted,
             programmed: count.programmed,
         });
-        let tunnels = Arc::clone(&self.tunnels.borrow());
-        let tables = Arc::clone(&self.tables.borrow());
-        let kernel = summary.failing.iter().chain(&tunnels.failing).chain(&tables.failing);
-        let kernel = kernel.map(|f| FailingObject {
+        let failing = self.failing(&summary);
+        let failing = failing.all().map(|f| FailingObject {
             object: f.object.clone(),
             error: f.error.clone(),
             attempts: f.attempts,
-        });
-        let documents = state.unreadable.iter().map(|(key, reason)| FailingObject {
-            object: key.clone(),
-            error: reason.clone(),
-            attempts: 1,
+            since_unix_ms: f.since.map(Timestamp::as_millisecond),
+            next_try_unix_ms: f.next_try.map(Timestamp::as_millisecond),
         });
         Ok(Response::new(StatusResponse {
             hello: Some(self.hello.clone()),
@@ -102,7 +155,7 @@ impl Felix for Show {
             dataplane_in_sync: summary.settled,
             datastore_revision: state.revision,
             routes: routes.collect(),
-            failing: kernel.chain(documents).collect(),
+            failing: failing.collect(),
         }))
     }
 

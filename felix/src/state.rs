@@ -98,6 +98,13 @@ impl StateHandle {
         Arc::clone(&self.receiver.borrow())
     }
 
+    /// Waits for another state; for ever when felix stops.
+    pub(crate) async fn changed(&mut self) {
+        if self.receiver.changed().await.is_err() {
+            std::future::pending().await
+        }
+    }
+
     /// The first state, from now on, that satisfies `wanted`; the last one when felix stops meanwhile. Bound the wait
     /// with a timeout.
     pub async fn wait_for(&self, mut wanted: impl FnMut(&State) -> bool) -> Arc<State> {

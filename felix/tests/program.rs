@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use futures::{Stream, StreamExt};
 use tokio::sync::watch;
@@ -207,6 +208,8 @@ impl Node {
                 &flag("bird"),
                 "--socket",
                 &flag("felix"),
+                "--http",
+                HTTP,
             ])
             .arg("--state-dir")
             .arg(self.dir.path().join("state"))
@@ -337,6 +340,19 @@ fn documents() -> Vec<(&'static str, &'static str)> {
 }
 
 const BLOCK: &str = "blackhole 10.244.0.0/26 proto 80";
+/// Where felix serves probes: in the test's own network namespace.
+const HTTP: &str = "127.0.0.1:9099";
+
+/// What felix answers to a probe, with the headers.
+async fn probe(path: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect(HTTP).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
 const POD: &str = "10.244.0.5 dev cali1 scope link metric 1024";
 const REMOTE: &str = "10.244.1.0/26 via 172.30.0.12 dev up0 proto bird metric 1024";
 
@@ -400,6 +416,46 @@ fn shows_what_it_wants_and_what_became_of_it() {
             .await
             .unwrap_err();
         assert_eq!(bad.code(), tonic::Code::FailedPrecondition);
+    });
+}
+
+#[test]
+fn what_fails_is_named_and_counted_until_it_does_not() {
+    in_namespace(|mut node| async move {
+        ip("route add 10.244.1.0/26 via 172.30.0.99 metric 1024 proto static");
+        let _typha = node.serve_typha(documents()).await;
+        let said = vec![batch(&[("10.244.1.0/26", "172.30.0.12")]), in_sync()];
+        let (_bird, _serving) = node.serve_bird(said).await;
+        node.start_felix();
+        let status = node.status(|s| s.failing.len() == 2).await;
+        let foreign = &status.failing[0];
+        assert!(
+            foreign
+                .object
+                .starts_with("route 10.244.1.0/26 via 172.30.0.12 dev up0")
+                && foreign
+                    .error
+                    .contains("10.244.1.0/26 via 172.30.0.99 dev up0 proto static"),
+            "{foreign:?}"
+        );
+        let deadline = Instant::now() + PATIENCE;
+        let ready = loop {
+            let ready = probe("/readyz").await;
+            if ready.starts_with("HTTP/1.1 200") && ready.contains("failing: route") {
+                break ready;
+            }
+            assert!(Instant::now() < deadline, "{ready}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        assert!(ready.contains("ippools/broken: "), "{ready}");
+        let metrics = probe("/metrics").await;
+        for kind in ["route", "document"] {
+            let line = format!("felix_objects_failing{{object=\"{kind}\"}} 1");
+            assert!(metrics.contains(&line), "{line}: {metrics}");
+        }
+        ip("route del 10.244.1.0/26 via 172.30.0.99 metric 1024");
+        becomes(&[BLOCK, POD, REMOTE]).await;
+        node.status(|s| s.failing.len() == 1).await;
     });
 }
 

@@ -19,6 +19,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tortie_calc::Update;
 use tortie_net::Prefix;
 use tortie_netlink::monitor::Event;
@@ -37,7 +38,7 @@ use super::view::View;
 use super::why::{Refused, Why, Withheld};
 use super::workloads::Workloads;
 
-pub use show::{ClassCount, Failing, Row, RowState, Summary};
+pub use show::{ClassCount, Row, RowState, Summary};
 
 /// What the manager is told.
 #[derive(Debug, Clone, PartialEq)]
@@ -115,13 +116,16 @@ pub struct Manager {
     reroute: bool,
     /// The kernel must be looked at anew.
     dump_wanted: bool,
+    /// What the wall's clock said when time began.
+    epoch: Timestamp,
 }
 
 impl Manager {
-    /// Knows nothing; wants a dump first.
-    pub fn new() -> Self {
+    /// Knows nothing; wants a dump first. `epoch`: what the wall's clock says at time zero, to show times by.
+    pub fn new(epoch: Timestamp) -> Self {
         Manager {
             dump_wanted: true,
+            epoch,
             ..Manager::default()
         }
     }

@@ -69,7 +69,7 @@ impl Task {
         let started = Instant::now();
         let looper = Loop {
             task: self,
-            manager: Manager::new(),
+            manager: Manager::new(jiff::Timestamp::now()),
             waiters: Vec::new(),
             started,
             dump_after: started,

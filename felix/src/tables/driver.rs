@@ -7,8 +7,7 @@ use tortie_netlink::nft::{Seen, Table, TableId, Tables};
 use tortie_netlink::request::RequestError;
 
 use super::plan::{ALL, Wanted};
-use crate::dataplane::manager::Failing;
-use crate::failures::Failures;
+use crate::failures::{Failing, Failures};
 
 /// How the tables are.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -25,7 +24,7 @@ impl Status {
     /// For people, sorted.
     pub fn lines(&self) -> Vec<String> {
         let there = self.there.iter().map(|id| format!("{id}: there"));
-        let failing = self.failing.iter().map(|f| format!("{}: {}", f.object, f.error));
+        let failing = self.failing.iter().map(|f| f.to_string());
         there.chain(failing).collect()
     }
 }

@@ -7,8 +7,7 @@ use tortie_calc::Tunnel;
 use tortie_netlink::request::{Connection, RequestError};
 
 use super::plan::{Plan, Seen, SeenVxlan, Step, Wanted, is_device, plan};
-use crate::dataplane::manager::Failing;
-use crate::failures::Failures;
+use crate::failures::{Failing, Failures};
 
 /// What fails when the kernel cannot be looked at.
 const DEVICES: &str = "tunnel devices";
@@ -32,7 +31,7 @@ impl Status {
     /// For people, sorted.
     pub fn lines(&self) -> Vec<String> {
         let there = self.devices.iter().map(|t| format!("{}: there", t.device()));
-        let failing = self.failing.iter().map(|f| format!("{}: {}", f.object, f.error));
+        let failing = self.failing.iter().map(|f| f.to_string());
         there.chain(self.waiting.iter().cloned()).chain(failing).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! Readiness by named guards.
+//! Readiness by named guards, and what a program that is ready has to tell all the same.
 //!
 //! Every part of a program that must work before the program is of use takes a [`Guard`]; the program is ready when
 //! every guard is, and `/readyz` names those that are not, with the reason each gave. A part that ends drops its guard
@@ -12,7 +12,16 @@ use serde::Serialize;
 /// The readiness of a program. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Health {
-    parts: Arc<Mutex<BTreeMap<String, Option<String>>>>,
+    parts: Arc<Mutex<BTreeMap<String, Part>>>,
+}
+
+/// One part.
+#[derive(Debug, Clone, Default)]
+struct Part {
+    /// Why it is not ready, if it is not.
+    waits: Option<String>,
+    /// What is wrong and does not make the program useless.
+    notes: Vec<String>,
 }
 
 /// What one part says of itself. Not ready until it says so.
@@ -37,14 +46,18 @@ impl Health {
         Self::default()
     }
 
-    fn parts(&self) -> MutexGuard<'_, BTreeMap<String, Option<String>>> {
+    fn parts(&self) -> MutexGuard<'_, BTreeMap<String, Part>> {
         // The map is whole at every moment: a panic elsewhere does not spoil it.
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A part that is not ready yet. Names are unique: the same name again replaces the earlier part.
     pub fn guard(&self, name: &str) -> Guard {
-        self.parts().insert(name.to_owned(), Some("starting".to_owned()));
+        let part = Part {
+            waits: Some("starting".to_owned()),
+            notes: Vec::new(),
+        };
+        self.parts().insert(name.to_owned(), part);
         Guard {
             health: self.clone(),
             name: name.to_owned(),
@@ -56,25 +69,40 @@ impl Health {
         let parts = self.parts();
         let waiting = parts
             .iter()
-            .filter_map(|(part, reason)| Some((part.clone(), reason.clone()?)));
+            .filter_map(|(name, part)| Some((name.clone(), part.waits.clone()?)));
         waiting.map(|(part, reason)| NotReady { part, reason }).collect()
     }
 
     /// Is every part ready?
     pub fn is_ready(&self) -> bool {
-        self.parts().values().all(Option::is_none)
+        self.parts().values().all(|part| part.waits.is_none())
+    }
+
+    /// What the parts have to tell, ready or not; by part, in the order each gave.
+    pub fn notes(&self) -> Vec<String> {
+        self.parts().values().flat_map(|part| part.notes.clone()).collect()
     }
 }
 
 impl Guard {
     /// The part works.
     pub fn ready(&self) {
-        self.health.parts().insert(self.name.clone(), None);
+        self.waits(None);
     }
 
     /// The part does not work (any more), and why.
     pub fn not_ready(&self, reason: &str) {
-        self.health.parts().insert(self.name.clone(), Some(reason.to_owned()));
+        self.waits(Some(reason.to_owned()));
+    }
+
+    /// What is wrong of the part now and does not make the program useless: `/readyz` shows it line by line, in place
+    /// of what was noted before.
+    pub fn note(&self, notes: Vec<String>) {
+        self.health.parts().entry(self.name.clone()).or_default().notes = notes;
+    }
+
+    fn waits(&self, reason: Option<String>) {
+        self.health.parts().entry(self.name.clone()).or_default().waits = reason;
     }
 }
 
@@ -102,7 +130,13 @@ mod tests {
         assert_eq!(health.not_ready(), waiting);
         drop(b);
         assert!(health.is_ready());
+        a.note(vec!["failing: a route".into()]);
+        assert!(health.is_ready(), "a note keeps nobody from being ready");
+        assert_eq!(health.notes(), ["failing: a route"]);
         a.not_ready("again");
         assert!(!health.is_ready());
+        assert_eq!(health.notes().len(), 1);
+        drop(a);
+        assert!(health.notes().is_empty(), "they go with the part");
     }
 }

@@ -87,14 +87,15 @@ pub async fn serve(
 
 async fn readyz(State(shared): State<Shared>) -> impl IntoResponse {
     let waiting = shared.health.not_ready();
+    let notes: String = shared.health.notes().iter().map(|n| format!("{n}\n")).collect();
     if waiting.is_empty() {
-        return (StatusCode::OK, "ok\n".to_owned());
+        return (StatusCode::OK, format!("ok\n{notes}"));
     }
     let lines: String = waiting
         .iter()
         .map(|w| format!("not ready: {}: {}\n", w.part, w.reason))
         .collect();
-    (StatusCode::SERVICE_UNAVAILABLE, lines)
+    (StatusCode::SERVICE_UNAVAILABLE, lines + &notes)
 }
 
 async fn metrics(State(shared): State<Shared>) -> impl IntoResponse {
@@ -170,7 +171,12 @@ mod tests {
             "{waiting}"
         );
         guard.ready();
-        assert!(fetch(addr, "/readyz").await.starts_with("HTTP/1.1 200"));
+        guard.note(vec!["failing: table ip x: EBUSY".into()]);
+        let ready = fetch(addr, "/readyz").await;
+        assert!(
+            ready.starts_with("HTTP/1.1 200") && ready.ends_with("\r\n\r\nok\nfailing: table ip x: EBUSY\n"),
+            "{ready}"
+        );
         assert!(fetch(addr, "/metrics").await.contains("tests_total 1"));
         assert!(fetch(addr, "/debug/state").await.contains("\"revision\": 7"));
         let taken = serve(

@@ -47,7 +47,10 @@ pub struct Failure {
     pub error: String,
     /// How often it was tried.
     pub attempts: u32,
-    not_before: Duration,
+    /// When it was refused first, by the planner's clock.
+    pub since: Duration,
+    /// It is not tried before this time, by the planner's clock.
+    pub not_before: Duration,
 }
 
 /// What a batch did to the kernel.
@@ -238,11 +241,13 @@ impl Reconciler {
     }
 
     fn refused(&mut self, route: &Route, refusal: &Refusal, now: Duration) {
-        let attempts = self.failures.get(&route.key()).map_or(0, |f| f.attempts) + 1;
+        let before = self.failures.get(&route.key());
+        let (attempts, since) = before.map_or((1, now), |f| (f.attempts.saturating_add(1), f.since));
         let delay = RETRY_MIN.saturating_mul(1 << (attempts - 1).min(16)).min(RETRY_MAX);
         let failure = Failure {
             error: refusal.to_string(),
             attempts,
+            since,
             not_before: now + delay,
         };
         if attempts == 1 {
@@ -330,7 +335,9 @@ mod tests {
         );
         assert_eq!(round(&mut reconciler, &mut kernel, 0, &Swept(true)).0, 0);
         assert_eq!(round(&mut reconciler, &mut kernel, 1, &Swept(true)).0, 1);
-        assert_eq!(reconciler.failure(&key).map(|f| f.attempts), Some(2));
+        let failure = reconciler.failure(&key).unwrap();
+        assert_eq!((failure.attempts, failure.since), (2, Duration::ZERO));
+        assert_eq!(failure.not_before, Duration::from_secs(1) + 2 * RETRY_MIN);
         reconciler.want(route("10.1.0.0/24", "10.0.0.7"));
         assert_eq!(round(&mut reconciler, &mut kernel, 1, &Swept(true)).0, 1);
         assert!(reconciler.is_settled() && reconciler.failure(&key).is_none());

@@ -10,6 +10,7 @@ use tortie_netlink::route::{IfIndex, Route, RouteKey};
 use super::{Entry, Manager};
 use crate::dataplane::class::RouteClass;
 use crate::dataplane::why::Why;
+use crate::failures::{Failing, wall};
 
 /// What became of a prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -64,17 +65,6 @@ pub struct ClassCount {
     pub wanted: u64,
     /// Are in the kernel as wanted.
     pub programmed: u64,
-}
-
-/// A route that the kernel refuses, or that another's keeps out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Failing {
-    /// The route.
-    pub object: String,
-    /// The kernel's answer.
-    pub error: String,
-    /// How often it was tried.
-    pub attempts: u32,
 }
 
 /// The state in numbers.
@@ -273,11 +263,13 @@ impl Manager {
             RowState::Failing => {
                 s.failing_total += 1;
                 if let (true, Some(route)) = (s.failing.len() < Summary::FAILING_SHOWN, self.routes.desired(key)) {
-                    let attempts = self.routes.failure(key).map_or(0, |f| f.attempts);
+                    let failure = self.routes.failure(key);
                     s.failing.push(Failing {
-                        object: self.text(route),
+                        object: format!("route {}", self.text(route)),
                         error: reason,
-                        attempts,
+                        attempts: failure.map_or(0, |f| f.attempts),
+                        since: failure.map(|f| wall(self.epoch, f.since)),
+                        next_try: failure.map(|f| wall(self.epoch, f.not_before)),
                     });
                 }
             }

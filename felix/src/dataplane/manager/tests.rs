@@ -103,7 +103,7 @@ impl Node {
         kernel.take_events();
         Node {
             kernel,
-            manager: Manager::new(),
+            manager: Manager::new(jiff::Timestamp::UNIX_EPOCH),
             now: Duration::ZERO,
         }
     }
