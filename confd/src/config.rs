@@ -9,6 +9,7 @@ use tortie_kit::telemetry::LogArgs;
 use tortie_kit::tls::TlsArgs;
 use tortie_net::NodeName;
 
+use crate::state::ClusterState;
 use crate::view::RouterIdChoice;
 
 /// Renders this node's BGP configuration from cluster state and has bird-rs apply it.
@@ -46,6 +47,9 @@ pub struct Config {
     /// The BGP identifier: `auto` (the node's IPv4 address, else a hash of its name), `hash`, or a dotted quad
     #[arg(long, env = "CALICO_ROUTER_ID", default_value = "auto", value_name = "ID")]
     pub router_id: RouterIdChoice,
+    /// Announce this node's pod CIDRs (`status.podCIDRs` of the Node), from which host-local gives addresses
+    #[arg(long, env = "USE_POD_CIDR")]
+    pub use_pod_cidr: bool,
     /// Render, have bird-rs check, write, and exit; bird-rs is not told to apply
     #[arg(long, conflicts_with = "dry_run")]
     pub once: bool,
@@ -58,4 +62,14 @@ pub struct Config {
     /// Logging
     #[command(flatten)]
     pub log: LogArgs,
+}
+
+impl Config {
+    /// An empty cluster as this node is to see it.
+    pub fn empty_state(&self) -> ClusterState {
+        ClusterState {
+            use_pod_cidr: self.use_pod_cidr,
+            ..ClusterState::new(self.node.clone())
+        }
+    }
 }

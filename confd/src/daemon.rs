@@ -186,7 +186,7 @@ impl Follower {
         render_guard.not_ready("nothing rendered yet");
         bird_guard.not_ready("nothing applied yet");
         Follower {
-            state: ClusterState::new(daemon.config.node.clone()),
+            state: daemon.config.empty_state(),
             daemon,
             desired,
             complete: false,

@@ -24,7 +24,7 @@ const SYNC_TIMEOUT: Duration = Duration::from_secs(30);
 /// Renders the current state.
 async fn current(config: &Config, token: CancellationToken) -> Result<(ClusterState, BgpView, Rendered)> {
     let engine = GoTemplates::load(config.templates.as_deref())?;
-    let mut state = ClusterState::new(config.node.clone());
+    let mut state = config.empty_state();
     let mut events = sync(sync_options(config, hello(config), None), token);
     let mut last = "no answer".to_owned();
     let filled = tokio::time::timeout(SYNC_TIMEOUT, async {

@@ -24,6 +24,8 @@ struct Input {
     #[expect(dead_code, reason = "for readers of the file")]
     about: String,
     node: NodeName,
+    #[serde(default)]
+    use_pod_cidr: bool,
     #[serde(default = "auto")]
     router_id: String,
     /// State by network; `confirmed`, `pending`, ..
@@ -58,6 +60,7 @@ fn load(case: &Path) -> (ClusterState, String) {
     let text = std::fs::read_to_string(&path).unwrap();
     let input: Input = serde_saphyr::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let mut state = ClusterState::new(input.node.clone());
+    state.use_pod_cidr = input.use_pod_cidr;
     let mut revision = 0;
     for resource in input.resources {
         revision += 1;

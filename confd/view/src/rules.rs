@@ -35,7 +35,9 @@ pub(super) fn families(
             family,
             services: &services,
         };
-        views.push(family.view(address, drafts, compiled.priorities(family.family), &advertisements));
+        let own = family.own_prefixes(problems);
+        let priorities = compiled.priorities(family.family);
+        views.push(family.view(address, drafts, (priorities, &own), &advertisements));
     }
     views
 }
@@ -47,14 +49,19 @@ struct OneFamily<'a> {
 }
 
 impl OneFamily<'_> {
-    fn view(&self, address: InterfaceAddr, drafts: &[Draft], priorities: bool, advertisements: &[Rule]) -> FamilyView {
-        let blocks = self.blocks();
-        let export = self.export(&blocks, advertisements);
+    fn view(
+        &self,
+        address: InterfaceAddr,
+        drafts: &[Draft],
+        (priorities, own): (bool, &[Originated]),
+        advertisements: &[Rule],
+    ) -> FamilyView {
+        let export = self.export(own, advertisements);
         FamilyView {
             family: self.family,
             address: address.addr,
             subnet: address.network(),
-            originated: self.originated(&blocks),
+            originated: self.originated(own),
             reachable_by: self.reachable_by(drafts),
             export,
             kernel: self.kernel(),
@@ -62,34 +69,69 @@ impl OneFamily<'_> {
         }
     }
 
+    /// What is ours as a whole: confirmed blocks, sorted, and after them pod CIDRs.
+    fn own_prefixes(&self, problems: &mut Problems) -> Vec<Originated> {
+        let mut own = self.blocks();
+        own.extend(self.pod_cidrs(problems));
+        own
+    }
+
+    /// The pod CIDRs of our Node, if another plugin gives addresses of them.
+    fn pod_cidrs(&self, problems: &mut Problems) -> Vec<Originated> {
+        let state = self.cluster.state;
+        let node = state.nodes.get(&state.node).filter(|_| state.use_pod_cidr);
+        let mut all = Vec::new();
+        for listed in node.into_iter().flat_map(|n| n.object.pod_cidrs()) {
+            let origin = &self.cluster.own.origin;
+            match listed {
+                Ok(prefix) if self.family.has(prefix) => {
+                    if self.in_vxlan_pool(prefix) {
+                        let reason =
+                            "a pool with vxlanMode has it: other nodes make their routes there from blocks alone";
+                        problems.add(origin, "status.podCIDRs", ProblemKind::NoEffect { reason });
+                    }
+                    all.push(Originated {
+                        prefix,
+                        what: OriginatedAs::PodCidr,
+                        origin: origin.clone(),
+                    });
+                }
+                Ok(_) => {}
+                Err(value) => {
+                    let reason = "it is no prefix".to_owned();
+                    problems.add(origin, "status.podCIDRs", ProblemKind::BadValue { value, reason });
+                }
+            }
+        }
+        all.sort();
+        all
+    }
+
+    fn in_vxlan_pool(&self, prefix: Prefix) -> bool {
+        let vxlan = |p: &IpPool| p.spec.vxlan_mode() != EncapMode::Never && p.spec.cidr.covers(prefix);
+        self.cluster.state.pools.values().any(|s| vxlan(&s.object))
+    }
+
     /// Confirmed blocks of ours, sorted.
-    fn blocks(&self) -> Vec<(Prefix, Origin)> {
+    fn blocks(&self) -> Vec<Originated> {
         let state = self.cluster.state;
         let ours = state.affinities.iter().filter(|(prefix, _)| self.family.has(**prefix));
         let confirmed = ours.filter(|(_, s)| s.object.state == AffinityState::Confirmed && !s.object.deleted);
         confirmed
-            .map(|(prefix, s)| {
-                (
-                    *prefix,
-                    Origin {
-                        kind: "BlockAffinity",
-                        name: prefix.to_string(),
-                        revision: s.revision,
-                    },
-                )
+            .map(|(prefix, s)| Originated {
+                prefix: *prefix,
+                what: OriginatedAs::Block,
+                origin: Origin {
+                    kind: "BlockAffinity",
+                    name: prefix.to_string(),
+                    revision: s.revision,
+                },
             })
             .collect()
     }
 
-    fn originated(&self, blocks: &[(Prefix, Origin)]) -> Vec<Originated> {
-        let mut all: Vec<Originated> = blocks
-            .iter()
-            .map(|(prefix, origin)| Originated {
-                prefix: *prefix,
-                what: OriginatedAs::Block,
-                origin: origin.clone(),
-            })
-            .collect();
+    fn originated(&self, own: &[Originated]) -> Vec<Originated> {
+        let mut all = own.to_vec();
         for (id, stored) in &self.cluster.state.endpoints {
             let origin = Origin {
                 kind: "WorkloadEndpoint",
@@ -103,7 +145,7 @@ impl OneFamily<'_> {
                 .iter()
                 .copied()
                 .filter(|n| self.family.has(*n));
-            for prefix in networks.filter(|n| !blocks.iter().any(|(block, _)| block.covers(*n))) {
+            for prefix in networks.filter(|n| !own.iter().any(|o| o.prefix.covers(*n))) {
                 all.push(Originated {
                     prefix,
                     what: OriginatedAs::Borrowed,
@@ -171,7 +213,7 @@ impl OneFamily<'_> {
 
     /// Calico's `calico_export_to_bgp_peers`. Its checks of egress interfaces have no counterpart: our speaker does not
     /// learn routes from the kernel.
-    fn export(&self, blocks: &[(Prefix, Origin)], advertisements: &[Rule]) -> Vec<Rule> {
+    fn export(&self, own: &[Originated], advertisements: &[Rule]) -> Vec<Rule> {
         let pools = self.pools();
         let (disabled, enabled): (Vec<_>, Vec<_>) = pools.iter().partition(|(s, _)| s.object.spec.disable_bgp_export);
         let mut rules: Vec<Rule> = disabled
@@ -186,7 +228,7 @@ impl OneFamily<'_> {
             })
             .collect();
         rules.extend(advertisements.iter().filter(|r| self.family.has(r.prefix)).cloned());
-        for (prefix, origin) in blocks {
+        for Originated { prefix, origin, .. } in own {
             let whole = rule(*prefix, RuleAction::Accept, RuleReason::OwnBlock, origin);
             rules.push(Rule { exact: true, ..whole });
             rules.push(rule(*prefix, RuleAction::Reject, RuleReason::InsideOwnBlock, origin));

@@ -39,6 +39,8 @@ impl fmt::Debug for Secret {
 pub struct ClusterState {
     /// The node.
     pub node: NodeName,
+    /// Another plugin gives this node's pods addresses of its pod CIDRs (`ipam` host-local): those are announced.
+    pub use_pod_cidr: bool,
     /// All nodes, by name.
     pub nodes: BTreeMap<NodeName, Stored<Node>>,
     /// BGPConfigurations, by name.
@@ -64,6 +66,7 @@ impl ClusterState {
     pub fn new(node: NodeName) -> Self {
         ClusterState {
             node,
+            use_pod_cidr: false,
             nodes: BTreeMap::new(),
             configurations: BTreeMap::new(),
             peers: BTreeMap::new(),

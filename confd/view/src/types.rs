@@ -175,6 +175,8 @@ pub struct Originated {
 pub enum OriginatedAs {
     /// A block of addresses that is affine to the node.
     Block,
+    /// A prefix from which another plugin gives the node's pods their addresses.
+    PodCidr,
     /// The address of a local workload that lies in no block of ours.
     Borrowed,
     /// Addresses of services.
@@ -230,9 +232,9 @@ pub enum RuleReason {
     ExportDisabled,
     /// `prefixAdvertisements`.
     PrefixAdvertisement,
-    /// Our block is announced as a whole.
+    /// Our block, or pod CIDR, is announced as a whole.
     OwnBlock,
-    /// Single addresses of our block are not announced: the block is.
+    /// Single addresses in it are not announced: it is.
     InsideOwnBlock,
     /// We originate it for services.
     Service,

@@ -5,7 +5,6 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use serde_json::Value;
 use tortie_model::resource::{IpNat, Node};
 use tortie_net::Prefix;
 use tortie_proto::felix::{PrepareRequest, Result as Made};
@@ -21,7 +20,7 @@ impl Work {
     pub(super) async fn prepare(self: Arc<Self>, request: PrepareRequest) -> Result<Made, Failure> {
         let state = self.state_for_add()?;
         let node = state.node.as_ref().map(|n| &*n.value);
-        let pod_cidrs = node.map(pod_cidrs).unwrap_or_default();
+        let pod_cidrs = node.map(Node::pod_cidrs).unwrap_or_default();
         let ips = match request.attachment {
             None => Vec::new(),
             given @ Some(_) => {
@@ -35,17 +34,10 @@ impl Work {
         };
         Ok(Made {
             ips: ips.into_iter().map(|ip| Prefix::host(ip).to_string()).collect(),
-            pod_cidrs: pod_cidrs.iter().map(Prefix::to_string).collect(),
+            pod_cidrs: pod_cidrs.iter().flatten().map(Prefix::to_string).collect(),
             ..Made::default()
         })
     }
-}
-
-/// The Node's `status.podCIDRs`, as far as they are prefixes.
-fn pod_cidrs(node: &Node) -> Vec<Prefix> {
-    let listed = node.status.as_ref().and_then(|s| s.get("podCIDRs"));
-    let listed = listed.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    listed.iter().filter_map(|c| c.as_str()?.parse().ok()).collect()
 }
 
 /// Each address that others use, with the endpoint's own of the same family.
@@ -68,17 +60,6 @@ pub(super) fn nats(floating: &[IpAddr], ips: &[IpAddr]) -> Result<Vec<IpNat>, Fa
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
-    use tortie_model::resource::NodeSpec;
-
-    #[test]
-    fn pod_cidrs_are_those_of_the_nodes_status() {
-        let mut node = Node::new("n1", NodeSpec::default());
-        assert!(pod_cidrs(&node).is_empty());
-        node.status = Some(json!({"podCIDRs": ["10.65.1.0/24", 7, "nonsense", "fd00:65::/64"]}));
-        let found: Vec<String> = pod_cidrs(&node).iter().map(Prefix::to_string).collect();
-        assert_eq!(found, ["10.65.1.0/24", "fd00:65::/64"]);
-    }
 
     #[test]
     fn a_floating_address_needs_one_of_its_family() {

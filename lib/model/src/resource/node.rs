@@ -3,7 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
-use tortie_net::{Asn, RouterId};
+use serde_json::Value;
+use tortie_net::{Asn, Prefix, RouterId};
 
 use crate::kind::Kind;
 use crate::meta::{Extra, Resource, Spec};
@@ -11,6 +12,20 @@ use crate::scalar::{InterfaceAddr, list, text, text_enum};
 
 /// A node.
 pub type Node = Resource<NodeSpec>;
+
+impl Node {
+    /// The prefixes from which another plugin gives this node's pods their addresses: `status.podCIDRs`, in its order.
+    /// Entries that are no prefix come as they are written.
+    pub fn pod_cidrs(&self) -> Vec<Result<Prefix, String>> {
+        let listed = self.status.as_ref().and_then(|s| s.get("podCIDRs"));
+        let listed = listed.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let read = |c: &Value| {
+            let prefix = c.as_str().and_then(|text| text.parse().ok());
+            prefix.ok_or_else(|| c.as_str().map_or_else(|| c.to_string(), str::to_owned))
+        };
+        listed.iter().map(read).collect()
+    }
+}
 
 /// The specification of a node.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -132,5 +147,22 @@ impl NodeSpec {
             .flat_map(|b| [b.ipv4_address, b.ipv6_address])
             .flatten()
             .map(|a| a.addr)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn pod_cidrs_are_those_of_the_status() {
+        let mut node = Node::new("n1", NodeSpec::default());
+        assert!(node.pod_cidrs().is_empty());
+        node.status = Some(json!({"podCIDRs": ["10.65.1.0/24", 7, "nonsense", "fd00:65::/64"]}));
+        let found: Vec<String> = node.pod_cidrs().into_iter().flatten().map(|p| p.to_string()).collect();
+        assert_eq!(found, ["10.65.1.0/24", "fd00:65::/64"]);
+        let bad: Vec<String> = node.pod_cidrs().into_iter().filter_map(Result::err).collect();
+        assert_eq!(bad, ["7", "nonsense"]);
     }
 }
