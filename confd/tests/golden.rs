@@ -5,12 +5,13 @@
 #![allow(clippy::unwrap_used)] // A test may panic.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use confd::render::{BIRD, BIRD_RS, Engine, GoTemplates, for_templates};
 use confd::state::{ClusterState, Secret};
-use confd::view::{SecretRef, compute};
+use confd::view::{Family, ReadyEndpoint, SecretRef, Service, compute};
 use serde::Deserialize;
 use serde_json::Value;
 use tortie_model::{Key, Kind, Owner};
@@ -35,7 +36,39 @@ struct Input {
     #[serde(default)]
     secrets: BTreeMap<String, String>,
     #[serde(default)]
+    services: BTreeMap<String, Announced>,
+    #[serde(default)]
     resources: Vec<Value>,
+}
+
+/// A service, by `namespace/name`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[derive(Default)]
+struct Announced {
+    cluster: Vec<IpAddr>,
+    external: Vec<IpAddr>,
+    balancer: Vec<IpAddr>,
+    local: bool,
+    /// Nodes with ready endpoints, by family.
+    ready_v4: Vec<NodeName>,
+    ready_v6: Vec<NodeName>,
+}
+
+impl Announced {
+    fn service(self, revision: u64) -> Service {
+        let of = |family, nodes: Vec<NodeName>| nodes.into_iter().map(move |n| ReadyEndpoint { family, node: Some(n) });
+        Service {
+            revision,
+            cluster_ips: self.cluster,
+            external_ips: self.external,
+            load_balancer_ips: self.balancer,
+            local_only: self.local,
+            ready: of(Family::Ipv4, self.ready_v4)
+                .chain(of(Family::Ipv6, self.ready_v6))
+                .collect(),
+        }
+    }
 }
 
 fn auto() -> String {
@@ -81,6 +114,10 @@ fn load(case: &Path) -> (ClusterState, String) {
         let json = format!(r#"{{"state":"{affinity}","deleted":false}}"#);
         assert!(state.set(&key.to_string(), json.as_bytes(), revision));
     }
+    for (name, service) in input.services {
+        revision += 1;
+        state.services.insert(name, service.service(revision));
+    }
     for (id, password) in input.secrets {
         let (name, key) = id.split_once('/').unwrap();
         state.secrets.insert(
@@ -122,7 +159,7 @@ fn expect(path: &Path, got: &str, failed: &mut Vec<String>) {
 #[test]
 fn views_and_files_are_as_expected() {
     let (mut failed, cases) = (Vec::new(), cases());
-    assert!(cases.len() >= 25, "{} cases", cases.len());
+    assert!(cases.len() >= 100, "{} cases", cases.len());
     for case in &cases {
         let (view, text) = run(case);
         expect(&case.join("expect.view.json"), &view, &mut failed);

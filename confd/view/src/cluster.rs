@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use tortie_model::InterfaceAddr;
-use tortie_model::resource::{
-    BgpConfiguration, BgpConfigurationSpec, BindMode, Node, Password, PrefixAdvertisement, Switch,
-};
-use tortie_net::{Asn, NodeName, Prefix, RouterId};
+use tortie_model::resource::{BgpConfiguration, BgpConfigurationSpec, BindMode, Node, Password, PrefixAdvertisement};
+use tortie_net::{Asn, NodeName, RouterId};
 
 use super::problem::{Problem, ProblemKind};
 use super::types::{Family, Origin, SecretRef, Severity};
@@ -159,35 +157,6 @@ impl<'a> Cluster<'a> {
         all
     }
 
-    /// Service networks that are announced as a whole, and all of them.
-    pub(super) fn service_networks(&self) -> ServiceNetworks {
-        let Some(g) = self.global() else {
-            return ServiceNetworks::default();
-        };
-        let cidrs = |list: &[tortie_model::resource::CidrEntry]| list.iter().map(|e| e.cidr).collect::<Vec<Prefix>>();
-        let (cluster, external) = (cidrs(&g.service_cluster_ips), cidrs(&g.service_external_ips));
-        let balancer = cidrs(&g.service_load_balancer_ips);
-        let aggregate = g.service_load_balancer_aggregation != Some(Switch::Disabled);
-        let excluded = self
-            .own
-            .labels
-            .get("node.kubernetes.io/exclude-from-external-load-balancers")
-            .is_some_and(|v| v == "true");
-        let mut announced = Vec::new();
-        if !excluded {
-            announced.extend(cluster.iter().copied());
-            announced.extend(external.iter().copied().filter(|p| !p.is_host()));
-            announced.extend(balancer.iter().copied().filter(|p| aggregate && !p.is_host()));
-        }
-        let reflected = sorted(balancer.iter().chain(&external).copied());
-        let all = sorted(cluster.iter().chain(&external).chain(&balancer).copied());
-        ServiceNetworks {
-            announced: sorted(announced.into_iter()),
-            reflected,
-            all,
-        }
-    }
-
     /// Communities by network: those of the node's own configuration when it has any, else the global ones.
     pub(super) fn prefix_advertisements(
         &self,
@@ -229,24 +198,6 @@ impl<'a> Cluster<'a> {
             }
         }
     }
-}
-
-/// Networks of services.
-#[derive(Debug, Default)]
-pub(super) struct ServiceNetworks {
-    /// Originated by this node.
-    pub(super) announced: Vec<Prefix>,
-    /// Passed on by a route reflector.
-    pub(super) reflected: Vec<Prefix>,
-    /// Kept out of the kernel.
-    pub(super) all: Vec<Prefix>,
-}
-
-fn sorted(prefixes: impl Iterator<Item = Prefix>) -> Vec<Prefix> {
-    let mut all: Vec<Prefix> = prefixes.collect();
-    all.sort();
-    all.dedup();
-    all
 }
 
 /// TCP-MD5 takes 80 octets; a string of the configuration language has no escapes.

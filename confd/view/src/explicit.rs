@@ -10,16 +10,17 @@ use super::cluster::{Cluster, NodeFacts, Problems};
 use super::mesh::{Draft, distance, is_passive, protocol_name, seconds, with_node};
 use super::problem::ProblemKind;
 use super::types::{Distance, Family, NextHop, Origin, PeerKind, PeerView};
+use super::workloads;
 use crate::state::Stored;
 
 /// Sessions by scope, address and port; the first that asks for one gets it.
 #[derive(Default)]
-struct Sessions {
+pub(super) struct Sessions {
     drafts: BTreeMap<(PeerKind, IpAddr, Option<u16>), Draft>,
 }
 
 impl Sessions {
-    fn offer(&mut self, draft: Draft, problems: &mut Problems) {
+    pub(super) fn offer(&mut self, draft: Draft, problems: &mut Problems) {
         let p = &draft.peer;
         let global = (PeerKind::Global, p.address, p.port);
         let same = (p.kind, p.address, p.port);
@@ -38,9 +39,9 @@ impl Sessions {
 }
 
 /// A BGPPeer as it is looked at.
-struct Ask<'a> {
-    spec: &'a BgpPeerSpec,
-    origin: Origin,
+pub(super) struct Ask<'a> {
+    pub(super) spec: &'a BgpPeerSpec,
+    pub(super) origin: Origin,
 }
 
 impl<'a> Ask<'a> {
@@ -95,9 +96,8 @@ pub(super) fn peers(cluster: &Cluster<'_>, problems: &mut Problems) -> Vec<Draft
 
 /// Our node is selected: peer with the remote side.
 fn forward(cluster: &Cluster<'_>, kind: PeerKind, ask: &Ask<'_>, sessions: &mut Sessions, problems: &mut Problems) {
-    if ask.spec.local_workload_selector.is_some() {
-        problems.add(&ask.origin, "spec.localWorkloadSelector", ProblemKind::WorkloadPeer);
-        return;
+    if let Some(selector) = &ask.spec.local_workload_selector {
+        return workloads::peers(cluster, ask, selector, sessions, problems);
     }
     match (&ask.spec.peer_selector, ask.spec.peer_ip) {
         (Some(selector), _) => {
@@ -295,7 +295,7 @@ fn options(cluster: &Cluster<'_>, ask: &Ask<'_>, draft: &mut Draft, problems: &m
 }
 
 /// We reflect to internal peers that are not reflectors of our own cluster id (RFC 4456).
-fn reflect(cluster: &Cluster<'_>, draft: &mut Draft) {
+pub(super) fn reflect(cluster: &Cluster<'_>, draft: &mut Draft) {
     let theirs = cluster.node_at(draft.peer.address).and_then(|n| n.cluster_id);
     draft.peer.rr_client_of = cluster
         .own

@@ -18,12 +18,15 @@ mod mesh;
 mod policy;
 mod problem;
 mod rules;
+mod services;
 pub mod state;
 #[cfg(test)]
 mod tests;
 mod types;
+mod workloads;
 
 pub use problem::{Problem, ProblemKind};
+pub use services::{ReadyEndpoint, Service};
 pub use types::*;
 
 use std::net::Ipv4Addr;

@@ -56,15 +56,12 @@ pub enum ProblemKind {
         /// The address.
         address: IpAddr,
     },
-    /// A BGPPeer needs it with peerIP.
-    #[error("a peer given by peerIP needs an AS number: there is no session")]
+    /// A BGPPeer needs it with peerIP and with localWorkloadSelector.
+    #[error("a peer that is no node needs an AS number: there is no session")]
     PeerWithoutAs,
     /// Neither of peerIP and peerSelector.
     #[error("names no remote side: want peerIP or peerSelector")]
     PeerWithoutRemote,
-    /// Not supported yet.
-    #[error("sessions with workloads are not supported: there is no session")]
-    WorkloadPeer,
     /// This node cannot speak to it.
     #[error("{address} is of a family in which this node has no address: there is no session")]
     FamilyDisabled {

@@ -7,10 +7,11 @@ use tortie_model::ipam::AffinityState;
 use tortie_model::resource::{EncapMode, IpPool};
 use tortie_net::Prefix;
 
-use super::cluster::{Cluster, Problems, ServiceNetworks};
+use super::cluster::{Cluster, Problems};
 use super::filters::{Compiled, community};
 use super::mesh::Draft;
 use super::problem::ProblemKind;
+use super::services::ServiceNetworks;
 use super::types::{
     CommunityValue, Family, FamilyView, Origin, Originated, OriginatedAs, ReachableBy, Rule, RuleAction, RuleReason,
 };
@@ -24,7 +25,7 @@ pub(super) fn families(
     problems: &mut Problems,
 ) -> Vec<FamilyView> {
     let advertisements = advertisements(cluster, problems);
-    let services = cluster.service_networks();
+    let services = ServiceNetworks::new(cluster);
     let mut views = Vec::new();
     for family in Family::ALL {
         let Some(address) = cluster.own.address(family) else {
@@ -153,12 +154,11 @@ impl OneFamily<'_> {
                 });
             }
         }
-        for prefix in self.of_family(&self.services.announced) {
-            let origin = self.cluster.global_origin();
+        for (prefix, origin) in self.announced() {
             all.push(Originated {
-                prefix,
+                prefix: *prefix,
                 what: OriginatedAs::Service,
-                origin,
+                origin: origin.clone(),
             });
         }
         all.sort();
@@ -183,6 +183,10 @@ impl OneFamily<'_> {
         all.sort();
         all.dedup_by(|later, first| later.prefix == first.prefix);
         all
+    }
+
+    fn announced(&self) -> impl Iterator<Item = &(Prefix, Origin)> {
+        self.services.announced.iter().filter(|(p, _)| self.family.has(*p))
     }
 
     fn of_family<'b>(&'b self, prefixes: &'b [Prefix]) -> impl Iterator<Item = Prefix> + 'b {
@@ -234,14 +238,14 @@ impl OneFamily<'_> {
             rules.push(rule(*prefix, RuleAction::Reject, RuleReason::InsideOwnBlock, origin));
         }
         let global = self.cluster.global_origin();
-        for prefix in self.of_family(&self.services.announced) {
-            rules.push(rule(prefix, RuleAction::Accept, RuleReason::Service, &global));
+        for (prefix, origin) in self.announced() {
+            rules.push(rule(*prefix, RuleAction::Accept, RuleReason::Service, origin));
         }
         if self.cluster.own.cluster_id.is_some() {
             let announced = &self.services.announced;
             for prefix in self
                 .of_family(&self.services.reflected)
-                .filter(|p| !announced.contains(p))
+                .filter(|p| !announced.iter().any(|(a, _)| a == p))
             {
                 rules.push(rule(prefix, RuleAction::Accept, RuleReason::ReflectedService, &global));
             }

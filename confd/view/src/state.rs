@@ -13,7 +13,7 @@ use tortie_model::resource::{BgpConfiguration, BgpFilter, BgpPeer, IpPool, Node,
 use tortie_model::{Key, Kind, Object, Owner, decode, key};
 use tortie_net::{NodeName, Prefix};
 
-use crate::{Origin, Problem, ProblemKind, SecretRef};
+use crate::{Origin, Problem, ProblemKind, SecretRef, Service};
 
 /// A typed object and the revision it was read at.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,6 +55,8 @@ pub struct ClusterState {
     pub affinities: BTreeMap<Prefix, Stored<Affinity>>,
     /// Workloads of this node, by namespace and name.
     pub endpoints: BTreeMap<String, Stored<WorkloadEndpoint>>,
+    /// Services, by namespace and name. No document becomes one by itself: who reads a cluster's services puts them here.
+    pub services: BTreeMap<String, Service>,
     /// Passwords.
     pub secrets: BTreeMap<SecretRef, Secret>,
     /// Documents that could not be read, by key.
@@ -74,6 +76,7 @@ impl ClusterState {
             pools: BTreeMap::new(),
             affinities: BTreeMap::new(),
             endpoints: BTreeMap::new(),
+            services: BTreeMap::new(),
             secrets: BTreeMap::new(),
             unreadable: BTreeMap::new(),
         }

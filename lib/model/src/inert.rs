@@ -39,20 +39,20 @@ const FIELDS: &[Inert] = &[
     inert(
         Kind::BgpConfiguration,
         "logSeverityScreen",
-        &[],
-        "bird-rs logs what its --log-level says",
+        &["\"Info\"", "\"Debug\""],
+        "bird-rs logs what its --log-level says; Debug makes it tell all of its protocols",
     ),
     inert(
         Kind::BgpConfiguration,
         "localWorkloadPeeringIPV4",
         &[],
-        "there are no sessions with workloads",
+        "workloads find the speaker at the addresses of their node",
     ),
     inert(
         Kind::BgpConfiguration,
         "localWorkloadPeeringIPV6",
         &[],
-        "there are no sessions with workloads",
+        "workloads find the speaker at the addresses of their node",
     ),
     inert(
         Kind::BgpConfiguration,
@@ -62,12 +62,6 @@ const FIELDS: &[Inert] = &[
     ),
     inert(Kind::BgpConfiguration, "ipv4NormalRoutePriority", &["1024"], PRIORITY),
     inert(Kind::BgpConfiguration, "ipv6NormalRoutePriority", &["1024"], PRIORITY),
-    inert(
-        Kind::BgpPeer,
-        "localWorkloadSelector",
-        &[],
-        "there are no sessions with workloads",
-    ),
 ];
 
 /// Kinds nobody reads, and why.
