@@ -3,27 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use tortie_model::resource::Password;
-
 use crate::state::{ClusterState, Secret};
 use crate::view::SecretRef;
 
 /// The secrets that objects name.
 pub fn wanted(state: &ClusterState) -> BTreeSet<SecretRef> {
-    let mesh = state
-        .configurations
-        .get("default")
-        .and_then(|s| s.object.spec.node_mesh_password.as_ref());
-    let peers = state.peers.values().filter_map(|s| s.object.spec.password.as_ref());
-    let keys = mesh
-        .into_iter()
-        .chain(peers)
-        .filter_map(|p: &Password| p.secret_key_ref.as_ref());
-    keys.map(|k| SecretRef {
-        name: k.name.clone(),
-        key: k.key.clone(),
-    })
-    .collect()
+    state.wanted_secrets()
 }
 
 /// Those of them that are there. One trailing newline, which editors add, is no part of a password.

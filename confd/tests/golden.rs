@@ -14,6 +14,8 @@ use confd::state::{ClusterState, Secret};
 use confd::view::{Family, ReadyEndpoint, SecretRef, Service, compute};
 use serde::Deserialize;
 use serde_json::Value;
+use tortie_bgp::config::{Action, Config, ProtocolKind, diff};
+use tortie_bgp_view::change::{Effect, change};
 use tortie_model::{Key, Kind, Owner};
 use tortie_net::{NodeName, Prefix};
 
@@ -238,4 +240,70 @@ fn every_protocol_names_its_object() {
             assert!(object.is_some(), "{}: {line}", case.display());
         }
     }
+}
+
+/// A session's name and what happens to it.
+type Effects = BTreeMap<String, Effect>;
+
+/// Every golden case after every other of the same node: what we say happens to each session is what bird-rs finds when it
+/// compares the files.
+#[test]
+fn bird_rs_does_to_sessions_what_is_foretold() {
+    let engine = GoTemplates::load(None).unwrap();
+    let mut sides = Vec::new();
+    for case in cases() {
+        let (state, router_id) = load(&case);
+        let Ok(view) = compute(&state, router_id.parse().unwrap()) else {
+            continue;
+        };
+        let text = engine.render(BIRD_RS, &for_templates(&view, &state.secrets)).unwrap();
+        let config = tortie_bgp::config::parse("bird.conf", &text, &mut tortie_bgp::config::NoInclude);
+        sides.push((case, state, view, config.unwrap()));
+    }
+    let mut seen: BTreeMap<Effect, usize> = BTreeMap::new();
+    for (case, old_state, old, old_config) in &sides {
+        for (next, new_state, new, new_config) in sides.iter().filter(|(_, s, ..)| s.node == old_state.node) {
+            if passwords(old_state) != passwords(new_state) {
+                continue;
+            }
+            let change = change(&old.node, Some(old), Some(new));
+            let ours: Effects = change.sessions.iter().map(|s| (s.name.clone(), s.effect)).collect();
+            assert_eq!(
+                ours,
+                theirs(old_config, new_config),
+                "{} -> {}",
+                case.display(),
+                next.display()
+            );
+            ours.values().for_each(|e| *seen.entry(*e).or_default() += 1);
+        }
+    }
+    for effect in [Effect::Refeed, Effect::Reset, Effect::Added, Effect::Removed] {
+        assert!(seen.get(&effect).is_some_and(|n| *n > 10), "{seen:?}");
+    }
+}
+
+/// A secret with another password in it is another secret to bird-rs, and the same to us.
+fn passwords(state: &ClusterState) -> Vec<(&SecretRef, &str)> {
+    state
+        .secrets
+        .iter()
+        .map(|(name, secret)| (name, secret.0.as_str()))
+        .collect()
+}
+
+fn theirs(old: &Config, new: &Config) -> Effects {
+    let is_bgp = |name: &str| {
+        let protocol = new.protocol(name).or_else(|| old.protocol(name));
+        protocol.is_some_and(|p| matches!(p.kind, ProtocolKind::Bgp(_)))
+    };
+    let changes = diff(old, new).into_iter().filter(|c| is_bgp(&c.protocol));
+    let effect = |action| match action {
+        Action::InPlace => Effect::InPlace,
+        Action::Refeed => Effect::Refeed,
+        Action::Restart => Effect::Reset,
+        Action::Add => Effect::Added,
+        Action::Remove => Effect::Removed,
+    };
+    changes.map(|c| (c.protocol.to_string(), effect(c.action))).collect()
 }

@@ -1,4 +1,4 @@
-//! apply, create, replace, delete.
+//! apply, create, replace.
 //!
 //! Every document is read and admitted, over the cluster's state and over the documents before it, before the first is
 //! written. typha admits each again when it is written; what a concurrent writer breaks meanwhile is reported with what
@@ -10,16 +10,16 @@ use std::fmt;
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Map, Value};
 use tortie_kit::address::Target;
-use tortie_model::{Key, Kind, Manifest, Object, Place, Problem, What, admit, admit_delete, decode, decode_value, key};
+use tortie_model::{Key, Kind, Manifest, Place, Problem, What, admit, key};
 use tortie_typha_client::{Store, StoreError};
 
-use crate::cli::{DeleteArgs, Usage, WriteArgs};
-use crate::output::{say, warn};
-use crate::source;
-use crate::store::{Snapshot, Stored, connect, named, short_name};
+use crate::cli::WriteArgs;
+use crate::output::{Report, warn};
+use crate::store::{Snapshot, Stored, connect, short_name};
+use crate::{diff, foretell, source};
 
 /// How often a write is tried anew when somebody else changed the object meanwhile.
-const ATTEMPTS: u32 = 5;
+pub(crate) const ATTEMPTS: u32 = 5;
 
 /// What to do with the documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,43 +49,81 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// `tortiectl apply|create|replace`.
-pub(crate) async fn write(typha: Option<Target>, verb: Verb, args: &WriteArgs) -> Result<()> {
-    let manifests = source::read(&args.source)?;
-    let store = connect(typha)?;
-    let mut state = Snapshot::load(&store, prefixes(&manifests)).await?;
+/// What writing documents would do.
+pub(crate) struct Planned {
+    outcomes: Vec<Outcome>,
+    warnings: Vec<Problem>,
+    pub(crate) before: Snapshot,
+    pub(crate) after: Snapshot,
+}
+
+/// Plans every document; every problem of every document is reported at once. `more` is read beside what admission looks at.
+pub(crate) async fn plan_all(
+    store: &Store,
+    verb: Verb,
+    manifests: &[Manifest],
+    more: BTreeSet<String>,
+) -> Result<Planned> {
+    let before = Snapshot::load(store, prefixes(manifests).into_iter().chain(more)).await?;
+    let mut after = before.clone();
     let mut problems = Vec::new();
     let mut warnings = Vec::new();
-    let mut planned = Vec::new();
-    for manifest in &manifests {
-        match plan(verb, manifest, &mut state)? {
+    let mut outcomes = Vec::new();
+    for manifest in manifests {
+        match plan(verb, manifest, &mut after)? {
             Ok((outcome, inert)) => {
-                planned.push(outcome);
+                outcomes.push(outcome);
                 warnings.extend(inert);
             }
             Err(found) => problems.extend(found),
         }
     }
     source::report(&problems)?;
-    warnings.iter().for_each(|w| warn(&w.to_string()));
+    Ok(Planned {
+        outcomes,
+        warnings,
+        before,
+        after,
+    })
+}
+
+/// `tortiectl apply|create|replace`.
+pub(crate) async fn write(typha: Option<Target>, verb: Verb, args: &WriteArgs) -> Result<()> {
+    let manifests = source::read(&args.source)?;
+    let store = connect(typha)?;
+    let more = if args.dry_run {
+        foretell::prefixes()
+    } else {
+        BTreeSet::new()
+    };
+    let planned = plan_all(&store, verb, &manifests, more).await?;
+    planned.warnings.iter().for_each(|w| warn(&w.to_string()));
+    let mut report = Report::new(args.output, args.dry_run);
     if args.dry_run {
-        return manifests
-            .iter()
-            .zip(planned)
-            .try_for_each(|(m, outcome)| say(&format!("{} {outcome} (dry run)", short_name(&m.key))));
+        for (manifest, outcome) in manifests.iter().zip(&planned.outcomes) {
+            report.object(&manifest.key, &outcome.to_string())?;
+        }
+        return report.end(Some(&diff::told(&planned.before, &planned.after)));
     }
     for (done, manifest) in manifests.iter().enumerate() {
-        let outcome = execute(&store, verb, manifest)
-            .await
-            .with_context(|| short_name(&manifest.key))
-            .map_err(|e| after(e, done, manifests.len(), "written"))?;
-        say(&format!("{} {outcome}", short_name(&manifest.key)))?;
+        match execute(&store, verb, manifest).await {
+            Ok(outcome) => report.object(&manifest.key, &outcome.to_string())?,
+            Err(e) => {
+                report.end(None)?;
+                return Err(after(
+                    e.context(short_name(&manifest.key)),
+                    done,
+                    manifests.len(),
+                    "written",
+                ));
+            }
+        }
     }
-    Ok(())
+    report.end(None)
 }
 
 /// A failure in the middle says how far it came.
-fn after(e: anyhow::Error, done: usize, all: usize, what: &str) -> anyhow::Error {
+pub(crate) fn after(e: anyhow::Error, done: usize, all: usize, what: &str) -> anyhow::Error {
     if all == 1 {
         e
     } else {
@@ -94,7 +132,7 @@ fn after(e: anyhow::Error, done: usize, all: usize, what: &str) -> anyhow::Error
 }
 
 /// What must be known to admit these documents.
-fn prefixes(manifests: &[Manifest]) -> BTreeSet<String> {
+pub(crate) fn prefixes(manifests: &[Manifest]) -> BTreeSet<String> {
     let mut prefixes: BTreeSet<String> = manifests.iter().map(|m| Key::collection(m.kind)).collect();
     let has = |kind| manifests.iter().any(|m| m.kind == kind);
     if has(Kind::BgpPeer) {
@@ -236,7 +274,7 @@ async fn execute(store: &Store, verb: Verb, manifest: &Manifest) -> Result<Outco
 }
 
 /// A cluster with nothing in it.
-struct Alone;
+pub(crate) struct Alone;
 
 impl tortie_model::View for Alone {
     fn visit(&self, _: &str, _: &mut dyn FnMut(&str, &[u8])) {}
@@ -246,7 +284,7 @@ impl tortie_model::View for Alone {
     }
 }
 
-async fn read(store: &Store, key: &str) -> Result<Option<Stored>> {
+pub(crate) async fn read(store: &Store, key: &str) -> Result<Option<Stored>> {
     match store.get(key).await {
         Ok(entry) => {
             let value = serde_json::from_slice(&entry.value).context("what is stored is not JSON")?;
@@ -257,104 +295,5 @@ async fn read(store: &Store, key: &str) -> Result<Option<Stored>> {
         }
         Err(StoreError::NotFound(_)) => Ok(None),
         Err(e) => Err(e.into()),
-    }
-}
-
-/// `tortiectl delete`.
-pub(crate) async fn delete(typha: Option<Target>, args: &DeleteArgs) -> Result<()> {
-    let keys = if args.what.is_empty() {
-        if args.source.files.is_empty() {
-            return Err(Usage::error("nothing named: say KIND NAME, KIND/NAME or -f FILE"));
-        }
-        let mut manifests = source::read(&args.source)?;
-        // The other way round than they are written: what is referred to goes last.
-        manifests.reverse();
-        manifests.into_iter().map(|m| m.key).collect()
-    } else {
-        named(&args.what, &args.source.namespace)?.1
-    };
-    if keys.is_empty() {
-        return Err(Usage::error("no names: say which to delete"));
-    }
-    let refused: Vec<String> = keys
-        .iter()
-        .filter_map(|key| admit_delete(key).err())
-        .map(|e| e.to_string())
-        .collect();
-    if !refused.is_empty() {
-        bail!("nothing was deleted\n{}", refused.join("\n"));
-    }
-    let store = connect(typha)?;
-    let mut found = Vec::new();
-    let mut missing = Vec::new();
-    let mut warnings = Vec::new();
-    for key in keys {
-        match read(&store, &key.to_string()).await? {
-            Some(stored) => {
-                if let Some(left) = left_behind(&store, &key, &stored).await? {
-                    warnings.push(format!("{}: {left}", short_name(&key)));
-                }
-                found.push(key);
-            }
-            None if args.ignore_not_found => {}
-            None => missing.push(format!("{} not found", short_name(&key))),
-        }
-    }
-    if !missing.is_empty() {
-        bail!("nothing was deleted\n{}", missing.join("\n"));
-    }
-    warnings.iter().for_each(|w| warn(w));
-    for (done, key) in found.iter().enumerate() {
-        let name = short_name(key);
-        if args.dry_run {
-            say(&format!("{name} deleted (dry run)"))?;
-            continue;
-        }
-        match store.delete(&key.to_string(), None).await {
-            Ok(_) => say(&format!("{name} deleted"))?,
-            Err(StoreError::NotFound(_)) => say(&format!("{name} deleted by somebody else meanwhile"))?,
-            Err(e) => {
-                return Err(after(
-                    anyhow::Error::from(e).context(name),
-                    done,
-                    found.len(),
-                    "deleted",
-                ));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// What deleting this object leaves allocated for the moment.
-async fn left_behind(store: &Store, key: &Key, stored: &Stored) -> Result<Option<String>> {
-    let decoded = |key: &str, json: &[u8]| key.parse().ok().and_then(|key| decode(&key, json).ok());
-    match decode_value(key, stored.value.clone()) {
-        Ok(Object::IpPool(pool)) => {
-            let mut addresses = 0;
-            for entry in store.list(key::BLOCKS).await?.entries {
-                if let Some(Object::Block(block)) = decoded(&entry.key, &entry.value)
-                    && pool.spec.cidr.covers(block.cidr)
-                {
-                    addresses += block.allocations.iter().flatten().count();
-                }
-            }
-            Ok((addresses > 0).then(|| {
-                format!(
-                    "addresses of {} are in use: {addresses}; they stay with their workloads; empty blocks are released soon",
-                    pool.spec.cidr
-                )
-            }))
-        }
-        Ok(Object::Node(node)) => {
-            let Ok(name) = node.name().parse() else { return Ok(None) };
-            let blocks = store.list(&Key::affinities_of(&name)).await?.entries.len();
-            Ok((blocks > 0).then(|| {
-                format!(
-                    "address blocks of this node: {blocks}; they are released when no workload has an address of them"
-                )
-            }))
-        }
-        _ => Ok(None),
     }
 }

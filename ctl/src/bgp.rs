@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use serde_json::{Value, json};
 use tonic::transport::Channel;
-use tortie_kit::address::ServiceAddr;
+use tortie_kit::address::{ServiceAddr, Target};
 use tortie_proto::bird::bird_operator_client::BirdOperatorClient;
 use tortie_proto::bird::{
     ConfirmRequest, ListRoutesRequest, NextHop, OperateCommand, OperateRequest, Protocol, RouteType, TableRoute,
@@ -14,6 +14,7 @@ use tortie_proto::bird::{
 use tortie_proto::common::{self, Hello};
 
 use crate::cli::{BgpCommand, BgpRoutesArgs, BgpWatchCommand, BirdArgs, LineFormat, OperateArgs};
+use crate::computed;
 use crate::output::say;
 use crate::store::hello;
 
@@ -41,8 +42,12 @@ impl<'a> Operator<'a> {
 }
 
 /// `tortiectl bgp`.
-pub(crate) async fn run(command: &BgpCommand) -> Result<()> {
+pub(crate) async fn run(typha: Option<Target>, command: &BgpCommand) -> Result<()> {
     match command {
+        BgpCommand::View(args) => computed::view(typha, args).await,
+        BgpCommand::Peers(args) => computed::list(typha, args, computed::PEERS).await,
+        BgpCommand::Filters(args) => computed::list(typha, args, computed::FILTERS).await,
+        BgpCommand::Announced(args) => computed::list(typha, args, computed::ANNOUNCED).await,
         BgpCommand::Enable(args) => operate(args, OperateCommand::Enable).await,
         BgpCommand::Disable(args) => operate(args, OperateCommand::Disable).await,
         BgpCommand::Restart(args) => operate(args, OperateCommand::Restart).await,

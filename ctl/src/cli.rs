@@ -1,5 +1,9 @@
 //! The command line.
 
+mod resources;
+
+pub(crate) use resources::*;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tortie_kit::address::ServiceAddr;
 use tortie_kit::telemetry::LogArgs;
@@ -10,7 +14,7 @@ use tortie_kit::tls::TlsArgs;
 #[command(
     name = "tortiectl",
     version,
-    after_help = "Exit status: 0 done; 1 something was refused or failed; 64 wrong command line."
+    after_help = "Exit status: 0 done; 1 something was refused or failed; 64 wrong command line. diff: 0 no difference, 1 differences, 2 trouble."
 )]
 pub(crate) struct Cli {
     /// Where typha is: unix:/path or tcp:host:port
@@ -36,10 +40,23 @@ pub(crate) enum Command {
     Create(WriteArgs),
     /// Replace resources that must exist
     Replace(WriteArgs),
+    /// Change some fields of a resource
+    Patch(PatchArgs),
     /// Delete resources, by kind and name or by files
+    ///
+    /// With a Node goes what is its own: its blocks, tunnel addresses, BGPPeers and settings. With an IPPool go its empty
+    /// blocks; what is in use keeps a pool from being deleted, unless --force.
     Delete(DeleteArgs),
     /// Show resources
     Get(GetArgs),
+    /// Give resources labels, or take labels away
+    Label(LabelArgs),
+    /// Check files without asking any cluster
+    Validate(ValidateArgs),
+    /// What applying files would do: to objects, sessions, announced prefixes, pools and workloads
+    ///
+    /// Exit status as diff(1): 0 nothing would change, 1 something would, 2 it could not be found out.
+    Diff(DiffArgs),
     /// What runs on a node
     #[command(subcommand)]
     Node(NodeCommand),
@@ -57,74 +74,6 @@ pub(crate) enum Command {
     Bgp(BgpCommand),
     /// The version of this program and of the cluster
     Version(VersionArgs),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct FileArgs {
-    /// A file with YAML or JSON documents, a directory of such files, or "-" for standard input; may be repeated
-    #[arg(short = 'f', long = "filename", value_name = "FILE")]
-    pub(crate) files: Vec<String>,
-    /// Look into subdirectories too
-    #[arg(short = 'R', long)]
-    pub(crate) recursive: bool,
-    /// Namespace of namespaced resources that name none
-    #[arg(short = 'n', long, default_value = "default", value_name = "NAME")]
-    pub(crate) namespace: String,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct WriteArgs {
-    #[command(flatten)]
-    pub(crate) source: FileArgs,
-    /// Check everything and say what would be done, but write nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct DeleteArgs {
-    /// The kind (ippool, pool, bgppeer, ...) and names, or kind/name
-    #[arg(value_name = "KIND NAME", conflicts_with = "files")]
-    pub(crate) what: Vec<String>,
-    #[command(flatten)]
-    pub(crate) source: FileArgs,
-    /// Do not mind resources that do not exist
-    #[arg(short = 's', long, alias = "skip-not-exists")]
-    pub(crate) ignore_not_found: bool,
-    /// Say what would be deleted, but delete nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct GetArgs {
-    /// The kind (ippool, pool, bgppeer, ...) and perhaps names, or kind/name
-    #[arg(value_name = "KIND [NAME]", required = true)]
-    pub(crate) what: Vec<String>,
-    /// How to print
-    #[arg(short, long, value_enum, default_value_t = Format::Table)]
-    pub(crate) output: Format,
-    /// Of namespaced resources, those of this namespace
-    #[arg(short = 'n', long, default_value = "default", value_name = "NAME")]
-    pub(crate) namespace: String,
-    /// Of namespaced resources, those of every namespace
-    #[arg(short = 'A', long, conflicts_with = "namespace")]
-    pub(crate) all_namespaces: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    /// A row each
-    #[value(alias = "ps")]
-    Table,
-    /// A row each, with more columns
-    Wide,
-    /// A document that can be applied
-    Yaml,
-    /// The same as JSON
-    Json,
-    /// kind/name, a line each
-    Name,
 }
 
 #[derive(Debug, Subcommand)]
@@ -306,6 +255,14 @@ pub(crate) struct NodeStatusArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BgpCommand {
+    /// What a node's BGP speaker should do, computed from the cluster's state, as confd renders it
+    View(BgpViewArgs),
+    /// The sessions that the cluster's state asks for, of every node
+    Peers(BgpComputedArgs),
+    /// The BGPFilters in use: on which sessions, as which functions
+    Filters(BgpComputedArgs),
+    /// What each node announces of its own, to whom
+    Announced(BgpComputedArgs),
     /// Bring protocols up
     Enable(OperateArgs),
     /// Take protocols down until they are enabled, or until the configuration says otherwise

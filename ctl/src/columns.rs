@@ -12,15 +12,36 @@ pub(crate) struct Cluster {
 /// A column.
 pub(crate) struct Column {
     pub(crate) title: &'static str,
-    /// Only with `-o wide`.
-    pub(crate) wide: bool,
+    /// When it is shown.
+    shown: Shown,
     pub(crate) cell: fn(&Value, &Cluster) -> String,
+}
+
+/// When a column is shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    Always,
+    /// Only with `-o wide`.
+    Wide,
+    /// Only when it is asked for by its title.
+    Asked,
+}
+
+impl Column {
+    /// Does this table show it?
+    pub(crate) fn is_in(&self, wide: bool) -> bool {
+        match self.shown {
+            Shown::Always => true,
+            Shown::Wide => wide,
+            Shown::Asked => false,
+        }
+    }
 }
 
 const fn always(title: &'static str, cell: fn(&Value, &Cluster) -> String) -> Column {
     Column {
         title,
-        wide: false,
+        shown: Shown::Always,
         cell,
     }
 }
@@ -28,12 +49,51 @@ const fn always(title: &'static str, cell: fn(&Value, &Cluster) -> String) -> Co
 const fn wide(title: &'static str, cell: fn(&Value, &Cluster) -> String) -> Column {
     Column {
         title,
-        wide: true,
+        shown: Shown::Wide,
         cell,
     }
 }
 
 const NAME: Column = always("NAME", |o, _| at(o, "/metadata/name"));
+
+/// Those that every kind has, shown when they are asked for.
+const COMMON: &[Column] = &[
+    Column {
+        title: "NAME",
+        shown: Shown::Asked,
+        cell: |o, _| at(o, "/metadata/name"),
+    },
+    Column {
+        title: "NAMESPACE",
+        shown: Shown::Asked,
+        cell: |o, _| at(o, "/metadata/namespace"),
+    },
+    Column {
+        title: "LABELS",
+        shown: Shown::Asked,
+        cell: |o, _| pairs(o, "/metadata/labels"),
+    },
+    Column {
+        title: "CREATED",
+        shown: Shown::Asked,
+        cell: |o, _| at(o, "/metadata/creationTimestamp"),
+    },
+];
+
+/// The column of a kind with this title.
+pub(crate) fn titled(kind: Kind, title: &str) -> Option<&'static Column> {
+    let mut all = of(kind).iter().chain(COMMON);
+    all.find(|c| c.title.eq_ignore_ascii_case(title))
+}
+
+/// The titles of a kind's columns.
+pub(crate) fn titles(kind: Kind) -> Vec<&'static str> {
+    let mut titles: Vec<&str> = of(kind).iter().map(|c| c.title).collect();
+    let more = COMMON.iter().map(|c| c.title).filter(|t| !titles.contains(t));
+    let more: Vec<&str> = more.collect();
+    titles.extend(more);
+    titles
+}
 
 /// The columns of a kind. A kind without any of its own has its name.
 pub(crate) fn of(kind: Kind) -> &'static [Column] {
@@ -47,7 +107,19 @@ pub(crate) fn of(kind: Kind) -> &'static [Column] {
         Kind::IpamConfiguration => IPAM_CONFIGURATION,
         Kind::IpReservation => IP_RESERVATION,
         Kind::WorkloadEndpoint => WORKLOAD_ENDPOINT,
-        _ => &[NAME],
+        Kind::GlobalNetworkPolicy
+        | Kind::NetworkPolicy
+        | Kind::StagedGlobalNetworkPolicy
+        | Kind::StagedNetworkPolicy => POLICY,
+        Kind::StagedKubernetesNetworkPolicy => KUBERNETES_POLICY,
+        Kind::GlobalNetworkSet | Kind::NetworkSet => NETWORK_SET,
+        Kind::HostEndpoint => HOST_ENDPOINT,
+        Kind::Profile => PROFILE,
+        Kind::Tier => TIER,
+        Kind::CalicoNodeStatus => NODE_STATUS,
+        Kind::FelixConfiguration | Kind::KubeControllersConfiguration | Kind::BlockAffinity | Kind::LiveMigration => {
+            &[NAME]
+        }
     }
 }
 
@@ -121,6 +193,38 @@ const IPAM_CONFIGURATION: &[Column] = &[
 
 const IP_RESERVATION: &[Column] = &[NAME, wide("CIDRS", |o, _| list(o, "/spec/reservedCIDRs"))];
 
+const POLICY: &[Column] = &[
+    NAME,
+    always("TIER", |o, _| match at(o, "/spec/tier") {
+        unset if unset.is_empty() => "default".to_owned(),
+        tier => tier,
+    }),
+    wide("ORDER", |o, _| at(o, "/spec/order")),
+    wide("SELECTOR", |o, _| at(o, "/spec/selector")),
+];
+
+const KUBERNETES_POLICY: &[Column] = &[NAME, wide("SELECTOR", |o, _| pairs(o, "/spec/podSelector/matchLabels"))];
+
+const NETWORK_SET: &[Column] = &[NAME, wide("NETS", |o, _| list(o, "/spec/nets"))];
+
+const HOST_ENDPOINT: &[Column] = &[
+    NAME,
+    always("NODE", |o, _| at(o, "/spec/node")),
+    wide("INTERFACE", |o, _| at(o, "/spec/interfaceName")),
+    wide("IPS", |o, _| list(o, "/spec/expectedIPs")),
+    wide("PROFILES", |o, _| list(o, "/spec/profiles")),
+];
+
+const PROFILE: &[Column] = &[NAME, wide("LABELS", |o, _| pairs(o, "/spec/labelsToApply"))];
+
+const TIER: &[Column] = &[NAME, always("ORDER", |o, _| at(o, "/spec/order"))];
+
+const NODE_STATUS: &[Column] = &[
+    NAME,
+    always("NODE", |o, _| at(o, "/spec/node")),
+    wide("CLASSES", |o, _| list(o, "/spec/classes")),
+];
+
 const WORKLOAD_ENDPOINT: &[Column] = &[
     wide("NAME", |o, _| at(o, "/metadata/name")),
     always("WORKLOAD", |o, _| {
@@ -145,7 +249,7 @@ const WORKLOAD_ENDPOINT: &[Column] = &[
 ];
 
 /// A value as text; empty when it is absent.
-fn at(object: &Value, pointer: &str) -> String {
+pub(crate) fn at(object: &Value, pointer: &str) -> String {
     match object.pointer(pointer) {
         None | Some(Value::Null) => String::new(),
         Some(Value::String(s)) => s.clone(),
@@ -174,6 +278,117 @@ fn list(object: &Value, pointer: &str) -> String {
     items.filter_map(Value::as_str).collect::<Vec<_>>().join(",")
 }
 
+/// An object of texts: `a=1,b=2`.
+fn pairs(object: &Value, pointer: &str) -> String {
+    let fields = object.pointer(pointer).and_then(Value::as_object).into_iter().flatten();
+    let texts = fields.map(|(name, value)| format!("{name}={}", text(value)));
+    texts.collect::<Vec<_>>().join(",")
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(s) => s.clone(),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
+    }
+}
+
+/// The path of a field: `.spec.cidr`, `.spec.ipNetworks[0]`, `.spec.nets[*]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Path(Vec<Step>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Step {
+    Field(String),
+    Item(usize),
+    Every,
+}
+
+impl Path {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn parse(path: &str) -> Result<Self, String> {
+        let bad = |what: &str| format!("'{path}' is no path of a field: {what}");
+        let mut steps = Vec::new();
+        for part in path
+            .strip_prefix('.')
+            .ok_or_else(|| bad("it begins with a dot"))?
+            .split('.')
+        {
+            let (name, mut items) = part.find('[').map_or((part, ""), |at| part.split_at(at));
+            if name.is_empty() {
+                return Err(bad("a name is empty"));
+            }
+            steps.push(Step::Field(name.to_owned()));
+            while !items.is_empty() {
+                let open = items.strip_prefix('[').ok_or_else(|| bad("want [number] or [*]"))?;
+                let (index, rest) = open.split_once(']').ok_or_else(|| bad("a ] is missing"))?;
+                steps.push(match index {
+                    "*" => Step::Every,
+                    number => Step::Item(number.parse().map_err(|_| bad("want [number] or [*]"))?),
+                });
+                items = rest;
+            }
+        }
+        Ok(Path(steps))
+    }
+
+    /// The field's value as text; of several, all of them; empty when it is absent.
+    pub(crate) fn of(&self, value: &Value) -> String {
+        let mut found = vec![value];
+        for step in &self.0 {
+            found = found
+                .into_iter()
+                .flat_map(|value| match (step, value) {
+                    (Step::Field(name), value) => value.get(name).into_iter().collect::<Vec<_>>(),
+                    (Step::Item(index), value) => value.get(*index).into_iter().collect(),
+                    (Step::Every, Value::Array(items)) => items.iter().collect(),
+                    (Step::Every, Value::Object(fields)) => fields.values().collect(),
+                    (Step::Every, _) => Vec::new(),
+                })
+                .collect();
+        }
+        found.into_iter().map(text).collect::<Vec<_>>().join(",")
+    }
+}
+
 fn or_dash(text: String) -> String {
     if text.is_empty() { "-".to_owned() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn paths() {
+        let object = json!({"spec": {"nets": ["a", "b"], "ports": [{"n": 1}, {"n": 2}], "none": null, "on": true}});
+        let of = |path: &str| Path::parse(path).unwrap().of(&object);
+        assert_eq!(of(".spec.nets[1]"), "b");
+        assert_eq!(of(".spec.nets[*]"), "a,b");
+        assert_eq!(of(".spec.ports[*].n"), "1,2");
+        assert_eq!(
+            [of(".spec.none"), of(".spec.gone.x"), of(".spec.nets[7]")],
+            ["", "", ""]
+        );
+        assert_eq!(of(".spec.on"), "true");
+        for bad in ["spec", ".", ".a..b", ".a[", ".a[x]", ".a[0"] {
+            assert!(Path::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_kind_has_a_name_and_no_title_twice() {
+        for kind in Kind::ALL {
+            let titles = titles(*kind);
+            let mut once = titles.clone();
+            once.sort();
+            once.dedup();
+            assert_eq!(once.len(), titles.len(), "{kind}: {titles:?}");
+            assert!(titled(*kind, "name").is_some());
+        }
+    }
 }

@@ -2,14 +2,19 @@
 //! and operates it.
 //!
 //! Exit status: 0 when everything asked for was done; 1 when something was refused or failed (what, is on standard
-//! error); 64 when the command line is wrong.
+//! error); 64 when the command line is wrong. That of `diff` is diff(1)'s: 0 no difference, 1 differences, 2 trouble.
 
 mod apply;
 mod bgp;
 mod certs;
 mod cli;
 mod columns;
+mod computed;
 mod datastore;
+mod delete;
+mod diff;
+mod edit;
+mod foretell;
 mod get;
 mod ipam;
 mod node_init;
@@ -18,6 +23,8 @@ mod output;
 mod source;
 mod store;
 mod table;
+mod template;
+mod validate;
 mod version;
 
 use std::process::ExitCode;
@@ -55,8 +62,15 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    // diff(1) says with 1 that there are differences.
+    let failed = if matches!(cli.command, Command::Diff(_)) {
+        ExitCode::from(2)
+    } else {
+        ExitCode::FAILURE
+    };
     match runtime.block_on(run(cli)) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(e) if e.is::<output::Silent>() => ExitCode::FAILURE,
         Err(e) if e.is::<cli::Usage>() => {
             eprintln!("tortiectl: {e:#}");
             ExitCode::from(EX_USAGE)
@@ -64,7 +78,7 @@ fn main() -> ExitCode {
         Err(e) if e.is::<output::Closed>() => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("tortiectl: {e:#}");
-            ExitCode::FAILURE
+            failed
         }
     }
 }
@@ -78,12 +92,16 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Apply(args) => apply::write(typha, apply::Verb::Apply, &args).await,
         Command::Create(args) => apply::write(typha, apply::Verb::Create, &args).await,
         Command::Replace(args) => apply::write(typha, apply::Verb::Replace, &args).await,
-        Command::Delete(args) => apply::delete(typha, &args).await,
+        Command::Delete(args) => delete::delete(typha, &args).await,
+        Command::Patch(args) => edit::patch(typha, &args).await,
+        Command::Label(args) => edit::label(typha, &args).await,
+        Command::Validate(args) => validate::validate(&args),
+        Command::Diff(args) => diff::diff(typha, &args).await,
         Command::Get(args) => get::get(typha, &args).await,
         Command::Ipam(command) => ipam::run(typha, &command).await,
         Command::Datastore(command) => datastore::run(typha, &command).await,
         Command::Certs(command) => certs::run(&command),
-        Command::Bgp(command) => bgp::run(&command).await,
+        Command::Bgp(command) => bgp::run(typha, &command).await,
         Command::Node(NodeCommand::Init(args)) => node_init::init(typha, &args).await,
         Command::Node(NodeCommand::Status(args)) => node_status::show(&args).await,
         Command::Version(args) => version::show(typha, &args).await,

@@ -14,6 +14,13 @@ const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 
 /// Reads every document. All problems of all files are reported at once, and then nothing is given.
 pub(crate) fn read(args: &FileArgs) -> Result<Vec<Manifest>> {
+    let (manifests, problems) = read_all(args)?;
+    report(&problems)?;
+    Ok(manifests)
+}
+
+/// Reads every document; those that can be read, and what is wrong with the others.
+pub(crate) fn read_all(args: &FileArgs) -> Result<(Vec<Manifest>, Vec<Problem>)> {
     if args.files.is_empty() {
         return Err(Usage::error("no files: use -f FILE, -f DIRECTORY or -f -"));
     }
@@ -26,14 +33,25 @@ pub(crate) fn read(args: &FileArgs) -> Result<Vec<Manifest>> {
         }
     }
     problems.extend(repeated(&manifests));
-    report(&problems)?;
-    if manifests.is_empty() {
-        let names = args.files.iter().map(|f| if f == "-" { "standard input" } else { f });
-        bail!("no resource in {}", names.collect::<Vec<_>>().join(", "));
+    if manifests.is_empty() && problems.is_empty() {
+        return Err(nothing(args));
     }
     // A peer names filters, which must be there first.
     manifests.sort_by_key(|m| m.kind == Kind::BgpPeer);
-    Ok(manifests)
+    Ok((manifests, problems))
+}
+
+fn nothing(args: &FileArgs) -> anyhow::Error {
+    let names = args.files.iter().map(|f| if f == "-" { "standard input" } else { f });
+    anyhow!("no resource in {}", names.collect::<Vec<_>>().join(", "))
+}
+
+/// `1 error`, `2 errors`.
+pub(crate) fn count(errors: usize) -> String {
+    match errors {
+        1 => "1 error".to_owned(),
+        n => format!("{n} errors"),
+    }
 }
 
 /// Fails with every problem, if there is one.
@@ -42,10 +60,7 @@ pub(crate) fn report(problems: &[Problem]) -> Result<()> {
         return Ok(());
     }
     let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    let count = match problems.len() {
-        1 => "1 error".to_owned(),
-        n => format!("{n} errors"),
-    };
+    let count = count(problems.len());
     Err(anyhow!("{count}, nothing was changed\n{}", lines.join("\n")))
 }
 

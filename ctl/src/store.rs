@@ -30,7 +30,7 @@ pub(crate) struct Stored {
 }
 
 /// A part of the cluster's state, with the changes we are about to make laid over it.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Snapshot {
     entries: BTreeMap<String, (Vec<u8>, u64)>,
 }
@@ -62,6 +62,22 @@ impl Snapshot {
             value,
             revision: *revision,
         }))
+    }
+
+    /// Every document with its key and the revision of its last change.
+    pub(crate) fn documents(&self) -> impl Iterator<Item = (&str, &[u8], u64)> {
+        let entries = self.entries.iter();
+        entries.map(|(key, (json, revision))| (key.as_str(), json.as_slice(), *revision))
+    }
+
+    /// A document; what is not JSON is none.
+    pub(crate) fn json(&self, key: &str) -> Option<Value> {
+        serde_json::from_slice(&self.entries.get(key)?.0).ok()
+    }
+
+    /// Takes a document out of the state.
+    pub(crate) fn remove(&mut self, key: &Key) {
+        self.entries.remove(&key.to_string());
     }
 
     /// Lays a change over the state.
@@ -99,13 +115,29 @@ pub(crate) fn kind_word(kind: Kind) -> String {
     kind.name().to_ascii_lowercase()
 }
 
+/// What is to be done with what is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Also kinds that other programs store and Tortie does not act on.
+    Read,
+    /// Kinds that Tortie acts on.
+    Write,
+}
+
+impl Reach {
+    /// Affinities of blocks are IPAM's documents, not resources.
+    fn has(self, kind: Kind) -> bool {
+        kind.supported() || (self == Reach::Read && kind != Kind::BlockAffinity)
+    }
+}
+
 /// The kind and the names of `KIND NAME...`, `KIND/NAME` or, for several kinds, `KIND/NAME KIND/NAME`.
-pub(crate) fn named(what: &[String], namespace: &str) -> Result<(Vec<Kind>, Vec<Key>)> {
+pub(crate) fn named(what: &[String], namespace: &str, reach: Reach) -> Result<(Vec<Kind>, Vec<Key>)> {
     let kind_of = |word: &str| {
-        Kind::from_alias(word).filter(|k| k.supported()).ok_or_else(|| {
+        Kind::from_alias(word).filter(|k| reach.has(*k)).ok_or_else(|| {
             let known: Vec<String> = Kind::ALL
                 .iter()
-                .filter(|k| k.supported())
+                .filter(|k| reach.has(**k))
                 .map(|k| kind_word(*k))
                 .collect();
             Usage::error(format!("no kind '{word}': there are {}", known.join(", ")))
@@ -149,7 +181,7 @@ mod tests {
 
     fn keys(what: &[&str]) -> Result<Vec<String>> {
         let what: Vec<String> = what.iter().map(|s| s.to_string()).collect();
-        Ok(named(&what, "web")?.1.iter().map(short_name).collect())
+        Ok(named(&what, "web", Reach::Write)?.1.iter().map(short_name).collect())
     }
 
     #[test]
@@ -168,5 +200,8 @@ mod tests {
         ] {
             assert!(keys(bad).unwrap_err().is::<Usage>(), "{bad:?}");
         }
+        let read = |kind: &str| named(&[kind.to_owned()], "web", Reach::Read).map(|(kinds, _)| kinds);
+        assert_eq!(read("np").unwrap(), [Kind::NetworkPolicy]);
+        assert!(read("blockaffinity").is_err());
     }
 }

@@ -10,6 +10,9 @@
 
 #![warn(missing_docs)]
 
+pub mod all_nodes;
+pub mod announce;
+pub mod change;
 mod cluster;
 mod explicit;
 mod filter_types;

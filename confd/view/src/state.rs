@@ -5,7 +5,7 @@
 //!
 //! Pure: changes are given to [`ClusterState::set`] and [`ClusterState::delete`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use tortie_model::ipam::Affinity;
@@ -80,6 +80,19 @@ impl ClusterState {
             secrets: BTreeMap::new(),
             unreadable: BTreeMap::new(),
         }
+    }
+
+    /// The secrets that objects name.
+    pub fn wanted_secrets(&self) -> BTreeSet<SecretRef> {
+        let default = self.configurations.get("default");
+        let mesh = default.and_then(|s| s.object.spec.node_mesh_password.as_ref());
+        let peers = self.peers.values().filter_map(|s| s.object.spec.password.as_ref());
+        let keys = mesh.into_iter().chain(peers).filter_map(|p| p.secret_key_ref.as_ref());
+        keys.map(|k| SecretRef {
+            name: k.name.clone(),
+            key: k.key.clone(),
+        })
+        .collect()
     }
 
     /// Prefixes of the keys that matter. They are the same on every node, also for what each node keeps only its own of:

@@ -35,9 +35,14 @@ fn the_examples_are_applied_once_and_then_unchanged() {
         "bgppeer/tor",
     ];
     let each = |what: &str| objects.map(|o| format!("{o} {what}")).join("\n");
-    typha
-        .run(&["apply", "-f", EXAMPLES, "--dry-run"])
-        .is(&each("created (dry run)"));
+    let tried = typha.run(&["apply", "-f", EXAMPLES, "--dry-run"]);
+    assert!(
+        tried.out.starts_with(&each("created (dry run)")),
+        "{}{}",
+        tried.out,
+        tried.err
+    );
+    assert!(tried.out.contains("\nnode n1 (new)\n"), "{}", tried.out);
     typha.run(&["get", "nodes", "-o", "name"]).is("");
     typha.run(&["apply", "-f", EXAMPLES]).is(&each("created"));
     typha.run(&["apply", "-f", EXAMPLES]).is(&each("unchanged"));

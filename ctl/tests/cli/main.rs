@@ -13,6 +13,7 @@ mod node_init;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use tortie_kit::address::ServiceAddr;
@@ -155,17 +156,25 @@ impl Drop for Typha {
     }
 }
 
-/// typha as it was built: in `TORTIE_BIN_DIR`, beside tortiectl, or among the release binaries.
-fn typha_binary() -> PathBuf {
-    let beside = Path::new(env!("CARGO_BIN_EXE_tortiectl")).parent().unwrap();
-    let named = std::env::var_os("TORTIE_BIN_DIR").map(PathBuf::from);
-    let folders = named
-        .into_iter()
-        .chain([beside.to_owned(), beside.with_file_name("release")]);
-    let mut candidates = folders.map(|d| d.join("typha"));
-    candidates
-        .find(|p| p.is_file())
-        .expect("typha is not built: run `cargo build -p typha`")
+/// typha of this very source: in `TORTIE_BIN_DIR`, or built now, into the folder that tortiectl is in.
+fn typha_binary() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        if let Some(dir) = std::env::var_os("TORTIE_BIN_DIR") {
+            return Path::new(&dir).join("typha");
+        }
+        let folder = Path::new(env!("CARGO_BIN_EXE_tortiectl")).parent().unwrap();
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo
+            .args(["build", "--locked", "--quiet", "--package", "typha", "--target-dir"])
+            .arg(folder.parent().unwrap())
+            .current_dir(env!("CARGO_MANIFEST_DIR"));
+        if folder.ends_with("release") {
+            cargo.arg("--release");
+        }
+        assert!(cargo.status().unwrap().success(), "typha cannot be built");
+        folder.join("typha")
+    })
 }
 
 #[test]
