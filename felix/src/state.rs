@@ -180,7 +180,7 @@ impl StateWriter {
                 };
             }
             Key::Resource { name, .. } => self.resource(key, name, object, revision),
-            Key::Affinity { .. } | Key::Handle(_) | Key::IpamHost(_) | Key::Lease(_) => {}
+            Key::Affinity { .. } | Key::Handle(_) | Key::IpamHost(_) | Key::Lease(_) | Key::Report(_) => {}
         }
     }
 

@@ -5,7 +5,7 @@
 //! everything. A unix socket, or `--insecure`, makes everybody an administrator.
 //!
 //! What a node left behind that does not exist any more, any node may remove: its endpoints, its claims, its blocks and
-//! single addresses. Which nodes are gone the caller finds out, of those that [`Subject::others`] names, and it has to
+//! single addresses, its felix's reports. Which nodes are gone the caller finds out, of those that [`Subject::others`] names, and it has to
 //! guard the write by their absence.
 
 use std::collections::BTreeSet;
@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use tortie_kit::address::Peer;
 use tortie_kit::tls::Name;
-use tortie_model::{Key, Kind, Owner};
+use tortie_model::{Key, Kind, Owner, ReportKey};
 
 /// In which capacity somebody comes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,7 +125,8 @@ impl Subject {
                 owner: Owner::Host(node),
                 ..
             }
-            | Key::IpamHost(node) => vec![node.as_str()],
+            | Key::IpamHost(node)
+            | Key::Report(ReportKey { node, .. }) => vec![node.as_str()],
             Key::Block(_) => {
                 let owner = write.old.and_then(owner).and_then(|o| o.strip_prefix("host:"));
                 owner.into_iter().chain(changed(write).filter_map(node_of)).collect()
@@ -157,6 +158,7 @@ fn operator(key: &Key) -> Option<&'static str> {
         Key::Block(_) | Key::Affinity { .. } | Key::Handle(_) | Key::IpamHost(_) | Key::Lease(_) => {
             Some("address management writes it by itself")
         }
+        Key::Report(_) => Some("felix writes it by itself"),
     }
 }
 
@@ -201,6 +203,10 @@ impl Node<'_> {
             Key::Handle(_) => None,
             // Which node has it is what a lease is about.
             Key::Lease(_) => None,
+            Key::Report(report) => unless(
+                report.node.as_str() == self.name || new.is_none() && self.is_gone(report.node.as_str()),
+                "it is of another node",
+            ),
             Key::Block(_) => self.breaks_of_block(write),
         }
     }

@@ -155,7 +155,9 @@ impl ClusterState {
             }
             Key::Affinity { owner, .. } => *owner == Owner::Host(self.node.clone()),
             Key::Resource { .. } => true,
-            Key::Block(_) | Key::Handle(_) | Key::IpamConfig | Key::IpamHost(_) | Key::Lease(_) => false,
+            Key::Block(_) | Key::Handle(_) | Key::IpamConfig | Key::IpamHost(_) | Key::Lease(_) | Key::Report(_) => {
+                false
+            }
         }
     }
 
@@ -233,6 +235,7 @@ pub fn origin_of(key: &Key, revision: u64) -> Origin {
         Key::Block(_) | Key::Handle(_) | Key::IpamConfig | Key::IpamHost(_) | Key::Lease(_) => {
             ("IPAM", key.to_string())
         }
+        Key::Report(_) => ("felix", key.to_string()),
     };
     Origin { kind, name, revision }
 }

@@ -131,7 +131,8 @@ impl Calc {
             | Key::Handle(_)
             | Key::IpamConfig
             | Key::IpamHost(_)
-            | Key::Lease(_) => {}
+            | Key::Lease(_)
+            | Key::Report(_) => {}
         }
     }
 

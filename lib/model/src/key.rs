@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tortie_net::{NodeName, Prefix};
 
 use crate::kind::Kind;
+use crate::report::{REPORTS, ReportKey};
 
 /// Under which every resource lies.
 pub const RESOURCES: &str = "/calico/resources/v3/projectcalico.org/";
@@ -107,6 +108,8 @@ pub enum Key {
     IpamHost(NodeName),
     /// Who does what only one should do.
     Lease(String),
+    /// What felix reports of its node.
+    Report(ReportKey),
 }
 
 /// A string that is no key of ours.
@@ -150,7 +153,8 @@ impl Key {
             | Key::Handle(_)
             | Key::IpamConfig
             | Key::IpamHost(_)
-            | Key::Lease(_) => None,
+            | Key::Lease(_)
+            | Key::Report(_) => None,
         }
     }
 
@@ -173,6 +177,7 @@ impl Key {
             Key::IpamConfig => "IPAMConfig(default)".to_owned(),
             Key::IpamHost(node) => format!("IPAMHost({node})"),
             Key::Lease(name) => format!("Lease({name})"),
+            Key::Report(report) => report.object_name(),
         }
     }
 }
@@ -275,6 +280,9 @@ fn parse(s: &str) -> Result<Key, &'static str> {
             Err("bad lease name")
         };
     }
+    if let Some(rest) = s.strip_prefix(REPORTS) {
+        return ReportKey::parse(rest).map(Key::Report);
+    }
     if s == IPAM_CONFIG {
         Ok(Key::IpamConfig)
     } else {
@@ -325,6 +333,7 @@ impl fmt::Display for Key {
             Key::IpamConfig => f.write_str(IPAM_CONFIG),
             Key::IpamHost(node) => write!(f, "{HOSTS}{node}"),
             Key::Lease(name) => write!(f, "{LEASES}{name}"),
+            Key::Report(report) => report.fmt(f),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The resources of `projectcalico.org/v3`: typed keys and values, selectors, defaults, validation.
 //!
 //! * [`Key`] is a datastore key (Calico's etcd layout), [`decode`] gives the [`Object`] stored under it.
-//! * [`resource`] has the specifications, [`ipam`] the IPAM documents, [`selector`] the selector language.
+//! * [`resource`] has the specifications, [`ipam`] the IPAM documents, [`report`] what felix reports, [`selector`] the selector language.
 //! * [`read_manifests`] reads what people write, strictly, with lines in its messages.
 //! * [`admit`] decides what may be stored: defaults, every rule of a kind, rules between objects, what cannot change.
 //! * [`without_effect`] says what of a document no program acts on yet.
@@ -20,6 +20,7 @@ mod manifest;
 mod meta;
 mod object;
 mod port_range;
+pub mod report;
 pub mod resource;
 mod scalar;
 mod schema;
@@ -35,6 +36,7 @@ pub use manifest::{Manifest, Place, Problem, What, read_manifests};
 pub use meta::{API_VERSION, Extra, Meta, Resource, Spec};
 pub use object::{DecodeError, Object, decode, decode_value};
 pub use port_range::{BadPortRange, PortRange};
+pub use report::{ReportKey, ReportOf};
 pub use scalar::{BadDuration, BadPeerAddr, BadText, GoDuration, InterfaceAddr, PeerAddr};
 pub use selector::Selector;
 pub use workload_name::{BadWorkloadName, WorkloadName, interface_name};

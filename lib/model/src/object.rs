@@ -8,6 +8,7 @@ use crate::ipam::{Affinity, AffinityState, Block, Handle, IpamConfig, Lease};
 use crate::key::Key;
 use crate::kind::Kind;
 use crate::meta::{Extra, Resource};
+use crate::report::{EndpointReport, ReportOf, StatusReport};
 use crate::resource::*;
 use crate::schema;
 
@@ -48,6 +49,10 @@ pub enum Object {
     IpamHost,
     /// Who does what only one should do.
     Lease(Lease),
+    /// How felix is on a node.
+    StatusReport(StatusReport),
+    /// How an endpoint of a workload is.
+    EndpointReport(EndpointReport),
 }
 
 /// A stored document that cannot be read.
@@ -100,6 +105,12 @@ pub fn decode_value(key: &Key, value: Value) -> Result<Object, DecodeError> {
         Key::IpamConfig => Object::IpamConfig(serde_json::from_value(value).map_err(reason)?),
         Key::IpamHost(_) => Object::IpamHost,
         Key::Lease(_) => Object::Lease(serde_json::from_value(value).map_err(reason)?),
+        Key::Report(report) => match report.of {
+            ReportOf::Status | ReportOf::LastStatus => {
+                Object::StatusReport(serde_json::from_value(value).map_err(reason)?)
+            }
+            ReportOf::Endpoint { .. } => Object::EndpointReport(serde_json::from_value(value).map_err(reason)?),
+        },
     })
 }
 
@@ -202,7 +213,9 @@ impl Object {
             | Object::Handle(_)
             | Object::IpamConfig(_)
             | Object::IpamHost
-            | Object::Lease(_) => None,
+            | Object::Lease(_)
+            | Object::StatusReport(_)
+            | Object::EndpointReport(_) => None,
         }
     }
 }

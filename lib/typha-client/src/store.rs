@@ -77,6 +77,18 @@ impl Write {
         Write::new(key, Operation::Put(json.into()), Some(Precondition::Revision(revision)))
     }
 
+    /// Stores a document, whatever was there.
+    pub fn put(key: &str, json: impl Into<Vec<u8>>) -> Self {
+        Write::new(key, Operation::Put(json.into()), None)
+    }
+
+    /// Stores a document that says who is alive; see [`Store::put_for`].
+    pub fn put_for(key: &str, json: impl Into<Vec<u8>>, ttl: Duration) -> Self {
+        let mut write = Write::put(key, json);
+        write.0.ttl_seconds = seconds(ttl);
+        write
+    }
+
     /// Deletes a document whose last change is `revision`.
     pub fn delete(key: &str, revision: u64) -> Self {
         Write::new(
@@ -233,6 +245,15 @@ impl Store {
     /// [`StoreError::Invalid`], or any that concerns the connection.
     pub async fn put(&self, key: &str, json: impl Into<Vec<u8>>) -> Result<Written, StoreError> {
         self.write(key, Operation::Put(json.into()), None).await
+    }
+
+    /// Stores a document that says who is alive, whatever was there: the datastore removes it when `ttl` has passed and it
+    /// was not written again. In whole seconds, up to a day; only such documents may be written so, and they only so.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`], or any that concerns the connection.
+    pub async fn put_for(&self, key: &str, json: impl Into<Vec<u8>>, ttl: Duration) -> Result<Written, StoreError> {
+        self.send(Write::put_for(key, json, ttl).0).await
     }
 
     /// Deletes a document; with a revision, only when its last change is that one.
@@ -408,6 +429,12 @@ impl Store {
             | Code::Ok => StoreError::Unavailable(self.told(&status)),
         }
     }
+}
+
+/// Whole seconds, none lost.
+fn seconds(ttl: Duration) -> u32 {
+    let whole = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
+    u32::try_from(whole).unwrap_or(u32::MAX)
 }
 
 impl From<store::Entry> for Entry {

@@ -3,6 +3,7 @@ use serde_json::json;
 use super::*;
 
 const R: &str = "/calico/resources/v3/projectcalico.org";
+const F: &str = "/calico/felix/v2/no-region/host";
 
 fn named(organization: &str, common: &str) -> Result<Subject, Denied> {
     Subject::named(&Name {
@@ -73,6 +74,11 @@ fn documents() -> Vec<Row> {
         ("n1", format!("{R}/clusterinformations/default"), any(), any(), false),
         ("n1", format!("{R}/felixconfigurations/node.n1"), any(), None, false),
         ("n1", "/calico/ipam/v2/config".to_owned(), any(), None, false),
+        ("n1", format!("{F}/n1/status"), any(), None, true),
+        ("n1", format!("{F}/n1/last_reported_status"), any(), any(), true),
+        ("n1", format!("{F}/n1/workload/k8s/a/endpoint/eth0"), None, any(), true),
+        ("n1", format!("{F}/n2/status"), any(), None, false),
+        ("n1", format!("{F}/n2/last_reported_status"), None, any(), false),
         (
             "n1",
             "/calico/ipam/v2/host/n1/ipv4/block/10.0.0.0-30".to_owned(),
@@ -257,6 +263,8 @@ fn what_nodes_left_behind_anybody_collects() {
         ("/calico/ipam/v2/host/n2".to_owned(), None, any(), &["n2"], true),
         ("/calico/ipam/v2/host/n2".to_owned(), any(), any(), &["n2"], false),
         ("/calico/ipam/v2/host/n3".to_owned(), None, any(), &["n3"], false),
+        (format!("{F}/n2/last_reported_status"), None, any(), &["n2"], true),
+        (format!("{F}/n2/last_reported_status"), any(), any(), &["n2"], false),
         // Its addresses are given back, wherever they are; others' in its blocks are not.
         (
             block_key(),

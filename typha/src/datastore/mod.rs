@@ -7,6 +7,8 @@
 pub(crate) mod embedded;
 pub(crate) mod etcd;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
@@ -47,8 +49,15 @@ pub(crate) const MAX_OPERATIONS: usize = 128;
 /// What a write does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Operation {
-    Put { key: String, value: Bytes },
-    Delete { key: String },
+    Put {
+        key: String,
+        value: Bytes,
+        /// After which time the document is removed unless it is written again, in whole seconds; `None`: it stays.
+        ttl: Option<Duration>,
+    },
+    Delete {
+        key: String,
+    },
 }
 
 impl Operation {

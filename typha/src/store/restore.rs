@@ -1,5 +1,8 @@
 //! Writes of a document as it is, for operators who move a datastore: no defaults, no rules, no identities.
 
+use std::time::Duration;
+
+use tortie_model::Key;
 use tortie_proto::store::{WriteRequest, write_request};
 
 use super::write::{self, MAX_KEY, WriteError, Writer};
@@ -9,6 +12,14 @@ use crate::datastore::{CommitError, Committed, Operation, Transaction};
 const ROOT: &str = "/calico/";
 /// The largest document: etcd's own limit, above what typha takes from other writers.
 const MAX_VALUE: usize = 1536 << 10;
+
+/// How long a document lives that says who is alive: as Calico's felix has it. Whoever is will say so again.
+const TTL: Duration = Duration::from_secs(90);
+
+fn ttl(key: &str) -> Option<Duration> {
+    let expires = |key: Key| matches!(key, Key::Report(report) if report.expires());
+    key.parse().is_ok_and(expires).then_some(TTL)
+}
 
 impl Writer {
     /// Stores, or deletes, whatever was there.
@@ -32,6 +43,7 @@ impl Writer {
                 ));
             }
             Some(write_request::Operation::Put(value)) => Operation::Put {
+                ttl: ttl(&key),
                 key: key.clone(),
                 value: value.into(),
             },

@@ -358,3 +358,55 @@ async fn every_one_of_several_writes_is_permitted_admitted_and_bounded() {
         "nothing was written before"
     );
 }
+
+#[tokio::test]
+async fn what_says_who_is_alive_expires_and_nothing_else_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = writer(dir.path());
+    let report = json!({ "time": "2026-05-01T10:00:00Z", "uptime": 12.5, "first_update": false });
+    let [status, last] = ["status", "last_reported_status"].map(|of| {
+        let key = format!("/calico/felix/v2/no-region/host/n1/{of}");
+        put(&key, &report)
+    });
+    let of = |request: &WriteRequest, ttl_seconds| WriteRequest {
+        ttl_seconds,
+        ..request.clone()
+    };
+    write(&writer, of(&status, 90)).await.unwrap();
+    write(&writer, last.clone()).await.unwrap();
+    let gone = WriteRequest {
+        operation: Some(Operation::Delete(Delete {})),
+        ..status.clone()
+    };
+    for (request, said) in [
+        (
+            status.clone(),
+            "StatusReport(n1): error with field ttl_seconds = '0' (what says who is alive",
+        ),
+        (
+            of(&status, 86_401),
+            "StatusReport(n1): error with field ttl_seconds = '86401' (what says",
+        ),
+        (
+            of(&last, 90),
+            "LastStatusReport(n1): error with field ttl_seconds = '90' (only a document",
+        ),
+        (
+            of(&gone, 90),
+            "StatusReport(n1): error with field ttl_seconds = '90' (only a document",
+        ),
+    ] {
+        let refused = write(&writer, request).await.unwrap_err();
+        assert!(refused.to_string().starts_with(said), "{refused}");
+    }
+    write(&writer, gone).await.unwrap();
+    let bad = put(
+        "/calico/felix/v2/no-region/host/n1/workload/k8s/a/endpoint/b",
+        &json!({ "status": "gone" }),
+    );
+    let refused = write(&writer, bad).await.unwrap_err().to_string();
+    assert!(
+        refused.contains("EndpointReport(n1/k8s/a/b)") && refused.contains("'gone'"),
+        "{refused}"
+    );
+}

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use prometheus_client::metrics::counter::Counter;
@@ -21,6 +22,8 @@ use crate::metrics::Outcome;
 pub(super) const MAX_KEY: usize = 1024;
 /// The largest document: far above any of Calico's, below what one message may carry.
 pub(super) const MAX_VALUE: usize = 1 << 20;
+/// The longest time to live: a day.
+const MAX_TTL: u32 = 86_400;
 /// How often a write begins anew because something it depends on moved. Each time some other write has succeeded.
 const ATTEMPTS: usize = 32;
 
@@ -40,6 +43,8 @@ pub(crate) struct Change {
     pub(crate) document: Option<Document>,
     pub(crate) precondition: Precondition,
     pub(crate) dry_run: bool,
+    /// After which time the document is removed unless it is written again.
+    pub(crate) ttl: Option<Duration>,
     /// Who asks.
     pub(crate) subject: Subject,
 }
@@ -141,6 +146,7 @@ impl Change {
             .key
             .parse()
             .map_err(|e: tortie_model::key::BadKey| invalid(e.to_string()))?;
+        let ttl = ttl(&key, &request)?;
         let document = match request.operation {
             Some(write_request::Operation::Put(sent)) => Some(Document::parse(&key, sent.into())?),
             Some(write_request::Operation::Delete(_)) => None,
@@ -162,11 +168,28 @@ impl Change {
             document,
             precondition,
             dry_run: request.dry_run,
+            ttl,
             subject,
         };
         change.adopt_resource_version()?;
         Ok(change)
     }
+}
+
+/// How long a document lives that says who is alive; no other goes away by itself, and no such stays.
+fn ttl(key: &Key, request: &WriteRequest) -> Result<Option<Duration>, WriteError> {
+    let is_put = matches!(request.operation, Some(write_request::Operation::Put(_)));
+    let expires = is_put && matches!(key, Key::Report(report) if report.expires());
+    let seconds = request.ttl_seconds;
+    let rule = match (expires, seconds) {
+        (true, 1..=MAX_TTL) => return Ok(Some(Duration::from_secs(seconds.into()))),
+        (false, 0) => return Ok(None),
+        (true, _) => "what says who is alive goes away by itself: want 1 to 86400",
+        (false, _) => "only a document that says who is alive goes away by itself",
+    };
+    let name = key.object_name();
+    let text = format!("{name}: error with field ttl_seconds = '{seconds}' ({rule})");
+    Err(WriteError::Invalid(text))
 }
 
 impl Document {
@@ -197,6 +220,7 @@ impl Change {
             document: Some(document),
             precondition,
             dry_run: false,
+            ttl: None,
             subject: Subject::Admin,
         }
     }
@@ -234,7 +258,11 @@ impl Change {
     fn operation(&self, value: Option<Bytes>) -> Operation {
         let key = self.key.to_string();
         match value {
-            Some(value) => Operation::Put { key, value },
+            Some(value) => Operation::Put {
+                key,
+                value,
+                ttl: self.ttl,
+            },
             None => Operation::Delete { key },
         }
     }

@@ -246,6 +246,45 @@ async fn several_writes_are_one_transaction_of_etcd() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn felixs_status_goes_with_a_lease_of_etcd() {
+    let etcd = Etcd::start(1).await;
+    let typha = typha(&etcd).await;
+    let store = typha.store();
+    let key = |of: &str| format!("/calico/felix/v2/no-region/host/n1/{of}");
+    let report = json!({ "time": "2026-05-01T10:00:00Z", "uptime": 12.5, "first_update": true }).to_string();
+    let mut client = typha.client(&["/calico/felix/"]);
+    // As felix does it: both in one transaction.
+    let both = |ttl: u64| {
+        let ttl = Duration::from_secs(ttl);
+        let status = Write::put_for(&key("status"), report.clone(), ttl);
+        [status, Write::put(&key("last_reported_status"), report.clone())]
+    };
+    let leases = || etcd.must(&["lease", "list"]).lines().skip(1).count();
+    store.write_many(both(3600)).await.unwrap();
+    assert_eq!(leases(), 1);
+    assert_eq!(
+        etcd.stored(&key("status")).unwrap().0,
+        report,
+        "Calico's key and document"
+    );
+    let fields = etcd.must(&["get", &key("last_reported_status"), "-w", "fields"]);
+    assert!(fields.contains("\"Lease\" : 0"), "{fields}");
+    store
+        .dry_run()
+        .put_for(&key("status"), report.clone(), Duration::from_secs(60))
+        .await
+        .unwrap();
+    assert_eq!(leases(), 1, "a dry run makes none");
+
+    // Written anew it goes with the new lease: that felix stopped is told, and what it said last stays.
+    store.write_many(both(2)).await.unwrap();
+    client.until("the status is gone", |c| c.deletes == 1).await;
+    assert!(client.map.contains_key(&key("last_reported_status")));
+    assert_eq!((etcd.stored(&key("status")), leases()), (None, 1));
+    client.until_equal(&store, "/calico/felix/").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_resumes_at_a_typha_that_was_not_there_before() {
     let etcd = Etcd::start(1).await;
     let mut typha = typha(&etcd).await;

@@ -106,7 +106,8 @@ impl Context<'_> {
             | Key::Handle(_)
             | Key::IpamConfig
             | Key::IpamHost(_)
-            | Key::Lease(_) => "",
+            | Key::Lease(_)
+            | Key::Report(_) => "",
         }
     }
 
@@ -156,7 +157,9 @@ fn check_object(cx: &Context<'_>, object: &Object, out: &mut Vec<Invalid>) {
         | Object::Affinity(_)
         | Object::Handle(_)
         | Object::IpamHost
-        | Object::Lease(_) => {}
+        | Object::Lease(_)
+        | Object::StatusReport(_)
+        | Object::EndpointReport(_) => {}
     }
 }
 

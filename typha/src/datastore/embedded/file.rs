@@ -1,4 +1,4 @@
-//! The file: its tables, how it is made, opened, read and changed.
+//! The file: its tables, how it is made, opened and read.
 //!
 //! | table | key | value |
 //! |---|---|---|
@@ -6,6 +6,8 @@
 //! | `identity` | `cluster_id`, `succeeds` (histories in whose place this one stands, with commas) | text |
 //! | `keys` | key | last change, creation, document |
 //! | `log` | revision | key, document (none: deleted) |
+//! | `lives` | key of a document that expires | when: milliseconds since the epoch |
+//! | `deadlines` | the same when, key | |
 //!
 //! The log holds the last [`HISTORY`] changes; older ones are compacted in the same commit that adds new ones.
 
@@ -14,23 +16,26 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, Table, TableDefinition};
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 
-use crate::datastore::{
-    CommitError, Committed, Entry, Event, Guard, History, Listing, Operation, Past, Revision, Transaction, WatchError,
-};
+use crate::datastore::{Entry, Event, History, Listing, Past, Revision, WatchError};
 
-const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
+pub(super) const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
 const IDENTITY: TableDefinition<'static, &str, &str> = TableDefinition::new("identity");
-type Stored = (u64, u64, &'static [u8]);
-const KEYS: TableDefinition<'static, &str, Stored> = TableDefinition::new("keys");
-type Logged = (&'static str, Option<&'static [u8]>);
-const LOG: TableDefinition<'static, u64, Logged> = TableDefinition::new("log");
+pub(super) type Stored = (u64, u64, &'static [u8]);
+pub(super) const KEYS: TableDefinition<'static, &str, Stored> = TableDefinition::new("keys");
+pub(super) type Logged = (&'static str, Option<&'static [u8]>);
+pub(super) const LOG: TableDefinition<'static, u64, Logged> = TableDefinition::new("log");
+
+// Made by the first write: files of typhas that knew nothing of them do without.
+pub(super) const LIVES: TableDefinition<'static, &str, u64> = TableDefinition::new("lives");
+pub(super) type Deadline = (u64, &'static str);
+pub(super) const DEADLINES: TableDefinition<'static, Deadline, ()> = TableDefinition::new("deadlines");
 
 /// The layout this code reads and writes.
 const FORMAT: u64 = 1;
 /// How many changes are kept, so that a client that was away for a while needs no snapshot.
-const HISTORY: u64 = 10_000;
+pub(super) const HISTORY: u64 = 10_000;
 /// Memory for pages of the file.
 const CACHE: usize = 64 << 20;
 
@@ -221,7 +226,7 @@ pub(crate) fn begin_history(database: &Database, others: Vec<String>) -> Result<
     Ok(history)
 }
 
-fn number(meta: &impl ReadableTable<&'static str, u64>, name: &str) -> Result<u64, redb::Error> {
+pub(super) fn number(meta: &impl ReadableTable<&'static str, u64>, name: &str) -> Result<u64, redb::Error> {
     Ok(meta.get(name)?.ok_or_else(|| missing(name))?.value())
 }
 
@@ -233,7 +238,7 @@ pub(crate) fn get(database: &Database, key: &str) -> Result<Option<Entry>, redb:
     entry(&database.begin_read()?.open_table(KEYS)?, key)
 }
 
-fn entry(keys: &impl ReadableTable<&'static str, Stored>, key: &str) -> Result<Option<Entry>, redb::Error> {
+pub(super) fn entry(keys: &impl ReadableTable<&'static str, Stored>, key: &str) -> Result<Option<Entry>, redb::Error> {
     Ok(keys.get(key)?.map(|stored| to_entry(key, stored.value())))
 }
 
@@ -304,132 +309,15 @@ pub(crate) fn changes(
     Ok(Ok(events))
 }
 
-/// Outcomes of a group of writes, and the revision after them.
-pub(crate) type Group = (Vec<Result<Vec<Committed>, CommitError>>, Revision);
-
-/// Does a group of writes in one commit: when this returns, all of them are on the disk, or (on an error) none.
-pub(crate) fn commit(database: &Database, transactions: &[Transaction]) -> Result<Group, redb::Error> {
-    let txn = database.begin_write()?;
-    let (outcomes, before, after) = {
-        let mut meta = txn.open_table(META)?;
-        let mut tables = Tables {
-            keys: txn.open_table(KEYS)?,
-            log: txn.open_table(LOG)?,
-            revision: 0,
-        };
-        let before = number(&meta, "revision")?;
-        tables.revision = before;
-        let mut outcomes = Vec::with_capacity(transactions.len());
-        for transaction in transactions {
-            outcomes.push(tables.apply(transaction)?);
-        }
-        let after = tables.revision;
-        if after != before {
-            meta.insert("revision", after)?;
-            let compacted = after.saturating_sub(HISTORY).max(number(&meta, "compacted")?);
-            tables.compact(compacted)?;
-            meta.insert("compacted", compacted)?;
-        }
-        (outcomes, before, after)
-    };
-    if after == before {
-        txn.abort()?;
-    } else {
-        txn.commit()?;
+/// When the next document expires, in milliseconds since the epoch.
+pub(crate) fn next_expiry(database: &Database) -> Result<Option<u64>, redb::Error> {
+    match database.begin_read()?.open_table(DEADLINES) {
+        Ok(deadlines) => first(&deadlines),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(e) => Err(e.into()),
     }
-    Ok((outcomes, after))
 }
 
-struct Tables<'t> {
-    keys: Table<'t, &'static str, Stored>,
-    log: Table<'t, u64, Logged>,
-    revision: Revision,
-}
-
-impl Tables<'_> {
-    /// All operations of a transaction, or none: what may stand in the way is looked at first.
-    fn apply(&mut self, transaction: &Transaction) -> Result<Result<Vec<Committed>, CommitError>, redb::Error> {
-        for guard in &transaction.guards {
-            if !self.holds(guard)? {
-                return Ok(Err(CommitError::Guard(guard.clone())));
-            }
-        }
-        for operation in &transaction.operations {
-            let deletes = matches!(operation, Operation::Delete { .. });
-            if deletes && self.keys.get(operation.key())?.is_none() {
-                return Ok(Err(CommitError::Missing));
-            }
-        }
-        let mut committed = Vec::with_capacity(transaction.operations.len());
-        for operation in &transaction.operations {
-            committed.push(self.operate(operation, transaction.dry_run)?);
-        }
-        Ok(Ok(committed))
-    }
-
-    fn operate(&mut self, operation: &Operation, dry_run: bool) -> Result<Committed, redb::Error> {
-        let key = operation.key();
-        let previous = entry(&self.keys, key)?;
-        let next = self.revision + 1;
-        let (stored, value) = match operation {
-            Operation::Put { value, .. } => {
-                let create_revision = previous.as_ref().map_or(next, |p| p.create_revision);
-                let stored = Entry {
-                    key: key.to_owned(),
-                    value: value.clone(),
-                    revision: next,
-                    create_revision,
-                };
-                (Some(stored), Some(&value[..]))
-            }
-            Operation::Delete { .. } => (None, None),
-        };
-        if !dry_run {
-            match &stored {
-                Some(e) => drop(self.keys.insert(key, (e.revision, e.create_revision, &e.value[..]))?),
-                None => drop(self.keys.remove(key)?),
-            }
-            self.log.insert(next, (key, value))?;
-            self.revision = next;
-        }
-        Ok(Committed {
-            entry: stored,
-            previous,
-            revision: self.revision,
-        })
-    }
-
-    fn holds(&self, guard: &Guard) -> Result<bool, redb::Error> {
-        Ok(match guard {
-            Guard::Absent(key) => self.keys.get(key.as_str())?.is_none(),
-            Guard::At(key, revision) => self.keys.get(key.as_str())?.is_some_and(|s| s.value().0 == *revision),
-            Guard::Unchanged { prefix, since } => {
-                // The log is looked at, not the keys: it also knows deletions. A revision that is compacted is too old
-                // to tell, and the writer reads again.
-                let first = self
-                    .log
-                    .first()?
-                    .map_or(self.revision + 1, |(revision, _)| revision.value());
-                if since.saturating_add(1) < first {
-                    return Ok(false);
-                }
-                for item in self.log.range(since.saturating_add(1)..)? {
-                    if item?.1.value().0.starts_with(prefix.as_str()) {
-                        return Ok(false);
-                    }
-                }
-                true
-            }
-        })
-    }
-
-    fn compact(&mut self, up_to: Revision) -> Result<(), redb::Error> {
-        loop {
-            let first = self.log.first()?.map(|(revision, _)| revision.value());
-            if first.is_none_or(|first| first > up_to) {
-                return Ok(());
-            }
-            self.log.pop_first()?;
-        }
-    }
+pub(super) fn first(deadlines: &impl ReadableTable<Deadline, ()>) -> Result<Option<u64>, redb::Error> {
+    Ok(deadlines.first()?.map(|(deadline, _)| deadline.value().0))
 }

@@ -5,6 +5,7 @@
 //! acknowledged is lost: the file is closed and opened again with the next use, and until that succeeds every call fails
 //! with the reason.
 
+mod commit;
 mod file;
 mod writer;
 
@@ -49,10 +50,11 @@ impl Embedded {
     pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
         let database = file::open_or_create(path)?;
         let revision = file::revision(&database).map_err(|e| file::read_error(path, &e))?;
+        let expiry = file::next_expiry(&database).map_err(|e| file::read_error(path, &e))?;
         let slot = Arc::new(Slot::new(path, database));
         let (head_tx, head) = watch::channel(revision);
         let (jobs, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(writer::run(Arc::clone(&slot), queue, head_tx));
+        tokio::spawn(writer::run(Arc::clone(&slot), queue, head_tx, expiry));
         Ok(Embedded { slot, jobs, head })
     }
 

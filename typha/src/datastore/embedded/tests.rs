@@ -2,11 +2,13 @@ use super::*;
 use crate::datastore::{Guard, Operation};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 fn put(key: &str, value: &str) -> Transaction {
     let operation = Operation::Put {
         key: key.into(),
         value: value.to_owned().into(),
+        ttl: None,
     };
     Transaction {
         guards: vec![],
@@ -173,7 +175,7 @@ async fn history_is_bounded_and_says_so() {
     let database = store.slot.current().unwrap();
     for _ in 0..11 {
         let group: Vec<_> = (0..1000).map(|n| put("/a", &n.to_string())).collect();
-        file::commit(&database, &group).unwrap();
+        commit::commit(&database, &group, 0).unwrap();
     }
     assert_eq!(
         file::changes(&database, 5, 10).unwrap(),
@@ -256,6 +258,85 @@ async fn a_second_typha_is_refused_and_damage_is_named() {
     );
 }
 
+/// A document that lives so many seconds after it is written.
+fn put_for(key: &str, value: &str, seconds: u64) -> Transaction {
+    let operation = Operation::Put {
+        key: key.into(),
+        value: value.to_owned().into(),
+        ttl: Some(Duration::from_secs(seconds)),
+    };
+    Transaction {
+        operations: vec![operation],
+        ..put(key, value)
+    }
+}
+
+/// Milliseconds since the epoch.
+const BEGIN: u64 = 1_700_000_000_000;
+
+#[test]
+fn what_is_not_written_again_expires_with_a_revision_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    let at = |database: &Database, seconds: u64, transactions: &[Transaction]| {
+        let group = commit::commit(database, transactions, BEGIN + 1000 * seconds).unwrap();
+        assert!(group.outcomes.iter().all(Result::is_ok));
+        assert_eq!(file::next_expiry(database).unwrap(), group.next, "also after a restart");
+        (group.revision, group.next.map(|next| (next - BEGIN) / 1000))
+    };
+    let keys = |database: &Database| -> Vec<String> {
+        let listing = file::list(database, "/").unwrap();
+        listing.entries.into_iter().map(|e| e.key).collect()
+    };
+    {
+        let database = file::open_or_create(&path).unwrap();
+        assert_eq!(file::next_expiry(&database).unwrap(), None);
+        let all = [
+            put_for("/a", "1", 90),
+            put_for("/b", "1", 60),
+            put_for("/c", "1", 60),
+            put("/d", "1"),
+        ];
+        assert_eq!(at(&database, 0, &all), (4, Some(60)));
+        // Written again: it lives on; without a time: it stays; a dry run changes nothing.
+        let dry_run = Transaction {
+            dry_run: true,
+            ..put("/a", "2")
+        };
+        assert_eq!(
+            at(&database, 30, &[put_for("/b", "2", 90), put("/c", "2"), dry_run]),
+            (6, Some(90))
+        );
+        assert_eq!(at(&database, 89, &[]), (6, Some(90)), "nothing is due");
+    }
+    let database = file::open(&path).unwrap();
+    assert_eq!(at(&database, 90, &[]), (7, Some(120)));
+    assert_eq!(keys(&database), ["/b", "/c", "/d"]);
+    let gone = Event {
+        key: "/a".into(),
+        revision: 7,
+        value: None,
+    };
+    assert_eq!(file::changes(&database, 6, 10).unwrap().unwrap(), [gone]);
+    // What is due is gone before the writes that come with it; what is deleted does not expire once more.
+    assert_eq!(at(&database, 150, &[put_for("/b", "3", 60)]), (9, Some(210)));
+    assert_eq!(file::get(&database, "/b").unwrap().unwrap().create_revision, 9);
+    assert_eq!(at(&database, 160, &[delete("/b")]), (10, None));
+    assert_eq!(at(&database, 1000, &[]), (10, None));
+    assert_eq!(keys(&database), ["/c", "/d"]);
+}
+
+#[tokio::test]
+async fn what_has_expired_is_removed_while_nobody_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir.path().join("store")).await;
+    let written = only(store.commit(put_for("/a", "1", 1)).await);
+    let changes = tokio::time::timeout(Duration::from_secs(30), store.changes(written.revision, 10));
+    let gone = changes.await.unwrap().unwrap();
+    assert_eq!((gone.events.len(), gone.events[0].value.clone()), (1, None));
+    assert_eq!(store.get("/a").await.unwrap(), None);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
@@ -279,8 +360,8 @@ proptest! {
                     _ => base,
                 }
             }).collect();
-            let (outcomes, after) = file::commit(&database, &transactions).unwrap();
-            for (t, outcome) in transactions.iter().zip(outcomes) {
+            let group = commit::commit(&database, &transactions, 0).unwrap();
+            for (t, outcome) in transactions.iter().zip(group.outcomes) {
                 let operation = &t.operations[0];
                 let key = operation.key();
                 let held = model.get(key).cloned();
@@ -303,7 +384,7 @@ proptest! {
                     }
                 }
             }
-            prop_assert_eq!(after, revision);
+            prop_assert_eq!(group.revision, revision);
             let listing = file::list(&database, "/").unwrap();
             let listed: BTreeMap<_, _> = listing.entries.into_iter().map(|e| {
                 (e.key, (String::from_utf8(e.value.to_vec()).unwrap(), e.revision, e.create_revision))

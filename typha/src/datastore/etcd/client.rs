@@ -17,9 +17,11 @@ use tonic::{Code, ConnectError, Request, Response, Status, Streaming};
 use super::config::{EtcdArgs, EtcdConfigError, Secret};
 use super::proto::auth_client::AuthClient;
 use super::proto::kv_client::KvClient;
+use super::proto::lease_client::LeaseClient;
 use super::proto::watch_client::WatchClient;
 use super::proto::{
-    AuthenticateRequest, RangeRequest, RangeResponse, TxnRequest, TxnResponse, WatchRequest, WatchResponse,
+    AuthenticateRequest, LeaseGrantRequest, LeaseGrantResponse, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
+    WatchRequest, WatchResponse,
 };
 use crate::datastore::StorageError;
 
@@ -154,6 +156,14 @@ impl Client {
             })
         };
         self.call("write", question, reads_only, send).await
+    }
+
+    /// A lease of so many seconds; gives its number. One that is never used ends by itself, so this may be asked twice.
+    pub(crate) async fn lease(&self, seconds: i64) -> Result<i64, CallError> {
+        let send: Method<LeaseGrantRequest, LeaseGrantResponse> =
+            |channel, request| Box::pin(async move { LeaseClient::new(channel).lease_grant(request).await });
+        let question = LeaseGrantRequest { ttl: seconds };
+        Ok(self.call("lease", question, true, send).await?.id)
     }
 
     /// Opens a watch stream; the requests are those of the receiver.

@@ -20,6 +20,9 @@ mod proto {
     tonic::include_proto!("etcdserverpb");
 }
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
@@ -39,7 +42,7 @@ use super::{
 /// Under which Calico's keys lie.
 pub(crate) const ROOT: &str = "/calico/";
 /// Under which typha keeps what is nobody else's concern.
-const OWN: &str = "/calico/tortie/";
+const OWN: &str = "/calico/tortie/v1/";
 /// Says which history of changes this is.
 const HISTORY: &str = "/calico/tortie/v1/history";
 /// Written to learn when everything before has arrived.
@@ -196,7 +199,7 @@ async fn write_history(client: &Client, said: &History, guard: &Guard) -> Result
     let put = PutRequest {
         key: HISTORY.into(),
         value: json!({ "id": said.id, "succeeds": said.succeeds }).to_string().into(),
-        prev_kv: false,
+        ..PutRequest::default()
     };
     let question = TxnRequest {
         compare: vec![compare(guard)],
@@ -249,10 +252,13 @@ async fn commit(client: &Client, transaction: &Transaction) -> Result<Vec<Commit
     if let Some(key) = keys.into_iter().find(|key| !visible(key)) {
         return Err(StorageError(format!("etcd: '{key}' is no key of Calico's")).into());
     }
+    let leases = leases(client, transaction).await?;
     let operations = transaction.operations.iter();
     let question = TxnRequest {
         compare: transaction.guards.iter().map(compare).collect(),
-        success: operations.map(|o| op(request(o, transaction.dry_run))).collect(),
+        success: operations
+            .map(|o| op(request(o, &leases, transaction.dry_run)))
+            .collect(),
     };
     let answer = client
         .txn(question, transaction.dry_run)
@@ -273,16 +279,31 @@ async fn commit(client: &Client, transaction: &Transaction) -> Result<Vec<Commit
         .collect()
 }
 
+/// A new lease for each time to live, as Calico has it: what a document is written with anew no longer goes with the old one.
+async fn leases(client: &Client, transaction: &Transaction) -> Result<BTreeMap<Duration, i64>, StorageError> {
+    let mut leases = BTreeMap::new();
+    for operation in &transaction.operations {
+        if let Operation::Put { ttl: Some(ttl), .. } = operation
+            && !transaction.dry_run
+            && !leases.contains_key(ttl)
+        {
+            leases.insert(*ttl, client.lease(signed(ttl.as_secs())).await?);
+        }
+    }
+    Ok(leases)
+}
+
 /// What etcd is asked to do for an operation.
-fn request(operation: &Operation, dry_run: bool) -> Op {
+fn request(operation: &Operation, leases: &BTreeMap<Duration, i64>, dry_run: bool) -> Op {
     match operation {
         _ if dry_run => Op::RequestRange(RangeRequest {
             key: operation.key().into(),
             ..RangeRequest::default()
         }),
-        Operation::Put { key, value } => Op::RequestPut(PutRequest {
+        Operation::Put { key, value, ttl } => Op::RequestPut(PutRequest {
             key: key.as_str().into(),
             value: value.to_vec(),
+            lease: ttl.and_then(|ttl| leases.get(&ttl).copied()).unwrap_or_default(),
             prev_kv: true,
         }),
         Operation::Delete { key } => Op::RequestDeleteRange(DeleteRangeRequest {
@@ -301,7 +322,7 @@ fn committed(
     let entry = match operation {
         Operation::Delete { .. } if previous.is_none() => return Err(CommitError::Missing),
         Operation::Delete { .. } => None,
-        Operation::Put { key, value } => Some(Entry {
+        Operation::Put { key, value, .. } => Some(Entry {
             key: key.clone(),
             value: value.clone(),
             revision: at,
@@ -425,6 +446,7 @@ mod tests {
     #[test]
     fn only_calicos_keys_are_seen() {
         assert!(visible("/calico/ipam/v2/config"));
+        assert!(visible("/calico/tortie/lease/ipam-gc"), "written by clients");
         for hidden in ["", "/registry/secrets/x", "/calicox", "/calico/tortie/v1/history"] {
             assert!(!visible(hidden), "{hidden}");
         }
