@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use tortie_kit::address::Peer;
 use tortie_kit::tls::Name;
-use tortie_model::{Key, Kind, Owner, ReportKey};
+use tortie_model::{Key, Kind, Owner};
 
 /// In which capacity somebody comes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,8 +125,8 @@ impl Subject {
                 owner: Owner::Host(node),
                 ..
             }
-            | Key::IpamHost(node)
-            | Key::Report(ReportKey { node, .. }) => vec![node.as_str()],
+            | Key::IpamHost(node) => vec![node.as_str()],
+            Key::Report(report) => vec![report.node.as_str()],
             Key::Block(_) => {
                 let owner = write.old.and_then(owner).and_then(|o| o.strip_prefix("host:"));
                 owner.into_iter().chain(changed(write).filter_map(node_of)).collect()

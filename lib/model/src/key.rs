@@ -109,7 +109,7 @@ pub enum Key {
     /// Who does what only one should do.
     Lease(String),
     /// What felix reports of its node.
-    Report(ReportKey),
+    Report(Box<ReportKey>),
 }
 
 /// A string that is no key of ours.
@@ -281,12 +281,18 @@ fn parse(s: &str) -> Result<Key, &'static str> {
         };
     }
     if let Some(rest) = s.strip_prefix(REPORTS) {
-        return ReportKey::parse(rest).map(Key::Report);
+        return ReportKey::parse(rest).map(Key::from);
     }
     if s == IPAM_CONFIG {
         Ok(Key::IpamConfig)
     } else {
         Err("no known root")
+    }
+}
+
+impl From<ReportKey> for Key {
+    fn from(report: ReportKey) -> Self {
+        Key::Report(Box::new(report))
     }
 }
 

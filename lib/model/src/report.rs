@@ -234,7 +234,7 @@ mod tests {
         fn any_name_has_a_key(parts in ["[ -~]{1,9}", "[ -~]{1,9}", "[ -~]{1,9}"]) {
             let [orchestrator, workload, endpoint] = parts;
             let of = ReportOf::Endpoint { orchestrator, workload, endpoint };
-            let key = Key::Report(ReportKey::new("n1".parse().unwrap(), of));
+            let key = Key::from(ReportKey::new("n1".parse().unwrap(), of));
             prop_assert_eq!(key.to_string().parse::<Key>().unwrap(), key);
         }
 
