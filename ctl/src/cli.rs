@@ -72,6 +72,8 @@ pub(crate) enum Command {
     /// Operate and watch a node's bird-rs
     #[command(subcommand)]
     Bgp(BgpCommand),
+    /// Why an address, a prefix or a pod is, or is not, reached from a node
+    Explain(Box<crate::explain::ExplainArgs>),
     /// The version of this program and of the cluster
     Version(VersionArgs),
 }

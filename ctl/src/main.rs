@@ -14,6 +14,7 @@ mod datastore;
 mod delete;
 mod diff;
 mod edit;
+mod explain;
 mod foretell;
 mod get;
 mod ipam;
@@ -76,6 +77,7 @@ fn main() -> ExitCode {
             ExitCode::from(EX_USAGE)
         }
         Err(e) if e.is::<output::Closed>() => ExitCode::SUCCESS,
+        Err(e) if e.is::<explain::Ending>() => e.downcast().map_or(ExitCode::FAILURE, explain::Ending::code),
         Err(e) => {
             eprintln!("tortiectl: {e:#}");
             failed
@@ -104,6 +106,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Bgp(command) => bgp::run(typha, &command).await,
         Command::Node(NodeCommand::Init(args)) => node_init::init(typha, &args).await,
         Command::Node(NodeCommand::Status(args)) => node_status::show(&args).await,
+        Command::Explain(args) => explain::run(typha, &args).await,
         Command::Version(args) => version::show(typha, &args).await,
     }
 }

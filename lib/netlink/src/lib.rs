@@ -15,6 +15,7 @@ pub mod fake;
 mod follow;
 pub mod gateway;
 pub mod link;
+pub mod lookup;
 pub mod monitor;
 pub mod neigh;
 pub mod netns;

@@ -119,6 +119,24 @@ impl Connection {
         answered
     }
 
+    /// Asks a question that has one answer.
+    ///
+    /// # Errors
+    /// The kernel's error number, or `TimedOut`.
+    pub fn ask(&mut self, message: RouteNetlinkMessage) -> io::Result<RouteNetlinkMessage> {
+        let sequence = self.send(message, 0)?;
+        let mut answer = Err(io::Error::from(io::ErrorKind::TimedOut));
+        self.receive(sequence, |_, payload| {
+            answer = match payload {
+                NetlinkPayload::InnerMessage(m) => Ok(m),
+                NetlinkPayload::Error(e) => Err(e.to_io()),
+                _ => return Progress::More,
+            };
+            Progress::Finished
+        })?;
+        answer
+    }
+
     /// Asks for a list and collects it whole.
     ///
     /// # Errors

@@ -8,7 +8,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tortie_net::Prefix;
+use tortie_netlink::lookup::Lookup;
 use tortie_netlink::monitor::{Event, Monitor};
+use tortie_netlink::request::Connection;
 use tortie_netlink::route::{
     Change, Filter, IfIndex, Kernel, Kind, Netlink, NextHop, Protocol, Route, Scope, TABLE_MAIN,
 };
@@ -314,5 +316,49 @@ fn a_monitor_that_cannot_keep_up_says_resync() {
         });
         assert!(resync);
         assert_eq!(dump(&mut kernel).len(), changes.len());
+    });
+}
+
+#[test]
+fn a_lookup_gives_the_entry_that_the_kernel_takes() {
+    in_namespace(|up0| {
+        let mut kernel = Netlink::open().unwrap();
+        let block = unicast(
+            "10.244.1.0/26",
+            Protocol::BIRD,
+            1024,
+            vec![NextHop::via(addr("172.30.0.12"), up0)],
+        );
+        let v6 = unicast(
+            "fd01::/64",
+            Protocol::BIRD,
+            1024,
+            vec![NextHop::via(addr("fd30::12"), up0)],
+        );
+        let hops = ["172.30.0.12", "172.30.0.13"].map(|g| NextHop::via(addr(g), up0));
+        let both = unicast("10.244.2.0/26", Protocol::BIRD, 1024, hops.to_vec());
+        let lost = Route::new("10.244.3.0/26".parse().unwrap(), Kind::Blackhole, Protocol::CALICO);
+        let routes = [block.clone(), v6.clone(), both.clone(), lost];
+        let refused = kernel.apply(&routes.map(Change::Create)).unwrap();
+        assert_eq!(refused, []);
+        ip("route add prohibit 10.244.4.0/26");
+        ip("route add unreachable fd02::/64");
+        ip("route add 10.244.1.5/32 dev up0 proto static");
+
+        let mut connection = Connection::open().unwrap();
+        let mut look = |text: &str| connection.lookup(addr(text)).unwrap();
+        for (address, route) in [("10.244.1.9", block), ("fd01::9", v6), ("10.244.2.9", both)] {
+            assert_eq!(look(address), Lookup::Route(route), "{address}");
+        }
+        let Lookup::Route(foreign) = look("10.244.1.5") else {
+            panic!("the more specific one")
+        };
+        assert_eq!((foreign.protocol, foreign.prefix.len()), (Protocol::STATIC, 32));
+        assert_eq!(look("10.244.3.9"), Lookup::Dropped(Kind::Blackhole));
+        assert_eq!(look("10.244.4.9"), Lookup::Dropped(Kind::Prohibit));
+        assert_eq!(look("fd02::9"), Lookup::Dropped(Kind::Unreachable));
+        for nowhere in ["192.0.2.1", "2001:db8::1"] {
+            assert_eq!(look(nowhere), Lookup::NoRoute, "{nowhere}");
+        }
     });
 }
