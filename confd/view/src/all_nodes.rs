@@ -97,7 +97,8 @@ pub fn node_of(key: &str) -> Option<NodeName> {
         | Key::Handle(_)
         | Key::IpamConfig
         | Key::IpamHost(_)
-        | Key::Lease(_) => None,
+        | Key::Lease(_)
+        | Key::Report(_) => None,
     }
 }
 
