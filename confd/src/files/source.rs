@@ -13,7 +13,7 @@ use tortie_replica::Delta;
 use tortie_typha_client::{SyncEvent, SyncStatus};
 
 use super::keys::Keys;
-use crate::render::for_templates;
+use crate::render::for_any_template;
 use crate::secrets;
 use crate::state::ClusterState;
 use crate::view::{RouterIdChoice, compute};
@@ -126,7 +126,7 @@ impl Typha {
             Some(point) => {
                 point.state.secrets = secrets::read(point.secrets_dir.as_deref(), secrets::wanted(&point.state));
                 let view = compute(&point.state, point.router_id).map_err(|e| e.to_string())?;
-                for_templates(&view, &point.state.secrets)
+                for_any_template(&view, &point.state.secrets)
             }
         };
         Ok(Facts {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::dialect::frr::Frr;
+use super::dialect::gobgp::Gobgp;
 use crate::state::Secret;
 use crate::view::{BgpView, SecretRef};
 
@@ -17,6 +19,22 @@ pub fn for_templates(view: &BgpView, secrets: &BTreeMap<SecretRef, Secret>) -> V
         let secret = peer.password.as_ref().and_then(|p| secrets.get(p));
         if let (Some(fields), Some(secret)) = (shown.as_object_mut(), secret) {
             fields.insert("password".to_owned(), Value::String(secret.0.clone()));
+        }
+    }
+    data
+}
+
+/// The same with what templates for FRR and GoBGP need: `.frr` and `.gobgp`.
+pub fn for_any_template(view: &BgpView, secrets: &BTreeMap<SecretRef, Secret>) -> Value {
+    let mut data = for_templates(view, secrets);
+    let parts = [
+        ("frr", serde_json::to_value(Frr::new(view))),
+        ("gobgp", serde_json::to_value(Gobgp::new(view))),
+    ];
+    for (name, part) in parts {
+        let part = part.expect("invariant: parts have text keys only");
+        if let Some(fields) = data.as_object_mut() {
+            fields.insert(name.to_owned(), part);
         }
     }
     data

@@ -19,6 +19,9 @@ pub(super) fn take_object() -> Option<String> {
 /// All of them, by name.
 pub(super) const FUNCTIONS: &[(&str, Func)] = &[
     ("object", object),
+    ("fail", fail),
+    ("quote", quote),
+    ("ttlMin", ttl_min),
     ("join", join),
     ("split", split),
     ("contains", contains),
@@ -41,6 +44,32 @@ fn object(args: &[Value]) -> Result<Value, FuncError> {
     let text = format!("{kind} {name}, revision {revision}");
     OBJECT.with(|o| *o.borrow_mut() = Some(text.clone()));
     Ok(Value::String(text))
+}
+
+/// `fail MESSAGE ORIGIN`: ends the rendering with this message, which then names the object.
+fn fail(args: &[Value]) -> Result<Value, FuncError> {
+    let [Value::String(message), origin] = args else {
+        return Err(wants("fail", "a text and an origin"));
+    };
+    object(std::slice::from_ref(origin))?;
+    Err(FuncError::Generic(message.clone()))
+}
+
+/// `quote TEXT`: a string of JSON, which is one of YAML too.
+fn quote(args: &[Value]) -> Result<Value, FuncError> {
+    let [text] = texts("quote", args)?;
+    Ok(Value::String(serde_json::Value::from(text).to_string()))
+}
+
+/// `ttlMin HOPS`: the least TTL that a packet has which took at most so many hops (RFC 5082).
+fn ttl_min(args: &[Value]) -> Result<Value, FuncError> {
+    match args {
+        [Value::Number(hops)] => match hops.as_u64() {
+            Some(hops @ 1..=255) => Ok(Value::from(256 - hops)),
+            _ => Err(wants("ttlMin", "a number from 1 to 255")),
+        },
+        _ => Err(wants("ttlMin", "a number from 1 to 255")),
+    }
 }
 
 /// `join LIST SEPARATOR`.

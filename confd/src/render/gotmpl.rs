@@ -17,6 +17,12 @@ pub const BIRD_RS: &str = "bird-rs.conf.tmpl";
 /// The template of stock BIRD's: a router or reflector that runs BIRD 2, and programs its kernel itself.
 pub const BIRD: &str = "bird.conf.tmpl";
 
+/// The template of FRR's: zebra, staticd and bgpd.
+pub const FRR: &str = "frr.conf.tmpl";
+
+/// The template of GoBGP's, in YAML.
+pub const GOBGP: &str = "gobgpd.yaml.tmpl";
+
 const SHIPPED: &[(&str, &str)] = &[
     (
         BIRD_RS,
@@ -32,6 +38,8 @@ const SHIPPED: &[(&str, &str)] = &[
             include_str!("../../templates/kernel.part.tmpl")
         ),
     ),
+    (FRR, include_str!("../../templates/frr.conf.tmpl")),
+    (GOBGP, include_str!("../../templates/gobgpd.yaml.tmpl")),
 ];
 
 /// The text of a template that confd has within itself.

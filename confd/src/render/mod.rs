@@ -5,13 +5,14 @@
 //! object behind it.
 
 mod data;
+mod dialect;
 mod functions;
 mod gotmpl;
 pub mod source_map;
 
-pub use data::for_templates;
+pub use data::{for_any_template, for_templates};
 pub(crate) use gotmpl::value;
-pub use gotmpl::{BIRD, BIRD_RS, GoTemplates, LoadError, shipped};
+pub use gotmpl::{BIRD, BIRD_RS, FRR, GOBGP, GoTemplates, LoadError, shipped};
 
 use std::fmt;
 
