@@ -10,7 +10,7 @@ use serde::Serialize;
 use tortie_net::{Asn, NodeName, Prefix};
 
 use crate::announce::{Announced, Attributes, announced};
-use crate::{BgpView, ChannelView, Direction, Distance, NextHop, Origin, PeerView, Problem};
+use crate::{BgpView, ChannelView, Direction, Distance, NextHop, Origin, PeerView, Problem, Severity};
 
 /// How much of a session a change disturbs, ascending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -255,6 +255,7 @@ fn rows((view, peer): (&BgpView, &PeerView)) -> Vec<Row> {
         row("own AS allowed", Reset, maybe(peer.allow_local_as)),
         row("families", Reset, families.join(" ")),
         row("description", InPlace, maybe(peer.remote_node.as_ref())),
+        row("debug", InPlace, view.severity == Severity::Debug),
     ];
     peer.channels.iter().for_each(|c| rows.extend(channel(view, c)));
     rows

@@ -133,9 +133,11 @@ impl Frr {
 /// FRR wants `ge` above the prefix's own length.
 fn range_text(range: &Range) -> String {
     let (prefix, min, max) = (range.prefix, range.lengths.min, range.lengths.max);
-    let ge = (min > prefix.len()).then(|| format!(" ge {min}")).unwrap_or_default();
-    let le = (max > prefix.len()).then(|| format!(" le {max}")).unwrap_or_default();
-    format!("{prefix}{ge}{le}")
+    let bound = |word: &str, length: u8| {
+        let beyond = (length > prefix.len()).then(|| format!(" {word} {length}"));
+        beyond.unwrap_or_default()
+    };
+    format!("{prefix}{}{}", bound("ge", min), bound("le", max))
 }
 
 fn match_prefixes(family: Family, list: &str) -> String {
