@@ -13,7 +13,7 @@ use crate::apply::{FILE_MODE, Rendered};
 use crate::bird::{Bird, Candidate, Verdict};
 use crate::config::Config;
 use crate::daemon::{hello, render, sync_options};
-use crate::render::GoTemplates;
+use crate::render::{GoTemplates, Sections};
 use crate::state::ClusterState;
 use crate::view::BgpView;
 use crate::{diff, secrets};
@@ -55,7 +55,7 @@ async fn current(config: &Config, token: CancellationToken) -> Result<(ClusterSt
         );
     }
     state.secrets = secrets::read(config.secrets_dir.as_deref(), secrets::wanted(&state));
-    let (view, rendered) = render(&state, config.router_id, &engine)?;
+    let (view, rendered) = render(&state, config.router_id, &engine, &mut Sections::default())?;
     for problem in &view.problems {
         tracing::warn!(%problem, "an object has no effect as asked");
     }

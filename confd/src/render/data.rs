@@ -7,19 +7,42 @@ use serde_json::Value;
 use super::dialect::frr::Frr;
 use super::dialect::gobgp::Gobgp;
 use crate::state::Secret;
-use crate::view::{BgpView, SecretRef};
+use crate::view::{BgpView, PeerView, SecretRef};
 
 /// The view as JSON. Where it names a secret, the template finds the password itself.
 ///
 /// The result is for rendering only: it must not be shown or logged.
 pub fn for_templates(view: &BgpView, secrets: &BTreeMap<SecretRef, Secret>) -> Value {
-    let mut data = serde_json::to_value(view).expect("invariant: a view has text keys only");
-    let peers = data.get_mut("peers").and_then(Value::as_array_mut);
-    for (shown, peer) in peers.into_iter().flatten().zip(&view.peers) {
-        let secret = peer.password.as_ref().and_then(|p| secrets.get(p));
-        if let (Some(fields), Some(secret)) = (shown.as_object_mut(), secret) {
-            fields.insert("password".to_owned(), Value::String(secret.0.clone()));
-        }
+    let mut data = without_peers(view);
+    let peers = view.peers.iter().map(|p| of_peer(p, view.bind_node_ip, secrets));
+    data["peers"] = Value::Array(peers.collect());
+    data
+}
+
+/// All of it but the sessions.
+pub(super) fn without_peers(view: &BgpView) -> Value {
+    let peers = Vec::new();
+    let rest = BgpView {
+        node: view.node.clone(),
+        origin: view.origin.clone(),
+        asn_origin: view.asn_origin.clone(),
+        ignored_interfaces: view.ignored_interfaces.clone(),
+        families: view.families.clone(),
+        filters: view.filters.clone(),
+        policies: view.policies.clone(),
+        problems: view.problems.clone(),
+        peers,
+        ..*view
+    };
+    serde_json::to_value(rest).expect("invariant: a view has text keys only")
+}
+
+/// One session, as `.peers` has it.
+pub(super) fn of_peer(peer: &PeerView, strict_bind: bool, secrets: &BTreeMap<SecretRef, Secret>) -> Value {
+    let mut data = serde_json::to_value(peer).expect("invariant: a view has text keys only");
+    data["strict_bind"] = Value::Bool(strict_bind);
+    if let Some(secret) = peer.password.as_ref().and_then(|p| secrets.get(p)) {
+        data["password"] = Value::String(secret.0.clone());
     }
     data
 }

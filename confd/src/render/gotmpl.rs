@@ -71,7 +71,14 @@ pub enum LoadError {
 /// Templates in Go's language.
 pub struct GoTemplates {
     templates: BTreeMap<String, Template>,
+    /// Templates that write each session by itself, with that part as what is executed.
+    sections: BTreeMap<String, Template>,
 }
+
+/// What a template calls the part that writes one session.
+const SECTION: &str = "peer_section";
+/// How it defines it.
+const DEFINES_SECTION: &str = "define \"peer_section\"";
 
 impl GoTemplates {
     /// The shipped templates, each replaced by the file of its name in `overrides` if there is one.
@@ -86,7 +93,7 @@ impl GoTemplates {
                 reason,
             })?;
         }
-        let mut templates = BTreeMap::new();
+        let (mut templates, mut sections) = (BTreeMap::new(), BTreeMap::new());
         for (name, shipped) in SHIPPED {
             let text = match overrides.map(|dir| dir.join(name)) {
                 Some(path) => match std::fs::read_to_string(&path) {
@@ -96,9 +103,15 @@ impl GoTemplates {
                 },
                 None => (*shipped).to_owned(),
             };
-            templates.insert((*name).to_owned(), parse(name, &text, &[]).map_err(LoadError::Parse)?);
+            let template = parse(name, &text, &[]).map_err(LoadError::Parse)?;
+            if text.contains(DEFINES_SECTION) {
+                let mut section = parse(name, &text, &[]).map_err(LoadError::Parse)?;
+                section.name = SECTION.to_owned();
+                sections.insert((*name).to_owned(), section);
+            }
+            templates.insert((*name).to_owned(), template);
         }
-        Ok(GoTemplates { templates })
+        Ok(GoTemplates { templates, sections })
     }
 
     /// One template given as text.
@@ -116,8 +129,39 @@ impl GoTemplates {
     pub fn with_functions(name: &str, text: &str, more: &[(&str, Func)]) -> Result<Self, RenderError> {
         Ok(GoTemplates {
             templates: BTreeMap::from([(name.to_owned(), parse(name, text, more)?)]),
+            sections: BTreeMap::new(),
         })
     }
+
+    /// Does this template write each session by itself?
+    pub(super) fn has_sections(&self, template: &str) -> bool {
+        self.sections.contains_key(template)
+    }
+
+    /// The text of one session.
+    ///
+    /// # Errors
+    /// [`RenderError`] names the template, the position in it and the object.
+    pub(super) fn section(&self, template: &str, peer: &serde_json::Value) -> Result<String, RenderError> {
+        execute(template, self.sections.get(template), peer)
+    }
+}
+
+fn execute(name: &str, parsed: Option<&Template>, data: &serde_json::Value) -> Result<String, RenderError> {
+    let Some(parsed) = parsed else {
+        return Err(RenderError {
+            template: name.to_owned(),
+            position: None,
+            object: None,
+            message: "there is no such template".to_owned(),
+        });
+    };
+    take_object();
+    let text = parsed
+        .render(&Context::from(value(data)))
+        .map_err(|e| exec_error(name, &e))?;
+    take_object();
+    complete(name, text)
 }
 
 fn parse(name: &str, text: &str, more: &[(&str, Func)]) -> Result<Template, RenderError> {
@@ -161,21 +205,7 @@ fn exec_error(name: &str, error: &ExecError) -> RenderError {
 
 impl Engine for GoTemplates {
     fn render(&self, template: &str, data: &serde_json::Value) -> Result<String, RenderError> {
-        let Some(parsed) = self.templates.get(template) else {
-            let message = "there is no such template".to_owned();
-            return Err(RenderError {
-                template: template.to_owned(),
-                position: None,
-                object: None,
-                message,
-            });
-        };
-        take_object();
-        let text = parsed
-            .render(&Context::from(value(data)))
-            .map_err(|e| exec_error(template, &e))?;
-        take_object();
-        complete(template, text)
+        execute(template, self.templates.get(template), data)
     }
 }
 

@@ -4,12 +4,14 @@
 //! the stored object whose data was being rendered. [`source_map`] goes the other way: from a line of the output to the
 //! object behind it.
 
+mod again;
 mod data;
 mod dialect;
 mod functions;
 mod gotmpl;
 pub mod source_map;
 
+pub use again::Sections;
 pub use data::{for_any_template, for_templates};
 pub(crate) use gotmpl::value;
 pub use gotmpl::{BIRD, BIRD_RS, FRR, GOBGP, GoTemplates, LoadError, shipped};
