@@ -1,6 +1,7 @@
 //! Where a gRPC service is: `unix:/path` or `tcp:host:port`.
 
 use std::fmt;
+use std::io::IoSlice;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -24,6 +25,10 @@ use crate::tls::{self, Name, ServerTls, TlsFiles};
 
 /// How often an idle connection is probed, and how long an answer may take: a half-open one is found within twice that.
 const KEEPALIVE: Duration = Duration::from_secs(5);
+
+/// Octets that a client takes in one frame of HTTP/2: most messages of a snapshot are one frame, and one write of typha's,
+/// not one of every 16 KiB.
+const FRAME: u32 = 64 << 10;
 
 /// A service's address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -132,6 +137,7 @@ impl ServiceAddr {
             .keep_alive_timeout(KEEPALIVE)
             .keep_alive_while_idle(true)
             .tcp_nodelay(true)
+            .max_frame_size(FRAME)
             .connect_timeout(KEEPALIVE)
     }
 
@@ -381,6 +387,27 @@ impl AsyncWrite for Conn {
             Conn::Tcp(s) => Pin::new(s).poll_write(cx, buf),
             Conn::Unix(s) => Pin::new(s).poll_write(cx, buf),
             Conn::Tls(s, _) => Pin::new(s).poll_write(cx, buf),
+        }
+    }
+
+    /// Heads and bodies of HTTP/2's frames go to the kernel together, without being copied into one buffer before.
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        match self.get_mut() {
+            Conn::Tcp(s) => Pin::new(s).poll_write_vectored(cx, bufs),
+            Conn::Unix(s) => Pin::new(s).poll_write_vectored(cx, bufs),
+            Conn::Tls(s, _) => Pin::new(s).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Conn::Tcp(s) => s.is_write_vectored(),
+            Conn::Unix(s) => s.is_write_vectored(),
+            Conn::Tls(s, _) => s.is_write_vectored(),
         }
     }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tortie_proto::sync::Compressed;
 use tortie_proto::sync::server_message::Message as ServerMsg;
 
-use super::log::encode;
+use super::frame::encode;
 
 /// zstd's own default: documents shrink to a tenth, several hundred megabytes a second.
 const LEVEL: i32 = 3;

@@ -10,13 +10,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use prost::Message;
 use tortie_proto::state::Document;
 use tortie_proto::sync::server_message::Message as ServerMsg;
-use tortie_proto::sync::{Batch, Change, InSync, ServerMessage, SnapshotBegin};
+use tortie_proto::sync::{Batch, Change, SnapshotBegin};
 use tortie_replica::{Breadcrumbs, Position, Resume};
 
-use super::compress::compress;
+use super::frame::Framed;
 use crate::datastore::{Entry, Event, Listing, Revision};
 
 /// Octets of documents in one message: small enough that a slow link shows progress, large enough to be efficient.
@@ -76,9 +75,12 @@ impl Filter {
     }
 
     /// A message as clients with this filter are sent it.
-    fn encode(&self, message: ServerMsg) -> Bytes {
-        let encoded = encode(message);
-        if self.zstd { compress(encoded) } else { encoded }
+    fn frame(&self, message: ServerMsg) -> Framed {
+        if self.zstd {
+            Framed::compressed(message)
+        } else {
+            Framed::plain(message)
+        }
     }
 
     fn matches(&self, key: &str) -> bool {
@@ -93,7 +95,7 @@ pub(crate) enum Step {
     Snapshot(Arc<Snapshot>),
     /// The changes up to `revision`; the last of the messages says `said`. `more` when it may ask again at once.
     Changes {
-        frames: Vec<Bytes>,
+        frames: Vec<Framed>,
         said: Option<Revision>,
         revision: Revision,
         more: bool,
@@ -104,7 +106,7 @@ pub(crate) enum Step {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Snapshot {
     pub(crate) revision: Revision,
-    pub(crate) frames: Vec<Bytes>,
+    pub(crate) frames: Vec<Framed>,
     /// Of the documents in it.
     octets: usize,
 }
@@ -136,7 +138,7 @@ struct Group {
     filter: Filter,
     snapshot: Option<Arc<Snapshot>>,
     /// By revision of the crumb; `None`: nothing in it concerns this group.
-    frames: BTreeMap<Revision, Option<Bytes>>,
+    frames: BTreeMap<Revision, Option<Framed>>,
     /// Pushes since somebody asked.
     unasked: u32,
 }
@@ -349,7 +351,7 @@ impl Log {
 }
 
 impl Group {
-    fn frame(&mut self, crumb: &Crumb, count: &mut Encoded) -> Option<Bytes> {
+    fn frame(&mut self, crumb: &Crumb, count: &mut Encoded) -> Option<Framed> {
         if let Some(encoded) = self.frames.get(&crumb.revision) {
             return encoded.clone();
         }
@@ -357,7 +359,7 @@ impl Group {
         let changes: Vec<Change> = wanted.map(|e| change(&e.key, e.revision, e.value.as_ref())).collect();
         let encoded = (!changes.is_empty()).then(|| {
             count.batches += 1;
-            self.filter.encode(ServerMsg::Batch(Batch {
+            self.filter.frame(ServerMsg::Batch(Batch {
                 revision: crumb.revision,
                 changes,
             }))
@@ -377,14 +379,14 @@ impl Group {
         count.snapshots += 1;
         let mut all = 0;
         let revision = crumbs.revision();
-        let mut frames = vec![encode(ServerMsg::SnapshotBegin(SnapshotBegin { revision }))];
+        let mut frames = vec![Framed::plain(ServerMsg::SnapshotBegin(SnapshotBegin { revision }))];
         let mut changes = Vec::new();
         let mut octets = 0;
         for (key, held) in crumbs.current().iter().filter(|(key, _)| self.filter.matches(key)) {
             let size = size(key, Some(&held.value));
             if !changes.is_empty() && octets + size > FRAME {
                 let changes = std::mem::take(&mut changes);
-                frames.push(self.filter.encode(ServerMsg::Batch(Batch { revision, changes })));
+                frames.push(self.filter.frame(ServerMsg::Batch(Batch { revision, changes })));
                 octets = 0;
             }
             octets += size;
@@ -392,7 +394,7 @@ impl Group {
             changes.push(change(key, held.revision, Some(&held.value)));
         }
         if !changes.is_empty() {
-            frames.push(self.filter.encode(ServerMsg::Batch(Batch { revision, changes })));
+            frames.push(self.filter.frame(ServerMsg::Batch(Batch { revision, changes })));
         }
         let snapshot = Arc::new(Snapshot {
             revision,
@@ -414,16 +416,6 @@ fn change(key: &str, revision: Revision, value: Option<&Bytes>) -> Change {
         revision,
         value: value.map(|v| v.to_vec()),
     }
-}
-
-/// The octets of a message.
-pub(crate) fn encode(message: ServerMsg) -> Bytes {
-    ServerMessage { message: Some(message) }.encode_to_vec().into()
-}
-
-/// The octets of an in-sync mark.
-pub(crate) fn in_sync(revision: Revision) -> Bytes {
-    encode(ServerMsg::InSync(InSync { revision }))
 }
 
 #[cfg(test)]
@@ -450,7 +442,7 @@ mod tests {
         )
     }
 
-    fn frames(step: Step) -> Vec<Bytes> {
+    fn frames(step: Step) -> Vec<Framed> {
         match step {
             Step::Changes { frames, .. } => frames,
             Step::Snapshot(s) => s.frames.clone(),
@@ -468,11 +460,9 @@ mod tests {
         log.push(vec![event("/x/1", 1, 10), event("/z/1", 2, 10)]);
         for position in [Some(0), None] {
             let (first, second) = (frames(log.next(&a, position)), frames(log.next(&b, position)));
-            assert_eq!(first.last().unwrap().as_ptr(), second.last().unwrap().as_ptr());
-            assert!(
-                !String::from_utf8_lossy(first.last().unwrap()).contains("/z/1"),
-                "filtered"
-            );
+            let [first, second] = [first, second].map(|frames| frames.last().unwrap().clone().octets());
+            assert_eq!(first.as_ptr(), second.as_ptr());
+            assert!(!String::from_utf8_lossy(&first).contains("/z/1"), "filtered");
         }
         let none = Filter::new(vec!["/none/".into()]);
         assert_eq!(

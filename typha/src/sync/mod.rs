@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`log`] | the state and its recent changes, encoded once per distinct set of prefixes; pure |
 //! | [`compress`] | a message in fewer octets; pure |
+//! | [`frame`] | a message as all clients share it; pure |
 //! | [`reader`] | one client's place in it and what it is sent next; pure |
 //! | [`loaded`] | a state that was read, and whether clients may be led to it |
 //! | [`hub`] | the task that owns the log and follows the datastore |
@@ -12,6 +13,7 @@
 //! | [`wire`] | the gRPC service that sends octets encoded already |
 
 mod compress;
+mod frame;
 pub(crate) mod hub;
 pub(crate) mod loaded;
 pub(crate) mod log;

@@ -18,7 +18,8 @@ use tortie_proto::sync::{ServerMessage, Welcome};
 use tortie_replica::Delta;
 use tortie_typha_client::{Engine, SyncEvent, Versioned};
 
-use super::log::{Filter, Limits, Log, encode};
+use super::frame::Framed;
+use super::log::{Filter, Limits, Log};
 use super::reader::Reader;
 use crate::datastore::{Entry, Event, Listing};
 
@@ -104,7 +105,7 @@ impl Store {
 struct Link {
     server: usize,
     reader: Reader,
-    wire: VecDeque<Bytes>,
+    wire: VecDeque<Framed>,
 }
 
 struct Client {
@@ -129,7 +130,7 @@ impl Client {
             panic!("the first message is open");
         };
         let reader = Reader::new(Filter::new(open.prefixes), open.resume.map(|r| r.revision));
-        let welcome = encode(ServerMsg::Welcome(Welcome {
+        let welcome = Framed::plain(ServerMsg::Welcome(Welcome {
             hello: Some(Hello::new("typha", "", "1")),
             cluster_id: "c".into(),
             ..Welcome::default()
@@ -163,7 +164,11 @@ impl Client {
             return false;
         };
         let before = self.engine.position().map(|p| p.revision);
-        if self.engine.handle(ServerMessage::decode(frame).unwrap()).is_err() {
+        if self
+            .engine
+            .handle(ServerMessage::decode(frame.octets().slice(5..)).unwrap())
+            .is_err()
+        {
             self.disconnect();
         }
         assert!(

@@ -2,9 +2,8 @@
 //!
 //! Pure: the session around it owns the socket and the clock.
 
-use bytes::Bytes;
-
-use super::log::{Filter, Step, in_sync};
+use super::frame::Framed;
+use super::log::{Filter, Step};
 use crate::datastore::Revision;
 
 /// A client of the log.
@@ -54,11 +53,11 @@ impl Reader {
     }
 
     /// The messages for a step of the log, and whether it is to ask again at once.
-    pub(crate) fn take(&mut self, step: Step) -> (Vec<Bytes>, bool) {
+    pub(crate) fn take(&mut self, step: Step) -> (Vec<Framed>, bool) {
         match step {
             Step::Snapshot(snapshot) => {
                 let mut frames = snapshot.frames.clone();
-                frames.push(in_sync(snapshot.revision));
+                frames.push(Framed::in_sync(snapshot.revision));
                 self.position = Some(snapshot.revision);
                 self.told = snapshot.revision;
                 self.in_sync = true;
@@ -75,7 +74,7 @@ impl Reader {
                 if !self.in_sync && !more {
                     self.in_sync = true;
                     self.told = revision;
-                    frames.push(in_sync(revision));
+                    frames.push(Framed::in_sync(revision));
                 }
                 (frames, more)
             }
@@ -83,9 +82,9 @@ impl Reader {
     }
 
     /// Revisions passed without a change for this client: tells it, so that it can resume from there.
-    pub(crate) fn catch_up(&mut self) -> Option<Bytes> {
+    pub(crate) fn catch_up(&mut self) -> Option<Framed> {
         let position = self.position.filter(|p| self.in_sync && *p > self.told)?;
         self.told = position;
-        Some(in_sync(position))
+        Some(Framed::in_sync(position))
     }
 }

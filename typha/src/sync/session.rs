@@ -7,7 +7,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -18,8 +17,9 @@ use tortie_proto::sync::client_message::Message as ClientMsg;
 use tortie_proto::sync::server_message::Message as ServerMsg;
 use tortie_proto::sync::{ClientMessage, Coalesced, Currency, Drain, Open, Ping, Stale, Welcome};
 
+use super::frame::Framed;
 use super::hub::{Away, Hub};
-use super::log::{Filter, Step, encode};
+use super::log::{Filter, Step};
 use super::peers::Peers;
 use super::reader::Reader;
 use crate::datastore::{History, Revision};
@@ -43,7 +43,7 @@ const SPREAD: usize = 2000;
 const MAX_PREFIXES: usize = 256;
 
 /// What a client may receive.
-pub(crate) type Outgoing = mpsc::Sender<Result<Bytes, Status>>;
+pub(crate) type Outgoing = mpsc::Sender<Result<Framed, Status>>;
 
 /// What sessions share.
 #[derive(Debug, Clone)]
@@ -158,7 +158,7 @@ impl Session {
         let filter = Filter::new(open.prefixes).with_zstd(self.client.can(capability::ZSTD));
         let mut reader = Reader::new(filter, resume);
         let served = async {
-            self.send(encode(ServerMsg::Welcome(welcome))).await?;
+            self.send(Framed::plain(ServerMsg::Welcome(welcome))).await?;
             self.tell_currency().await?;
             loop {
                 self.rest(&mut reader).await?;
@@ -209,7 +209,8 @@ impl Session {
         if !self.client.can(capability::COALESCED) {
             return Ok(());
         }
-        self.send(encode(ServerMsg::Coalesced(Coalesced { revision }))).await
+        self.send(Framed::plain(ServerMsg::Coalesced(Coalesced { revision })))
+            .await
     }
 
     /// Waits until there is something new; meanwhile keeps the pulse.
@@ -255,7 +256,7 @@ impl Session {
             age_seconds: away.age().as_secs(),
             reason: away.reason,
         });
-        self.send(encode(ServerMsg::Currency(Currency { stale }))).await
+        self.send(Framed::plain(ServerMsg::Currency(Currency { stale }))).await
     }
 
     /// Tells where to go, when this typha stops and there are others.
@@ -268,7 +269,7 @@ impl Session {
             return;
         }
         tokio::time::sleep(Duration::from_millis((turn % SPREAD) as u64)).await;
-        let frame = encode(ServerMsg::Drain(Drain { peers }));
+        let frame = Framed::plain(ServerMsg::Drain(Drain { peers }));
         // One that takes nothing finds out by itself.
         if let Ok(Ok(())) = tokio::time::timeout(FAREWELL, self.outgoing.send(Ok(frame))).await {
             self.context.metrics.connections_handed_over.inc();
@@ -281,13 +282,13 @@ impl Session {
         }
         self.sequence += 1;
         let sequence = self.sequence;
-        self.send(encode(ServerMsg::Ping(Ping { sequence }))).await?;
+        self.send(Framed::plain(ServerMsg::Ping(Ping { sequence }))).await?;
         self.unanswered.get_or_insert_with(Instant::now);
         Ok(())
     }
 
     /// Hands over one message; waits while the client has not taken earlier ones.
-    async fn send(&mut self, frame: Bytes) -> Result<(), End> {
+    async fn send(&mut self, frame: Framed) -> Result<(), End> {
         if self.outgoing.capacity() > 0 {
             // Room that is there anyway says nothing about the client: the connection's buffers took what was before.
             return self.outgoing.try_send(Ok(frame)).map_err(|_| End::Left);
