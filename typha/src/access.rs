@@ -66,7 +66,8 @@ impl Subject {
         match name.organization.as_str() {
             "tortie:admins" => Ok(Subject::Admin),
             "tortie:operators" => Ok(Subject::Operator),
-            "tortie:readers" => Ok(Subject::Reader),
+            // typhas ask each other how many clients they have.
+            "tortie:readers" | "tortie:typha" => Ok(Subject::Reader),
             "tortie:nodes" if name.common.is_empty() => Err(Denied::NoNode),
             "tortie:nodes" => Ok(Subject::Node(name.common.clone())),
             other => Err(Denied::Organization(other.to_owned())),

@@ -71,6 +71,7 @@ pub(crate) struct Metrics {
     pub(crate) encoded: Family<SentLabels, Counter>,
     pub(crate) clients_coalesced: Counter,
     pub(crate) connections_handed_over: Counter,
+    pub(crate) connections_moved: Counter,
     pub(crate) stale: Count,
     pub(crate) current_at: Count,
     pub(crate) states_kept: Counter,
@@ -113,6 +114,8 @@ impl Metrics {
         r.register("clients_coalesced", coalesced, metrics.clients_coalesced.clone());
         let over = "Sync clients told where to go when this typha stopped";
         r.register("connections_handed_over", over, metrics.connections_handed_over.clone());
+        let moved = "Sync clients asked to go to another typha that has far fewer";
+        r.register("connections_moved", moved, metrics.connections_moved.clone());
         let stale = "1 while the datastore does not answer and what is sent may be old";
         r.register("stale", stale, metrics.stale.clone());
         let current = "When the datastore answered last, in seconds since the epoch; 0 while it answers";

@@ -24,6 +24,7 @@ use crate::datastore::etcd::Etcd;
 use crate::metrics::Metrics;
 use crate::state::{self, Keeper};
 use crate::store::StoreService;
+use crate::sync::balance::Balance;
 use crate::sync::hub::Hub;
 use crate::sync::peers::Peers;
 use crate::sync::session::Context;
@@ -91,6 +92,8 @@ pub(crate) async fn run(config: Config, token: CancellationToken) -> anyhow::Res
         peers: Arc::new(Peers::new(&config.peers)),
         drain: token.clone(),
     };
+    let balance = Balance::new(&config.peers, config.tls.files().as_ref(), context.clone());
+    tokio::spawn(balance.run());
     let store = StoreServer::new(StoreService::new(backend, hub.clone(), hello, metrics));
     let sync = SyncService::new(context);
     let mut servers = JoinSet::new();

@@ -17,8 +17,9 @@ fn who_comes_in_which_capacity() {
     assert_eq!(named("tortie:admins", "eve"), Ok(Subject::Admin));
     assert_eq!(named("tortie:nodes", "n1"), Ok(Subject::Node("n1".to_owned())));
     assert_eq!(named("tortie:nodes", ""), Err(Denied::NoNode));
-    // A typha's certificate is for serving; one of another system says nothing here.
-    for stranger in ["", "tortie:typha", "system:nodes", "tortie:admins "] {
+    assert_eq!(named("tortie:typha", "typha-1"), Ok(Subject::Reader), "a peer");
+    // One of another system says nothing here.
+    for stranger in ["", "system:nodes", "tortie:admins "] {
         assert_eq!(named(stranger, "n1"), Err(Denied::Organization(stranger.to_owned())));
     }
     assert_eq!(Subject::of(&tonic::Extensions::new()), Err(Denied::Nobody));

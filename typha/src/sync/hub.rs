@@ -11,7 +11,7 @@ use tortie_kit::health::Guard;
 use tortie_proto::state::State;
 
 use super::loaded::{Loaded, check, load, refused};
-use super::log::{Filter, Log, Step};
+use super::log::{Filter, GroupId, Log, Step};
 use crate::datastore::{Backend, Changes, History, Listing, Revision, StorageError, WatchError};
 use crate::metrics::Metrics;
 
@@ -19,9 +19,12 @@ use crate::metrics::Metrics;
 const QUEUE: usize = 1024;
 /// Changes read from the datastore at once.
 const READ: usize = 1000;
-/// How long changes are collected after some were given: so much for each client, and no longer than this. What comes
+/// How long changes are collected after one was given: so much for each client, and no longer than this. What comes
 /// meanwhile is sent to all of them at once; a change after a rest is sent at once.
 const COLLECT: (Duration, Duration) = (Duration::from_micros(20), Duration::from_millis(100));
+/// The same after [`MANY`] were given at once: more of them are on their way, and no one of them is waited for by itself.
+const COLLECT_MANY: (Duration, Duration) = (Duration::from_micros(50), Duration::from_millis(250));
+const MANY: usize = 4;
 /// Between attempts to read a datastore that does not answer.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
@@ -34,7 +37,7 @@ enum Ask {
         history: Arc<History>,
         filter: Filter,
         position: Option<Revision>,
-        answer: oneshot::Sender<Step>,
+        answer: oneshot::Sender<(Step, Filter)>,
     },
     /// An operator accepts the datastore as it is.
     Accept {
@@ -56,6 +59,26 @@ pub(crate) struct Hub {
     head: watch::Receiver<Revision>,
     away: watch::Receiver<Option<Away>>,
     history: watch::Receiver<Arc<History>>,
+    latest: watch::Receiver<Arc<Latest>>,
+}
+
+/// What readers need that were current before the newest changes.
+#[derive(Debug)]
+struct Latest {
+    history: Arc<History>,
+    /// Where they are.
+    position: Revision,
+    steps: Vec<(GroupId, Step)>,
+}
+
+impl Latest {
+    fn nothing(history: Arc<History>) -> Arc<Self> {
+        Arc::new(Latest {
+            history,
+            position: 0,
+            steps: Vec::new(),
+        })
+    }
 }
 
 /// What an operator accepted.
@@ -107,6 +130,7 @@ impl Hub {
         let Loaded { history, log } = loaded;
         let (history_tx, history) = watch::channel(Arc::new(history));
         let (head_tx, head) = watch::channel(log.revision());
+        let (latest_tx, latest) = watch::channel(Latest::nothing(Arc::clone(&history.borrow())));
         let (away_tx, _) = watch::channel(None);
         let checked = away.is_none();
         let (asks, questions) = mpsc::channel(QUEUE);
@@ -116,6 +140,7 @@ impl Hub {
             head: head_tx,
             away: away_tx,
             history: history_tx,
+            latest: latest_tx,
             checked,
             guard,
             metrics,
@@ -131,6 +156,7 @@ impl Hub {
             head,
             away,
             history,
+            latest,
         }
     }
 
@@ -180,7 +206,17 @@ impl Hub {
         self.head.clone()
     }
 
-    /// What a reader needs next.
+    /// What a reader needs next, when it was current before the newest changes: no question is asked.
+    pub(crate) fn ready(&self, history: &History, filter: &Filter, position: Option<Revision>) -> Option<Step> {
+        let latest = self.latest.borrow();
+        if position != Some(latest.position) || history.id != latest.history.id {
+            return None;
+        }
+        let of_its_group = latest.steps.iter().find(|(group, _)| filter.is(group));
+        of_its_group.map(|(_, step)| step.clone())
+    }
+
+    /// What a reader needs next, and the filter as those who want the same share it.
     ///
     /// # Errors
     /// [`Ended`] also for a reader of another history.
@@ -189,7 +225,7 @@ impl Hub {
         history: Arc<History>,
         filter: Filter,
         position: Option<Revision>,
-    ) -> Result<Step, Ended> {
+    ) -> Result<(Step, Filter), Ended> {
         let (answer, answered) = oneshot::channel();
         self.asks
             .send(Ask::Next {
@@ -204,10 +240,11 @@ impl Hub {
     }
 }
 
-/// How long changes for so many clients are collected.
-fn collect(clients: i64) -> Duration {
+/// How long changes for so many clients are collected, after so many were given.
+fn collect(clients: i64, changes: usize) -> Duration {
     let clients = u32::try_from(clients).unwrap_or_default();
-    COLLECT.0.saturating_mul(clients).min(COLLECT.1)
+    let (each, most) = if changes < MANY { COLLECT } else { COLLECT_MANY };
+    each.saturating_mul(clients).min(most)
 }
 
 struct Task {
@@ -216,6 +253,7 @@ struct Task {
     head: watch::Sender<Revision>,
     away: watch::Sender<Option<Away>>,
     history: watch::Sender<Arc<History>>,
+    latest: watch::Sender<Arc<Latest>>,
     /// The datastore is known to hold this history still.
     checked: bool,
     guard: Guard,
@@ -263,6 +301,20 @@ impl Task {
         })
     }
 
+    /// What those who were current at `before` are sent is encoded now, and found by them.
+    fn prepare(&mut self, before: Revision) {
+        if self.log.revision() == before {
+            return;
+        }
+        let latest = Latest {
+            history: Arc::clone(&self.history.borrow()),
+            position: before,
+            steps: self.log.steps(before),
+        };
+        self.latest.send_replace(Arc::new(latest));
+        self.metrics.count_encoded(self.log.take_encoded());
+    }
+
     async fn accept(&mut self) -> Result<Accepted, StorageError> {
         let held = History::clone(&self.history.borrow());
         let others = [held.id].into_iter().chain(held.succeeds).collect();
@@ -303,6 +355,9 @@ impl Task {
         if **self.history.borrow() != loaded.history {
             self.history.send_replace(Arc::new(loaded.history));
         }
+        // What was prepared may be of another past.
+        let history = Arc::clone(&self.history.borrow());
+        self.latest.send_replace(Latest::nothing(history));
     }
 
     /// Who asked and ended meanwhile needs no answer.
@@ -315,7 +370,8 @@ impl Task {
                 answer,
             } => {
                 if history.id == self.history.borrow().id {
-                    drop(answer.send(self.log.next(&filter, position)));
+                    let step = self.log.next(&filter, position);
+                    drop(answer.send((step, self.log.shared(&filter))));
                     self.metrics.count_encoded(self.log.take_encoded());
                 }
             }
@@ -340,10 +396,12 @@ impl Task {
         let failed = match read {
             Ok(Changes { events, revision }) => {
                 if !events.is_empty() {
-                    pause = collect(self.metrics.connections_active.get());
+                    pause = collect(self.metrics.connections_active.get(), events.len());
                 }
+                let before = self.log.revision();
                 self.log.push(events);
                 self.log.advance(revision);
+                self.prepare(before);
                 None
             }
             // Too far behind: the state is read anew, and clients that are behind take a snapshot.
@@ -427,4 +485,18 @@ impl Task {
 fn now() -> Duration {
     let millis = jiff::Timestamp::now().as_millisecond();
     Duration::from_millis(u64::try_from(millis).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_clients_and_more_changes_are_collected_for_longer_and_not_for_ever() {
+        assert_eq!(collect(0, 1), Duration::ZERO);
+        assert!(collect(100, 1) < collect(1000, 1) && collect(1000, 1) < collect(1000, 20));
+        assert_eq!(collect(5000, 1), Duration::from_millis(100));
+        assert_eq!(collect(i64::MAX, MANY), Duration::from_millis(250));
+        assert_eq!(collect(-1, MANY), Duration::ZERO);
+    }
 }

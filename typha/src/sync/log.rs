@@ -7,7 +7,7 @@
 //! Pure: no clock, no IO.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use tortie_proto::state::Document;
@@ -83,9 +83,21 @@ impl Filter {
         }
     }
 
+    /// Is it the very one of this group? Clients share their group's ([`Log::shared`]).
+    pub(crate) fn is(&self, group: &GroupId) -> bool {
+        self.zstd == group.zstd && std::ptr::addr_eq(Arc::as_ptr(&self.prefixes), group.prefixes.as_ptr())
+    }
+
     fn matches(&self, key: &str) -> bool {
         self.prefixes.is_empty() || self.prefixes.iter().any(|prefix| key.starts_with(prefix.as_str()))
     }
+}
+
+/// Names a group without keeping it.
+#[derive(Debug, Clone)]
+pub(crate) struct GroupId {
+    prefixes: Weak<[String]>,
+    zstd: bool,
 }
 
 /// What a reader needs next.
@@ -305,6 +317,26 @@ impl Log {
         }
     }
 
+    /// The same filter as its group holds it: clients that use that one keep the group, and are recognised at once.
+    pub(crate) fn shared(&self, filter: &Filter) -> Filter {
+        let group = self.groups.iter().find(|g| g.filter == *filter);
+        group.map_or(filter, |g| &g.filter).clone()
+    }
+
+    /// What readers at `position` need, of each group that has clients: they do not have to ask.
+    pub(crate) fn steps(&mut self, position: Revision) -> Vec<(GroupId, Step)> {
+        let used = self.groups.iter().filter(|g| Arc::strong_count(&g.filter.prefixes) > 1);
+        let filters: Vec<Filter> = used.map(|g| g.filter.clone()).collect();
+        let mut step = |filter: Filter| {
+            let group = GroupId {
+                prefixes: Arc::downgrade(&filter.prefixes),
+                zstd: filter.zstd,
+            };
+            (group, self.next(&filter, Some(position)))
+        };
+        filters.into_iter().map(&mut step).collect()
+    }
+
     /// What a reader that has applied everything up to `position` (`None`: nothing) needs to become current.
     pub(crate) fn next(&mut self, filter: &Filter, position: Option<Revision>) -> Step {
         let group = match self.groups.iter().position(|g| g.filter == *filter) {
@@ -321,8 +353,6 @@ impl Log {
         };
         let group = &mut self.groups[group];
         group.unasked = 0;
-        // Whoever asked last is the likeliest to be there still.
-        group.filter = filter.clone();
         let resume = position.map_or(Resume::Snapshot, |p| self.crumbs.resume(Position(p)));
         let Resume::Changes(crumbs) = resume else {
             return Step::Snapshot(group.snapshot(&self.crumbs, &mut self.encoded));
@@ -545,6 +575,30 @@ mod tests {
         let newcomer = Filter::new(vec![]);
         assert!(matches!(log.next(&newcomer, None), Step::Snapshot(_)));
         assert_eq!(log.take_encoded().snapshots, 0, "little has changed since");
+    }
+
+    #[test]
+    fn who_is_current_need_not_ask_and_groups_without_clients_cost_nothing() {
+        let mut log = log(Limits::default());
+        let (mine, gone) = (Filter::new(vec!["/a".into()]), Filter::new(vec!["/b".into()]));
+        let _ = (log.next(&mine, Some(0)), log.next(&gone, Some(0)));
+        let (mine, other) = (log.shared(&mine), log.shared(&Filter::new(vec!["/a".into()])));
+        drop(gone);
+        log.push(vec![event("/a", 1, 10), event("/b", 2, 10)]);
+        let steps = log.steps(0);
+        let [(group, step)] = &steps[..] else {
+            panic!("{steps:?}");
+        };
+        assert!(mine.is(group) && other.is(group), "all who want the same share it");
+        assert!(!Filter::new(vec!["/a".into()]).is(group) && !mine.clone().with_zstd(true).is(group));
+        assert_eq!(*step, log.next(&mine, Some(0)), "it is what they would be told");
+        assert_eq!(log.take_encoded().batches, 1);
+        drop((mine, other));
+        for revision in 3..=3 + u64::from(UNASKED) {
+            log.push(vec![event("/a", revision, 1)]);
+            assert!(log.steps(revision - 1).is_empty());
+        }
+        assert!(log.groups.is_empty(), "names keep no group");
     }
 
     #[test]

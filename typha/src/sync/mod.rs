@@ -9,9 +9,11 @@
 //! | [`loaded`] | a state that was read, and whether clients may be led to it |
 //! | [`hub`] | the task that owns the log and follows the datastore |
 //! | [`peers`] | where else the same state is served |
+//! | [`balance`] | the task that asks clients to move when the others have far fewer |
 //! | [`session`] | the task of one client |
 //! | [`wire`] | the gRPC service that sends octets encoded already |
 
+pub(crate) mod balance;
 mod compress;
 mod frame;
 pub(crate) mod hub;

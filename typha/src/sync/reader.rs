@@ -32,6 +32,12 @@ impl Reader {
         &self.filter
     }
 
+    /// The same filter, as all clients that want the same share it.
+    pub(crate) fn share(&mut self, filter: Filter) {
+        debug_assert_eq!(self.filter, filter);
+        self.filter = filter;
+    }
+
     pub(crate) fn position(&self) -> Option<Revision> {
         self.position
     }

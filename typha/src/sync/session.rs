@@ -62,6 +62,8 @@ enum End {
     Left,
     /// It is told why.
     Refused(Status),
+    /// It is to go to one of these, which have fewer clients.
+    Moved(Vec<String>),
 }
 
 /// Reads the client's first message.
@@ -141,6 +143,20 @@ pub(crate) async fn run(context: Context, open: Open, inbound: Streaming<ClientM
             // When even this finds no room the stream just ends.
             let _ = session.outgoing.try_send(Err(status));
         }
+        End::Moved(peers) => {
+            let to = peers.first().cloned().unwrap_or_default();
+            tracing::info!(
+                program = hello.program,
+                node = hello.node,
+                to,
+                "sync client asked to move"
+            );
+            if session.say_goodbye(peers).await {
+                metrics.connections_moved.inc();
+            }
+            let status = Status::unavailable("another typha has fewer clients");
+            let _ = session.outgoing.try_send(Err(status));
+        }
     }
 }
 
@@ -172,9 +188,7 @@ impl Session {
     /// Sends until the reader is where the log is.
     async fn bring_forward(&mut self, reader: &mut Reader, history: &Arc<History>) -> Result<(), End> {
         loop {
-            let (filter, position) = (reader.filter().clone(), reader.position());
-            let asked = self.context.hub.next(Arc::clone(history), filter, position).await;
-            let step = asked.map_err(|_| End::Refused(self.gone()))?;
+            let step = self.next(reader, history).await?;
             if let Some(revision) = reader.is_too_slow_for(&step) {
                 self.coalesced(revision).await?;
             }
@@ -194,6 +208,22 @@ impl Session {
                 return Ok(());
             }
         }
+    }
+
+    /// What the reader needs next: mostly what all who were current need.
+    async fn next(&self, reader: &mut Reader, history: &Arc<History>) -> Result<Step, End> {
+        let (filter, position) = (reader.filter(), reader.position());
+        if let Some(step) = self.context.hub.ready(history, filter, position) {
+            return Ok(step);
+        }
+        let asked = self
+            .context
+            .hub
+            .next(Arc::clone(history), filter.clone(), position)
+            .await;
+        let (step, filter) = asked.map_err(|_| End::Refused(self.gone()))?;
+        reader.share(filter);
+        Ok(step)
     }
 
     /// The client took changes too slowly for the log.
@@ -234,7 +264,10 @@ impl Session {
                 heard = self.inbound.message() => self.hear(heard)?,
                 () = until(dead) => return Err(self.dead()),
                 () = until(lag), if ahead => {}
-                _ = self.pings.tick() => self.ping(reader).await?,
+                _ = self.pings.tick() => {
+                    self.make_room(reader, at)?;
+                    self.ping(reader).await?;
+                }
             }
         }
     }
@@ -259,6 +292,17 @@ impl Session {
         self.send(Framed::plain(ServerMsg::Currency(Currency { stale }))).await
     }
 
+    /// Others have far fewer clients: one that is current may go there.
+    fn make_room(&self, reader: &Reader, head: Revision) -> Result<(), End> {
+        if !self.client.can(capability::DRAIN) || !reader.is_current(head) {
+            return Ok(());
+        }
+        self.context
+            .peers
+            .take_place()
+            .map_or(Ok(()), |peers| Err(End::Moved(peers)))
+    }
+
     /// Tells where to go, when this typha stops and there are others.
     async fn hand_over(&mut self) {
         if !self.context.drain.is_cancelled() || !self.client.can(capability::DRAIN) {
@@ -269,11 +313,16 @@ impl Session {
             return;
         }
         tokio::time::sleep(Duration::from_millis((turn % SPREAD) as u64)).await;
-        let frame = Framed::plain(ServerMsg::Drain(Drain { peers }));
-        // One that takes nothing finds out by itself.
-        if let Ok(Ok(())) = tokio::time::timeout(FAREWELL, self.outgoing.send(Ok(frame))).await {
+        if self.say_goodbye(peers).await {
             self.context.metrics.connections_handed_over.inc();
         }
+    }
+
+    /// Tells where to go; one that takes nothing finds out by itself.
+    async fn say_goodbye(&self, peers: Vec<String>) -> bool {
+        let frame = Framed::plain(ServerMsg::Drain(Drain { peers }));
+        let told = tokio::time::timeout(FAREWELL, self.outgoing.send(Ok(frame))).await;
+        matches!(told, Ok(Ok(())))
     }
 
     async fn ping(&mut self, reader: &mut Reader) -> Result<(), End> {

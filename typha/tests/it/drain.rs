@@ -125,9 +125,41 @@ async fn a_rolling_restart_hands_clients_over_and_sends_next_to_nothing_again() 
     }
     assert_eq!(snapshots, 0, "every client resumed");
     assert!(again < full / 20, "{again} of {full} octets were sent again");
-    let told = |s: &SyncStatus| matches!(s, SyncStatus::Disconnected { .. });
-    let cut = clients.iter().filter(|c| c.statuses.iter().any(told)).count();
-    assert_eq!(cut, 0, "none was cut: all were handed over");
+    let cut = |s: &&SyncStatus| matches!(s, SyncStatus::Disconnected { .. });
+    let cut: Vec<_> = clients.iter().flat_map(|c| c.statuses.iter().filter(cut)).collect();
+    assert!(cut.is_empty(), "all were handed over, none was cut: {cut:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_of_one_typha_are_spread_over_all_without_a_snapshot() {
+    let three = Three::start().await;
+    let store = three.typhas[0].store();
+    store.create(&handle_key("h"), handle(1)).await.unwrap();
+    let start = |_| Client::start(three.typhas[0].addr(), &[HANDLES], None);
+    let mut clients: Vec<Client> = (0..CLIENTS).map(start).collect();
+    for client in &mut clients {
+        client.until("all", |c| c.map.len() == 1).await;
+    }
+    // The mean is 100; a fifth and 50 more is near enough.
+    let near = 170;
+    let deadline = Instant::now() + 2 * DEADLINE;
+    loop {
+        let counts = [three.clients(0).await, three.clients(1).await, three.clients(2).await];
+        if counts.iter().sum::<u64>() == CLIENTS as u64 && counts.iter().all(|c| *c <= near) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{counts:?}");
+        sleep(Duration::from_millis(50)).await;
+    }
+    other_is_seen(&three, &mut clients).await;
+    let moved = Typha::metric(three.ports[0], "typha_connections_moved_total").await;
+    assert!((130..=200).contains(&moved), "{moved}");
+    for n in 1..3 {
+        let name = "typha_snapshots_sent_total";
+        assert_eq!(Typha::metric(three.ports[n], name).await, 0, "all resumed");
+    }
+    let cut = |s: &SyncStatus| matches!(s, SyncStatus::Disconnected { .. });
+    assert!(!clients.iter().any(|c| c.statuses.iter().any(cut)));
 }
 
 async fn other_is_seen(three: &Three, clients: &mut [Client]) {
