@@ -580,17 +580,16 @@ mod tests {
     #[test]
     fn who_is_current_need_not_ask_and_groups_without_clients_cost_nothing() {
         let mut log = log(Limits::default());
-        let (mine, gone) = (Filter::new(vec!["/a".into()]), Filter::new(vec!["/b".into()]));
-        let _ = (log.next(&mine, Some(0)), log.next(&gone, Some(0)));
-        let (mine, other) = (log.shared(&mine), log.shared(&Filter::new(vec!["/a".into()])));
-        drop(gone);
+        let filter = |key: &str| Filter::new(vec![key.to_owned()]);
+        let _ = (log.next(&filter("/a"), Some(0)), log.next(&filter("/b"), Some(0)));
+        let (mine, other) = (log.shared(&filter("/a")), log.shared(&filter("/a")));
         log.push(vec![event("/a", 1, 10), event("/b", 2, 10)]);
         let steps = log.steps(0);
         let [(group, step)] = &steps[..] else {
             panic!("{steps:?}");
         };
         assert!(mine.is(group) && other.is(group), "all who want the same share it");
-        assert!(!Filter::new(vec!["/a".into()]).is(group) && !mine.clone().with_zstd(true).is(group));
+        assert!(!filter("/a").is(group) && !mine.clone().with_zstd(true).is(group));
         assert_eq!(*step, log.next(&mine, Some(0)), "it is what they would be told");
         assert_eq!(log.take_encoded().batches, 1);
         drop((mine, other));
