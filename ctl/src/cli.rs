@@ -74,8 +74,10 @@ pub(crate) enum Command {
     Bgp(BgpCommand),
     /// Why an address, a prefix or a pod is, or is not, reached from a node
     Explain(Box<crate::explain::ExplainArgs>),
-    /// The version of this program and of the cluster
+    /// The versions of this program, the cluster, typha, and the daemons that are named
     Version(VersionArgs),
+    /// A script for shells that completes command lines
+    Completion(CompletionArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -243,6 +245,8 @@ pub(crate) enum NodeCommand {
     Init(Box<crate::node_init::NodeInitArgs>),
     /// The BGP sessions of a node
     Status(NodeStatusArgs),
+    /// Collect what tells a fault of this host in an archive
+    Diags(crate::node_diags::NodeDiagsArgs),
 }
 
 #[derive(Debug, Args)]
@@ -364,9 +368,25 @@ pub(crate) enum StatusFormat {
 
 #[derive(Debug, Args)]
 pub(crate) struct VersionArgs {
-    /// Only this program's version; ask no cluster
+    /// Only this program's version; ask nobody
     #[arg(long)]
     pub(crate) client: bool,
+    /// Ask the node's bird-rs too: unix:/path
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) bird: Option<ServiceAddr>,
+    /// Ask the node's felix too: unix:/path
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) felix: Option<ServiceAddr>,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = TextFormat::Text)]
+    pub(crate) output: TextFormat,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionArgs {
+    /// Whose
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
 }
 
 /// A command line that parses and still says nothing we can do.

@@ -125,7 +125,12 @@ fn relabel(object: &mut Value, changes: &[(String, Option<String>)], overwrite: 
 }
 
 /// Changes a stored document; typha admits what comes of it. Says whether anything changed.
-async fn edit(store: &Store, key: &Key, dry_run: bool, change: impl Fn(&Value) -> Result<Value>) -> Result<bool> {
+pub(crate) async fn edit(
+    store: &Store,
+    key: &Key,
+    dry_run: bool,
+    change: impl Fn(&Value) -> Result<Value>,
+) -> Result<bool> {
     let name = short_name(key);
     let store = if dry_run { store.dry_run() } else { store.clone() };
     for _ in 0..ATTEMPTS {

@@ -9,6 +9,7 @@ mod bgp;
 mod certs;
 mod cli;
 mod columns;
+mod completion;
 mod computed;
 mod datastore;
 mod delete;
@@ -18,6 +19,7 @@ mod explain;
 mod foretell;
 mod get;
 mod ipam;
+mod node_diags;
 mod node_init;
 mod node_status;
 mod output;
@@ -107,6 +109,8 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Node(NodeCommand::Init(args)) => node_init::init(typha, &args).await,
         Command::Node(NodeCommand::Status(args)) => node_status::show(&args).await,
         Command::Explain(args) => explain::run(typha, &args).await,
+        Command::Node(NodeCommand::Diags(args)) => node_diags::collect(typha, &args).await,
+        Command::Completion(args) => completion::print(args.shell),
         Command::Version(args) => version::show(typha, &args).await,
     }
 }

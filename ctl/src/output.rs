@@ -49,15 +49,21 @@ impl Progress {
         }
     }
 
-    /// So many of so many are done.
+    /// So many of so many are done; short work needs no word.
     pub(crate) fn show(&self, done: usize, all: usize) {
-        // Short work needs no word.
-        if !self.shown || all < 50 {
+        if all >= 50 && (done == all || done.is_multiple_of(10)) {
+            self.step(done, all);
+        }
+    }
+
+    /// The same for steps that take a while each.
+    pub(crate) fn step(&self, done: usize, all: usize) {
+        if !self.shown {
             return;
         }
         if done == all {
             eprint!("\r\x1b[K");
-        } else if done.is_multiple_of(10) {
+        } else {
             eprint!("\r{}: {done} of {all}", self.what);
         }
     }

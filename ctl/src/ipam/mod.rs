@@ -1,7 +1,7 @@
 //! ipam: who has which address, what does not agree, and giving back what was lost, as in calicoctl.
 
 mod check;
-mod view;
+pub(crate) mod view;
 
 use std::net::IpAddr;
 

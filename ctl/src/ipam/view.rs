@@ -13,10 +13,10 @@ use tortie_typha_client::{Entry, Store};
 
 /// The cluster, as far as address management is concerned.
 #[derive(Debug, Default)]
-pub(super) struct Cluster {
+pub(crate) struct Cluster {
     pub(super) pools: Vec<IpPool>,
     pub(super) blocks: Vec<Block>,
-    pub(super) handles: BTreeMap<String, Handle>,
+    pub(crate) handles: BTreeMap<String, Handle>,
     /// Prefixes that are given to nobody automatically.
     pub(super) reserved: Vec<Prefix>,
     /// Who uses an address: workloads and nodes, by name.
@@ -31,7 +31,7 @@ pub(super) struct Cluster {
 
 impl Cluster {
     /// Reads it. Blocks come before their users, so that an address that is just being given is not taken for lost.
-    pub(super) async fn read(store: &Store) -> Result<Self> {
+    pub(crate) async fn read(store: &Store) -> Result<Self> {
         let mut cluster = Cluster::default();
         for prefix in [
             key::BLOCKS.to_owned(),
@@ -84,12 +84,12 @@ impl Cluster {
     }
 
     /// Every address that is given to somebody or cools down.
-    pub(super) fn allocated(&self) -> impl Iterator<Item = Allocation<'_>> {
+    pub(crate) fn allocated(&self) -> impl Iterator<Item = Allocation<'_>> {
         self.blocks.iter().flat_map(allocations)
     }
 
     /// What an address is allocated for.
-    pub(super) fn allocation(&self, ip: IpAddr) -> Option<Allocation<'_>> {
+    pub(crate) fn allocation(&self, ip: IpAddr) -> Option<Allocation<'_>> {
         let mut blocks = self.blocks.iter().filter(|b| b.cidr.contains(ip));
         blocks.find_map(|b| allocations(b).find(|a| a.ip == ip))
     }
@@ -129,25 +129,25 @@ impl Cluster {
 
 /// An address that is not free.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Allocation<'a> {
-    pub(super) ip: IpAddr,
-    pub(super) block: &'a Block,
-    pub(super) attribute: &'a AllocationAttribute,
+pub(crate) struct Allocation<'a> {
+    pub(crate) ip: IpAddr,
+    pub(crate) block: &'a Block,
+    pub(crate) attribute: &'a AllocationAttribute,
 }
 
 impl Allocation<'_> {
     /// What its owner said of itself.
-    pub(super) fn said(&self, name: &str) -> Option<&str> {
+    pub(crate) fn said(&self, name: &str) -> Option<&str> {
         self.attribute.secondary.as_ref()?.get(name).map(String::as_str)
     }
 
     /// It was released, and is not given out for a while.
-    pub(super) fn is_cooling(&self) -> bool {
+    pub(crate) fn is_cooling(&self) -> bool {
         self.attribute.handle_id.is_none() && self.attribute.released_at.is_some()
     }
 
     /// Whose it is, for a person.
-    pub(super) fn whose(&self) -> String {
+    pub(crate) fn whose(&self) -> String {
         match (self.said("namespace"), self.said("pod")) {
             (Some(namespace), Some(pod)) => format!("{namespace}/{pod}"),
             _ => self.attribute.handle_id.clone().unwrap_or_default(),

@@ -273,30 +273,3 @@ fn what_has_no_effect_yet_is_stored_and_said() {
         said.err
     );
 }
-
-#[test]
-fn a_delete_says_what_it_leaves_allocated() {
-    let typha = Typha::start();
-    let node = "{apiVersion: projectcalico.org/v3, kind: Node, metadata: {name: n1}, spec: {}}";
-    typha
-        .apply(&format!("{POOL}---\n{node}"))
-        .is("ippool/default-pool created\nnode/n1 created");
-    let nothing = typha.run(&["delete", "node/n1", "pool/default-pool", "--dry-run"]);
-    assert_eq!(nothing.err, "");
-    let block = r#"{"cidr": "10.244.0.0/30", "affinity": "host:n1", "strictAffinity": false, "deleted": false,
-        "allocations": [0, null, null, 0], "unallocated": [1, 2], "attributes": [{"handle_id": "h", "secondary": {}}]}"#;
-    let affinity = r#"{"state": "confirmed", "deleted": false}"#;
-    typha.store("/calico/ipam/v2/assignment/ipv4/block/10.244.0.0-30", block);
-    typha.store("/calico/ipam/v2/host/n1/ipv4/block/10.244.0.0-30", affinity);
-
-    let said = typha.run(&["delete", "node/n1", "pool/default-pool", "--dry-run"]);
-    said.is("node/n1 deleted (dry run)\nippool/default-pool deleted (dry run)");
-    let warnings: Vec<&str> = said.err.lines().collect();
-    assert_eq!(
-        warnings,
-        [
-            "warning: node/n1: address blocks of this node: 1; they are released when no workload has an address of them",
-            "warning: ippool/default-pool: addresses of 10.244.0.0/16 are in use: 2; they stay with their workloads; empty blocks are released soon",
-        ]
-    );
-}

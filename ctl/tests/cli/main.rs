@@ -6,8 +6,13 @@ mod bgp;
 mod bird;
 mod certs;
 mod datastore;
+mod delete;
 mod documents;
+mod edit;
+mod foretold;
+mod get;
 mod ipam;
+mod misc;
 mod node_init;
 
 use std::io::{Read as _, Write as _};
@@ -17,6 +22,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use tortie_kit::address::ServiceAddr;
+use tortie_typha_client::{Store, StoreError};
 
 /// What a command said.
 struct Said {
@@ -134,17 +140,23 @@ impl Typha {
 
     /// Stores a document that is no resource, as felix does.
     fn store(&self, key: &str, json: &str) {
+        self.with_store(async |store| store.put(key, json).await.map(drop));
+    }
+
+    /// Stores a document octet for octet, also of a kind that Tortie does not act on.
+    fn restore(&self, key: &str, json: &str) {
+        self.with_store(async |store| store.restore(key, Some(json.into())).await.map(drop));
+    }
+
+    fn with_store(&self, act: impl AsyncFn(&Store) -> Result<(), StoreError>) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .unwrap();
         runtime.block_on(async {
             let hello = tortie_proto::common::Hello::new("test", "", "1");
-            let store = tortie_typha_client::Store::new(
-                self.addr().parse::<tortie_kit::address::ServiceAddr>().unwrap(),
-                hello,
-            );
-            store.put(key, json).await.unwrap();
+            let store = Store::new(self.addr().parse::<ServiceAddr>().unwrap(), hello);
+            act(&store).await.unwrap();
         });
     }
 }

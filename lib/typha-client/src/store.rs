@@ -112,6 +112,8 @@ pub struct ServerStatus {
     pub clients: u64,
     /// Why it may be old, and since when the datastore does not answer; `None` while it does.
     pub stale: Option<(String, Duration)>,
+    /// typha's version.
+    pub version: String,
 }
 
 /// Why a call of [`Store`] failed. Each carries a message fit for a person.
@@ -337,6 +339,7 @@ impl Store {
             documents: answer.documents,
             clients: answer.clients,
             stale,
+            version: answer.hello.map(|h| h.version).unwrap_or_default(),
         })
     }
 
