@@ -20,9 +20,13 @@ use crate::store::Snapshot;
 fn name(key: &Key) -> &str {
     match key {
         Key::Resource { name, .. } => name,
-        Key::Block(_) | Key::Affinity { .. } | Key::Handle(_) | Key::IpamConfig | Key::IpamHost(_) | Key::Lease(_) => {
-            ""
-        }
+        Key::Block(_)
+        | Key::Affinity { .. }
+        | Key::Handle(_)
+        | Key::IpamConfig
+        | Key::IpamHost(_)
+        | Key::Lease(_)
+        | Key::Report(_) => "",
     }
 }
 
