@@ -12,8 +12,9 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
+use serde_json::{Value, json};
 
-use crate::cli::{Capacity, CertsCommand, CertsInitArgs, CertsIssueArgs, CertsShowArgs, Usage};
+use crate::cli::{Capacity, CertsCommand, CertsInitArgs, CertsIssueArgs, CertsShowArgs, TextFormat, Usage};
 use crate::output::say;
 
 /// Clocks differ: a certificate is good from a little before it was made.
@@ -106,18 +107,23 @@ fn issue(args: &CertsIssueArgs) -> Result<()> {
 }
 
 fn show(args: &CertsShowArgs) -> Result<()> {
+    let mut all = Vec::new();
     for path in &args.files {
+        let file = path.display().to_string();
         for (name, until) in tortie_kit::tls::describe(path)? {
-            let until = Timestamp::from_second(until)?;
-            say(&format!(
-                "{}: {} {}, until {until}",
-                path.display(),
-                name.organization,
-                name.common
-            ))?;
+            let until = Timestamp::from_second(until)?.to_string();
+            match args.output {
+                TextFormat::Text => say(&format!("{file}: {} {}, until {until}", name.organization, name.common))?,
+                TextFormat::Json => all.push(json!({
+                    "file": file, "organization": name.organization, "common_name": name.common, "until": until,
+                })),
+            }
         }
     }
-    Ok(())
+    match args.output {
+        TextFormat::Text => Ok(()),
+        TextFormat::Json => say(&format!("{:#}", Value::Array(all))),
+    }
 }
 
 fn read(dir: &Path, name: &str) -> Result<String> {

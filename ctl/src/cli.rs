@@ -156,7 +156,14 @@ pub(crate) enum DatastoreCommand {
     /// typha leads nobody to a state that is older than, or other than, what was there before, until it is told to.
     Accept,
     /// What typha serves, and whether it may be old because the datastore does not answer
-    Status,
+    Status(DatastoreStatusArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DatastoreStatusArgs {
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = TextFormat::Text)]
+    pub(crate) output: TextFormat,
 }
 
 #[derive(Debug, Args)]
@@ -223,6 +230,9 @@ pub(crate) struct CertsShowArgs {
     /// Files with certificates, PEM
     #[arg(value_name = "FILE", required = true)]
     pub(crate) files: Vec<std::path::PathBuf>,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = TextFormat::Text)]
+    pub(crate) output: TextFormat,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

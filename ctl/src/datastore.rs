@@ -10,13 +10,14 @@ use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tortie_kit::address::Target;
 use tortie_typha_client::{ServerStatus, Store, StoreError};
 
 use self::archive::Archive;
-use crate::cli::{DatastoreCommand, ImportArgs};
-use crate::output::say;
+use crate::cli::{DatastoreCommand, ImportArgs, TextFormat};
+use crate::output::{Progress, say};
 use crate::store::connect;
 
 /// Under which everything lies.
@@ -38,7 +39,13 @@ pub(crate) async fn run(typha: Option<Target>, command: &DatastoreCommand) -> Re
             let (id, revision) = store.accept_history().await?;
             say(&format!("accepted: history {id} begins with revision {revision}"))
         }
-        DatastoreCommand::Status => say(&describe(&store.status().await?)),
+        DatastoreCommand::Status(args) => {
+            let status = store.status().await?;
+            say(&match args.output {
+                TextFormat::Text => describe(&status),
+                TextFormat::Json => format!("{:#}", described(&status)),
+            })
+        }
     }
 }
 
@@ -51,6 +58,18 @@ fn describe(status: &ServerStatus) -> String {
         "history:   {}\nrevision:  {}\ndocuments: {}\nclients:   {}\ndatastore: {datastore}",
         status.cluster_id, status.revision, status.documents, status.clients
     )
+}
+
+fn described(status: &ServerStatus) -> Value {
+    let stale = status.stale.as_ref();
+    json!({
+        "history": status.cluster_id,
+        "revision": status.revision,
+        "documents": status.documents,
+        "clients": status.clients,
+        "version": status.version,
+        "stale": stale.map(|(reason, age)| json!({"reason": reason, "age_seconds": age.as_secs()})),
+    })
 }
 
 async fn export(store: &Store, output: Option<&Path>) -> Result<()> {
@@ -148,10 +167,12 @@ impl Plan {
 }
 
 async fn write(store: &Store, plan: Plan) -> Result<()> {
+    let all = plan.put.len() + plan.delete.len();
     let puts = plan.put.into_iter().map(|(key, value)| (key, Some(value)));
     let deletes = plan.delete.into_iter().map(|key| (key, None));
     let mut waiting = puts.chain(deletes);
     let mut writes: JoinSet<Result<()>> = JoinSet::new();
+    let (progress, mut done) = (Progress::new("writing documents"), 0);
     loop {
         while writes.len() < WRITES {
             let Some((key, value)) = waiting.next() else { break };
@@ -166,7 +187,11 @@ async fn write(store: &Store, plan: Plan) -> Result<()> {
         }
         match writes.join_next().await {
             None => return Ok(()),
-            Some(written) => written??,
+            Some(written) => {
+                written??;
+                done += 1;
+                progress.show(done, all);
+            }
         }
     }
 }

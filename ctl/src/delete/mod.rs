@@ -7,10 +7,11 @@ mod pool;
 
 use anyhow::{Result, bail};
 use jiff::Timestamp;
+use serde_json::Value;
 use tortie_ipam::Setting;
 use tortie_ipam_client::cluster;
 use tortie_kit::address::Target;
-use tortie_model::{Key, Kind, admit_delete};
+use tortie_model::{Key, Kind, View as _, admit_delete};
 use tortie_typha_client::{Store, StoreError};
 
 use crate::apply::after;
@@ -36,6 +37,7 @@ pub(crate) async fn delete(typha: Option<Target>, args: &DeleteArgs) -> Result<(
     let keys = asked(args)?;
     let store = connect(typha)?;
     let plan = look(&store, keys, args).await?;
+    plan.warn_of_filters();
     let mut report = Report::new(args.output, args.dry_run);
     if args.dry_run {
         let mut end = plan.state.clone();
@@ -86,6 +88,7 @@ async fn look(store: &Store, mut keys: Vec<Key>, args: &DeleteArgs) -> Result<Pl
     }
     let mut prefixes: Vec<String> = keys.iter().filter_map(Key::kind).map(Key::collection).collect();
     let cascades = keys.iter().any(|k| matches!(k.kind(), Some(Kind::Node | Kind::IpPool)));
+    prefixes.push(Key::collection(Kind::BgpPeer));
     if cascades || args.dry_run {
         prefixes.extend(foretell::prefixes());
         prefixes.extend([Kind::FelixConfiguration, Kind::HostEndpoint].map(Key::collection));
@@ -132,6 +135,29 @@ impl Plan {
         };
         let count = users.len();
         (count > 0).then(|| format!("{}: {hint}: {}", short_name(key), some_of(&users)))
+    }
+
+    /// Peers that stay go on without a filter that goes: as in Calico this is allowed, and here it is said.
+    fn warn_of_filters(&self) {
+        for key in self.keys.iter().filter(|k| k.kind() == Some(Kind::BgpFilter)) {
+            let name = key.to_string();
+            let name = name.rsplit('/').next().unwrap_or_default();
+            let mut peers = Vec::new();
+            self.state.visit(&Key::collection(Kind::BgpPeer), &mut |peer, json| {
+                let names = |v: &Value| {
+                    v["spec"]["filters"]
+                        .as_array()
+                        .is_some_and(|all| all.iter().any(|f| f == name))
+                };
+                if let Ok(peer) = peer.parse::<Key>()
+                    && !self.keys.contains(&peer)
+                    && serde_json::from_slice::<Value>(json).is_ok_and(|v| names(&v))
+                {
+                    peers.push(short_name(&peer));
+                }
+            });
+            stays(key, "these go on without it", &peers);
+        }
     }
 
     /// The object and what goes with it, in the order in which they go.

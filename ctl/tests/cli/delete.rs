@@ -186,3 +186,18 @@ fn a_pool_in_use_is_kept_and_an_empty_one_goes_with_its_blocks() {
         "the empty block is gone: {left:?}"
     );
 }
+
+#[test]
+fn a_filter_that_peers_name_goes_with_a_word() {
+    let typha = Typha::start();
+    let filter = "{apiVersion: projectcalico.org/v3, kind: BGPFilter, metadata: {name: f}, spec: {exportV4: [{action: Reject}]}}";
+    let peer = "{apiVersion: projectcalico.org/v3, kind: BGPPeer, metadata: {name: tor}, \
+        spec: {peerIP: 172.30.0.1, asNumber: 65001, filters: [f]}}";
+    let both = format!("{filter}\n---\n{peer}");
+    typha.apply(&both).is("bgpfilter/f created\nbgppeer/tor created");
+    let said = typha.run(&["delete", "bgpfilter/f", "bgppeer/tor", "--dry-run"]);
+    assert_eq!(said.err, "", "both go");
+    let said = typha.run(&["delete", "bgpfilter", "f"]);
+    said.is("bgpfilter/f deleted");
+    assert_eq!(said.err, "warning: bgpfilter/f: these go on without it: bgppeer/tor\n");
+}

@@ -105,3 +105,20 @@ fn nothing_is_coloured_or_moves_where_nobody_looks() {
         }
     }
 }
+
+#[test]
+fn what_programs_read_is_json() {
+    let typha = Typha::start();
+    let status: Value = serde_json::from_str(&typha.run(&["datastore", "status", "-o", "json"]).out).unwrap();
+    assert_eq!((&status["clients"], &status["stale"]), (&0.into(), &Value::Null));
+    assert_eq!(status["documents"], 1, "ClusterInformation");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().display().to_string();
+    assert_eq!(tortiectl(&["certs", "init", "--dir", &path], "").status, 0);
+    let shown = tortiectl(&["certs", "show", &format!("{path}/ca.pem"), "-o", "json"], "");
+    let shown: Value = serde_json::from_str(&shown.out).unwrap();
+    assert_eq!(
+        (&shown[0]["organization"], &shown[0]["common_name"]),
+        (&"tortie:authority".into(), &"Tortie".into())
+    );
+}
