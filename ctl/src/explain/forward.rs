@@ -219,7 +219,10 @@ impl Walk<'_> {
     /// What the kernel itself would do.
     fn looked_up(&mut self, node: &str, (prefix, to): (Prefix, &Destination)) -> Option<Cause> {
         let Some(kernel) = self.kernel(node) else {
-            self.unasked(Stage::Kernel, (node, "the kernel"));
+            match self.node(node).and_then(|n| n.kernel.failure()) {
+                Some(why) => self.wrong(Stage::Kernel, Some(node), format!("could not be asked: {why}")),
+                None => self.unasked(Stage::Kernel, (node, "the kernel")),
+            }
             return None;
         };
         match kernel.lookup.as_ref()? {

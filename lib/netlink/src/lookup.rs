@@ -14,7 +14,7 @@ use tortie_net::Prefix;
 
 use crate::addr::family;
 use crate::request::{Connection, RequestError};
-use crate::route::{IfIndex, Kind, NextHop, Protocol, Route};
+use crate::route::{IfIndex, Kind, NextHop, Protocol, Route, Scope};
 
 /// What becomes of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,11 +67,12 @@ impl Connection {
 
 fn route(destination: IpAddr, message: &RouteMessage) -> Option<Route> {
     let length = message.header.destination_prefix_length;
-    let prefix = Prefix::canonical(destination, length).ok()?;
+    let prefix = Prefix::new(destination, length).ok()?;
     let kind = Kind::from_code(message.header.kind.into());
     let mut route = Route::new(prefix, kind, Protocol(message.header.protocol.into()));
     route.table = message.header.table.into();
     route.metric = 0;
+    route.scope = Scope(message.header.scope.into());
     let onlink = message.header.flags.contains(RouteFlags::Onlink);
     let mut only = NextHop {
         gateway: None,
@@ -103,7 +104,7 @@ fn route(destination: IpAddr, message: &RouteMessage) -> Option<Route> {
     if route.next_hops.is_empty() && only.interface.is_some() {
         route.next_hops.push(only);
     }
-    Some(route)
+    Some(route.canonical())
 }
 
 fn ip(address: &RouteAddress) -> Option<IpAddr> {

@@ -5,6 +5,7 @@ mod bad_input;
 mod cluster;
 mod demo;
 mod ecmp;
+mod explain;
 mod ipam;
 mod podman;
 mod restart;

@@ -9,7 +9,10 @@ use tonic::transport::Channel;
 use tortie_kit::address::ServiceAddr;
 use tortie_net::Prefix;
 use tortie_proto::bird::bird_client::BirdClient;
-use tortie_proto::bird::{self, Protocol, ShowProtocolsRequest, ShowRoutesRequest, StatusRequest, StatusResponse};
+use tortie_proto::bird::bird_operator_client::BirdOperatorClient;
+use tortie_proto::bird::{
+    self, ListRoutesRequest, Protocol, ShowProtocolsRequest, ShowRoutesRequest, StatusRequest, StatusResponse,
+};
 use tortie_proto::common::Hello;
 
 use super::{PATIENCE, Wanted};
@@ -19,7 +22,7 @@ use crate::store::hello;
 /// Routes of one answer that are looked at; a prefix has as many as there are peers that tell it.
 const ROUTES: usize = 4096;
 
-struct Client(BirdClient<Channel>);
+struct Client(BirdClient<Channel>, BirdOperatorClient<Channel>);
 
 /// A request that ends.
 fn timed<T>(message: T) -> Request<T> {
@@ -34,7 +37,11 @@ fn said(status: &tonic::Status) -> anyhow::Error {
 
 impl Client {
     async fn connect(addr: &ServiceAddr) -> Result<Self> {
-        Ok(Client(BirdClient::new(addr.connect(PATIENCE).await?)))
+        let channel = addr.connect(PATIENCE).await?;
+        Ok(Client(
+            BirdClient::new(channel.clone()),
+            BirdOperatorClient::new(channel),
+        ))
     }
 
     async fn status(&mut self) -> Result<StatusResponse> {
@@ -70,6 +77,31 @@ impl Client {
     }
 }
 
+impl Client {
+    /// Routes to the address, or to a prefix around it, that were refused. A lookup gives those that are used only, so the
+    /// table is gone through; what was not found in time is not found.
+    async fn refused(&mut self, address: IpAddr) -> Result<Vec<bird::Route>> {
+        let table = if address.is_ipv4() { "master4" } else { "master6" };
+        let query = format!("table {table} filtered where net ~ [ {}- ]", Prefix::host(address));
+        let end = tokio::time::Instant::now() + PATIENCE;
+        let (mut found, mut token) = (Vec::new(), String::new());
+        while tokio::time::Instant::now() < end && found.len() < ROUTES {
+            let request = timed(ListRoutesRequest {
+                hello: Some(hello()),
+                query: query.clone(),
+                page_token: token,
+            });
+            let page = self.1.list_routes(request).await.map_err(|s| said(&s))?.into_inner();
+            found.extend(page.routes.into_iter().filter_map(|r| r.route));
+            token = page.next_page_token;
+            if token.is_empty() {
+                break;
+            }
+        }
+        Ok(found)
+    }
+}
+
 /// Its BGP identifier, as an address.
 pub(super) async fn router_id(addr: &ServiceAddr) -> Result<IpAddr> {
     let status = Client::connect(addr).await?.status().await?;
@@ -87,17 +119,21 @@ pub(super) async fn ask(addr: &ServiceAddr, wanted: &Wanted) -> Result<BirdFacts
         filtered: true,
         ..ShowRoutesRequest::default()
     });
-    let longest = [true, false].map(|filtered| ShowRoutesRequest {
+    let longest = ShowRoutesRequest {
         longest_match: Some(tortie_proto::octets(wanted.address)),
-        filtered,
         ..ShowRoutesRequest::default()
-    });
-    for query in exactly.chain(longest) {
-        for route in client.routes(query).await? {
-            let path = path(&route)?;
-            if !paths.contains(&path) {
-                paths.push(path);
-            }
+    };
+    let mut routes = Vec::new();
+    for query in exactly.chain([longest]) {
+        routes.extend(client.routes(query).await?);
+    }
+    if routes.is_empty() {
+        routes = client.refused(wanted.address).await?;
+    }
+    for route in routes {
+        let path = path(&route)?;
+        if !paths.contains(&path) {
+            paths.push(path);
         }
     }
     let mut facts = BirdFacts {
