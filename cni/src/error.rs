@@ -71,6 +71,19 @@ impl CniError {
         }
     }
 
+    /// The same error, which also tells what else failed.
+    pub(crate) fn with(self, other: &CniError) -> Self {
+        let told = |details: &str| match details {
+            "" => String::new(),
+            some => format!(" ({some})"),
+        };
+        CniError {
+            code: self.code,
+            message: format!("{}; {}", self.message, other.message),
+            details: format!("{}{}", self.details, told(&other.details)).trim().to_owned(),
+        }
+    }
+
     /// The JSON object of the specification, section "Error".
     pub(crate) fn to_json(&self, version: SpecVersion) -> Value {
         let mut error = json!({

@@ -3,7 +3,9 @@
 //! felix is asked first whether it is there, so that nothing is taken that cannot be used; an ADD that felix refuses gives
 //! back what it took; a DEL gives addresses back when felix has removed everything that leads to them.
 
-use serde_json::Value;
+use std::net::IpAddr;
+
+use serde_json::{Map, Value, json};
 
 use crate::ask::{Call, missing};
 use crate::client::Felix;
@@ -42,7 +44,10 @@ pub(crate) async fn ask(call: &Call<'_>, name: &str) -> Result<Option<Value>, Cn
                 Ok(delegate) => delegate.pass_on(command).await,
                 Err(e) => Err(e),
             };
-            ours.and(theirs)?;
+            match (ours, theirs) {
+                (Err(ours), Err(theirs)) => return Err(ours.with(&theirs)),
+                (ours, theirs) => ours.and(theirs)?,
+            }
         }
         (Command::Status, _) => status(call, name).await?,
         (Command::Version | Command::Add | Command::Del | Command::Check, _) => {}
@@ -51,7 +56,42 @@ pub(crate) async fn ask(call: &Call<'_>, name: &str) -> Result<Option<Value>, Cn
 }
 
 async fn find(call: &Call<'_>, name: &str, cidrs: Option<&[String]>) -> Result<Delegate, CniError> {
-    Delegate::find(name, call.search, call.object, call.conf.version, cidrs).await
+    let mut object = call.object.clone();
+    if call.command == Command::Add {
+        pass_wish_on(&mut object, name, &call.conf.requested_ips);
+    }
+    Delegate::find(name, call.search, &object, call.conf.version, cidrs).await
+}
+
+/// Puts the addresses that a pod's annotation asks for where these plugins look for them. What the runtime itself asks for
+/// is in one of the two places already, and comes first.
+fn pass_wish_on(object: &mut Map<String, Value>, name: &str, wish: &[IpAddr]) {
+    let asks = |parent: &str, path: &[&str]| {
+        let found = path.iter().try_fold(object.get(parent)?, |at, field| at.get(*field));
+        found.filter(|ips| !ips.is_null())
+    };
+    if wish.is_empty()
+        || asks("runtimeConfig", &["ips"])
+            .or(asks("args", &["cni", "ips"]))
+            .is_some()
+    {
+        return;
+    }
+    // static wants a length with it; host-local has always taken plain addresses.
+    let text = |ip: &IpAddr| match name {
+        "static" => format!("{ip}/{}", if ip.is_ipv4() { 32 } else { 128 }),
+        _ => ip.to_string(),
+    };
+    let ips: Vec<Value> = wish.iter().map(|ip| text(ip).into()).collect();
+    let args = object.entry("args").or_insert_with(|| json!({}));
+    // An `args` of another form was refused before.
+    if let Some(cni) = args
+        .as_object_mut()
+        .map(|a| a.entry("cni").or_insert_with(|| json!({})))
+        && let Some(cni) = cni.as_object_mut()
+    {
+        cni.insert("ips".to_owned(), ips.into());
+    }
 }
 
 async fn add(call: &Call<'_>, name: &str, target: &Target) -> Result<Value, CniError> {

@@ -1,7 +1,7 @@
 //! `ipam.type` host-local and static: the stock plugins give addresses, felix makes the rest.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -122,6 +122,32 @@ fn both_families_by_ranges_and_the_runtimes_wish() {
 }
 
 #[test]
+fn a_pods_annotation_asks_host_local_too() {
+    let (node, more) = with_pod_cidrs(&["10.65.1.0/24"]);
+    let annotations = json!({"cni.projectcalico.org/ipAddrs": "[\"10.65.1.88\"]"});
+    let by_args = json!({"args": {"cni": {"annotations": annotations}}});
+    let by_capability = json!({"runtimeConfig": {"io.kubernetes.cri.pod-annotations": annotations}});
+    // The runtime's own wish comes first.
+    let both = json!({"args": {"cni": {"annotations": annotations, "ips": ["10.65.1.99"]}}});
+    for (asks, want) in [
+        (by_args, "10.65.1.88"),
+        (by_capability, "10.65.1.88"),
+        (both, "10.65.1.99"),
+    ] {
+        let mut conf = more.clone();
+        conf.as_object_mut().unwrap().extend(asks.as_object().unwrap().clone());
+        let ran = invoke(&node, "ADD", "c1", "1.0.0", &conf);
+        assert!(ran.ok, "{} {}", ran.stdout, ran.stderr);
+        assert_eq!(taken(&node), [want]);
+        // The same wish of another pod cannot be met.
+        let (_, said) = invoke(&node, "ADD", "c2", "1.0.0", &conf).error();
+        assert!(said.contains("plugin host-local: ") && said.contains(want), "{said}");
+        assert!(invoke(&node, "DEL", "c1", "1.0.0", &conf).ok);
+        assert!(taken(&node).is_empty());
+    }
+}
+
+#[test]
 fn what_felix_refuses_is_given_back() {
     let (node, more) = with_pod_cidrs(&["10.65.1.0/24"]);
     node.felix.0.lock().unwrap().answer = Some(felix::Failure {
@@ -180,6 +206,61 @@ fn status_and_gc_concern_both() {
     let gone = node.conf("1.1.0", gc).to_string();
     let (code, said) = run("GC", &[("CNI_PATH", "/nonexistent")], gone.as_bytes()).error();
     assert!(code == 4 && said.contains("CNI_PATH"), "{code} {said}");
+}
+
+/// A plugin host-local that knows GC, writes down what it is asked, and ends with `status`.
+fn recorder(folder: &Path, status: u8) -> String {
+    let plugin = folder.join("host-local");
+    let said = r#"{"cniVersion":"1.1.0","code":999,"msg":"c7 is left"}"#;
+    let script = format!(
+        "#!/bin/sh\nif [ $CNI_COMMAND = VERSION ]; then\n  echo '{{\"cniVersion\":\"1.1.0\",\"supportedVersions\":[\"1.1.0\"]}}'\n  \
+         exit 0\nfi\ncat > {}/$CNI_COMMAND\nif [ {status} != 0 ]; then echo '{said}'; fi\nexit {status}\n",
+        folder.display()
+    );
+    fs::write(&plugin, script).unwrap();
+    fs::set_permissions(&plugin, fs::Permissions::from_mode(0o755)).unwrap();
+    format!("{}:{PLUGINS}:/usr/bin:/bin", folder.display())
+}
+
+#[test]
+fn gc_goes_on_where_felix_fails_and_says_what_both_left() {
+    let (node, mut gc) = with_pod_cidrs(&["10.65.1.0/24"]);
+    gc["cni.dev/valid-attachments"] = json!([{"containerID": "c1", "ifname": "eth0"}]);
+    let conf = node.conf("1.1.0", gc).to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let collect = |status| {
+        let path = recorder(folder.path(), status);
+        let _none = fs::remove_file(folder.path().join("GC"));
+        let ran = run("GC", &[("CNI_PATH", &path), ("PATH", "/usr/bin:/bin")], conf.as_bytes());
+        let told = fs::read_to_string(folder.path().join("GC")).expect("the delegate was asked");
+        let told: Value = serde_json::from_str(&told).unwrap();
+        assert_eq!(told["cni.dev/valid-attachments"][0]["containerID"], "c1");
+        assert_eq!(told["ipam"]["type"], "host-local");
+        ran
+    };
+    let ran = collect(0);
+    assert!(ran.ok, "{}", ran.stdout);
+    node.felix.0.lock().unwrap().answer = Some(felix::Failure {
+        code: 100,
+        message: "1 endpoints not collected: containers c9".into(),
+        details: "no kernel".into(),
+    });
+    let (code, said) = collect(0).error();
+    assert!(
+        code == 100 && said.contains("containers c9") && said.contains("no kernel"),
+        "{code} {said}"
+    );
+    let (code, said) = collect(1).error();
+    assert!(
+        code == 100 && said.contains("containers c9; plugin host-local: c7 is left"),
+        "{code} {said}"
+    );
+    node.felix.0.lock().unwrap().answer = None;
+    let (code, said) = collect(1).error();
+    assert!(
+        code == 999 && said.starts_with("plugin host-local: c7 is left"),
+        "{code} {said}"
+    );
 }
 
 #[test]

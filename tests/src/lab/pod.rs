@@ -108,7 +108,15 @@ impl Pod {
         if command != "ADD" {
             conf["prevResult"] = self.result.clone();
         }
-        let output = plugin(node, command, &self.container_id, &self.ns.path(), &self.name, &conf)?;
+        self.command(node, command, &conf)
+    }
+
+    /// The same with this configuration.
+    ///
+    /// # Errors
+    /// When the plugin fails: the error it printed.
+    pub fn command(&self, node: &Node, command: &str, conf: &Value) -> Result<Value> {
+        let output = plugin(node, command, &self.container_id, &self.ns.path(), &self.name, conf)?;
         parse(&output).with_context(|| format!("CNI {command} of {}", self.name))
     }
 }
@@ -140,7 +148,7 @@ pub fn plugin(node: &Node, command: &str, container: &str, netns: &str, pod: &st
         .env("CNI_NETNS", netns)
         .env("CNI_IFNAME", "eth0")
         .env("CNI_ARGS", args)
-        .env("CNI_PATH", "/opt/cni/bin")
+        .env("CNI_PATH", "/opt/cni/bin:/usr/lib/cni")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
