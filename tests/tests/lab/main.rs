@@ -3,7 +3,6 @@
 
 mod bad_input;
 mod cluster;
-mod cni;
 mod demo;
 mod ecmp;
 mod explain;
