@@ -95,11 +95,11 @@ fn issue(args: &CertsIssueArgs) -> Result<()> {
     let mut params = params(args.capacity.organization(), &args.name, args.days)?;
     params.subject_alt_names = CertificateParams::new(args.hosts.clone())?.subject_alt_names;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![if serves {
-        ExtendedKeyUsagePurpose::ServerAuth
-    } else {
-        ExtendedKeyUsagePurpose::ClientAuth
-    }];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    if serves {
+        // typhas also ask each other.
+        params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
+    }
     params.use_authority_key_identifier_extension = true;
     let key = KeyPair::generate()?;
     let certificate = params.signed_by(&key, &issuer)?;
