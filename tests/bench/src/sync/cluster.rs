@@ -1,7 +1,7 @@
 //! A large cluster's documents as Calico writes them, the etcd that holds them, and the typhas in front of it.
 
-use std::io::Write as _;
-use std::net::Ipv4Addr;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -15,6 +15,7 @@ const BLOCKS: &str = "/calico/ipam/v2/assignment/ipv4/block/";
 /// The namespace of a run is its own, and so are its ports.
 const ETCD: &str = "http://127.0.0.1:2379";
 const FIRST_PORT: u16 = 5473;
+const FIRST_HTTP_PORT: u16 = 9093;
 /// Documents of one transaction, in octets: etcd takes 1.5 MB.
 const TRANSACTION: usize = 1_000_000;
 const START: Duration = Duration::from_secs(60);
@@ -222,6 +223,7 @@ impl Control {
 
     fn command(&self, n: usize, count: usize) -> Result<Vec<String>> {
         let program = binary("typha")?.display().to_string();
+        let http = format!("127.0.0.1:{}", FIRST_HTTP_PORT + n as u16);
         let listen = format!("tcp:127.0.0.1:{},unix:{}", Control::port(n), self.socket(n).display());
         // This process has SIGTERM blocked, and what it starts would inherit that.
         let args = [
@@ -233,6 +235,8 @@ impl Control {
             "--listen",
             &listen,
             "--insecure",
+            "--http",
+            &http,
             "--log-level",
             "warn",
         ];
@@ -252,6 +256,26 @@ impl Control {
                 .map(drop)
                 .context("connect")
         })
+    }
+
+    /// How many snapshots and batches of changes a typha has encoded. To be called within the namespace.
+    ///
+    /// # Errors
+    /// When it does not tell its metrics.
+    pub(crate) fn encoded(&self, n: usize) -> Result<(u64, u64)> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, FIRST_HTTP_PORT + n as u16))?;
+        stream.set_read_timeout(Some(START))?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: typha\r\nConnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).context("read metrics")?;
+        ensure!(text.contains("typha_snapshots_sent_total"), "no metrics: {text}");
+        let of = |part| {
+            let name = format!("typha_encoded_total{{part=\"{part}\"}} ");
+            let found = text.lines().find_map(|line| line.strip_prefix(&name));
+            // It is not there before something is counted.
+            found.map_or(Ok(0), |n| n.parse().context("a metric that is no number"))
+        };
+        Ok((of("Snapshot")?, of("Changes")?))
     }
 
     /// Tells a typha to end, as a rolling update does.

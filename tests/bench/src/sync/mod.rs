@@ -89,6 +89,8 @@ impl Run<'_> {
         if rolling {
             let result = self.roll(swarm);
             self.row("rolling restart, until all are in sync again", result)?;
+            let result = self.spread(swarm);
+            self.row("after it, until clients are spread evenly again", result)?;
         }
         Some(())
     }
@@ -128,12 +130,18 @@ impl Run<'_> {
     }
 
     fn in_sync(&mut self, swarm: &mut Swarm) -> Option<()> {
-        let spent = self.spent(swarm, |swarm| swarm.work("all in sync", |s| Ok(s.behind() == 0)));
+        let spent = self.spent(swarm, |swarm| {
+            swarm.work("all in sync", |s| Ok(s.behind() == 0))?;
+            let (snapshots, _) = self.control.encoded(0)?;
+            let once = self.control.typhas.len() > 1 || snapshots == 1;
+            ensure!(once, "the snapshot was encoded {snapshots} times");
+            Ok(())
+        });
         let (documents, octets) = self.control.documents;
         let clients = self.clients();
         let result = spent.map(|(m, ())| Measured {
             note: format!(
-                "{documents} documents of {:.1} MB; each client read {:.2} MB and cost {:.2} ms of CPU time; {:.1} MB \
+                "{documents} documents of {:.1} MB, encoded once; each client read {:.2} MB and cost {:.2} ms of CPU time; {:.1} MB \
                  resident at the end",
                 octets as f64 / 1e6,
                 swarm.octets as f64 / clients as f64 / 1e6,
@@ -151,6 +159,7 @@ impl Run<'_> {
         let nodes = self.size.nodes;
         let result = self.spent(swarm, |swarm| {
             let (mut each, mut last) = (Vec::new(), Vec::new());
+            let (_, encoded) = self.control.encoded(0)?;
             for round in 0..rounds {
                 let written = one(&socket, nodes, round, swarm)?;
                 swarm.expect(written.revision);
@@ -166,6 +175,11 @@ impl Run<'_> {
                 each.extend(waited);
                 swarm.idle(APART)?;
             }
+            let encoded = self.control.encoded(0)?.1 - encoded;
+            ensure!(
+                encoded <= rounds.into(),
+                "{rounds} updates were encoded {encoded} times"
+            );
             Ok((each, last))
         });
         let (sum, (mut each, mut last)) = match result {
@@ -205,11 +219,16 @@ impl Run<'_> {
                     nodes,
                 },
             )?;
-            let (mut asked, mut lags, mut ended) = (Vec::<Written>::new(), Vec::new(), false);
+            let (mut missed, mut lags, mut ended) = (Vec::<Written>::new(), Vec::new(), false);
+            let (_, encoded) = self.control.encoded(0)?;
+            let mut count = 0;
             swarm.work("all keep up", |swarm| {
                 loop {
                     match written.try_recv() {
-                        Ok(done) => asked.push(done?),
+                        Ok(done) => {
+                            missed.push(done?);
+                            count += 1;
+                        }
                         Err(std::sync::mpsc::TryRecvError::Empty) => break,
                         Err(std::sync::mpsc::TryRecvError::Disconnected) => {
                             ended = true;
@@ -218,19 +237,22 @@ impl Run<'_> {
                     }
                 }
                 let oldest = swarm.oldest();
-                let missed = asked.iter().filter(|w| w.revision > oldest).map(|w| w.asked).min();
-                let lag = missed.map_or(Duration::ZERO, |asked| asked.elapsed());
+                missed.retain(|w| w.revision > oldest);
+                let first = missed.iter().map(|w| w.asked).min();
+                let lag = first.map_or(Duration::ZERO, |asked| asked.elapsed());
                 ensure!(lag < PATIENCE, "a client lacks what was written {} ago", time(lag));
                 lags.push(lag);
-                Ok(ended && missed.is_none())
+                Ok(ended && missed.is_empty())
             })?;
             ensure!(thread.join().is_ok(), "the writer failed");
-            Ok((asked.len(), lags))
+            let encoded = self.control.encoded(0)?.1 - encoded;
+            ensure!(encoded <= count, "{count} updates were encoded {encoded} times");
+            Ok((count, encoded, lags))
         });
         let clients = self.clients();
-        let result = result.map(|(m, (count, mut lags))| Measured {
+        let result = result.map(|(m, (count, encoded, mut lags))| Measured {
             note: format!(
-                "{count} writes, {:.0} a second; the last of the clients was behind by {} (p50), {} (p99), {} (worst); \
+                "{count} writes, {:.0} a second, in {encoded} batches, each encoded once; the last of the clients was behind by {} (p50), {} (p99), {} (worst); \
                  CPU share {:.0} %; {:.2} kB a second to each client",
                 count as f64 / m.wall.as_secs_f64(),
                 time(percentile(&mut lags, 0.5)),
@@ -242,6 +264,27 @@ impl Run<'_> {
             ..m
         });
         self.row("200 updates a second, until all have all", result).map(drop)
+    }
+
+    /// Clients move until no typha has far more than the others: a fifth more than the mean, and 50.
+    fn spread(&self, swarm: &mut Swarm) -> Result<Measured> {
+        let near = (self.clients() as usize).div_ceil(TYPHAS) * 6 / 5 + 50;
+        let (first, octets, snapshots) = (swarm.spread(), swarm.octets, swarm.snapshots);
+        let (measured, ()) = self.spent(swarm, |swarm| {
+            swarm.work("clients spread evenly", |s| {
+                Ok(s.behind() == 0 && s.spread().iter().all(|clients| *clients <= near))
+            })
+        })?;
+        let snapshots = swarm.snapshots - snapshots;
+        ensure!(snapshots == 0, "{snapshots} snapshots were sent to clients that moved");
+        Ok(Measured {
+            note: format!(
+                "clients of each typha at first {first:?}, in the end {:?}; {:.2} MB were sent, no snapshot",
+                swarm.spread(),
+                (swarm.octets - octets) as f64 / 1e6,
+            ),
+            ..measured
+        })
     }
 
     /// Each of the typhas is ended and started; the next one follows when all clients are in sync.

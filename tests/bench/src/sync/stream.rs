@@ -1,9 +1,12 @@
 //! One sync stream as cheaply as can be: just enough HTTP/2 (RFC 9113) and gRPC to open it, keep it and tell its messages
-//! apart. What a document says is not looked at.
+//! apart. What a document says is not looked at. All clients are sent the same octets of a compressed message: it is expanded
+//! once, and recognised by its octets where the others read it ([`Expanded`]).
 //!
 //! The windows are opened as far as they go, so that no window is ever updated: a stream ends before it has had 2 GB.
 //!
 //! Pure: no sockets, no clock.
+
+use std::collections::VecDeque;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
@@ -15,6 +18,8 @@ use tortie_proto::sync::{ClientMessage, Open, Pong, Position, ServerMessage};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const WINDOW: u32 = (1 << 31) - 1;
+/// Octets of a frame: as real clients say.
+const FRAME: u32 = 64 << 10;
 /// What HTTP/2 gives a connection by itself.
 const GIVEN: u32 = 65_535;
 const HEAD: usize = 9;
@@ -49,8 +54,29 @@ pub(crate) enum Heard {
     InSync(u64),
     /// A sign of life is wanted; the answer is written already.
     Ping,
+    /// Go to one of these.
+    Leave(Vec<String>),
     /// Something else.
     Other,
+}
+
+/// What the newest compressed messages said.
+#[derive(Debug, Default)]
+pub(crate) struct Expanded(VecDeque<(Vec<u8>, Heard)>);
+
+impl Expanded {
+    /// So many: clients are not far apart.
+    const KEPT: usize = 16;
+
+    fn find(&self, message: &[u8]) -> Option<Heard> {
+        let known = self.0.iter().find(|(known, _)| known == message);
+        known.map(|(_, heard)| heard.clone())
+    }
+
+    fn keep(&mut self, message: &[u8], heard: &Heard) {
+        self.0.truncate(Expanded::KEPT - 1);
+        self.0.push_front((message.to_vec(), heard.clone()));
+    }
 }
 
 /// The reader's half of a stream.
@@ -98,6 +124,8 @@ pub(crate) fn opening(node: &str, prefixes: &[String], resume: Option<Position>)
     let mut out = PREFACE.to_vec();
     let mut settings = vec![0, 4];
     settings.extend(WINDOW.to_be_bytes());
+    settings.extend([0, 5]);
+    settings.extend(FRAME.to_be_bytes());
     frame(SETTINGS, 0, 0, &settings, &mut out);
     frame(WINDOW_UPDATE, 0, 0, &(WINDOW - GIVEN).to_be_bytes(), &mut out);
     let mut headers = Vec::new();
@@ -138,7 +166,13 @@ impl Stream {
     ///
     /// # Errors
     /// When it is not what a server sends.
-    pub(crate) fn take(&mut self, mut octets: &[u8], out: &mut Vec<u8>, mut heard: impl FnMut(Heard)) -> Result<()> {
+    pub(crate) fn take(
+        &mut self,
+        mut octets: &[u8],
+        known: &mut Expanded,
+        out: &mut Vec<u8>,
+        mut heard: impl FnMut(Heard),
+    ) -> Result<()> {
         while !octets.is_empty() {
             if self.left == 0 {
                 let more = octets.len().min(HEAD - self.head.len());
@@ -162,7 +196,7 @@ impl Stream {
             let (now, rest) = octets.split_at(octets.len().min(self.left));
             self.left -= now.len();
             match self.kind {
-                DATA => self.data(now, out, &mut heard)?,
+                DATA => self.data(now, known, out, &mut heard)?,
                 PING => self.payload.extend_from_slice(now),
                 _ => {}
             }
@@ -186,7 +220,13 @@ impl Stream {
         }
     }
 
-    fn data(&mut self, mut octets: &[u8], out: &mut Vec<u8>, heard: &mut impl FnMut(Heard)) -> Result<()> {
+    fn data(
+        &mut self,
+        mut octets: &[u8],
+        known: &mut Expanded,
+        out: &mut Vec<u8>,
+        heard: &mut impl FnMut(Heard),
+    ) -> Result<()> {
         const PREFIX: usize = 5;
         while !octets.is_empty() {
             if self.message.len() < PREFIX {
@@ -209,12 +249,12 @@ impl Stream {
                 octets = rest;
             }
             if self.message.len() >= PREFIX && self.missing == 0 {
-                let said = self.said(&self.message[PREFIX..], out)?;
+                let said = self.said(&self.message[PREFIX..], known, out)?;
                 match said {
                     Heard::Changes(revision) => self.revision = self.revision.max(revision),
                     Heard::InSync(revision) => (self.revision, self.snapshot) = (revision, false),
                     Heard::Snapshot => self.snapshot = true,
-                    Heard::Cluster(_) | Heard::Ping | Heard::Other => {}
+                    Heard::Cluster(_) | Heard::Ping | Heard::Leave(_) | Heard::Other => {}
                 }
                 heard(said);
                 self.message.clear();
@@ -224,7 +264,7 @@ impl Stream {
     }
 
     /// What the first octets of a message say: a message has one field, whose number is its kind.
-    fn said(&self, message: &[u8], out: &mut Vec<u8>) -> Result<Heard> {
+    fn said(&self, message: &[u8], known: &mut Expanded, out: &mut Vec<u8>) -> Result<Heard> {
         /// Number and type of `snapshot_begin`, `batch`, `in_sync`.
         const SNAPSHOT: u8 = 2 << 3 | 2;
         const BATCH: u8 = 3 << 3 | 2;
@@ -249,12 +289,20 @@ impl Stream {
         if message.len() >= KEPT || tag == COMPRESSED && self.snapshot {
             return Ok(Heard::Other);
         }
-        let message = ServerMessage::decode(Bytes::copy_from_slice(message))?;
-        Ok(match message.message {
+        if tag == COMPRESSED
+            && let Some(heard) = known.find(message)
+        {
+            return Ok(heard);
+        }
+        let decoded = ServerMessage::decode(Bytes::copy_from_slice(message))?;
+        Ok(match decoded.message {
             Some(ServerMsg::Welcome(welcome)) => Heard::Cluster(welcome.cluster_id),
+            Some(ServerMsg::Drain(drain)) => Heard::Leave(drain.peers),
             Some(ServerMsg::Compressed(compressed)) => {
                 let plain = zstd::bulk::decompress(&compressed.zstd, EXPANDED).context("expand a message")?;
-                return self.said(&plain, out);
+                let heard = self.said(&plain, known, out)?;
+                known.keep(message, &heard);
+                heard
             }
             Some(ServerMsg::Ping(ping)) => {
                 let pong = Pong {
@@ -331,8 +379,10 @@ mod tests {
         frame(HEADERS, END_HEADERS | END_STREAM, STREAM, b"trailers", &mut wire);
         for step in [1, 7, 1000, wire.len()] {
             let (mut stream, mut out, mut all) = (Stream::default(), Vec::new(), Vec::new());
+            let mut known = Expanded::default();
             for part in wire.chunks(step) {
-                stream.take(part, &mut out, |heard| all.push(heard)).unwrap();
+                let heard = |heard| all.push(heard);
+                stream.take(part, &mut known, &mut out, heard).unwrap();
             }
             let wanted = [
                 Heard::Cluster("c".to_owned()),
@@ -351,6 +401,35 @@ mod tests {
     }
 
     #[test]
+    fn a_compressed_message_is_expanded_once_for_all() {
+        let change = tortie_proto::sync::Change {
+            key: "k".into(),
+            revision: 9,
+            value: Some(vec![7; 1000]),
+        };
+        let batch = ServerMsg::Batch(Batch {
+            revision: 9,
+            changes: vec![change],
+        });
+        let plain = ServerMessage { message: Some(batch) }.encode_to_vec();
+        let zstd = zstd::bulk::compress(&plain, 3).unwrap();
+        let message = sent(ServerMsg::Compressed(tortie_proto::sync::Compressed { zstd }));
+        let mut wire = Vec::new();
+        frame(DATA, 0, STREAM, &message, &mut wire);
+        let mut known = Expanded::default();
+        for _ in 0..3 {
+            let (mut stream, mut all) = (Stream::default(), Vec::new());
+            let heard = |heard| all.push(heard);
+            stream.take(&wire, &mut known, &mut Vec::new(), heard).unwrap();
+            assert_eq!((all, known.0.len()), (vec![Heard::Changes(9)], 1));
+        }
+        for n in 0..100 {
+            known.keep(&[n], &Heard::Other);
+        }
+        assert_eq!((known.0.len(), known.find(&[99])), (Expanded::KEPT, Some(Heard::Other)));
+    }
+
+    #[test]
     fn what_is_opened_is_what_http_2_wants() {
         let out = opening("n1", &["/calico/".to_owned()], None);
         assert!(out.starts_with(PREFACE));
@@ -361,6 +440,7 @@ mod tests {
             stream
                 .take(
                     &[0, 0, 6, DATA, 0, 0, 0, 0, 1, 1, 0, 0, 0, 1, 0],
+                    &mut Expanded::default(),
                     &mut Vec::new(),
                     |_| ()
                 )

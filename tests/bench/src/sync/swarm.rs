@@ -2,7 +2,7 @@
 //!
 //! A client whose stream ends goes to the next server by itself, with the position it has, as the real ones do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
@@ -14,7 +14,7 @@ use socket2::{Domain, Socket, Type};
 use tortie_proto::sync::Position;
 use tortie_tests::lab::check_interrupt;
 
-use super::stream::{Heard, Stream, opening};
+use super::stream::{Expanded, Heard, Stream, opening};
 
 /// Without any message that matters for this long a run has failed.
 const STALL: Duration = Duration::from_secs(30);
@@ -36,7 +36,6 @@ struct Client {
     in_sync: bool,
     /// To which of the servers it goes.
     server: usize,
-    again: Option<Instant>,
     /// When it came to its revision.
     advanced: Option<Instant>,
 }
@@ -45,9 +44,14 @@ struct Client {
 pub(crate) struct Swarm {
     epoll: Epoll,
     clients: Vec<Client>,
+    /// When clients connect that are not connected.
+    due: BTreeSet<(Instant, usize)>,
+    /// How many clients have each revision.
+    revisions: BTreeMap<u64, usize>,
     servers: Vec<SocketAddr>,
     prefixes: Vec<String>,
     chunk: Box<[u8]>,
+    expanded: Expanded,
     /// Clients that are not in sync.
     behind: usize,
     /// Octets that all clients read.
@@ -71,15 +75,17 @@ impl Swarm {
         let servers: Vec<_> = servers.iter().map(|p| (Ipv4Addr::LOCALHOST, *p).into()).collect();
         let client = |n: usize| Client {
             server: n % servers.len(),
-            again: Some(Instant::now()),
             ..Client::default()
         };
         Ok(Swarm {
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
             clients: (0..clients).map(client).collect(),
+            due: (0..clients).map(|n| (Instant::now(), n)).collect(),
+            revisions: [(0, clients)].into(),
             servers,
             prefixes,
             chunk: vec![0; CHUNK].into_boxed_slice(),
+            expanded: Expanded::default(),
             behind: clients,
             octets: 0,
             batches: 0,
@@ -97,7 +103,7 @@ impl Swarm {
 
     /// The oldest revision that a client has.
     pub(crate) fn oldest(&self) -> u64 {
-        self.clients.iter().map(|c| c.revision).min().unwrap_or_default()
+        self.revisions.keys().next().copied().unwrap_or_default()
     }
 
     /// How many clients each server has.
@@ -150,10 +156,10 @@ impl Swarm {
 
     fn step(&mut self, patience: Duration) -> Result<()> {
         let now = Instant::now();
-        for n in 0..self.clients.len() {
-            if self.clients[n].again.is_some_and(|again| again <= now) {
-                self.connect(n)?;
-            }
+        while self.due.first().is_some_and(|(due, _)| *due <= now)
+            && let Some((_, n)) = self.due.pop_first()
+        {
+            self.connect(n)?;
         }
         let mut events = [EpollEvent::empty(); 512];
         let patience = EpollTimeout::try_from(patience).context("a wait that is too long")?;
@@ -170,7 +176,6 @@ impl Swarm {
 
     fn connect(&mut self, n: usize) -> Result<()> {
         let client = &mut self.clients[n];
-        client.again = None;
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.set_recv_buffer_size(BUFFER)?;
         socket.set_tcp_nodelay(true)?;
@@ -199,11 +204,28 @@ impl Swarm {
 
     /// The next server is as good.
     fn lost(&mut self, n: usize) {
-        let servers = self.servers.len();
+        let next = (self.clients[n].server + 1) % self.servers.len();
+        self.go(n, next);
+    }
+
+    /// The first of those that the server named.
+    fn leave(&mut self, n: usize, peers: &[String]) -> Result<()> {
+        let Some(peer) = peers.first() else { return Ok(()) };
+        let named = peer
+            .strip_prefix("tcp:")
+            .and_then(|addr| addr.parse::<SocketAddr>().ok());
+        let server = self.servers.iter().position(|server| Some(*server) == named);
+        let server = server.with_context(|| format!("a client is sent to {peer}, which is none of the servers"))?;
+        self.go(n, server);
+        Ok(())
+    }
+
+    fn go(&mut self, n: usize, server: usize) {
         let client = &mut self.clients[n];
         client.connection = None;
-        client.again = Some(Instant::now() + if client.in_sync { Duration::ZERO } else { AGAIN });
-        client.server = (client.server + 1) % servers;
+        let pause = if client.in_sync { Duration::ZERO } else { AGAIN };
+        self.due.insert((Instant::now() + pause, n));
+        client.server = server;
         if std::mem::take(&mut client.in_sync) {
             self.behind += 1;
         }
@@ -232,6 +254,10 @@ impl Swarm {
             };
             self.octets += read as u64;
             self.hear(n, read)?;
+            // Less than there was room for: there is no more, and what comes later is told again.
+            if read < CHUNK && self.clients[n].output.is_empty() {
+                return Ok(());
+            }
         }
     }
 
@@ -240,9 +266,11 @@ impl Swarm {
         let mut all = Vec::new();
         client
             .stream
-            .take(&self.chunk[..read], &mut client.output, |heard| all.push(heard))
+            .take(&self.chunk[..read], &mut self.expanded, &mut client.output, |heard| {
+                all.push(heard);
+            })
             .with_context(|| format!("client {n}"))?;
-        let leave = client.stream.ended;
+        let ended = client.stream.ended;
         for heard in all {
             match heard {
                 Heard::Cluster(id) => self.clients[n].cluster = id,
@@ -261,10 +289,14 @@ impl Swarm {
                     }
                     self.at(n, revision);
                 }
+                Heard::Leave(peers) => {
+                    self.leave(n, &peers)?;
+                    return Ok(());
+                }
                 Heard::Ping | Heard::Other => {}
             }
         }
-        if leave {
+        if ended {
             self.lost(n);
         }
         Ok(())
@@ -272,6 +304,9 @@ impl Swarm {
 
     fn at(&mut self, n: usize, revision: u64) {
         let before = std::mem::replace(&mut self.clients[n].revision, revision);
+        if before != revision {
+            self.count(before, revision);
+        }
         if before < revision {
             let now = Instant::now();
             self.clients[n].advanced = Some(now);
@@ -280,5 +315,16 @@ impl Swarm {
                 times.push(now);
             }
         }
+    }
+
+    /// A client has another revision.
+    fn count(&mut self, before: u64, now: u64) {
+        if let Some(clients) = self.revisions.get_mut(&before) {
+            *clients -= 1;
+            if *clients == 0 {
+                self.revisions.remove(&before);
+            }
+        }
+        *self.revisions.entry(now).or_default() += 1;
     }
 }
