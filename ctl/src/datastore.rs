@@ -1,6 +1,7 @@
 //! datastore export, import, accept, status: the whole state, from one datastore to another of whatever kind.
 //!
-//! Documents travel octet for octet, also those of kinds that Tortie does not act on. An import that was interrupted is
+//! Documents travel octet for octet, also those of kinds that Tortie does not act on; only what says who is alive stays where
+//! it is true, and goes away by itself. An import that was interrupted is
 //! done by running it again.
 
 mod archive;
@@ -13,6 +14,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tortie_kit::address::Target;
+use tortie_model::Key;
 use tortie_typha_client::{ServerStatus, Store, StoreError};
 
 use self::archive::Archive;
@@ -73,11 +75,8 @@ fn described(status: &ServerStatus) -> Value {
 }
 
 async fn export(store: &Store, output: Option<&Path>) -> Result<()> {
-    let listing = store.list(ROOT).await?;
-    let archive = Archive {
-        revision: listing.revision,
-        documents: listing.entries.into_iter().map(|e| (e.key, e.value.to_vec())).collect(),
-    };
+    let (revision, documents) = documents(store).await?;
+    let archive = Archive { revision, documents };
     let text = archive.encode()?;
     match output {
         // Documents may hold secrets: the file is its owner's only.
@@ -89,8 +88,9 @@ async fn export(store: &Store, output: Option<&Path>) -> Result<()> {
 }
 
 async fn import(store: &Store, args: &ImportArgs) -> Result<()> {
-    let wanted = read(&args.file)?.documents;
-    let held = documents(store).await?;
+    let mut wanted = read(&args.file)?.documents;
+    wanted.retain(|key, _| !expires(key));
+    let (_, held) = documents(store).await?;
     let plan = Plan::new(&wanted, &held);
     if !plan.in_the_way.is_empty() && !args.replace {
         let n = plan.in_the_way.len();
@@ -108,7 +108,7 @@ async fn import(store: &Store, args: &ImportArgs) -> Result<()> {
         ));
     }
     write(store, plan).await?;
-    if documents(store).await? != wanted {
+    if documents(store).await?.1 != wanted {
         bail!("the datastore differs from the file: somebody else writes to it; run the import again");
     }
     say(&format!(
@@ -131,9 +131,16 @@ fn read(file: &str) -> Result<Archive> {
 
 type Documents = BTreeMap<String, Vec<u8>>;
 
-async fn documents(store: &Store) -> Result<Documents> {
+/// Everything that stays, and of which revision.
+async fn documents(store: &Store) -> Result<(u64, Documents)> {
     let listing = store.list(ROOT).await?;
-    Ok(listing.entries.into_iter().map(|e| (e.key, e.value.to_vec())).collect())
+    let entries = listing.entries.into_iter().filter(|e| !expires(&e.key));
+    Ok((listing.revision, entries.map(|e| (e.key, e.value.to_vec())).collect()))
+}
+
+fn expires(key: &str) -> bool {
+    key.parse()
+        .is_ok_and(|key: Key| matches!(key, Key::Report(report) if report.expires()))
 }
 
 /// What makes a datastore what a file says.

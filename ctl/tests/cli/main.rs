@@ -99,9 +99,15 @@ struct Typha {
 impl Typha {
     fn start() -> Typha {
         let dir = tempfile::tempdir().unwrap();
+        let store = dir.path().join("store").display().to_string();
+        Typha::launch(dir, &["--datastore", &store])
+    }
+
+    /// One in front of something else.
+    fn launch(dir: tempfile::TempDir, args: &[&str]) -> Typha {
         let socket = dir.path().join("typha.sock");
         let mut child = Command::new(typha_binary())
-            .args(["--datastore", &dir.path().join("store").display().to_string()])
+            .args(args)
             .args(["--listen", &format!("unix:{}", socket.display())])
             .stderr(Stdio::piped())
             .spawn()
