@@ -20,6 +20,8 @@ pub(crate) fn command(etcd: &Etcd, dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_typha"));
     command.args(["--etcd-endpoints", &etcd.urls(), "--log-level", "warn", "--listen"]);
     command.arg(format!("unix:{}", dir.join("typha.sock").display()));
+    // Not where typhas of this machine keep theirs; an option says otherwise.
+    command.env("TORTIE_STATE", "none");
     if let Some(pki) = &etcd.pki {
         command.arg("--etcd-ca").arg(&pki.ca).arg("--etcd-cert").arg(&pki.cert);
         command.arg("--etcd-key").arg(&pki.key);
@@ -43,7 +45,7 @@ fn document(bytes: &[u8]) -> Value {
 }
 
 /// Writes until it succeeds; how often it was refused, each time for the given reason.
-async fn write_again(store: &Store, key: &str, reason: &str) {
+pub(crate) async fn write_again(store: &Store, key: &str, reason: &str) {
     let deadline = Instant::now() + DEADLINE;
     while let Err(e) = store.put(key, handle(7)).await {
         assert!(

@@ -51,12 +51,20 @@ pub(crate) struct Member {
     child: Option<Child>,
 }
 
+/// Where members run when it is not beside the test.
+pub(crate) struct Place {
+    pub(crate) namespace: String,
+    /// At which clients find them.
+    pub(crate) addr: String,
+}
+
 /// An etcd cluster.
 pub(crate) struct Etcd {
     pub(crate) members: Vec<Member>,
     pub(crate) pki: Option<Pki>,
     /// `user:password` for etcdctl.
     pub(crate) user: Option<String>,
+    place: Option<Place>,
     dir: tempfile::TempDir,
 }
 
@@ -66,14 +74,19 @@ pub(crate) fn free_port() -> u16 {
 
 impl Etcd {
     pub(crate) async fn start(members: usize) -> Self {
-        Etcd::begin(members, false).await
+        Etcd::begin(members, false, None).await
     }
 
     pub(crate) async fn start_with_tls() -> Self {
-        Etcd::begin(1, true).await
+        Etcd::begin(1, true, None).await
     }
 
-    async fn begin(members: usize, tls: bool) -> Self {
+    /// One member in a network namespace.
+    pub(crate) async fn start_at(place: Place) -> Self {
+        Etcd::begin(1, false, Some(place)).await
+    }
+
+    async fn begin(members: usize, tls: bool, place: Option<Place>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let member = |n| Member {
             name: format!("m{n}"),
@@ -89,6 +102,7 @@ impl Etcd {
             members,
             pki,
             user,
+            place,
             dir,
         };
         (0..etcd.members.len()).for_each(|n| etcd.launch(n));
@@ -102,7 +116,18 @@ impl Etcd {
 
     /// Where clients find a member.
     pub(crate) fn url(&self, n: usize) -> String {
-        format!("{}://127.0.0.1:{}", self.scheme(), self.members[n].client_port)
+        let addr = self.place.as_ref().map_or("127.0.0.1", |place| &place.addr);
+        format!("{}://{addr}:{}", self.scheme(), self.members[n].client_port)
+    }
+
+    /// A program beside the members.
+    fn program(&self, name: &str) -> Command {
+        let Some(place) = &self.place else {
+            return Command::new(name);
+        };
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &place.namespace, name]);
+        command
     }
 
     pub(crate) fn urls(&self) -> String {
@@ -115,7 +140,7 @@ impl Etcd {
         let peer = |m: &Member| format!("http://127.0.0.1:{}", m.peer_port);
         let cluster: Vec<String> = self.members.iter().map(|m| format!("{}={}", m.name, peer(m))).collect();
         let (client, peer) = (self.url(n), peer(&self.members[n]));
-        let mut command = Command::new("etcd");
+        let mut command = self.program("etcd");
         command.env(
             "ETCD_UNSUPPORTED_ARCH",
             std::env::consts::ARCH.replace("aarch64", "arm64"),
@@ -225,7 +250,7 @@ impl Etcd {
     }
 
     fn command(&self, endpoints: &str) -> Command {
-        let mut command = Command::new("etcdctl");
+        let mut command = self.program("etcdctl");
         command.env("ETCDCTL_API", "3").args(["--endpoints", endpoints]);
         if let Some(pki) = &self.pki {
             command.arg("--cacert").arg(&pki.ca).arg("--cert").arg(&pki.cert);

@@ -11,6 +11,7 @@ mod etcd;
 mod etcd_server;
 mod history;
 mod links;
+mod partition;
 mod process;
 mod stale;
 mod sync;
