@@ -61,6 +61,7 @@ impl Hello {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             node: node.to_owned(),
             instance: instance.to_owned(),
+            peers: Vec::new(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What typha is told on its command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use tortie_kit::address::ServiceAddr;
@@ -19,7 +19,8 @@ pub(crate) struct Config {
     pub(crate) datastore: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) etcd: EtcdArgs,
-    /// Keep the last good state in this file; served, marked as old, when typha begins and etcd does not answer
+    /// With etcd: keep the last good state in this file; served, marked as old, when typha begins and etcd does not answer.
+    /// `none`: keep nothing [default: /var/lib/tortie/typha/state]
     #[arg(long, env = "TORTIE_STATE", value_name = "FILE")]
     pub(crate) state: Option<PathBuf>,
     /// The other typhas of this datastore, as clients reach them, tcp:host:port; they are sent there when this one stops
@@ -71,7 +72,18 @@ pub(crate) enum ConfigError {
     Etcd(#[from] EtcdConfigError),
 }
 
+/// Where the state is kept unless the command line says otherwise: beside what the other programs keep there.
+const DEFAULT_STATE: &str = "/var/lib/tortie/typha/state";
+/// In the place of a file: keep nothing.
+const NONE: &str = "none";
+
 impl Config {
+    /// Where the last good state of a datastore that is elsewhere is kept, if it is.
+    pub(crate) fn state_file(&self) -> Option<&Path> {
+        let file = self.state.as_deref().unwrap_or(Path::new(DEFAULT_STATE));
+        (self.etcd.is_used() && file.as_os_str() != NONE).then_some(file)
+    }
+
     /// Everything that is wrong with it.
     pub(crate) fn errors(&self) -> Vec<ConfigError> {
         let mut errors: Vec<ConfigError> = self.etcd.errors().into_iter().map(ConfigError::from).collect();
@@ -80,7 +92,7 @@ impl Config {
             (Some(_), true) => errors.push(ConfigError::TwoDatastores),
             (Some(_), false) | (None, true) => {}
         }
-        if let (Some(state), Some(_)) = (&self.state, &self.datastore) {
+        if let (Some(state), Some(_)) = (self.state.as_ref().filter(|s| s.as_os_str() != NONE), &self.datastore) {
             errors.push(ConfigError::StateOfFile(state.display().to_string()));
         }
         if self.insecure && self.tls.files().is_some() {
@@ -121,6 +133,22 @@ mod tests {
         assert!(said(&["--datastore", "/x", "--state", "/s"])[0].starts_with("--state /s: it is for a datastore"));
         let both = ["--datastore", "/x", "--etcd-endpoints", "http://a:1"];
         assert_eq!(said(&both), ["--datastore and --etcd-endpoints exclude each other"]);
+    }
+
+    #[test]
+    fn the_state_of_a_datastore_elsewhere_is_kept_unless_nobody_wants_it() {
+        let etcd = ["--etcd-endpoints", "http://a:1"];
+        let file = |args: &[&str]| {
+            let all = ["typha", "--listen", "unix:/a"].iter().chain(args);
+            let config = Config::try_parse_from(all).unwrap();
+            assert!(config.errors().is_empty());
+            config.state_file().map(Path::to_owned)
+        };
+        assert_eq!(file(&etcd), Some(DEFAULT_STATE.into()));
+        assert_eq!(file(&[&etcd[..], &["--state", "/s"]].concat()), Some("/s".into()));
+        assert_eq!(file(&[&etcd[..], &["--state", "none"]].concat()), None);
+        assert_eq!(file(&["--datastore", "/x"]), None, "it is at hand");
+        assert_eq!(file(&["--datastore", "/x", "--state", "none"]), None);
     }
 
     #[test]

@@ -60,14 +60,14 @@ pub(crate) async fn run(config: Config, token: CancellationToken) -> anyhow::Res
         guard: health.guard("datastore"),
         metrics: Arc::clone(&metrics),
         patient: config.etcd.is_used(),
-        kept: config.state.as_deref().and_then(state::read),
+        kept: config.state_file().and_then(state::read),
     };
     let hub = tokio::select! {
         hub = beginning.begin() => hub?,
         () = token.cancelled() => return Ok(()),
     };
-    let keeper = config.state.clone().map(|path| {
-        let keeper = Keeper::new(path, hub.clone(), Arc::clone(&metrics));
+    let keeper = config.state_file().map(|path| {
+        let keeper = Keeper::new(path.to_owned(), hub.clone(), Arc::clone(&metrics));
         tokio::spawn(keeper.run(token.clone()))
     });
 
@@ -94,7 +94,8 @@ pub(crate) async fn run(config: Config, token: CancellationToken) -> anyhow::Res
     };
     let balance = Balance::new(&config.peers, config.tls.files().as_ref(), context.clone());
     tokio::spawn(balance.run());
-    let store = StoreServer::new(StoreService::new(backend, hub.clone(), hello, metrics));
+    let peers = Peers::new(&config.peers);
+    let store = StoreServer::new(StoreService::new(backend, hub.clone(), hello, peers, metrics));
     let sync = SyncService::new(context);
     let mut servers = JoinSet::new();
     for (addr, incoming) in listeners {

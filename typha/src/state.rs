@@ -3,6 +3,7 @@
 //! Written whole and atomically, at most every [`EVERY`]; only while the datastore answers, so that an old state is never
 //! dated anew. A file that cannot be used is reported and stands in nobody's way: typha waits for the datastore, as without.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,6 +67,7 @@ impl Keeper {
     }
 
     pub(crate) async fn run(mut self, token: CancellationToken) {
+        self.make_directory();
         let mut look = interval(EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The first state is worth keeping at once, also when it comes late.
@@ -80,6 +82,18 @@ impl Keeper {
             }
         }
         self.keep().await;
+    }
+
+    /// The default's may be missing. What cannot be made is said when the file cannot be written.
+    fn make_directory(&self) {
+        if let Some(directory) = self.path.parent().filter(|p| !p.as_os_str().is_empty())
+            && !directory.exists()
+        {
+            let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+            if let Err(error) = made {
+                tracing::error!(directory = %directory.display(), %error, "no directory for the state file");
+            }
+        }
     }
 
     async fn keep(&mut self) {

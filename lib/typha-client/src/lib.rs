@@ -13,7 +13,8 @@
 //!   (a datastore that was made anew): an operator accepts it by removing the saved state and restarting the program;
 //! * fail static: with typha away at start, the last good snapshot on disk is delivered, marked as such, and what typha
 //!   serves while its datastore is away is marked as such, too;
-//! * a typha that stops hands its clients to others, where they resume; so do they by themselves when it is gone;
+//! * a typha that stops hands its clients to others, where they resume; so do they by themselves when it is gone, and so
+//!   do calls of the store;
 //! * a slow consumer gets the newest value of each key, not every value; memory is bounded by the size of the map.
 //!
 //! [`Engine`] is the protocol without sockets and clock; typha's tests drive it against the server's half.
@@ -22,6 +23,7 @@
 
 mod engine;
 mod expand;
+mod links;
 mod outbox;
 mod route;
 mod snapshot;

@@ -27,6 +27,11 @@ impl Route {
         &self.order[self.at]
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.order.len()
+    }
+
     /// That did not work: the next in turn.
     pub(crate) fn failed(&mut self) {
         self.at = (self.at + 1) % self.order.len();

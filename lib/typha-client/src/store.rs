@@ -1,24 +1,27 @@
 //! Reads and writes through typha: of single keys, and of several at once.
 
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 use tonic::transport::Channel;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Response, Status};
 use tortie_kit::address::Target;
 use tortie_kit::status::reason;
 use tortie_proto::common::Hello;
 use tortie_proto::store::store_client::StoreClient;
 use tortie_proto::store::write_request::{Operation, Precondition};
 use tortie_proto::store::{
-    self, AcceptRequest, Delete, GetRequest, ListRequest, StatusRequest, WriteManyRequest, WriteRequest,
+    self, AcceptRequest, AcceptResponse, Delete, GetRequest, GetResponse, ListRequest, ListResponse, StatusRequest,
+    StatusResponse, WriteManyRequest, WriteManyResponse, WriteRequest, WriteResponse,
 };
+
+use crate::links::{Failure, Links};
 
 /// How long a call may take unless [`Store::with_timeout`] says otherwise.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The largest answer accepted: a list of every key of a large cluster.
-const MAX_ANSWER: usize = 512 << 20;
 
 /// A stored document.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,11 +145,11 @@ pub enum StoreError {
     Incompatible(String),
 }
 
-/// typha's store. Cheap to clone; connects when used, and again after the connection was lost.
+/// typha's store. Cheap to clone; connects when used, and again after the connection was lost: there, or when that typha is
+/// gone at another one that it named.
 #[derive(Debug, Clone)]
 pub struct Store {
-    client: StoreClient<Channel>,
-    typha: Target,
+    links: Arc<Links>,
     hello: Hello,
     timeout: Duration,
     dry_run: bool,
@@ -155,11 +158,8 @@ pub struct Store {
 impl Store {
     /// The store of the typha at this address. Must be called inside a tokio runtime.
     pub fn new(typha: impl Into<Target>, hello: Hello) -> Self {
-        let typha = typha.into();
-        let client = StoreClient::new(typha.channel_lazy()).max_decoding_message_size(MAX_ANSWER);
         Store {
-            client,
-            typha,
+            links: Arc::new(Links::new(typha.into())),
             hello,
             timeout: DEFAULT_TIMEOUT,
             dry_run: false,
@@ -189,13 +189,12 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`], or any that concerns the connection.
     pub async fn get(&self, key: &str) -> Result<Entry, StoreError> {
-        let request = self.request(GetRequest {
+        let question = GetRequest {
             hello: self.hello(),
             key: key.to_owned(),
-        });
-        let mut client = self.client.clone();
-        let answer = client.get(request).await.map_err(|s| self.error(s))?.into_inner();
-        self.check(answer.hello.as_ref())?;
+        };
+        let send: Method<_, _> = |mut typha, request| Box::pin(async move { typha.get(request).await });
+        let answer = self.call(question, true, send).await?;
         self.warn(answer.stale);
         answer
             .entry
@@ -208,13 +207,12 @@ impl Store {
     /// # Errors
     /// Any that concerns the connection.
     pub async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
-        let request = self.request(ListRequest {
+        let question = ListRequest {
             hello: self.hello(),
             prefix: prefix.to_owned(),
-        });
-        let mut client = self.client.clone();
-        let answer = client.list(request).await.map_err(|s| self.error(s))?.into_inner();
-        self.check(answer.hello.as_ref())?;
+        };
+        let send: Method<_, _> = |mut typha, request| Box::pin(async move { typha.list(request).await });
+        let answer = self.call(question, true, send).await?;
         self.warn(answer.stale);
         let entries = answer.entries.into_iter().map(Entry::from).collect();
         Ok(Listing {
@@ -275,18 +273,13 @@ impl Store {
     pub async fn write_many(&self, writes: impl IntoIterator<Item = Write>) -> Result<Vec<u64>, StoreError> {
         let writes: Vec<WriteRequest> = writes.into_iter().map(|w| w.0).collect();
         let count = writes.len();
-        let request = self.request(WriteManyRequest {
+        let question = WriteManyRequest {
             hello: self.hello(),
             writes,
             dry_run: self.dry_run,
-        });
-        let mut client = self.client.clone();
-        let answer = client
-            .write_many(request)
-            .await
-            .map_err(|s| self.error(s))?
-            .into_inner();
-        self.check(answer.hello.as_ref())?;
+        };
+        let send: Method<_, _> = |mut typha, request| Box::pin(async move { typha.write_many(request).await });
+        let answer = self.call(question, self.dry_run, send).await?;
         if answer.revisions.len() == count {
             Ok(answer.revisions)
         } else {
@@ -316,10 +309,9 @@ impl Store {
     /// # Errors
     /// [`StoreError::Denied`], or any that concerns the connection.
     pub async fn accept_history(&self) -> Result<(String, u64), StoreError> {
-        let request = self.request(AcceptRequest { hello: self.hello() });
-        let mut client = self.client.clone();
-        let answer = client.accept(request).await.map_err(|s| self.error(s))?.into_inner();
-        self.check(answer.hello.as_ref())?;
+        let question = AcceptRequest { hello: self.hello() };
+        let send: Method<_, _> = |mut typha, request| Box::pin(async move { typha.accept(request).await });
+        let answer = self.call(question, false, send).await?;
         Ok((answer.cluster_id, answer.revision))
     }
 
@@ -328,10 +320,9 @@ impl Store {
     /// # Errors
     /// Any that concerns the connection; [`StoreError::Incompatible`] when typha is too old to say.
     pub async fn status(&self) -> Result<ServerStatus, StoreError> {
-        let request = self.request(StatusRequest { hello: self.hello() });
-        let mut client = self.client.clone();
-        let answer = client.status(request).await.map_err(|s| self.error(s))?.into_inner();
-        self.check(answer.hello.as_ref())?;
+        let question = StatusRequest { hello: self.hello() };
+        let send: Method<_, _> = |mut typha, request| Box::pin(async move { typha.status(request).await });
+        let answer = self.call(question, true, send).await?;
         let stale = answer.stale.map(|s| (s.reason, Duration::from_secs(s.age_seconds)));
         Ok(ServerStatus {
             cluster_id: answer.cluster_id,
@@ -359,14 +350,13 @@ impl Store {
     }
 
     async fn send(&self, request: WriteRequest) -> Result<Written, StoreError> {
-        let request = self.request(WriteRequest {
+        let question = WriteRequest {
             hello: self.hello(),
             dry_run: self.dry_run,
             ..request
-        });
-        let mut client = self.client.clone();
-        let answer = client.write(request).await.map_err(|s| self.error(s))?.into_inner();
-        self.check(answer.hello.as_ref())?;
+        };
+        let send: Method<_, _> = |mut typha, request| Box::pin(async move { typha.write(request).await });
+        let answer = self.call(question, self.dry_run, send).await?;
         let (entry, previous) = (answer.entry.map(Entry::from), answer.previous.map(Entry::from));
         Ok(Written {
             entry,
@@ -378,7 +368,7 @@ impl Store {
     /// An old answer is better than none, and whoever reads it should know.
     fn warn(&self, stale: Option<String>) {
         if let Some(reason) = stale {
-            tracing::warn!(typha = %self.typha, reason, "the answer may be old");
+            tracing::warn!(typha = %self.links.current().typha, reason, "the answer may be old");
         }
     }
 
@@ -386,28 +376,47 @@ impl Store {
         Some(self.hello.clone())
     }
 
-    fn request<T>(&self, message: T) -> Request<T> {
-        let mut request = Request::new(message);
-        request.set_timeout(self.timeout);
-        request
-    }
-
-    fn check(&self, theirs: Option<&Hello>) -> Result<(), StoreError> {
-        match Hello::check(theirs) {
-            Ok(_) => Ok(()),
-            Err(e) => Err(StoreError::Incompatible(format!("typha at {}: {e}", self.typha))),
+    /// Asks typha, and the next one when that one is gone: a question that may be put twice, or that never reached it.
+    async fn call<Q: Clone, A: Answer>(
+        &self,
+        question: Q,
+        repeatable: bool,
+        send: Method<Q, A>,
+    ) -> Result<A, StoreError> {
+        let deadline = Instant::now() + self.timeout;
+        let mut tries = self.links.count();
+        loop {
+            let link = self.links.current();
+            let mut request = Request::new(question.clone());
+            request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+            let status = match send(link.client.clone(), request).await {
+                Ok(answer) => {
+                    let answer = answer.into_inner();
+                    let wrong = |e| StoreError::Incompatible(format!("typha at {}: {e}", link.typha));
+                    let hello = Hello::check(answer.hello()).map_err(wrong)?;
+                    self.links.learn(&link, &hello.peers);
+                    return Ok(answer);
+                }
+                Err(status) => status,
+            };
+            let failure = Failure::of(&status);
+            if failure != Failure::Answered {
+                self.links.failed(&link);
+            }
+            let again = failure == Failure::NotSent || failure == Failure::Unknown && repeatable;
+            tries = tries.saturating_sub(1);
+            if !again || tries == 0 || Instant::now() >= deadline {
+                return Err(self.error(&link.typha, status));
+            }
         }
     }
 
     fn broken(&self, what: &str) -> StoreError {
-        StoreError::Unavailable(format!("typha at {} answered {what}", self.typha))
+        StoreError::Unavailable(format!("typha at {} answered {what}", self.links.current().typha))
     }
 
-    fn told(&self, status: &Status) -> String {
-        format!("typha at {}: {}", self.typha, reason(status))
-    }
-
-    fn error(&self, status: Status) -> StoreError {
+    fn error(&self, typha: &Target, status: Status) -> StoreError {
+        let told = |status: &Status| format!("typha at {typha}: {}", reason(status));
         let said = status.message().to_owned();
         match status.code() {
             Code::NotFound => StoreError::NotFound(said),
@@ -417,11 +426,10 @@ impl Store {
             Code::InvalidArgument | Code::OutOfRange => StoreError::Invalid(said),
             Code::PermissionDenied | Code::Unauthenticated => StoreError::Denied(said),
             Code::FailedPrecondition => StoreError::Incompatible(said),
-            Code::Unimplemented => StoreError::Incompatible(self.told(&status)),
+            Code::Unimplemented => StoreError::Incompatible(told(&status)),
             // tonic cancels the call by itself when the time set on the request is over.
             Code::Cancelled | Code::DeadlineExceeded => StoreError::Unavailable(format!(
-                "typha at {}: no answer within {} ms",
-                self.typha,
+                "typha at {typha}: no answer within {} ms",
                 self.timeout.as_millis()
             )),
             Code::Unavailable
@@ -429,10 +437,37 @@ impl Store {
             | Code::Internal
             | Code::ResourceExhausted
             | Code::DataLoss
-            | Code::Ok => StoreError::Unavailable(self.told(&status)),
+            | Code::Ok => StoreError::Unavailable(told(&status)),
         }
     }
 }
+
+/// A call of the service.
+type Method<Q, A> =
+    fn(StoreClient<Channel>, Request<Q>) -> Pin<Box<dyn Future<Output = Result<Response<A>, Status>> + Send>>;
+
+/// What every answer says first.
+trait Answer {
+    fn hello(&self) -> Option<&Hello>;
+}
+
+macro_rules! answers {
+    ($($answer:ty),+) => {
+        $(impl Answer for $answer {
+            fn hello(&self) -> Option<&Hello> {
+                self.hello.as_ref()
+            }
+        })+
+    };
+}
+answers!(
+    GetResponse,
+    ListResponse,
+    WriteResponse,
+    WriteManyResponse,
+    AcceptResponse,
+    StatusResponse
+);
 
 /// Whole seconds, none lost.
 fn seconds(ttl: Duration) -> u32 {

@@ -28,6 +28,7 @@ use crate::access::Subject;
 use crate::datastore::{Backend, Committed, Entry, Listing, StorageError};
 use crate::metrics::{Metrics, Outcome};
 use crate::sync::hub::Hub;
+use crate::sync::peers::Peers;
 
 pub(crate) use write::{Change, Precondition, WriteError, Writer};
 
@@ -38,19 +39,29 @@ pub(crate) struct StoreService {
     writer: Writer,
     hub: Hub,
     hello: Hello,
+    peers: Peers,
     metrics: Arc<Metrics>,
 }
 
 impl StoreService {
-    pub(crate) fn new(backend: Arc<dyn Backend>, hub: Hub, hello: Hello, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(backend: Arc<dyn Backend>, hub: Hub, hello: Hello, peers: Peers, metrics: Arc<Metrics>) -> Self {
         let writer = Writer::new(Arc::clone(&backend), metrics.transactions.clone());
         StoreService {
             backend,
             writer,
             hub,
             hello,
+            peers,
             metrics,
         }
+    }
+
+    /// What typha says of itself, and who else may be asked.
+    fn hello(&self) -> Option<Hello> {
+        Some(Hello {
+            peers: self.peers.next().0,
+            ..self.hello.clone()
+        })
     }
 
     async fn do_write(&self, request: WriteRequest, subject: Subject) -> Result<Committed, WriteError> {
@@ -114,7 +125,7 @@ impl store_server::Store for StoreService {
         };
         let entry = entry.ok_or_else(|| Status::from(WriteError::NotFound(write::name(&key))))?;
         Ok(Response::new(GetResponse {
-            hello: Some(self.hello.clone()),
+            hello: self.hello(),
             entry: Some(entry.into()),
             stale,
         }))
@@ -134,7 +145,7 @@ impl store_server::Store for StoreService {
         };
         let entries = listing.entries.into_iter().map(store::Entry::from).collect();
         Ok(Response::new(ListResponse {
-            hello: Some(self.hello.clone()),
+            hello: self.hello(),
             entries,
             revision: listing.revision,
             stale,
@@ -148,7 +159,7 @@ impl store_server::Store for StoreService {
         allowed.map_err(WriteError::from)?;
         let accepted = self.hub.accept().await.map_err(WriteError::from)?;
         Ok(Response::new(AcceptResponse {
-            hello: Some(self.hello.clone()),
+            hello: self.hello(),
             cluster_id: accepted.history.id,
             revision: accepted.revision,
         }))
@@ -164,7 +175,7 @@ impl store_server::Store for StoreService {
         });
         let count = |n: i64| u64::try_from(n).unwrap_or_default();
         Ok(Response::new(StatusResponse {
-            hello: Some(self.hello.clone()),
+            hello: self.hello(),
             cluster_id: self.hub.history().borrow().id.clone(),
             revision: *self.hub.head().borrow(),
             documents: count(self.metrics.keys.get()),
@@ -182,7 +193,7 @@ impl store_server::Store for StoreService {
         self.metrics.count_writes(outcome(&written, dry_run), 1);
         let committed = written?;
         Ok(Response::new(WriteResponse {
-            hello: Some(self.hello.clone()),
+            hello: self.hello(),
             entry: committed.entry.map(store::Entry::from),
             previous: committed.previous.map(store::Entry::from),
             revision: committed.revision,
@@ -199,7 +210,7 @@ impl store_server::Store for StoreService {
         self.metrics.count_writes(outcome(&written, dry_run), count);
         let revision = |c: Committed| c.entry.map_or(c.revision, |e| e.revision);
         Ok(Response::new(WriteManyResponse {
-            hello: Some(self.hello.clone()),
+            hello: self.hello(),
             revisions: written?.into_iter().map(revision).collect(),
         }))
     }

@@ -203,3 +203,37 @@ async fn a_client_is_never_ahead_of_a_replica_for_good() {
     client.until("in sync at the first", |c| c.in_syncs == 2).await;
     assert_eq!(client.deletes, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_and_writes_follow_when_a_typha_stops_and_when_it_dies() {
+    let mut three = Three::start().await;
+    let store = three.typhas[0].store();
+    let key = handle_key("a");
+    store.create(&key, handle(1)).await.unwrap();
+    // It stops while it is asked all the time: no answer is missing.
+    let stop = tokio_util::sync::CancellationToken::new();
+    let asking = tokio::spawn({
+        let (store, key, stop) = (store.clone(), key.clone(), stop.clone());
+        async move {
+            while !stop.is_cancelled() {
+                assert_eq!(store.get(&key).await.unwrap().value, handle(1));
+            }
+        }
+    });
+    three.typhas[0].signal(Signal::SIGTERM);
+    assert!(three.typhas[0].ended().await.success());
+    store.get(&key).await.unwrap();
+    stop.cancel();
+    asking.await.unwrap();
+    let mut n = 2;
+    store.put(&key, handle(n)).await.unwrap();
+    three.launch(0).await;
+    // Whichever it is asked of now dies; one after the other does.
+    for dead in [1, 2, 0, 1] {
+        three.typhas[dead].kill();
+        assert_eq!(store.get(&key).await.unwrap().value, handle(n));
+        n += 1;
+        store.put(&key, handle(n)).await.unwrap();
+        three.launch(dead).await;
+    }
+}

@@ -232,6 +232,8 @@ impl Control {
             &program,
             "--etcd-endpoints",
             ETCD,
+            "--state",
+            "none",
             "--listen",
             &listen,
             "--insecure",
