@@ -189,7 +189,8 @@ impl Connection {
     ///
     /// The end of a veth pair that is set up first has no carrier yet. When the other end brings it, the kernel lets it send some
     /// time later, from a queue of such events, and drops what is sent before. Giving it a queueing discipline, the one it
-    /// would get, does at once what waits in that queue.
+    /// would get, does at once what waits in that queue. It is taken away again, and the kernel's own is there as before: a
+    /// plugin that limits bandwidth refuses an interface that was given one.
     ///
     /// # Errors
     /// `ENODEV` when it is gone; `EOPNOTSUPP` of a kernel without traffic control.
@@ -199,11 +200,15 @@ impl Connection {
         message.header.index = i32::try_from(index).map_err(|_| failed(io::ErrorKind::InvalidInput.into()))?;
         message.header.parent = TcHandle::ROOT;
         message.attributes.push(TcAttribute::Kind("noqueue".to_owned()));
+        let mut plain = message.clone();
+        plain.attributes.clear();
         self.change(
             RouteNetlinkMessage::NewQueueDiscipline(message),
             NLM_F_CREATE | NLM_F_REPLACE,
         )
-        .map_err(failed)
+        .map_err(failed)?;
+        self.change(RouteNetlinkMessage::DelQueueDiscipline(plain), 0)
+            .map_err(failed)
     }
 
     /// Removes an interface; of a veth pair both ends go. Says whether there was one.
