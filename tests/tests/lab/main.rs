@@ -8,6 +8,7 @@ mod ecmp;
 mod explain;
 mod ipam;
 mod podman;
+mod reflectors;
 mod restart;
 mod tunnels;
 
