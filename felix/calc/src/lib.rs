@@ -18,5 +18,5 @@ mod tunnel;
 
 pub use desired::{Desired, Endpoint, Pool, Remote, Update};
 pub use graph::Calc;
-pub use settings::{Nat, Settings};
+pub use settings::{Nat, Refresh, Settings};
 pub use tunnel::{Carriage, LocalTunnel, Tunnel, Vtep, carriage};

@@ -4,8 +4,11 @@
 //! the last name), and that before `default`'s. A field that nothing says anything of has Calico's default.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
-use tortie_model::resource::{FelixConfigurationSpec, NatOutgoingExclusions};
+use tortie_model::GoDuration;
+use tortie_model::resource::is_free_protocol;
+use tortie_model::resource::{FelixConfigurationSpec, NatOutgoingExclusions, Switch};
 use tortie_net::Prefix;
 
 use crate::tunnel::Tunnel;
@@ -14,6 +17,16 @@ use crate::tunnel::Tunnel;
 const VNI: u32 = 4096;
 /// The port of VXLAN (RFC 7348).
 const PORT: u16 = 4789;
+
+/// How often what is in the kernel is compared with what is wanted, whatever the kernel's events say. Calico does it more
+/// often, for its events tell it less.
+const REFRESH: Duration = Duration::from_secs(300);
+/// Calico's reporting interval.
+const REPORT_EVERY: Duration = Duration::from_secs(30);
+/// Calico's time that a report counts.
+const REPORT_COUNTS: Duration = Duration::from_secs(90);
+/// The protocol number of routes of unknown origin: `boot`.
+const BOOT: u8 = 3;
 
 /// What felix is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +45,42 @@ pub struct Settings {
     pub vxlan_vni: u32,
     /// What the tunnel devices carry, in octets, in the order of [`Tunnel::ALL`]; `None`: as their links.
     pub tunnel_mtu: [Option<u32>; 3],
+    /// The protocol number of routes to workloads, and of all others when it is not 3.
+    pub device_route_protocol: u8,
+    /// Routes of others to workloads' interfaces are removed.
+    pub remove_external_routes: bool,
+    /// The node has IPv6.
+    pub ipv6: bool,
+    /// Floating addresses lead to workloads.
+    pub floating_ips: bool,
+    /// How often the kernel is looked at although it told nothing.
+    pub refresh: Refresh,
+    /// How often the node says how it is; never when zero.
+    pub report_interval: Duration,
+    /// How long such a word counts.
+    pub report_ttl: Duration,
+}
+
+/// How often the kernel's objects are compared with what is wanted; `None`: only when something is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refresh {
+    /// Routes.
+    pub routes: Option<Duration>,
+    /// Devices of tunnels.
+    pub interfaces: Option<Duration>,
+    /// Tables of nftables.
+    pub tables: Option<Duration>,
+}
+
+impl Default for Refresh {
+    fn default() -> Self {
+        let all = Some(REFRESH);
+        Refresh {
+            routes: all,
+            interfaces: all,
+            tables: all,
+        }
+    }
 }
 
 /// How the source of packets that leave the pools is translated.
@@ -57,6 +106,13 @@ impl Default for Settings {
             vxlan_port: PORT,
             vxlan_vni: VNI,
             tunnel_mtu: [None; 3],
+            device_route_protocol: BOOT,
+            remove_external_routes: true,
+            ipv6: true,
+            floating_ips: false,
+            refresh: Refresh::default(),
+            report_interval: REPORT_EVERY,
+            report_ttl: REPORT_COUNTS,
         }
     }
 }
@@ -78,6 +134,8 @@ impl Settings {
         let listed =
             |s: &FelixConfigurationSpec| (!s.external_nodes_list.is_empty()).then(|| s.external_nodes_list.clone());
         let external = last(layers, listed).unwrap_or_default();
+        let default = Settings::default();
+        let every = |said: Option<GoDuration>| said.map_or(Some(REFRESH), |d| (!d.0.is_zero()).then_some(d.0));
         Settings {
             nat: Nat {
                 address: last(layers, |s| s.nat_outgoing_address),
@@ -96,6 +154,18 @@ impl Settings {
                 last(layers, |s| s.vxlan_mtu).filter(|mtu| *mtu > 0),
                 last(layers, |s| s.vxlan_mtu_v6).filter(|mtu| *mtu > 0),
             ],
+            device_route_protocol: last(layers, |s| s.device_route_protocol.filter(|p| is_free_protocol(*p)))
+                .unwrap_or(BOOT),
+            remove_external_routes: last(layers, |s| s.remove_external_routes).unwrap_or(true),
+            ipv6: last(layers, |s| s.ipv6_support).unwrap_or(true),
+            floating_ips: last(layers, |s| s.floating_ips) == Some(Switch::Enabled),
+            refresh: Refresh {
+                routes: every(last(layers, |s| s.route_refresh_interval)),
+                interfaces: every(last(layers, |s| s.interface_refresh_interval)),
+                tables: every(last(layers, |s| s.nftables_refresh_interval)),
+            },
+            report_interval: last(layers, |s| s.reporting_interval).map_or(default.report_interval, |d| d.0),
+            report_ttl: last(layers, |s| s.reporting_ttl).map_or(default.report_ttl, |d| d.0),
         }
     }
 }

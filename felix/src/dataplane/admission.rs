@@ -124,7 +124,7 @@ mod tests {
             address(2, "172.30.0.11/24"),
             address(3, "198.51.100.1/24"),
         ];
-        let (view, _) = View::load(interfaces, addresses, vec![]);
+        let (view, _) = View::load(interfaces, addresses, vec![], Marks::default());
         let mut own = Own::default();
         own.apply(&Update::OwnBlock(p("10.244.0.0/26"), true));
         own.apply(&Update::Borrowed(

@@ -1,9 +1,10 @@
 //! Route classes: where a route comes from, which origin is stronger, and how a route in the kernel is recognised as ours.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Serialize;
-use tortie_calc::Tunnel;
+use tortie_calc::{Settings, Tunnel};
 use tortie_netlink::route::{IfIndex, Kind, Protocol, Route, TABLE_MAIN};
 
 /// What the names of the host's side of workload interfaces begin with.
@@ -11,6 +12,50 @@ pub const WORKLOAD_INTERFACE_PREFIX: &str = "cali";
 
 /// The metric of workload routes and of routes learned by BGP (Calico's "normal route priority").
 pub const NORMAL_METRIC: u32 = 1024;
+
+/// By which protocol numbers routes of ours are known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Marks {
+    /// What routes to workloads and through VXLAN are given.
+    device: Protocol,
+    /// Numbers of our own besides Calico's, of this life: what had another before is still ours.
+    own: BTreeSet<Protocol>,
+    /// Whatever else leads to workloads' interfaces alone is ours too, to be removed.
+    external: bool,
+}
+
+impl Default for Marks {
+    fn default() -> Self {
+        Marks {
+            device: Protocol::BOOT,
+            own: BTreeSet::new(),
+            external: true,
+        }
+    }
+}
+
+impl Marks {
+    /// Routes get these from now on. Gives whether other routes may be ours now.
+    pub fn change(&mut self, settings: &Settings) -> bool {
+        let before = self.clone();
+        self.device = Protocol(settings.device_route_protocol);
+        if self.device != Protocol::BOOT {
+            self.own.insert(self.device);
+        }
+        self.external = settings.remove_external_routes;
+        before != *self
+    }
+
+    /// The number of the routes of this class.
+    pub fn of(&self, class: RouteClass) -> Protocol {
+        match class {
+            RouteClass::LocalWorkload | RouteClass::VxlanTunnel => self.device,
+            RouteClass::SameSubnet | RouteClass::OwnBlock if self.device == Protocol::BOOT => Protocol::CALICO,
+            RouteClass::SameSubnet | RouteClass::OwnBlock => self.device,
+            RouteClass::Bgp => Protocol::BIRD,
+        }
+    }
+}
 
 /// Where a wanted route comes from, the strongest first: when several origins want one prefix, the first wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -51,20 +96,26 @@ impl RouteClass {
 
     /// Its class, if the route is one that felix writes: the ownership test, which needs no memory of a former life.
     /// Exact, because everything it accepts and nobody wants is removed.
-    pub fn of(route: &Route, name: impl Fn(IfIndex) -> Option<String>) -> Option<RouteClass> {
+    pub fn of(route: &Route, marks: &Marks, name: impl Fn(IfIndex) -> Option<String>) -> Option<RouteClass> {
         if route.table != TABLE_MAIN || route.tos != 0 {
             return None;
         }
+        let by_device = || {
+            let mut classes = route.interfaces().map(|i| by_name(&name(i)?));
+            let first = classes.next()??;
+            classes.all(|c| c == Some(first)).then_some(first)
+        };
         match (route.protocol, route.kind) {
+            (Protocol::BIRD, _) if route.metric == NORMAL_METRIC => Some(RouteClass::Bgp),
             (Protocol::CALICO, Kind::Unicast) => Some(RouteClass::SameSubnet),
             // Of any kind: blackholes are all that is written, but the number is Calico's, so the rest is leavings.
             (Protocol::CALICO, _) => Some(RouteClass::OwnBlock),
-            (Protocol::BIRD, _) if route.metric == NORMAL_METRIC => Some(RouteClass::Bgp),
-            (Protocol::BOOT, Kind::Unicast) => {
-                let mut classes = route.interfaces().map(|i| by_name(&name(i)?));
-                let first = classes.next()??;
-                classes.all(|c| c == Some(first)).then_some(first)
-            }
+            (p, Kind::Unicast) if marks.own.contains(&p) => Some(by_device().unwrap_or(RouteClass::SameSubnet)),
+            (p, _) if marks.own.contains(&p) => Some(RouteClass::OwnBlock),
+            (Protocol::BOOT, Kind::Unicast) => by_device(),
+            // What the kernel writes by itself comes back.
+            (Protocol::KERNEL, _) => None,
+            (_, Kind::Unicast) if marks.external => by_device().filter(|c| *c == RouteClass::LocalWorkload),
             _ => None,
         }
     }
@@ -105,7 +156,7 @@ mod tests {
             if kind == Kind::Unicast {
                 r.next_hops = vec![NextHop::device(IfIndex(interface))];
             }
-            RouteClass::of(&r, name)
+            RouteClass::of(&r, &Marks::default(), name)
         };
         let (main, blackhole, unicast) = (TABLE_MAIN, Kind::Blackhole, Kind::Unicast);
         assert_eq!(
@@ -148,5 +199,38 @@ mod tests {
         }
         assert_eq!(class(unicast, Protocol::KERNEL, 256, 7, main), None, "of an address");
         assert!(RouteClass::ALL.is_sorted());
+    }
+
+    #[test]
+    fn the_numbers_that_are_ours_follow_the_settings() {
+        let name = |i: IfIndex| Some(if i.0 == 9 { "cali12345" } else { "eth0" }.to_owned());
+        let class = |marks: &Marks, kind, protocol, interface: u32| {
+            let mut r = Route::new("10.0.0.0/26".parse().unwrap(), kind, Protocol(protocol));
+            r.next_hops = vec![NextHop::device(IfIndex(interface))];
+            RouteClass::of(&r, marks, name)
+        };
+        let mut marks = Marks::default();
+        let all = |marks: &Marks| RouteClass::ALL.map(|c| marks.of(c).0);
+        assert_eq!(all(&marks), [3, 80, 3, 80, 12]);
+        let (unicast, blackhole) = (Kind::Unicast, Kind::Blackhole);
+        assert_eq!(class(&marks, unicast, 99, 2), None);
+        assert_eq!(class(&marks, unicast, 99, 9), Some(RouteClass::LocalWorkload), "external");
+        let mut settings = Settings {
+            device_route_protocol: 99,
+            remove_external_routes: false,
+            ..Settings::default()
+        };
+        assert!(marks.change(&settings) && !marks.change(&settings));
+        assert_eq!(all(&marks), [99, 99, 99, 99, 12]);
+        assert_eq!(class(&marks, unicast, 99, 2), Some(RouteClass::SameSubnet));
+        assert_eq!(class(&marks, blackhole, 99, 2), Some(RouteClass::OwnBlock));
+        assert_eq!(class(&marks, unicast, 80, 2), Some(RouteClass::SameSubnet), "of before");
+        assert_eq!(class(&marks, unicast, 3, 9), Some(RouteClass::LocalWorkload));
+        assert_eq!(class(&marks, unicast, 4, 9), None, "another's stays");
+        settings = Settings::default();
+        assert!(marks.change(&settings));
+        assert_eq!(class(&marks, unicast, 99, 2), Some(RouteClass::SameSubnet), "of before");
+        assert_eq!(class(&marks, unicast, 4, 9), Some(RouteClass::LocalWorkload));
+        assert_eq!(class(&marks, unicast, 2, 9), None, "the kernel's own");
     }
 }

@@ -129,7 +129,7 @@ mod tests {
         };
         let mut link = Route::new(subnet, Kind::Unicast, Protocol::KERNEL);
         link.next_hops = vec![NextHop::device(IfIndex(2))];
-        let (view, _) = View::load(vec![interface], vec![address], vec![link.canonical()]);
+        let (view, _) = View::load(vec![interface], vec![address], vec![link.canonical()], Marks::default());
         let hop = |n: usize| FibHop {
             address: Some([172, 30, (n / 250) as u8, (n % 250) as u8 + 1].into()),
             interface: None,

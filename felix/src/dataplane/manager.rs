@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tortie_calc::Update;
+use tortie_calc::{Settings, Update};
 use tortie_net::Prefix;
 use tortie_netlink::monitor::Event;
 use tortie_netlink::reconcile::Reconciler;
@@ -118,6 +118,7 @@ pub struct Manager {
     dump_wanted: bool,
     /// What the wall's clock said when time began.
     epoch: Timestamp,
+    settings: Settings,
 }
 
 impl Manager {
@@ -148,7 +149,7 @@ impl Manager {
     /// Takes a full dump of the kernel: every route of the main table. The first one shows what a former life left.
     pub fn loaded(&mut self, dump: Dump) {
         self.dump_wanted = false;
-        let (view, own) = View::load(dump.interfaces, dump.addresses, dump.routes);
+        let (view, own) = View::load(dump.interfaces, dump.addresses, dump.routes, std::mem::take(&mut self.view.marks));
         self.view = view;
         self.routes.found_all(own.iter().map(|(_, r)| Arc::clone(r)));
         if !std::mem::replace(&mut self.loaded, true) {
@@ -248,9 +249,25 @@ impl Manager {
             | Update::Pool(..)
             | Update::Tunnel(..)
             | Update::Vtep(..)
-            | Update::Host(..)
-            | Update::Settings(_) => {}
+            | Update::Host(..) => {}
+            Update::Settings(settings) => self.settings_are(settings),
         }
+    }
+
+    fn settings_are(&mut self, settings: &Settings) {
+        // What is ours may be known by something else now.
+        self.dump_wanted |= self.view.marks.change(settings);
+        if self.settings.ipv6 != settings.ipv6 {
+            self.dirty.extend(self.entries.keys().copied());
+            self.dirty.extend(self.remotes.prefixes());
+            self.dirty.extend(self.workloads.ips().map(Prefix::host));
+        }
+        self.settings = settings.clone();
+    }
+
+    /// How often the kernel is to be looked at although it told nothing; `None`: never.
+    pub fn refresh(&self) -> Option<Duration> {
+        self.settings.refresh.routes
     }
 
     /// A prefix of another node whose routes come from another source from now on keeps its route until they do.
@@ -411,6 +428,9 @@ impl Manager {
 
     /// This class's candidate: the route, or why it is out; `None` when the class has nothing to say.
     fn candidate(&self, class: RouteClass, prefix: Prefix) -> Option<Result<Arc<Route>, Why>> {
+        if !self.settings.ipv6 && !prefix.is_v4() {
+            return None;
+        }
         let entry = self.entries.get(&prefix);
         let told = match class {
             RouteClass::LocalWorkload => self.workload(prefix),
@@ -419,7 +439,7 @@ impl Manager {
                 route.map(|r| r.map_err(Why::Withheld))
             }
             RouteClass::OwnBlock => entry.filter(|e| e.own_block).map(|_| {
-                let route = Route::new(prefix, Kind::Blackhole, Protocol::CALICO);
+                let route = Route::new(prefix, Kind::Blackhole, self.view.marks.of(class));
                 Ok(Arc::new(route))
             }),
             RouteClass::Bgp => entry
@@ -452,7 +472,7 @@ impl Manager {
             return Some(Err(Why::Withheld(Withheld::ForeignInterface(interface.to_owned()))));
         }
         let route = self.view.up(interface).map_err(Why::Withheld).map(|index| {
-            let mut route = Route::new(prefix, Kind::Unicast, Protocol::BOOT);
+            let mut route = Route::new(prefix, Kind::Unicast, self.view.marks.of(RouteClass::LocalWorkload));
             (route.metric, route.scope) = (NORMAL_METRIC, Scope::LINK);
             route.next_hops = vec![NextHop::device(index)];
             Arc::new(route.canonical())

@@ -27,6 +27,7 @@ use tortie_netlink::worker::Worker;
 
 use manager::{Input, Row, Summary};
 pub use task::TaskError;
+pub(crate) use task::until;
 
 /// How long [`Dataplane::endpoint_up`] and [`Dataplane::endpoint_down`] wait for the kernel. Longer than the first few
 /// retries of a route the kernel refuses, shorter than a container runtime's patience.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tortie_calc::{Carriage, Pool, Remote, Tunnel, Update, carriage};
 use tortie_model::InterfaceAddr;
 use tortie_net::{NodeName, Prefix};
-use tortie_netlink::route::{IfIndex, Kind, NextHop, Protocol, Route};
+use tortie_netlink::route::{IfIndex, Kind, NextHop, Route};
 
 use super::class::RouteClass;
 use super::fib::{FibPath, Resolution};
@@ -80,6 +80,11 @@ impl Remotes {
         pools.chain(self.ends.values().copied())
     }
 
+    /// Every prefix of another node.
+    pub(super) fn prefixes(&self) -> impl Iterator<Item = Prefix> + '_ {
+        self.remote.keys().chain(self.ends.values()).copied()
+    }
+
     /// Is it an address of this node, so that routes may leave by its interface?
     pub(super) fn is_own(&self, ip: IpAddr) -> bool {
         self.own.iter().any(|a| a.addr == ip)
@@ -101,11 +106,7 @@ impl Remotes {
             _ => return None,
         };
         Some(hop.map(|hop| {
-            let protocol = match class {
-                RouteClass::VxlanTunnel => Protocol::BOOT,
-                _ => Protocol::CALICO,
-            };
-            let mut route = Route::new(prefix, Kind::Unicast, protocol);
+            let mut route = Route::new(prefix, Kind::Unicast, view.marks.of(class));
             if hop.gateway.is_none() {
                 route.scope = tortie_netlink::route::Scope::LINK;
             }

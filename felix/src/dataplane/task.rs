@@ -24,9 +24,6 @@ use super::class::WORKLOAD_INTERFACE_PREFIX;
 use super::manager::{Input, Manager, Summary};
 use super::{Command, DataplaneError, ENDPOINT_DEADLINE};
 
-/// How often the kernel is compared with what is believed of it, whatever the events say. Events do the daily work;
-/// this is for what no event tells.
-const AUDIT_INTERVAL: Duration = Duration::from_secs(300);
 /// How long a kernel that cannot be read is left alone.
 const DUMP_RETRY: Duration = Duration::from_secs(1);
 /// The state is summed up at most this often.
@@ -73,7 +70,7 @@ impl Task {
             waiters: Vec::new(),
             started,
             dump_after: started,
-            audit_at: started + AUDIT_INTERVAL,
+            audited: started,
             summary_at: started,
             changed: true,
         };
@@ -87,7 +84,9 @@ struct Loop {
     waiters: Vec<Waiter>,
     started: Instant,
     dump_after: Instant,
-    audit_at: Instant,
+    /// When the kernel was last compared with what is believed of it, whatever the events say. They do the daily work;
+    /// this is for what no event tells.
+    audited: Instant,
     summary_at: Instant,
     /// Something happened since the last summary.
     changed: bool,
@@ -98,6 +97,14 @@ enum Wake {
     Input(Input),
     Command(Command),
     Time,
+}
+
+/// For ever without a time.
+pub(crate) async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
 }
 
 impl Loop {
@@ -130,8 +137,8 @@ impl Loop {
 
     /// One dump or one batch, if any is due. Gives whether there may be more to do at once.
     async fn work(&mut self) -> Result<bool, TaskError> {
-        if Instant::now() >= self.audit_at {
-            self.audit_at = Instant::now() + AUDIT_INTERVAL;
+        if self.audit_at().is_some_and(|at| Instant::now() >= at) {
+            self.audited = Instant::now();
             self.manager.want_dump();
         }
         if self.manager.wants_dump() {
@@ -177,17 +184,22 @@ impl Loop {
                 None => Err(TaskError::Monitor(std::io::ErrorKind::BrokenPipe.into())),
             },
             Some(input) = task.inputs.recv() => Ok(Wake::Input(input)),
-            () = tokio::time::sleep_until(next) => Ok(Wake::Time),
+            () = until(next) => Ok(Wake::Time),
         }
     }
 
-    fn next_deadline(&self) -> Instant {
+    fn audit_at(&self) -> Option<Instant> {
+        self.manager.refresh().map(|interval| self.audited + interval)
+    }
+
+    /// `None`: nothing is due by itself.
+    fn next_deadline(&self) -> Option<Instant> {
         let retry = self.manager.next_deadline(self.now()).map(|t| self.started + t);
         let dump = self.manager.wants_dump().then_some(self.dump_after);
         let waiter = self.waiters.iter().map(|w| w.until).min();
         let summary = self.changed.then_some(self.summary_at);
-        let all = [retry, dump, waiter, summary, Some(self.audit_at)];
-        all.into_iter().flatten().min().unwrap_or(self.audit_at)
+        let all = [retry, dump, waiter, summary, self.audit_at()];
+        all.into_iter().flatten().min()
     }
 
     fn handle(&mut self, wake: Wake) {

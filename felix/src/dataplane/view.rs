@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tortie_net::{Prefix, PrefixMap};
 use tortie_netlink::route::{IfIndex, Interface, InterfaceAddress, Kind, NextHop, Route, RouteKey};
 
-use super::class::{RouteClass, WORKLOAD_INTERFACE_PREFIX, by_name};
+use super::class::{Marks, RouteClass, WORKLOAD_INTERFACE_PREFIX, by_name};
 use super::why::Withheld;
 
 /// A next hop as bird-rs gives it.
@@ -36,17 +36,21 @@ pub struct View {
     foreign: BTreeMap<RouteKey, Arc<Route>>,
     /// Every route but BGP's, by metric: what resolves next hops.
     resolving: PrefixMap<BTreeMap<u32, Arc<Route>>>,
+    /// By what routes of ours are known. After a change everything has to be loaded anew.
+    pub(super) marks: Marks,
 }
 
 impl View {
-    /// A view from full dumps; gives the routes that are ours along with it.
+    /// A view from full dumps; gives the routes that are ours, by these marks, along with it.
     pub fn load(
         interfaces: Vec<Interface>,
         addresses: Vec<InterfaceAddress>,
         routes: Vec<Route>,
+        marks: Marks,
     ) -> (View, Vec<(RouteClass, Arc<Route>)>) {
         let mut view = View {
             addresses: addresses.into_iter().collect(),
+            marks,
             ..View::default()
         };
         for interface in interfaces {
@@ -68,7 +72,7 @@ impl View {
 
     /// The class of a route that is ours.
     pub fn class(&self, route: &Route) -> Option<RouteClass> {
-        RouteClass::of(route, |i| self.name(i).map(str::to_owned))
+        RouteClass::of(route, &self.marks, |i| self.name(i).map(str::to_owned))
     }
 
     /// An interface's name.

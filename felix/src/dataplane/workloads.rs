@@ -135,6 +135,11 @@ impl Workloads {
         self.claimed.get(interface).into_iter().flatten().map(|(ip, _)| *ip)
     }
 
+    /// Every address that an interface claims.
+    pub(super) fn ips(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.claims.keys().copied()
+    }
+
     /// Did the endpoint service take this interface down?
     pub(super) fn is_taken_down(&self, interface: &str) -> bool {
         self.taken_down.contains(interface)

@@ -20,12 +20,12 @@ use tortie_netlink::nft::{Changes, Nft, Tables};
 
 use driver::{Driver, Open};
 
+use crate::dataplane::until;
+
 pub use driver::Status;
 pub use plan::Wanted;
 
-/// How often the kernel is compared with what is wanted, whatever it tells.
-const AUDIT_INTERVAL: Duration = Duration::from_secs(300);
-/// The same when it does not tell.
+/// How often the kernel is compared with what is wanted when it does not tell.
 const BLIND_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The kernel's tables, and who tells of their changes.
@@ -57,6 +57,7 @@ pub async fn run<T: Tables>(
         let mut driver = Driver::new(kernel.open);
         loop {
             let shall = Arc::clone(&wanted.borrow_and_update());
+            let refresh = shall.settings.refresh.tables;
             let passed = tokio::task::spawn_blocking(move || {
                 driver.pass(&shall, Instant::now());
                 driver
@@ -71,20 +72,16 @@ pub async fn run<T: Tables>(
                 }
                 changed
             });
-            let interval = if kernel.changes.is_some() {
-                AUDIT_INTERVAL
-            } else {
-                BLIND_INTERVAL
-            };
-            let audit = Instant::now() + interval;
-            let next = driver.next_deadline().map_or(audit, |d| d.min(audit));
+            let blind = kernel.changes.is_none().then_some(BLIND_INTERVAL);
+            let audit = refresh.into_iter().chain(blind).min().map(|interval| Instant::now() + interval);
+            let next = driver.next_deadline().into_iter().chain(audit).min();
             tokio::select! {
                 changed = wanted.changed() => if changed.is_err() { return },
                 told = changed(&mut kernel.changes) => if let Err(error) = told {
                     tracing::error!(%error, "changes of nftables cannot be followed any more, looking now and then");
                     kernel.changes = None;
                 },
-                () = tokio::time::sleep_until(next.into()) => {}
+                () = until(next.map(Into::into)) => {}
             }
         }
     };

@@ -94,7 +94,8 @@ impl Wanted {
     pub(super) fn tables(&self) -> BTreeMap<TableId, Table> {
         let nat = |f| (of(f, NAT), self.nat(f));
         let tunnels = |f| (of(f, TUNNELS), self.tunnel_filter(f));
-        let all = Family::ALL.into_iter().flat_map(|f| [nat(f), tunnels(f)]);
+        let used = |f: &Family| self.settings.ipv6 || *f == Family::V4;
+        let all = Family::ALL.into_iter().filter(used).flat_map(|f| [nat(f), tunnels(f)]);
         all.filter_map(|(id, table)| Some((id, table?))).collect()
     }
 

@@ -16,7 +16,6 @@ mod plan;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -28,18 +27,17 @@ use driver::Driver;
 pub use driver::Status;
 pub use plan::Wanted;
 
+use crate::dataplane::until;
 use crate::state::State;
-
-/// How often the kernel is compared with what is wanted, whatever it tells.
-const AUDIT_INTERVAL: Duration = Duration::from_secs(300);
 
 impl Wanted {
     /// What is wanted by these documents. `live`: the datastore was in sync.
     pub fn of(desired: &Desired, live: bool) -> Self {
+        let uses = |tunnel: &Tunnel| desired.settings.ipv6 || *tunnel != Tunnel::VxlanV6;
         Wanted {
             known: true,
             live,
-            tunnels: desired.tunnels.clone(),
+            tunnels: desired.tunnels.iter().filter(|(t, _)| uses(t)).map(|(t, l)| (*t, l.clone())).collect(),
             vteps: desired.vteps.clone(),
             own: desired.node_addresses.iter().map(|a| a.addr).collect(),
             pools: desired.pools.values().map(|p| p.cidr).collect(),
@@ -82,10 +80,8 @@ pub(crate) async fn run(
                 }
                 changed
             });
-            let audit = Instant::now() + AUDIT_INTERVAL;
-            let next = driver
-                .next_deadline()
-                .map_or(audit, |d| Instant::from_std(d).min(audit));
+            let audit = shall.settings.refresh.interfaces.map(|interval| Instant::now() + interval);
+            let next = driver.next_deadline().map(Instant::from_std).into_iter().chain(audit).min();
             loop {
                 tokio::select! {
                     changed = wanted.changed() => match changed {
@@ -100,7 +96,7 @@ pub(crate) async fn run(
                             return;
                         }
                     },
-                    () = tokio::time::sleep_until(next) => break,
+                    () = until(next) => break,
                 }
             }
         }

@@ -188,6 +188,8 @@ impl Manager {
     pub fn endpoint_is_up(&self, interface: &str) -> Result<(), String> {
         self.workloads
             .ips_on(interface)
+            // Without IPv6 no route is waited for.
+            .filter(|ip| self.settings.ipv6 || ip.is_ipv4())
             .try_for_each(|ip| self.workload_is_up(ip, interface))
     }
 

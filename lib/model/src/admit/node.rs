@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::invalid::Invalid;
-use crate::resource::{FelixConfigurationSpec, NodeSpec, WorkloadEndpointSpec};
+use crate::resource::{FelixConfigurationSpec, NodeSpec, WorkloadEndpointSpec, is_free_protocol};
 use crate::workload_name::WorkloadName;
 
 pub(super) fn check_node(spec: &NodeSpec, out: &mut Vec<Invalid>) {
@@ -61,6 +61,10 @@ pub(super) fn check_felix(cx: &Context<'_>, spec: &FelixConfigurationSpec, out: 
     {
         let reason = format!("the name {} says already for which nodes it is", cx.name());
         out.push(Invalid::new("spec.nodeSelector", selector, reason));
+    }
+    if let Some(protocol) = spec.device_route_protocol.filter(|p| !is_free_protocol(*p)) {
+        let reason = "must be 3 or a number that no other program has: felix removes routes that have it";
+        out.push(Invalid::new("spec.deviceRouteProtocol", protocol, reason));
     }
     for range in ["routeTableRange", "routeTableRanges"] {
         if spec.extra.contains_key("routeTableRange") && spec.extra.contains_key("routeTableRanges") {

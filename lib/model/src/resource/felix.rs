@@ -24,6 +24,13 @@ text_enum! {
     }
 }
 
+/// May felix give its routes this protocol number? Everything in the kernel that has it is felix's then, so it must be
+/// nobody else's: not the kernel's or an administrator's (but 3, which counts on workloads' interfaces only), nor of a program
+/// that has a number by convention (`/etc/iproute2/rt_protos`).
+pub fn is_free_protocol(protocol: u8) -> bool {
+    !matches!(protocol, 0..=2 | 4 | 8..=18 | 42 | 186..=192)
+}
+
 /// Settings with a type. Calico has about 190; the others are kept untyped in `extra`. Which of them felix acts on, docs/felix.md
 /// says; of the others who writes one is told ([`crate::without_effect`]).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -142,6 +149,23 @@ pub struct FelixConfigurationSpec {
         skip_serializing_if = "Option::is_none"
     )]
     pub allow_vxlan_packets_from_workloads: Option<bool>,
+    /// Are addresses of others translated to workloads' (`ipNATs`)? Absent means no.
+    #[serde(default, rename = "floatingIPs", with = "text", skip_serializing_if = "Option::is_none")]
+    pub floating_ips: Option<Switch>,
+    /// How often the tables of nftables are compared with what they should be.
+    #[serde(default, with = "text", skip_serializing_if = "Option::is_none")]
+    pub nftables_refresh_interval: Option<GoDuration>,
+    /// How often felix says how it is.
+    #[serde(default, with = "text", skip_serializing_if = "Option::is_none")]
+    pub reporting_interval: Option<GoDuration>,
+    /// How long such a word counts.
+    #[serde(
+        default,
+        rename = "reportingTTL",
+        with = "text",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub reporting_ttl: Option<GoDuration>,
     /// Unknown fields, and those Tortie does not act on yet.
     #[serde(flatten)]
     pub extra: Extra,
