@@ -33,8 +33,19 @@ pub struct Desired {
     pub vteps: BTreeMap<(Tunnel, NodeName), Vtep>,
     /// The addresses of every node, this one included, sorted.
     pub hosts: BTreeMap<NodeName, Vec<IpAddr>>,
+    /// Floating addresses, and the workloads on this node that they lead to. None while they are switched off.
+    pub floating: BTreeMap<IpAddr, Floating>,
     /// What FelixConfigurations say.
     pub settings: Settings,
+}
+
+/// Where a floating address leads. Where two workloads claim one, the endpoint with the lower key has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Floating {
+    /// The host's side of the workload's veth pair.
+    pub interface: String,
+    /// The workload's own address.
+    pub to: IpAddr,
 }
 
 /// A workload on this node.
@@ -93,6 +104,8 @@ pub enum Update {
     Vtep(Tunnel, NodeName, Option<Vtep>),
     /// Of [`Desired::hosts`].
     Host(NodeName, Option<Vec<IpAddr>>),
+    /// Of [`Desired::floating`].
+    Floating(IpAddr, Option<Floating>),
     /// [`Desired::settings`] as a whole.
     Settings(Box<Settings>),
 }
@@ -110,6 +123,7 @@ impl Desired {
             Update::Tunnel(tunnel, value) => put(&mut self.tunnels, tunnel, value.as_ref()),
             Update::Vtep(tunnel, node, value) => put(&mut self.vteps, &(*tunnel, node.clone()), value.as_ref()),
             Update::Host(node, value) => put(&mut self.hosts, node, value.as_ref()),
+            Update::Floating(ip, value) => put(&mut self.floating, ip, value.as_ref()),
             Update::Settings(settings) => {
                 let changed = self.settings != **settings;
                 self.settings.clone_from(settings);

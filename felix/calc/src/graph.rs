@@ -11,7 +11,7 @@ use tortie_model::resource::{FelixConfigurationSpec, Node, WorkloadEndpoint};
 use tortie_model::{InterfaceAddr, Key, Kind, Object, Owner};
 use tortie_net::{NodeName, Prefix, PrefixMap};
 
-use crate::desired::{Desired, Endpoint, Pool, Remote, Update};
+use crate::desired::{Desired, Endpoint, Floating, Pool, Remote, Update};
 use crate::settings::Settings;
 use crate::tunnel::{LocalTunnel, NodeFacts, Tunnel, carriage};
 
@@ -37,6 +37,10 @@ struct Inputs {
     endpoints: BTreeMap<Key, Endpoint>,
     /// Endpoints by interface.
     claimants: BTreeMap<String, BTreeSet<Key>>,
+    /// Floating addresses of endpoints, with what each leads to.
+    nats: BTreeMap<Key, BTreeMap<IpAddr, IpAddr>>,
+    /// The same the other way round.
+    floating: BTreeMap<IpAddr, BTreeSet<Key>>,
     pools: BTreeMap<String, Pool>,
     felix: BTreeMap<String, FelixConfigurationSpec>,
 }
@@ -52,6 +56,7 @@ enum Part {
     Tunnels,
     /// Its addresses, and the ends of its tunnels.
     Node(NodeName),
+    Floating(IpAddr),
     Settings,
 }
 
@@ -124,7 +129,7 @@ impl Calc {
                     _ => None,
                 };
                 replace(&mut self.inputs.felix, name, spec);
-                self.dirty.insert(Part::Settings);
+                self.settings_touched();
             }
             Key::Resource { .. }
             | Key::Affinity { .. }
@@ -194,7 +199,8 @@ impl Calc {
         let moved = addresses(self.inputs.nodes.get(&name)) != addresses(facts.as_ref());
         replace(&mut self.inputs.nodes, &name, facts);
         if name == self.node {
-            self.dirty.extend([Part::NodeAddresses, Part::Tunnels, Part::Settings]);
+            self.dirty.extend([Part::NodeAddresses, Part::Tunnels]);
+            self.settings_touched();
             if moved {
                 // Who is in this node's subnet is decided by its own address.
                 self.dirty.extend(self.inputs.claims.keys().copied().map(Part::Block));
@@ -225,6 +231,10 @@ impl Calc {
 
     fn endpoint(&mut self, key: &Key, endpoint: Option<&WorkloadEndpoint>) {
         let local = endpoint.filter(|w| w.spec.node == self.node.as_str() && !w.spec.interface_name.is_empty());
+        self.nats(
+            key,
+            local.map(|w| w.spec.ip_nats.iter().map(|n| (n.external_ip, n.internal_ip)).collect()),
+        );
         let now = local.map(|w| {
             let ips: BTreeSet<IpAddr> = w
                 .spec
@@ -238,12 +248,13 @@ impl Calc {
                 ips: ips.into_iter().collect(),
             }
         });
+        let mut touched = BTreeSet::from([key.clone()]);
         if let Some(before) = self.inputs.endpoints.get(key)
             && let Some(claimants) = self.inputs.claimants.get_mut(&before.interface)
         {
             claimants.remove(key);
             // Whoever stood behind it may have the interface now.
-            self.dirty.extend(claimants.iter().cloned().map(Part::Endpoint));
+            touched.extend(claimants.iter().cloned());
             if claimants.is_empty() {
                 self.inputs.claimants.remove(&before.interface);
             }
@@ -251,10 +262,42 @@ impl Calc {
         if let Some(now) = &now {
             let claimants = self.inputs.claimants.entry(now.interface.clone()).or_default();
             claimants.insert(key.clone());
-            self.dirty.extend(claimants.iter().cloned().map(Part::Endpoint));
+            touched.extend(claimants.iter().cloned());
         }
-        self.dirty.insert(Part::Endpoint(key.clone()));
+        touched.iter().for_each(|key| self.endpoint_touched(key));
         replace(&mut self.inputs.endpoints, key, now);
+    }
+
+    /// Whether floating addresses count at all is a setting.
+    fn settings_touched(&mut self) {
+        self.dirty.insert(Part::Settings);
+        self.dirty
+            .extend(self.inputs.floating.keys().copied().map(Part::Floating));
+    }
+
+    /// An endpoint may have its interface now, or no longer, and its floating addresses with it.
+    fn endpoint_touched(&mut self, key: &Key) {
+        self.dirty.insert(Part::Endpoint(key.clone()));
+        let nats = self.inputs.nats.get(key).into_iter().flatten();
+        self.dirty.extend(nats.map(|(ip, _)| Part::Floating(*ip)));
+    }
+
+    fn nats(&mut self, key: &Key, now: Option<BTreeMap<IpAddr, IpAddr>>) {
+        let now = now.filter(|n| !n.is_empty());
+        for ip in self.inputs.nats.get(key).into_iter().flat_map(BTreeMap::keys) {
+            self.dirty.insert(Part::Floating(*ip));
+            if let Some(keys) = self.inputs.floating.get_mut(ip) {
+                keys.remove(key);
+                if keys.is_empty() {
+                    self.inputs.floating.remove(ip);
+                }
+            }
+        }
+        for ip in now.iter().flat_map(BTreeMap::keys) {
+            self.dirty.insert(Part::Floating(*ip));
+            self.inputs.floating.entry(*ip).or_default().insert(key.clone());
+        }
+        replace(&mut self.inputs.nats, key, now);
     }
 
     // === Parts of the result ===
@@ -281,6 +324,7 @@ impl Calc {
                 let vteps = [Tunnel::VxlanV4, Tunnel::VxlanV6].map(vtep);
                 vteps.into_iter().chain([Update::Host(node.clone(), known)]).collect()
             }
+            Part::Floating(ip) => vec![Update::Floating(*ip, self.floating(*ip))],
             Part::Settings => vec![Update::Settings(Box::new(self.settings()))],
         }
     }
@@ -290,6 +334,23 @@ impl Calc {
         let endpoint = self.inputs.endpoints.get(key)?;
         let winner = self.inputs.claimants.get(&endpoint.interface)?.first()?;
         (winner == key).then(|| endpoint.clone())
+    }
+
+    fn floating(&self, ip: IpAddr) -> Option<Floating> {
+        if !self.settings().floating_ips {
+            return None;
+        }
+        let claimants = self.inputs.floating.get(&ip).into_iter().flatten();
+        let of = |key: &Key| {
+            let endpoint = self.winning_endpoint(key)?;
+            let to = *self.inputs.nats.get(key)?.get(&ip)?;
+            let leads = endpoint.ips.contains(&to) && to.is_ipv4() == ip.is_ipv4();
+            leads.then_some(Floating {
+                interface: endpoint.interface,
+                to,
+            })
+        };
+        claimants.into_iter().find_map(of)
     }
 
     /// The documents that are for this node, the one that counts first at the end.

@@ -16,7 +16,7 @@ mod graph;
 mod settings;
 mod tunnel;
 
-pub use desired::{Desired, Endpoint, Pool, Remote, Update};
+pub use desired::{Desired, Endpoint, Floating, Pool, Remote, Update};
 pub use graph::Calc;
 pub use settings::{Nat, Refresh, Settings};
 pub use tunnel::{Carriage, LocalTunnel, Tunnel, Vtep, carriage};

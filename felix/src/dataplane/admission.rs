@@ -48,6 +48,7 @@ impl Own {
             | Update::Tunnel(..)
             | Update::Vtep(..)
             | Update::Host(..)
+            | Update::Floating(..)
             | Update::Settings(_) => Vec::new(),
         }
     }
@@ -97,6 +98,7 @@ fn is_martian(prefix: Prefix) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dataplane::class::Marks;
     use tortie_netlink::route::{IfIndex, Interface, InterfaceAddress};
 
     fn p(s: &str) -> Prefix {

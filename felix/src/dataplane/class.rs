@@ -214,7 +214,11 @@ mod tests {
         assert_eq!(all(&marks), [3, 80, 3, 80, 12]);
         let (unicast, blackhole) = (Kind::Unicast, Kind::Blackhole);
         assert_eq!(class(&marks, unicast, 99, 2), None);
-        assert_eq!(class(&marks, unicast, 99, 9), Some(RouteClass::LocalWorkload), "external");
+        assert_eq!(
+            class(&marks, unicast, 99, 9),
+            Some(RouteClass::LocalWorkload),
+            "external"
+        );
         let mut settings = Settings {
             device_route_protocol: 99,
             remove_external_routes: false,

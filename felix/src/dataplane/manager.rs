@@ -100,6 +100,8 @@ struct Synced {
 pub struct Manager {
     view: View,
     workloads: Workloads,
+    /// The interfaces that floating addresses lead to.
+    floating: BTreeMap<IpAddr, String>,
     own: Own,
     remotes: Remotes,
     holds: Holds,
@@ -149,7 +151,12 @@ impl Manager {
     /// Takes a full dump of the kernel: every route of the main table. The first one shows what a former life left.
     pub fn loaded(&mut self, dump: Dump) {
         self.dump_wanted = false;
-        let (view, own) = View::load(dump.interfaces, dump.addresses, dump.routes, std::mem::take(&mut self.view.marks));
+        let (view, own) = View::load(
+            dump.interfaces,
+            dump.addresses,
+            dump.routes,
+            std::mem::take(&mut self.view.marks),
+        );
         self.view = view;
         self.routes.found_all(own.iter().map(|(_, r)| Arc::clone(r)));
         if !std::mem::replace(&mut self.loaded, true) {
@@ -250,6 +257,13 @@ impl Manager {
             | Update::Tunnel(..)
             | Update::Vtep(..)
             | Update::Host(..) => {}
+            Update::Floating(ip, floating) => {
+                match floating {
+                    Some(floating) => self.floating.insert(*ip, floating.interface.clone()),
+                    None => self.floating.remove(ip),
+                };
+                self.touch(&[*ip]);
+            }
             Update::Settings(settings) => self.settings_are(settings),
         }
     }
@@ -464,10 +478,7 @@ impl Manager {
     }
 
     fn workload(&self, prefix: Prefix) -> Option<Result<Arc<Route>, Why>> {
-        let interface = self
-            .workloads
-            .interface_of(prefix.addr())
-            .filter(|_| prefix.is_host())?;
+        let interface = self.interface_of(prefix)?;
         if !interface.starts_with(WORKLOAD_INTERFACE_PREFIX) {
             return Some(Err(Why::Withheld(Withheld::ForeignInterface(interface.to_owned()))));
         }
@@ -478,6 +489,13 @@ impl Manager {
             Arc::new(route.canonical())
         });
         Some(route)
+    }
+
+    /// The interface of the workload on this node that has this address, or that it floats to.
+    fn interface_of(&self, prefix: Prefix) -> Option<&str> {
+        let ip = Some(prefix).filter(|p| p.is_host())?.addr();
+        let floats = || self.floating.get(&ip).map(String::as_str);
+        self.workloads.interface_of(ip).or_else(floats)
     }
 
     fn learned(&self, prefix: Prefix, path: &Arc<FibPath>) -> Option<Result<Arc<Route>, Why>> {
@@ -491,7 +509,7 @@ impl Manager {
         if let Err(refused) = self.own.admit(prefix, &self.view) {
             return Some(Err(Why::Refused(refused)));
         }
-        if prefix.is_host() && self.workloads.interface_of(prefix.addr()).is_some() {
+        if self.interface_of(prefix).is_some() {
             return Some(Err(Why::Refused(Refused::LocalWorkload)));
         }
         let tunneled = self.remotes.in_ipip(prefix, path, &self.view);

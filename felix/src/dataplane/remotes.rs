@@ -70,6 +70,7 @@ impl Remotes {
             | Update::Tunnel(..)
             | Update::Vtep(..)
             | Update::Host(..)
+            | Update::Floating(..)
             | Update::Settings(_) => Vec::new(),
         }
     }

@@ -73,7 +73,11 @@ pub async fn run<T: Tables>(
                 changed
             });
             let blind = kernel.changes.is_none().then_some(BLIND_INTERVAL);
-            let audit = refresh.into_iter().chain(blind).min().map(|interval| Instant::now() + interval);
+            let audit = refresh
+                .into_iter()
+                .chain(blind)
+                .min()
+                .map(|interval| Instant::now() + interval);
             let next = driver.next_deadline().into_iter().chain(audit).min();
             tokio::select! {
                 changed = wanted.changed() => if changed.is_err() { return },

@@ -2,7 +2,8 @@
 //!
 //! | table | chains | there when |
 //! |---|---|---|
-//! | `tortie-nat` | `postrouting` | a pool of the family has `natOutgoing` |
+//! | `tortie-nat` | `postrouting` | a pool of the family has `natOutgoing`, or there are floating addresses |
+//! | the same | `prerouting`, `output` | there are floating addresses of the family |
 //! | `tortie-tunnels` | `input`, `forward` | a tunnel device has ends of the family |
 //!
 //! Each is of one family, so that a kernel that lacks one takes the other's.
@@ -32,6 +33,8 @@ pub(super) const ALL: [TableId; 4] = [
 
 /// Behind other translations of sources, kube-proxy's among them (100): the first that fits counts.
 const AFTER_OTHERS: i32 = 110;
+/// Before other translations of destinations, kube-proxy's among them (-100).
+const BEFORE_OTHERS: i32 = -110;
 /// Before the filters of others (0), which may let anything in.
 const BEFORE_FILTERS: i32 = -10;
 
@@ -56,6 +59,8 @@ pub struct Wanted {
     pub pools: BTreeMap<Prefix, bool>,
     /// The nodes' addresses.
     pub hosts: BTreeSet<IpAddr>,
+    /// Floating addresses, and those of the workloads that they lead to.
+    pub floating: BTreeMap<IpAddr, IpAddr>,
     /// The tunnels in use.
     pub tunnels: BTreeSet<Tunnel>,
     /// What FelixConfigurations say.
@@ -75,6 +80,7 @@ impl Wanted {
             unknown,
             pools,
             hosts: desired.hosts.values().flatten().copied().collect(),
+            floating: desired.floating.iter().map(|(ip, f)| (*ip, f.to)).collect(),
             tunnels: desired.tunnels.keys().copied().collect(),
             settings: desired.settings.clone(),
         }
@@ -83,6 +89,12 @@ impl Wanted {
     /// Is all known that decides what this table shall hold? Else one that is there stays as it is.
     pub(super) fn is_certain(&self, id: TableId) -> bool {
         let decide: &[Kind] = match id.name {
+            NAT if self.settings.floating_ips => &[
+                Kind::IpPool,
+                Kind::FelixConfiguration,
+                Kind::Node,
+                Kind::WorkloadEndpoint,
+            ],
             NAT if self.settings.nat.spares_nodes => &[Kind::IpPool, Kind::FelixConfiguration, Kind::Node],
             NAT => &[Kind::IpPool, Kind::FelixConfiguration],
             _ => &[Kind::IpPool, Kind::FelixConfiguration, Kind::Node],
@@ -99,11 +111,15 @@ impl Wanted {
         all.filter_map(|(id, table)| Some((id, table?))).collect()
     }
 
-    /// What leaves a pool and goes to no pool gets the node's address.
+    /// What leaves a pool and goes to no pool gets the node's address, and what goes to a floating address the workload's.
     fn nat(&self, family: Family) -> Option<Table> {
         let of_family = || self.pools.iter().filter(|(p, _)| family.is_of(p.addr()));
         let translated: BTreeSet<Prefix> = of_family().filter(|(_, nat)| **nat).map(|(p, _)| *p).collect();
-        if translated.is_empty() {
+        let floating: Vec<(IpAddr, IpAddr)> = self.floating.iter().map(|(f, to)| (*f, *to)).collect();
+        let floating: Vec<_> = floating.into_iter().filter(|(f, _)| family.is_of(*f)).collect();
+        let mut chains = floating_chains(&floating);
+        let mut rules: Vec<Rule> = floating.iter().map(|(f, to)| hairpin(*f, *to)).collect();
+        if translated.is_empty() && rules.is_empty() {
             return None;
         }
         let nat = &self.settings.nat;
@@ -124,17 +140,15 @@ impl Wanted {
                 members: hosts.copied().map(Prefix::host).collect(),
             });
         }
-        let chain = Chain {
+        rules.extend(nat_rules(family, nat));
+        chains.push(Chain {
             name: "postrouting",
             kind: ChainKind::Nat,
             hook: Hook::Postrouting,
             priority: AFTER_OTHERS,
-            rules: nat_rules(family, nat),
-        };
-        Some(Table {
-            sets,
-            chains: vec![chain],
-        })
+            rules,
+        });
+        Some(Table { sets, chains })
     }
 
     /// Packets of tunnels come from nodes alone, and not from workloads.
@@ -194,6 +208,45 @@ impl Wanted {
             ],
         })
     }
+}
+
+fn octets(ip: IpAddr) -> Vec<u8> {
+    match ip {
+        IpAddr::V4(a) => a.octets().to_vec(),
+        IpAddr::V6(a) => a.octets().to_vec(),
+    }
+}
+
+/// What others, and this host, send to a floating address goes to its workload.
+fn floating_chains(floating: &[(IpAddr, IpAddr)]) -> Vec<Chain> {
+    if floating.is_empty() {
+        return Vec::new();
+    }
+    let translate = |(floating, to): &(IpAddr, IpAddr)| {
+        let destination = Step::Look(At::Destination);
+        vec![destination, Step::Is(octets(*floating)), Step::Destination(*to)]
+    };
+    let chain = |(name, hook)| Chain {
+        name,
+        kind: ChainKind::Nat,
+        hook,
+        priority: BEFORE_OTHERS,
+        rules: floating.iter().map(translate).collect(),
+    };
+    [("prerouting", Hook::Prerouting), ("output", Hook::Output)]
+        .map(chain)
+        .to_vec()
+}
+
+/// A workload that sends to its own floating address is answered from there.
+fn hairpin(floating: IpAddr, to: IpAddr) -> Rule {
+    vec![
+        Step::Look(At::Source),
+        Step::Is(octets(to)),
+        Step::Look(At::Destination),
+        Step::Is(octets(to)),
+        Step::Source(floating, None),
+    ]
 }
 
 fn is_protocol(protocol: u8) -> Rule {

@@ -37,7 +37,12 @@ impl Wanted {
         Wanted {
             known: true,
             live,
-            tunnels: desired.tunnels.iter().filter(|(t, _)| uses(t)).map(|(t, l)| (*t, l.clone())).collect(),
+            tunnels: desired
+                .tunnels
+                .iter()
+                .filter(|(t, _)| uses(t))
+                .map(|(t, l)| (*t, l.clone()))
+                .collect(),
             vteps: desired.vteps.clone(),
             own: desired.node_addresses.iter().map(|a| a.addr).collect(),
             pools: desired.pools.values().map(|p| p.cidr).collect(),
@@ -80,8 +85,17 @@ pub(crate) async fn run(
                 }
                 changed
             });
-            let audit = shall.settings.refresh.interfaces.map(|interval| Instant::now() + interval);
-            let next = driver.next_deadline().map(Instant::from_std).into_iter().chain(audit).min();
+            let audit = shall
+                .settings
+                .refresh
+                .interfaces
+                .map(|interval| Instant::now() + interval);
+            let next = driver
+                .next_deadline()
+                .map(Instant::from_std)
+                .into_iter()
+                .chain(audit)
+                .min();
             loop {
                 tokio::select! {
                     changed = wanted.changed() => match changed {

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use tortie_model::decode;
+use tortie_model::resource::IpNat;
 
 use super::*;
 use crate::tunnel::Carriage;
@@ -28,6 +29,19 @@ fn endpoint(namespace: &str, node: &str, pod: &str, interface: &str, ips: &[&str
         &format!("/calico/resources/v3/projectcalico.org/workloadendpoints/{namespace}/{name}"),
         &json,
     )
+}
+
+/// An endpoint on n1 with a floating address of its first one.
+fn floating(pod: &str, interface: &str, ip: &str, external: &str) -> (Key, Object) {
+    let (key, object) = endpoint("web", "n1", pod, interface, &[&format!("{ip}/32")]);
+    let Object::WorkloadEndpoint(mut endpoint) = object else {
+        panic!("another object")
+    };
+    endpoint.spec.ip_nats = vec![IpNat {
+        internal_ip: ip.parse().unwrap(),
+        external_ip: external.parse().unwrap(),
+    }];
+    (key, Object::WorkloadEndpoint(endpoint))
 }
 
 fn node(name: &str, address: &str) -> (Key, Object) {
@@ -103,6 +117,11 @@ fn universe() -> Vec<(Key, Object)> {
         endpoint("web", "n1", "b", "cali1", &["10.244.0.7/32"]),
         endpoint("web", "n1", "b", "cali2", &["10.244.1.9/32"]),
         endpoint("db", "n1", "c", "cali1", &["10.244.0.8/32"]),
+        floating("a", "cali1", "10.244.0.5", "192.0.2.7"),
+        floating("b", "cali1", "10.244.0.7", "192.0.2.7"),
+        floating("b", "cali2", "10.244.0.7", "192.0.2.8"),
+        felix("default", r#"{"floatingIPs":"Enabled"}"#),
+        felix("node.n1", r#"{"floatingIPs":"Enabled","ipv6Support":false}"#),
         endpoint("db", "n2", "d", "cali1", &["10.244.1.5/32"]),
         node("n1", "172.30.0.11/24"),
         node("n1", "172.30.0.111/25"),
@@ -330,6 +349,53 @@ fn what_travels_in_a_tunnel() {
         [(v4, "n2", "10.0.0.2".to_owned())],
         "ours is not another's, n3 has none"
     );
+}
+
+#[test]
+fn a_floating_address_leads_to_the_endpoint_that_has_its_interface() {
+    let on = felix("default", r#"{"floatingIPs":"Enabled"}"#);
+    let (a, b) = (
+        floating("a", "cali1", "10.244.0.5", "192.0.2.7"),
+        floating("b", "cali1", "10.244.0.7", "192.0.2.7"),
+    );
+    let of = |documents: &[&(Key, Object)]| {
+        let floating = fresh(documents.iter().map(|(k, o)| (k, o))).floating;
+        let text = |(ip, f): (&IpAddr, &Floating)| format!("{ip} {} {}", f.interface, f.to);
+        floating.iter().map(text).collect::<Vec<_>>()
+    };
+    assert_eq!(of(&[&a]), [""; 0], "Calico's default is off");
+    assert_eq!(of(&[&a, &b, &on]), ["192.0.2.7 cali1 10.244.0.5"], "the lowest key");
+    assert_eq!(of(&[&b, &on]), ["192.0.2.7 cali1 10.244.0.7"]);
+    let moved = floating("a", "cali9", "10.244.0.5", "192.0.2.9");
+    assert_eq!(
+        of(&[&moved, &b, &on]),
+        ["192.0.2.7 cali1 10.244.0.7", "192.0.2.9 cali9 10.244.0.5"]
+    );
+}
+
+#[test]
+fn zero_is_never_and_a_number_of_others_is_not_taken() {
+    let said = felix(
+        "default",
+        r#"{"routeRefreshInterval":"10s","interfaceRefreshInterval":"0s","deviceRouteProtocol":4,"removeExternalRoutes":false,
+            "reportingInterval":"0","reportingTTL":"2m"}"#,
+    );
+    let settings = fresh([(&said.0, &said.1)].into_iter()).settings;
+    let default = Settings::default();
+    let ten = std::time::Duration::from_secs(10);
+    assert_eq!(
+        (settings.refresh.routes, settings.refresh.interfaces),
+        (Some(ten), None)
+    );
+    assert_eq!(settings.refresh.tables, default.refresh.tables);
+    assert_eq!(
+        (settings.device_route_protocol, settings.remove_external_routes),
+        (3, false)
+    );
+    assert!(settings.report_interval.is_zero() && settings.report_ttl == 12 * ten);
+    let own = felix("node.n1", r#"{"deviceRouteProtocol":99}"#);
+    let both = [(&said.0, &said.1), (&own.0, &own.1)];
+    assert_eq!(fresh(both.into_iter()).settings.device_route_protocol, 99);
 }
 
 /// The narrower a document's concern, the more it counts, field by field.

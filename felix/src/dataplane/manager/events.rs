@@ -71,9 +71,7 @@ impl Manager {
         }
         let renamed = before.filter(|b| b.name != interface.name).map(|b| b.name);
         let names = renamed.into_iter().chain([interface.name.clone()]);
-        let ips: Vec<IpAddr> = names
-            .flat_map(|n| self.workloads.ips_on(&n).collect::<Vec<_>>())
-            .collect();
+        let ips: Vec<IpAddr> = names.flat_map(|n| self.ips_on(&n)).collect();
         self.touch(&ips);
         let (index, name) = (interface.index, interface.name.clone());
         for (_, route) in self.view.interface_is(interface) {
@@ -102,6 +100,15 @@ impl Manager {
         pools.into_iter().for_each(|pool| self.touch_under(pool));
     }
 
+    /// The addresses that lead to an interface, floating ones among them.
+    fn ips_on(&self, interface: &str) -> Vec<IpAddr> {
+        let floating = self.floating.iter().filter(|(_, i)| *i == interface);
+        self.workloads
+            .ips_on(interface)
+            .chain(floating.map(|(ip, _)| *ip))
+            .collect()
+    }
+
     /// The kernel has dropped every route that uses this interface, IPv4 ones without a word.
     fn interface_lost(&mut self, index: IfIndex) {
         if let Some(name) = self.view.name(index).map(str::to_owned) {
@@ -123,8 +130,9 @@ impl Manager {
             .view
             .name(index)
             .into_iter()
-            .flat_map(|n| self.workloads.ips_on(n))
+            .flat_map(|n| self.ips_on(n))
             .map(Prefix::host);
-        self.dirty.extend(inherited.map(|(p, _)| *p).chain(workloads));
+        let touched: Vec<Prefix> = inherited.map(|(p, _)| *p).chain(workloads).collect();
+        self.dirty.extend(touched);
     }
 }

@@ -120,3 +120,33 @@ fn what_is_unknown_is_no_absence() {
     wanted.live = false;
     assert_eq!(certain(&wanted), [false; 4]);
 }
+
+#[test]
+fn what_goes_to_a_floating_address_goes_to_its_workload() {
+    let mut wanted = wanted(&[("10.244.0.0/16", false)]);
+    let ip = |s: &str| -> IpAddr { s.parse().unwrap() };
+    wanted.floating = [(ip("192.0.2.7"), ip("10.244.0.5")), (ip("2001:db8::7"), ip("fd00::5"))].into();
+    let tables = wanted.tables();
+    assert_eq!(names(&wanted), ["table ip tortie-nat", "table ip6 tortie-nat"]);
+    for (family, octets, to) in [(Family::V4, 4, "10.244.0.5"), (Family::V6, 16, "fd00::5")] {
+        let table = &tables[&of(family, NAT)];
+        let hooks: Vec<Hook> = table.chains.iter().map(|c| c.hook).collect();
+        assert_eq!(hooks, [Hook::Prerouting, Hook::Output, Hook::Postrouting]);
+        for chain in &table.chains[..2] {
+            let [rule] = chain.rules.as_slice() else {
+                panic!("{chain:?}")
+            };
+            assert!(matches!(&rule[1], Step::Is(o) if o.len() == octets), "{rule:?}");
+            assert_eq!(rule.last(), Some(&Step::Destination(ip(to))));
+        }
+        assert_eq!(
+            table.chains[2].rules.len(),
+            2,
+            "back to itself, and what leaves the pools"
+        );
+    }
+    wanted.settings.ipv6 = false;
+    assert_eq!(names(&wanted), ["table ip tortie-nat"]);
+    wanted.floating.clear();
+    assert_eq!(names(&wanted), [""; 0]);
+}

@@ -150,7 +150,12 @@ pub struct FelixConfigurationSpec {
     )]
     pub allow_vxlan_packets_from_workloads: Option<bool>,
     /// Are addresses of others translated to workloads' (`ipNATs`)? Absent means no.
-    #[serde(default, rename = "floatingIPs", with = "text", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        rename = "floatingIPs",
+        with = "text",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub floating_ips: Option<Switch>,
     /// How often the tables of nftables are compared with what they should be.
     #[serde(default, with = "text", skip_serializing_if = "Option::is_none")]
