@@ -182,11 +182,7 @@ impl Sync {
         let tables = |u: &Update| {
             matches!(
                 u,
-                Update::Tunnel(..)
-                    | Update::Host(..)
-                    | Update::Settings(_)
-                    | Update::Pool(..)
-                    | Update::Floating(..)
+                Update::Tunnel(..) | Update::Host(..) | Update::Settings(_) | Update::Pool(..) | Update::Floating(..)
             )
         };
         let first = live != self.live || !self.drivers.tunnels.borrow().known;

@@ -281,6 +281,51 @@ fn what_leaves_the_pools_has_the_nodes_address() {
 }
 
 #[test]
+fn a_floating_address_leads_to_its_workload_and_back() {
+    on_a_node(|| async {
+        let net = Net::new("floating");
+        net.outside.ip("route add 192.0.2.77 via 172.30.0.11");
+        net.outside.ip("-6 route add 2001:db8:7::7 via fd30::11");
+        let mut wanted = wanted(false);
+        let pairs = [("192.0.2.77", "10.244.0.5"), ("2001:db8:7::7", "fd00::5")];
+        wanted.floating = pairs.map(|(f, to)| (f.parse().unwrap(), to.parse().unwrap())).into();
+        let mut felix = Felix::start(wanted.clone());
+        felix.has(2).await;
+        let ends = [
+            ("192.0.2.77:7000", "10.244.0.5", "192.0.2.1:0"),
+            ("[2001:db8:7::7]:7000", "[fd00::5]", "[2001:db8::1]:0"),
+        ];
+        let mut buffer = [0; 64];
+        for (floating, own, outside) in ends {
+            let floating: SocketAddr = floating.parse().unwrap();
+            let pod = net.pod.socket(&format!("{own}:7000"));
+            let there = net.outside.socket(outside);
+            there.send_to(b"request", floating).unwrap();
+            let (_, from) = pod.recv_from(&mut buffer).unwrap();
+            assert_eq!(from, there.local_addr().unwrap(), "its source stays");
+            pod.send_to(b"answer", from).unwrap();
+            assert_eq!(there.recv_from(&mut buffer).unwrap().1, floating);
+
+            let itself = net.pod.socket(&format!("{own}:0"));
+            itself.send_to(b"request", floating).unwrap();
+            let (_, from) = pod.recv_from(&mut buffer).unwrap();
+            assert_eq!(from.ip(), floating.ip(), "else the answer would not come back this way");
+            pod.send_to(b"answer", from).unwrap();
+            assert_eq!(itself.recv_from(&mut buffer).unwrap().1, floating);
+        }
+        let before = run("nft -a list ruleset");
+        felix.die().await;
+        let mut felix = Felix::start(wanted.clone());
+        felix.has(2).await;
+        assert_eq!(run("nft -a list ruleset"), before, "a restart writes nothing");
+        wanted.floating.clear();
+        felix.want(wanted);
+        felix.has(0).await;
+        felix.die().await;
+    });
+}
+
+#[test]
 fn drift_is_repaired_and_a_restart_changes_nothing() {
     on_a_node(|| async {
         let net = Net::new("dri");

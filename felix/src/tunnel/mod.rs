@@ -41,7 +41,7 @@ impl Wanted {
                 .tunnels
                 .iter()
                 .filter(|(t, _)| uses(t))
-                .map(|(t, l)| (*t, l.clone()))
+                .map(|(t, l)| (*t, *l))
                 .collect(),
             vteps: desired.vteps.clone(),
             own: desired.node_addresses.iter().map(|a| a.addr).collect(),
