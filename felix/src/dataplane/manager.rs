@@ -12,6 +12,7 @@
 
 mod events;
 mod plan;
+mod settings;
 mod show;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -257,31 +258,9 @@ impl Manager {
             | Update::Tunnel(..)
             | Update::Vtep(..)
             | Update::Host(..) => {}
-            Update::Floating(ip, floating) => {
-                match floating {
-                    Some(floating) => self.floating.insert(*ip, floating.interface.clone()),
-                    None => self.floating.remove(ip),
-                };
-                self.touch(&[*ip]);
-            }
+            Update::Floating(ip, floating) => self.floating_is(*ip, floating.as_ref()),
             Update::Settings(settings) => self.settings_are(settings),
         }
-    }
-
-    fn settings_are(&mut self, settings: &Settings) {
-        // What is ours may be known by something else now.
-        self.dump_wanted |= self.view.marks.change(settings);
-        if self.settings.ipv6 != settings.ipv6 {
-            self.dirty.extend(self.entries.keys().copied());
-            self.dirty.extend(self.remotes.prefixes());
-            self.dirty.extend(self.workloads.ips().map(Prefix::host));
-        }
-        self.settings = settings.clone();
-    }
-
-    /// How often the kernel is to be looked at although it told nothing; `None`: never.
-    pub fn refresh(&self) -> Option<Duration> {
-        self.settings.refresh.routes
     }
 
     /// A prefix of another node whose routes come from another source from now on keeps its route until they do.
@@ -489,13 +468,6 @@ impl Manager {
             Arc::new(route.canonical())
         });
         Some(route)
-    }
-
-    /// The interface of the workload on this node that has this address, or that it floats to.
-    fn interface_of(&self, prefix: Prefix) -> Option<&str> {
-        let ip = Some(prefix).filter(|p| p.is_host())?.addr();
-        let floats = || self.floating.get(&ip).map(String::as_str);
-        self.workloads.interface_of(ip).or_else(floats)
     }
 
     fn learned(&self, prefix: Prefix, path: &Arc<FibPath>) -> Option<Result<Arc<Route>, Why>> {
