@@ -253,7 +253,7 @@ pub(crate) enum Capacity {
 pub(crate) enum NodeCommand {
     /// Register this host as a node: addresses, first pools, tunnel addresses; run before the daemons
     Init(Box<crate::node_init::NodeInitArgs>),
-    /// The BGP sessions of a node
+    /// How every node is, and its BGP sessions; with --bird, the sessions of one as its bird-rs tells them
     Status(NodeStatusArgs),
     /// Collect what tells a fault of this host in an archive
     Diags(crate::node_diags::NodeDiagsArgs),
@@ -261,9 +261,15 @@ pub(crate) enum NodeCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct NodeStatusArgs {
-    /// Where the node's bird-rs is: unix:/path or tcp:host:port
-    #[arg(long, env = "TORTIE_BIRD", value_name = "ADDR")]
-    pub(crate) bird: ServiceAddr,
+    /// Only these nodes
+    #[arg(value_name = "NODE", conflicts_with = "bird")]
+    pub(crate) nodes: Vec<String>,
+    /// Ask one node's bird-rs instead of typha: unix:/path or tcp:host:port
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) bird: Option<ServiceAddr>,
+    /// Only nodes that are not ready, sessions that are not established, objects that fail
+    #[arg(long, conflicts_with = "bird")]
+    pub(crate) down: bool,
     /// How to print
     #[arg(short, long, value_enum, default_value_t = StatusFormat::Table)]
     pub(crate) output: StatusFormat,

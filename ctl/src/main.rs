@@ -8,6 +8,7 @@ mod apply;
 mod bgp;
 mod certs;
 mod cli;
+mod cluster_status;
 mod columns;
 mod completion;
 mod computed;
@@ -107,10 +108,13 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Certs(command) => certs::run(&command),
         Command::Bgp(command) => bgp::run(typha, &command).await,
         Command::Node(NodeCommand::Init(args)) => node_init::init(typha, &args).await,
-        Command::Node(NodeCommand::Status(args)) => node_status::show(&args).await,
         Command::Explain(args) => explain::run(typha, &args).await,
         Command::Node(NodeCommand::Diags(args)) => node_diags::collect(typha, &args).await,
         Command::Completion(args) => completion::print(args.shell),
+        Command::Node(NodeCommand::Status(args)) => match &args.bird {
+            Some(bird) => node_status::show(bird, args.output).await,
+            None => cluster_status::show(typha, &args).await,
+        },
         Command::Version(args) => version::show(typha, &args).await,
     }
 }

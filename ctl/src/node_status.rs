@@ -6,11 +6,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use serde::Serialize;
+use tortie_kit::address::ServiceAddr;
 use tortie_proto::bird::bird_client::BirdClient;
 use tortie_proto::bird::{Protocol, ShowProtocolsRequest, StatusRequest};
 use tortie_proto::common::Hello;
 
-use crate::cli::{NodeStatusArgs, StatusFormat};
+use crate::cli::StatusFormat;
 use crate::output::say;
 use crate::store::hello;
 use crate::table;
@@ -48,9 +49,9 @@ struct Peer {
 }
 
 /// `tortiectl node status`.
-pub(crate) async fn show(args: &NodeStatusArgs) -> Result<()> {
-    let status = ask(args).await?;
-    match args.output {
+pub(crate) async fn show(bird: &ServiceAddr, output: StatusFormat) -> Result<()> {
+    let status = ask(bird).await?;
+    match output {
         StatusFormat::Json => say(&format!(
             "{:#}",
             serde_json::to_value(&status).context("cannot write JSON")?
@@ -59,12 +60,12 @@ pub(crate) async fn show(args: &NodeStatusArgs) -> Result<()> {
     }
 }
 
-async fn ask(args: &NodeStatusArgs) -> Result<Status> {
-    let channel = args.bird.connect(PATIENCE).await.context("bird-rs does not answer")?;
+async fn ask(addr: &ServiceAddr) -> Result<Status> {
+    let channel = addr.connect(PATIENCE).await.context("bird-rs does not answer")?;
     let mut bird = BirdClient::new(channel);
     let mut request = tonic::Request::new(StatusRequest { hello: Some(hello()) });
     request.set_timeout(PATIENCE);
-    let status = bird.status(request).await.map_err(|s| said(args, &s))?.into_inner();
+    let status = bird.status(request).await.map_err(|s| said(addr, &s))?.into_inner();
     Hello::check(status.hello.as_ref())?;
     let mut request = tonic::Request::new(ShowProtocolsRequest {
         hello: Some(hello()),
@@ -74,7 +75,7 @@ async fn ask(args: &NodeStatusArgs) -> Result<Status> {
     let shown = bird
         .show_protocols(request)
         .await
-        .map_err(|s| said(args, &s))?
+        .map_err(|s| said(addr, &s))?
         .into_inner();
     let now = Timestamp::now();
     let mut peers: Vec<Peer> = shown.protocols.iter().filter_map(|p| peer(p, now)).collect();
@@ -89,8 +90,8 @@ async fn ask(args: &NodeStatusArgs) -> Result<Status> {
     })
 }
 
-fn said(args: &NodeStatusArgs, status: &tonic::Status) -> anyhow::Error {
-    anyhow::anyhow!("bird-rs at {}: {}", args.bird, tortie_kit::status::reason(status))
+fn said(addr: &ServiceAddr, status: &tonic::Status) -> anyhow::Error {
+    anyhow::anyhow!("bird-rs at {addr}: {}", tortie_kit::status::reason(status))
 }
 
 fn time(unix_ms: i64) -> Timestamp {
@@ -120,7 +121,7 @@ fn peer(protocol: &Protocol, now: Timestamp) -> Option<Peer> {
 }
 
 /// By Calico's names of protocols.
-fn peer_type(name: &str) -> &'static str {
+pub(crate) fn peer_type(name: &str) -> &'static str {
     const PREFIXES: [(&str, &str); 3] = [
         ("Mesh_", "node-to-node mesh"),
         ("Node_", "node specific"),
@@ -133,7 +134,7 @@ fn peer_type(name: &str) -> &'static str {
 }
 
 /// A time of the last day as a time, an older one as a date, both in UTC.
-fn shown_since(since: Timestamp, now: Timestamp) -> String {
+pub(crate) fn shown_since(since: Timestamp, now: Timestamp) -> String {
     let recent = now.duration_since(since).as_secs() < 86_400;
     since.strftime(if recent { "%H:%M:%S" } else { "%Y-%m-%d" }).to_string()
 }

@@ -14,6 +14,7 @@ pub mod gather;
 pub mod gc;
 pub mod ipam;
 pub mod metrics;
+pub mod report;
 pub mod run;
 pub mod show;
 pub mod state;

@@ -23,6 +23,7 @@ use crate::fib::{EMPTY_PATIENCE, FibClient, FibStatus};
 use crate::forwarding;
 use crate::ipam::Ipam;
 use crate::metrics::Metrics;
+use crate::report::Reporter;
 use crate::show::Show;
 use crate::state::{StateHandle, StateWriter};
 use crate::sync::{DatastoreStatus, Drivers, Sync};
@@ -57,7 +58,8 @@ pub async fn run(config: Config, token: CancellationToken) -> anyhow::Result<()>
         tunnels: sources.tunnels.clone(),
         tables: sources.tables,
     };
-    serve_http(&config, &show, &mut tasks, &token).await?;
+    let health = Health::new();
+    serve_http(&config, (&show, &health), &mut tasks, &token).await?;
 
     let store = Store::new(typha(&config), hello);
     let ipam = Ipam::start(config.node.clone(), store.clone(), sources.state.clone());
@@ -69,6 +71,13 @@ pub async fn run(config: Config, token: CancellationToken) -> anyhow::Result<()>
         status: sources.tunnels,
     };
     tasks.spawn(addresses.run(token.clone()));
+    let reporter = Reporter {
+        show: show.clone(),
+        health,
+        bird: config.bird.clone(),
+        store: store.clone(),
+    };
+    tasks.spawn(reporter.run(token.clone()));
     let parts = endpoint::Parts {
         node: config.node.clone(),
         ipam,
@@ -154,11 +163,10 @@ impl Sources {
 
 async fn serve_http(
     config: &Config,
-    show: &Show,
+    (show, health): (&Show, &Health),
     tasks: &mut JoinSet<()>,
     token: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let health = Health::new();
     let mut registry = Registry::default();
     let watcher = Watcher {
         metrics: Metrics::register(&mut registry),
@@ -171,7 +179,7 @@ async fn serve_http(
     let shown = show.clone();
     let state = Arc::new(move || shown.debug_state());
     let registry = Arc::new(Mutex::new(registry));
-    tortie_kit::http::serve(&config.http, health, registry, state, token.clone()).await?;
+    tortie_kit::http::serve(&config.http, health.clone(), registry, state, token.clone()).await?;
     Ok(())
 }
 

@@ -204,7 +204,7 @@ fn wrong_command_lines_exit_64_and_help_exits_0() {
     tortiectl(&["--log-level", "debig", "get", "nodes"], "").failed(64, &["'debig' is no level"]);
     tortiectl(&["frobnicate"], "").failed(64, &["unrecognized subcommand"]);
     tortiectl(&["--typha", "nowhere", "get", "nodes"], "").failed(64, &["nowhere"]);
-    tortiectl(&["node", "status"], "").failed(64, &["--bird"]);
+    tortiectl(&["node", "status"], "").failed(64, &["--bird", "--typha"]);
     assert_eq!(tortiectl(&["--help"], "").status, 0);
     assert!(
         tortiectl(&["version", "--client"], "")

@@ -18,6 +18,7 @@ pub mod key;
 mod kind;
 mod manifest;
 mod meta;
+pub mod node_report;
 mod object;
 mod port_range;
 pub mod report;
