@@ -107,7 +107,7 @@ impl Default for Settings {
             vxlan_vni: VNI,
             tunnel_mtu: [None; 3],
             device_route_protocol: BOOT,
-            remove_external_routes: true,
+            remove_external_routes: false,
             ipv6: true,
             floating_ips: false,
             refresh: Refresh::default(),
@@ -156,7 +156,7 @@ impl Settings {
             ],
             device_route_protocol: last(layers, |s| s.device_route_protocol.filter(|p| is_free_protocol(*p)))
                 .unwrap_or(BOOT),
-            remove_external_routes: last(layers, |s| s.remove_external_routes).unwrap_or(true),
+            remove_external_routes: last(layers, |s| s.remove_external_routes).unwrap_or(false),
             ipv6: last(layers, |s| s.ipv6_support).unwrap_or(true),
             floating_ips: last(layers, |s| s.floating_ips) == Some(Switch::Enabled),
             refresh: Refresh {

@@ -29,7 +29,7 @@ impl Default for Marks {
         Marks {
             device: Protocol::BOOT,
             own: BTreeSet::new(),
-            external: true,
+            external: false,
         }
     }
 }
@@ -214,14 +214,9 @@ mod tests {
         assert_eq!(all(&marks), [3, 80, 3, 80, 12]);
         let (unicast, blackhole) = (Kind::Unicast, Kind::Blackhole);
         assert_eq!(class(&marks, unicast, 99, 2), None);
-        assert_eq!(
-            class(&marks, unicast, 99, 9),
-            Some(RouteClass::LocalWorkload),
-            "external"
-        );
+        assert_eq!(class(&marks, unicast, 99, 9), None, "foreign routes stay by default");
         let mut settings = Settings {
             device_route_protocol: 99,
-            remove_external_routes: false,
             ..Settings::default()
         };
         assert!(marks.change(&settings) && !marks.change(&settings));
@@ -231,7 +226,10 @@ mod tests {
         assert_eq!(class(&marks, unicast, 80, 2), Some(RouteClass::SameSubnet), "of before");
         assert_eq!(class(&marks, unicast, 3, 9), Some(RouteClass::LocalWorkload));
         assert_eq!(class(&marks, unicast, 4, 9), None, "another's stays");
-        settings = Settings::default();
+        settings = Settings {
+            remove_external_routes: true,
+            ..Settings::default()
+        };
         assert!(marks.change(&settings));
         assert_eq!(class(&marks, unicast, 99, 2), Some(RouteClass::SameSubnet), "of before");
         assert_eq!(class(&marks, unicast, 4, 9), Some(RouteClass::LocalWorkload));

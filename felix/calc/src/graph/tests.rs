@@ -377,7 +377,7 @@ fn a_floating_address_leads_to_the_endpoint_that_has_its_interface() {
 fn zero_is_never_and_a_number_of_others_is_not_taken() {
     let said = felix(
         "default",
-        r#"{"routeRefreshInterval":"10s","interfaceRefreshInterval":"0s","deviceRouteProtocol":4,"removeExternalRoutes":false,
+        r#"{"routeRefreshInterval":"10s","interfaceRefreshInterval":"0s","deviceRouteProtocol":4,"removeExternalRoutes":true,
             "reportingInterval":"0","reportingTTL":"2m"}"#,
     );
     let settings = fresh([(&said.0, &said.1)].into_iter()).settings;
@@ -390,7 +390,7 @@ fn zero_is_never_and_a_number_of_others_is_not_taken() {
     assert_eq!(settings.refresh.tables, default.refresh.tables);
     assert_eq!(
         (settings.device_route_protocol, settings.remove_external_routes),
-        (3, false)
+        (3, true)
     );
     assert!(settings.report_interval.is_zero() && settings.report_ttl == 12 * ten);
     let own = felix("node.n1", r#"{"deviceRouteProtocol":99}"#);

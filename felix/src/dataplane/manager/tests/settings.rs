@@ -51,7 +51,7 @@ fn the_protocol_number_changes_in_place_and_is_known_after_a_restart() {
 }
 
 #[test]
-fn routes_of_others_to_workloads_go_unless_they_may_stay() {
+fn routes_of_others_to_workloads_stay_unless_they_are_to_go() {
     let mut external = pod("10.244.0.77/32", 3);
     (external.protocol, external.metric) = (Protocol::STATIC, 0);
     let elsewhere = via("10.9.0.0/16", "172.30.0.9", Protocol::STATIC, 0);
@@ -65,8 +65,8 @@ fn routes_of_others_to_workloads_go_unless_they_may_stay() {
         node.give([Input::DatastoreSynced { live: true }, fib_in_sync()]);
         assert_eq!(there(&node), stays);
         assert!(node.kernel.all_routes().contains(&elsewhere));
-        node.give([settings(|_| ())]);
-        assert!(!there(&node), "Calico's default");
+        node.give([settings(|s| s.remove_external_routes = true)]);
+        assert!(!there(&node));
     }
 }
 
