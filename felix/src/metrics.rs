@@ -39,6 +39,7 @@ pub struct Metrics {
     refused: Family<Reason, Count>,
     failing: Count,
     objects_failing: Family<Object, Count>,
+    nexthop_objects: Count,
     shadowed: Count,
     resync_state: Count,
     fib_in_sync: Count,
@@ -77,8 +78,13 @@ impl Metrics {
         );
         r.register(
             "objects_failing",
-            "Objects that are not as wanted: routes, steps of tunnel devices, tables of nftables, documents that cannot be read",
+            "Objects that are not as wanted: routes, nexthop objects, steps of tunnel devices, tables of nftables, documents that cannot be read",
             m.objects_failing.clone(),
+        );
+        r.register(
+            "nexthop_objects",
+            "Nexthop objects of felix's in the kernel",
+            m.nexthop_objects.clone(),
         );
         r.register(
             "routes_shadowed",
@@ -124,6 +130,7 @@ impl Metrics {
             self.refused.get_or_create(&Reason { reason }).set(*count);
         }
         self.failing.set(s.failing_total);
+        self.nexthop_objects.set(s.objects.there);
         self.shadowed.set(s.shadowed.len() as u64);
         self.resync_state.set(if s.datastore_synced { 3 } else { 1 });
         self.fib_in_sync.set(u64::from(s.fib_synced));

@@ -48,6 +48,7 @@ pub struct Show {
 pub(crate) struct Failures {
     /// Those that are named, and how many there are.
     pub(crate) routes: (Vec<Failing>, u64),
+    pub(crate) objects: (Vec<Failing>, u64),
     pub(crate) tunnels: Vec<Failing>,
     pub(crate) tables: Vec<Failing>,
     pub(crate) documents: Vec<Failing>,
@@ -56,14 +57,15 @@ pub(crate) struct Failures {
 impl Failures {
     /// All that are named.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Failing> {
-        let kernel = self.routes.0.iter().chain(&self.tunnels).chain(&self.tables);
-        kernel.chain(&self.documents)
+        let kernel = self.routes.0.iter().chain(&self.objects.0);
+        kernel.chain(&self.tunnels).chain(&self.tables).chain(&self.documents)
     }
 
     /// How many, by the kind's name in metrics.
-    pub(crate) fn counts(&self) -> [(&'static str, u64); 4] {
+    pub(crate) fn counts(&self) -> [(&'static str, u64); 5] {
         [
             ("route", self.routes.1),
+            ("nexthop", self.objects.1),
             ("tunnel", self.tunnels.len() as u64),
             ("table", self.tables.len() as u64),
             ("document", self.documents.len() as u64),
@@ -99,6 +101,7 @@ impl Show {
         };
         Failures {
             routes: (summary.failing.clone(), summary.failing_total),
+            objects: (summary.failing_objects.clone(), summary.objects.failing),
             tunnels: self.tunnels.borrow().failing.clone(),
             tables: self.tables.borrow().failing.clone(),
             documents: state.unreadable.iter().map(document).collect(),

@@ -267,7 +267,8 @@ fn ip(args: &str) {
     );
 }
 
-/// The routes of the main table that are no kernel's, as `ip route` prints them.
+/// The routes of the main table that are no kernel's, as `ip route` prints them, but for the
+/// numbers of nexthop objects.
 fn routes() -> Vec<String> {
     let output = Command::new("ip")
         .args(["route", "show", "table", "main"])
@@ -276,7 +277,13 @@ fn routes() -> Vec<String> {
     let text = String::from_utf8(output.stdout).unwrap();
     let lines = text.lines().filter(|l| !l.contains("proto kernel"));
     lines
-        .map(|l| l.split_whitespace().collect::<Vec<_>>().join(" "))
+        .map(|l| {
+            let mut words: Vec<_> = l.split_whitespace().collect();
+            if let Some(at) = words.iter().position(|w| *w == "nhid") {
+                words.drain(at..at + 2);
+            }
+            words.join(" ")
+        })
         .collect()
 }
 

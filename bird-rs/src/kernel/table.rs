@@ -183,6 +183,9 @@ impl Table {
                         self.decide_all();
                     }
                 }
+                // With an object go its routes, IPv4 ones without a word; what one is now, its routes' own events tell.
+                Event::ObjectGone(_) => self.dump_wanted |= self.foreign.values().any(|r| r.object.is_some()),
+                Event::Object(_) => {}
                 Event::InterfaceGone(_) | Event::AddressGone(_) | Event::Resync => self.dump_wanted = true,
             }
         }

@@ -139,9 +139,12 @@ impl Known {
                 Event::RouteGone(route) => self.route_gone(&route, &mut touched)?,
                 Event::Interface(interface) => {
                     let index = interface.index;
-                    let up = interface.up;
+                    let (up, carrier) = (interface.up, interface.carrier);
                     let before = self.interfaces.insert(index, interface.clone());
-                    if before.is_some_and(|before| before != interface) {
+                    if before.as_ref().is_some_and(|b| b.carrier && !carrier) && self.names_objects() {
+                        return None;
+                    }
+                    if before.is_some_and(|before| Interface { carrier, ..before } != interface) {
                         self.interface_lost(index, up, &mut touched)?;
                     }
                 }
@@ -151,6 +154,9 @@ impl Known {
                 }
                 // The routes that go with an IPv4 address go without a word.
                 Event::AddressGone(address) if address.address.is_ipv4() => return None,
+                // The routes that go with a nexthop object neither.
+                Event::ObjectGone(_) if self.names_objects() => return None,
+                Event::Object(_) | Event::ObjectGone(_) => {}
                 Event::Address(_) | Event::AddressGone(_) => {}
                 Event::Resync => return None,
             }
@@ -197,6 +203,14 @@ impl Known {
     }
 
     /// An interface is not what it was. The routes on one that is down or gone went without a word.
+    /// Does a route go by a nexthop object?
+    fn names_objects(&self) -> bool {
+        self.routes
+            .values()
+            .flat_map(BTreeMap::values)
+            .any(|r| r.object.is_some())
+    }
+
     fn interface_lost(&mut self, index: IfIndex, up: bool, touched: &mut BTreeSet<Prefix>) -> Option<()> {
         let routes = self.routes.values().flat_map(BTreeMap::values);
         let on_it: Vec<(Prefix, u32, usize)> = routes
@@ -322,6 +336,7 @@ mod tests {
             index: IfIndex(index),
             name: format!("eth{index}"),
             up,
+            carrier: up,
         }
     }
 

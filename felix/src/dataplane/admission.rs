@@ -111,6 +111,7 @@ mod tests {
             index: IfIndex(index),
             name: name.into(),
             up: true,
+            carrier: true,
         };
         let address = |index, text| {
             let (address, subnet) = Prefix::parse_with_address(text).unwrap();

@@ -64,14 +64,13 @@ impl Paths {
             .map_or(Err(Withheld::NoNextHop), |(resolution, _)| resolution.clone())
     }
 
-    /// Resolves all anew; gives those whose answer changed.
-    pub fn resolve_again(&mut self, view: &View) -> Vec<Arc<FibPath>> {
-        let mut changed = Vec::new();
+    /// Resolves all anew; gives those whose answer changed, with what it was.
+    pub fn resolve_again(&mut self, view: &View) -> BTreeMap<Arc<FibPath>, Resolution> {
+        let mut changed = BTreeMap::new();
         for (path, (resolution, _)) in &mut self.paths {
             let now = resolve(path, view);
             if *resolution != now {
-                *resolution = now;
-                changed.push(Arc::clone(path));
+                changed.insert(Arc::clone(path), std::mem::replace(resolution, now));
             }
         }
         changed
@@ -121,6 +120,7 @@ mod tests {
             index: IfIndex(2),
             name: "eth0".into(),
             up: true,
+            carrier: true,
         };
         let subnet = "172.30.0.0/16".parse().unwrap();
         let address = InterfaceAddress {

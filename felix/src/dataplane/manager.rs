@@ -11,6 +11,7 @@
 //! * one refused change delays itself alone, by a back-off of its own.
 
 mod events;
+mod objects;
 mod plan;
 mod settings;
 mod show;
@@ -39,7 +40,7 @@ use super::view::View;
 use super::why::{Refused, Why, Withheld};
 use super::workloads::Workloads;
 
-pub use show::{ClassCount, Row, RowState, Summary};
+pub use show::{ClassCount, ObjectCount, Row, RowState, Summary};
 
 /// What the manager is told.
 #[derive(Debug, Clone, PartialEq)]
@@ -130,6 +131,7 @@ impl Manager {
         Manager {
             dump_wanted: true,
             epoch,
+            routes: Reconciler::with_objects(objects::OURS),
             ..Manager::default()
         }
     }
@@ -159,6 +161,7 @@ impl Manager {
             std::mem::take(&mut self.view.marks),
         );
         self.view = view;
+        self.routes.objects_loaded(dump.objects);
         self.routes.found_all(own.iter().map(|(_, r)| Arc::clone(r)));
         if !std::mem::replace(&mut self.loaded, true) {
             for (class, route) in own {
@@ -259,7 +262,10 @@ impl Manager {
             | Update::Vtep(..)
             | Update::Host(..) => {}
             Update::Floating(ip, floating) => self.floating_is(*ip, floating.as_ref()),
-            Update::Settings(settings) => self.settings_are(settings),
+            Update::Settings(settings) => {
+                self.settings_are(settings);
+                self.use_objects(settings.nexthop_objects);
+            }
         }
     }
 
@@ -355,13 +361,9 @@ impl Manager {
         if !self.loaded {
             return;
         }
-        if std::mem::take(&mut self.reroute) {
-            let changed: BTreeSet<_> = self.paths.resolve_again(&self.view).into_iter().collect();
-            if !changed.is_empty() {
-                let uses = |e: &Entry| e.bgp.as_ref().is_some_and(|p| changed.contains(p));
-                self.dirty
-                    .extend(self.entries.iter().filter(|(_, e)| uses(e)).map(|(p, _)| *p));
-            }
+        if std::mem::take(&mut self.reroute) && self.resolve_again() {
+            // The kernel first: what is decided now follows it.
+            return;
         }
         for prefix in std::mem::take(&mut self.dirty) {
             self.decide(prefix);
@@ -395,7 +397,7 @@ impl Manager {
             self.routes.unwant(&key);
         }
         if let Some((_, route)) = winner {
-            self.routes.want(route);
+            self.want(prefix, route);
         }
     }
 

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use tortie_net::{Prefix, PrefixMap};
+use tortie_netlink::route::object::ObjectId;
 use tortie_netlink::route::{IfIndex, Interface, InterfaceAddress, Kind, NextHop, Route, RouteKey};
 
 use super::class::{Marks, RouteClass, WORKLOAD_INTERFACE_PREFIX, by_name};
@@ -211,6 +212,11 @@ impl View {
         if !metrics.is_empty() {
             self.resolving.insert(key.prefix, metrics);
         }
+    }
+
+    /// Does somebody else's route go by this nexthop object?
+    pub fn names_object(&self, id: ObjectId) -> bool {
+        self.foreign.values().any(|r| r.object == Some(id))
     }
 
     /// Somebody else's route that takes this key.

@@ -90,6 +90,7 @@ const FELIX: &[&str] = &[
     "reportingInterval",
     "reportingTTL",
     "routeRefreshInterval",
+    "nexthopObjects",
     "vxlanMTU",
     "vxlanMTUV6",
     "vxlanPort",

@@ -2,9 +2,12 @@
 //!
 //! It models what a reconciler can observe: keys that are taken (EEXIST), absent (ENOENT, ESRCH), interfaces that are
 //! missing (ENODEV) or down (ENETDOWN), gateways that nothing reaches (EHOSTUNREACH), routes that vanish with their
-//! interface without a word, answers lost after the work was done, dumps interrupted, notifications lost.
+//! interface without a word, nexthop objects that take their routes along when they go, answers lost after the work was
+//! done, dumps interrupted, notifications lost.
 //!
 //! [`FakeKernel`] is a handle: clones share the state, so a test holds one while the reconciler owns another.
+
+mod objects;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,6 +16,7 @@ use nix::errno::Errno;
 use tortie_net::Prefix;
 
 use crate::monitor::Event;
+use crate::route::object::{Object, ObjectId, hops_of};
 use crate::route::{
     Change, Filter, IfIndex, Interface, InterfaceAddress, Kernel, KernelError, NextHop, Protocol, Refusal, Route,
     RouteKey, Scope,
@@ -35,10 +39,14 @@ struct State {
     lose_answers: u32,
     interrupt_dumps: u32,
     applied: Vec<Change>,
+    objects: BTreeMap<ObjectId, Object>,
+    /// As kernels from 5.3 on.
+    has_objects: bool,
+    refuse_objects: Option<(Errno, u32)>,
 }
 
 impl FakeKernel {
-    /// A kernel with nothing in it.
+    /// A kernel with nothing in it, and without nexthop objects.
     pub fn new() -> Self {
         Self::default()
     }
@@ -49,16 +57,23 @@ impl FakeKernel {
 
     // === What somebody else does ===
 
-    /// Somebody makes an interface, or sets it up or down. Down takes its routes along, silently.
+    /// Somebody makes an interface, or sets it up or down. Down takes its routes and objects along, silently.
     pub fn set_interface(&self, index: u32, name: &str, up: bool) {
-        let mut state = self.state();
-        let interface = Interface {
+        self.interface_is(Interface {
             index: IfIndex(index),
             name: name.to_owned(),
             up,
-        };
+            carrier: up,
+        });
+    }
+
+    fn interface_is(&self, interface: Interface) {
+        let mut state = self.state();
         state.interfaces.insert(interface.index, interface.clone());
-        if !up {
+        if !interface.carrier {
+            state.flush_objects(interface.index);
+        }
+        if !interface.up {
             state.flush(interface.index);
         }
         state.tell(Event::Interface(interface));
@@ -69,6 +84,7 @@ impl FakeKernel {
         let mut state = self.state();
         let index = IfIndex(index);
         state.interfaces.remove(&index);
+        state.flush_objects(index);
         state.flush(index);
         state.addresses.retain(|a| a.interface != index);
         state.tell(Event::InterfaceGone(index));
@@ -146,7 +162,8 @@ impl FakeKernel {
 
     /// Every route, sorted by key.
     pub fn all_routes(&self) -> Vec<Route> {
-        self.state().routes.values().cloned().collect()
+        let state = self.state();
+        state.routes.values().map(|r| state.shown(r)).collect()
     }
 }
 
@@ -163,7 +180,8 @@ impl State {
     }
 
     fn flush(&mut self, index: IfIndex) {
-        self.routes.retain(|_, r| !r.interfaces().any(|i| i == index));
+        self.routes
+            .retain(|_, r| r.object.is_some() || !r.interfaces().any(|i| i == index));
     }
 
     /// Can the kernel send this way?
@@ -183,7 +201,9 @@ impl State {
     }
 
     fn change(&mut self, change: &Change) -> Result<(), Errno> {
-        let route = change.route();
+        let (Change::Create(route) | Change::Replace(route) | Change::Delete(route)) = change else {
+            return self.change_object(change);
+        };
         if let Some((errno, times)) = self.refuse.get_mut(&route.prefix)
             && *times > 0
         {
@@ -194,16 +214,32 @@ impl State {
         match (change, there) {
             (Change::Create(_), Some(_)) => return Err(Errno::EEXIST),
             (Change::Replace(_), None) => return Err(Errno::ENOENT),
-            (Change::Delete(_), there) if there != Some(route) => return Err(Errno::ESRCH),
+            (Change::Delete(_), there) if !there.is_some_and(|there| describes(route, there)) => {
+                return Err(Errno::ESRCH);
+            }
             (Change::Delete(_), _) => {
                 self.routes.remove(&route.key());
                 return Ok(());
             }
-            (Change::Create(_) | Change::Replace(_), _) => {}
+            (Change::Create(_) | Change::Replace(_) | Change::Object(_), _) => {}
         }
-        route.next_hops.iter().try_for_each(|hop| self.reaches(hop))?;
-        self.routes.insert(route.key(), route.clone());
+        match route.object {
+            Some(id) if !self.objects.contains_key(&id) => return Err(Errno::EINVAL),
+            Some(_) => {}
+            None => route.next_hops.iter().try_for_each(|hop| self.reaches(hop))?,
+        }
+        self.routes.insert(route.key(), Route::clone(route));
         Ok(())
+    }
+
+    /// The route as the kernel shows it: with its object's next hops.
+    fn shown(&self, route: &Route) -> Route {
+        let mut route = route.clone();
+        if let Some(id) = route.object {
+            let find = |id| self.objects.get(&id).map(|o| &o.body);
+            route.next_hops = hops_of(id, find).unwrap_or_default();
+        }
+        route
     }
 
     fn dump(&mut self) -> Result<(), KernelError> {
@@ -220,7 +256,7 @@ impl Kernel for FakeKernel {
         let mut state = self.state();
         state.dump()?;
         let passes = |r: &&Route| r.table == filter.table && filter.protocol.is_none_or(|p| p == r.protocol);
-        Ok(state.routes.values().filter(passes).cloned().collect())
+        Ok(state.routes.values().filter(passes).map(|r| state.shown(r)).collect())
     }
 
     fn interfaces(&mut self) -> Result<Vec<Interface>, KernelError> {
@@ -233,6 +269,12 @@ impl Kernel for FakeKernel {
         let mut state = self.state();
         state.dump()?;
         Ok(state.addresses.clone())
+    }
+
+    fn objects(&mut self) -> Result<Option<Vec<Object>>, KernelError> {
+        let mut state = self.state();
+        state.dump()?;
+        Ok(state.has_objects.then(|| state.objects.values().cloned().collect()))
     }
 
     fn apply(&mut self, changes: &[Change]) -> Result<Vec<Refusal>, KernelError> {
@@ -256,6 +298,14 @@ impl Kernel for FakeKernel {
     }
 }
 
+/// Does what is to be deleted name what is there? A route by an object is named by the object.
+fn describes(asked: &Route, there: &Route) -> bool {
+    match asked.object {
+        Some(_) => (asked.object, asked.protocol) == (there.object, there.protocol),
+        None => asked == there,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,12 +324,12 @@ mod tests {
         let mut gone = far.clone();
         gone.next_hops = vec![NextHop::device(IfIndex(9))];
         let changes = [
-            Change::Create(r.clone()),
-            Change::Create(r.clone()),
-            Change::Create(far.clone()),
-            Change::Create(gone),
-            Change::Replace(far.clone()),
-            Change::Delete(far),
+            Change::Create(r.clone().into()),
+            Change::Create(r.clone().into()),
+            Change::Create(far.clone().into()),
+            Change::Create(gone.into()),
+            Change::Replace(far.clone().into()),
+            Change::Delete(far.into()),
         ];
         let errors: Vec<_> = k
             .apply(&changes)

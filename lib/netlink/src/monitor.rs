@@ -14,12 +14,13 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::mpsc;
 
+use crate::route::object::{Object, ObjectId};
 use crate::route::{
     Frames, IfIndex, Interface, InterfaceAddress, KernelError, Message, Route, decode, set_buffers, socket_error,
 };
 
-/// RTNLGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE as the mask bind(2) wants.
-const GROUPS: u32 = 1 | 1 << 4 | 1 << 6 | 1 << 8 | 1 << 10;
+/// RTNLGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE, NEXTHOP as the mask bind(2) wants.
+const GROUPS: u32 = 1 | 1 << 4 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 31;
 /// Room for the burst of a full table written by somebody else.
 const RECEIVE_BUFFER: usize = 16 * 1024 * 1024;
 const DATAGRAM: usize = 64 * 1024;
@@ -43,6 +44,10 @@ pub enum Event {
     Address(InterfaceAddress),
     /// The address is gone.
     AddressGone(InterfaceAddress),
+    /// The nexthop object is there now, like this.
+    Object(Object),
+    /// The nexthop object is gone, and with it its routes: of IPv4 ones nothing is told.
+    ObjectGone(ObjectId),
     /// Events were lost: what is known may be wrong anywhere.
     Resync,
 }
@@ -184,6 +189,8 @@ fn read(datagram: &[u8], table: u32, own_port: u32) -> impl Iterator<Item = Even
         Message::InterfaceGone(i) => Some(Event::InterfaceGone(i)),
         Message::Address(a) => Some(Event::Address(a)),
         Message::AddressGone(a) => Some(Event::AddressGone(a)),
+        Message::Object(o) => Some(Event::Object(o)),
+        Message::ObjectGone(id) => Some(Event::ObjectGone(id)),
         Message::Overrun => Some(Event::Resync),
         Message::Answer { .. } | Message::Done { .. } | Message::Ignored => None,
     })
@@ -213,7 +220,10 @@ mod tests {
             };
             let mut kernel = Netlink::open().unwrap();
             let route = Route::new("10.9.0.0/24".parse().unwrap(), Kind::Blackhole, Protocol::STATIC);
-            let toggle = [Change::Create(route.clone()), Change::Delete(route.clone())];
+            let toggle = [
+                Change::Create(route.clone().into()),
+                Change::Delete(route.clone().into()),
+            ];
             for _ in 0..100 {
                 assert_eq!(kernel.apply(&toggle).unwrap(), []);
             }

@@ -7,7 +7,11 @@
 //! Invariants:
 //! * a key that somebody else's route has is never written: new routes are created, not put in place of another's;
 //! * one refused change delays itself alone, by a back-off of its own;
-//! * after an answer that is not whole, nothing is believed before the kernel was looked at again.
+//! * after an answer that is not whole, nothing is believed before the kernel was looked at again;
+//! * a route that names a nexthop object is written only while the object is there and does what it shall.
+
+mod objects;
+mod shared;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +20,10 @@ use std::time::Duration;
 use nix::errno::Errno;
 use tortie_replica::{Pending, Tracker};
 
+use crate::route::object::ObjectId;
 use crate::route::{Change, KernelError, Refusal, Route, RouteKey};
+use objects::Objects;
+pub use objects::{ObjectCount, Owned};
 
 /// Changes of one batch at most: what comes meanwhile waits no longer than this takes.
 const BATCH: usize = 16_384;
@@ -59,7 +66,7 @@ pub enum Outcome {
     /// This route of ours is there now.
     There(Arc<Route>),
     /// This route is there no longer.
-    Gone(Route),
+    Gone(Arc<Route>),
 }
 
 /// What came of a batch.
@@ -69,6 +76,8 @@ pub struct Written {
     pub outcomes: Vec<Outcome>,
     /// The kernel is not as it was believed to be: it must be dumped before the next batch.
     pub look_again: bool,
+    /// An object can be used now, or no more: what is wanted by [`Reconciler::want_shared`] is to be wanted again.
+    pub restate: bool,
 }
 
 /// See the module.
@@ -76,40 +85,106 @@ pub struct Written {
 pub struct Reconciler {
     tracker: Tracker<RouteKey, Arc<Route>>,
     failures: BTreeMap<RouteKey, Failure>,
+    objects: Option<Objects>,
 }
 
 impl Reconciler {
-    /// Wants this route under its key. `false` when that is known.
+    /// One whose routes share nexthop objects, where the kernel has them.
+    pub fn with_objects(owned: Owned) -> Self {
+        Reconciler {
+            objects: Some(Objects::new(owned)),
+            ..Self::default()
+        }
+    }
+
+    /// Wants this route under its key, as it is. `false` when that is known.
     pub fn want(&mut self, route: Arc<Route>) -> bool {
         let key = route.key();
-        if self.tracker.desired(&key) == Some(&route) {
+        let before = self.tracker.desired(&key);
+        if before == Some(&route) {
             return false;
+        }
+        // The object was replaced under its routes, this one among them.
+        let moved = route.object.is_some() && before.is_some_and(|b| b.object == route.object);
+        if moved
+            && let Some(actual) = self.tracker.actual(&key)
+            && differ_in_hops_only(actual, &route)
+        {
+            self.tracker.found(key, Arc::clone(&route));
         }
         // Another route than the one the kernel refused deserves a try at once.
         self.failures.remove(&key);
-        self.tracker.want(key, route);
+        let object = route.object;
+        let before = self.tracker.want(key, route);
+        self.count_desired(before, object);
         true
+    }
+
+    /// Wants this route under its key, by a nexthop object where that can be. `false` when that is known.
+    pub fn want_shared(&mut self, mut route: Arc<Route>) -> bool {
+        let object = self.objects.as_mut().and_then(|o| o.acquire(&route));
+        if object != route.object {
+            Arc::make_mut(&mut route).object = object;
+        }
+        self.want(route)
     }
 
     /// Wants nothing under this key any more.
     pub fn unwant(&mut self, key: &RouteKey) {
-        self.tracker.unwant(key);
+        let before = self.tracker.unwant(key);
+        self.count_desired(before, None);
         self.failures.remove(key);
+    }
+
+    fn count_desired(&mut self, before: Option<Arc<Route>>, now: Option<ObjectId>) {
+        if let Some(objects) = &mut self.objects {
+            objects.desired(now, 1);
+            objects.desired(before.and_then(|r| r.object), -1);
+        }
     }
 
     /// This route of ours is there.
     pub fn found(&mut self, route: Arc<Route>) {
-        self.tracker.found(route.key(), route);
+        let route = self.as_wanted(route);
+        let object = route.object;
+        let before = self.tracker.found(route.key(), route);
+        self.named(before, object);
+    }
+
+    fn named(&mut self, before: Option<Arc<Route>>, now: Option<ObjectId>) {
+        if let Some(objects) = &mut self.objects {
+            objects.named(now, 1);
+            objects.named(before.and_then(|r| r.object), -1);
+        }
+    }
+
+    /// A route that names an object of ours leads where the object shall lead: what it leads to now is the object's matter.
+    pub fn as_wanted(&self, route: Arc<Route>) -> Arc<Route> {
+        let hops = route.object.and_then(|id| self.objects.as_ref()?.hops(id));
+        match hops {
+            Some(hops) if *hops != *route.next_hops => {
+                let mut route = Route::clone(&route);
+                route.next_hops = hops.to_vec();
+                Arc::new(route)
+            }
+            _ => route,
+        }
     }
 
     /// These are all that are there of ours.
     pub fn found_all(&mut self, routes: impl IntoIterator<Item = Arc<Route>>) {
+        let routes: Vec<_> = routes.into_iter().map(|r| self.as_wanted(r)).collect();
+        if let Some(objects) = &mut self.objects {
+            objects.none_named();
+            routes.iter().for_each(|r| objects.named(r.object, 1));
+        }
         self.tracker.found_all(routes.into_iter().map(|r| (r.key(), r)));
     }
 
     /// Nothing of ours is there under this key.
     pub fn missing(&mut self, key: &RouteKey) {
-        self.tracker.missing(key);
+        let before = self.tracker.missing(key);
+        self.named(before, None);
     }
 
     /// What was refused under this key deserves another try at once: something that mattered changed.
@@ -139,7 +214,17 @@ impl Reconciler {
 
     /// Is what is there what is wanted?
     pub fn is_settled(&self) -> bool {
-        self.tracker.is_settled()
+        self.tracker.is_settled() && self.objects.as_ref().is_none_or(Objects::is_settled)
+    }
+
+    /// Is the route wanted under a key there, and does its object do what it shall?
+    pub fn is_there(&self, key: &RouteKey) -> bool {
+        let desired = self.tracker.desired(key);
+        desired == self.tracker.actual(key) && desired.and_then(|r| r.object).is_none_or(|id| self.is_current(id))
+    }
+
+    fn is_current(&self, id: ObjectId) -> bool {
+        self.objects.as_ref().is_none_or(|o| o.is_current(id))
     }
 
     /// Why the kernel refuses what is wanted under a key, if it does.
@@ -155,10 +240,13 @@ impl Reconciler {
         for pending in self.tracker.pending() {
             match pending {
                 Pending::Apply { key, desired, actual } if self.may_try(key, now) => {
+                    if desired.object.is_some_and(|id| !self.is_current(id)) {
+                        continue;
+                    }
                     // No rank may fill the batch but the first: the rest is cut below.
                     let puts = rules.rank(desired).and_then(|rank| puts.get_mut(rank));
                     if let Some(puts) = puts.filter(|puts| puts.len() < BATCH && !rules.is_taken(key)) {
-                        let route = Route::clone(desired);
+                        let route = Arc::clone(desired);
                         puts.push(if actual.is_some() {
                             Change::Replace(route)
                         } else {
@@ -169,7 +257,7 @@ impl Reconciler {
                 Pending::Remove { key, actual }
                     if removals.len() < BATCH && self.may_try(key, now) && rules.may_remove(actual) =>
                 {
-                    removals.push(Change::Delete(Route::clone(actual)));
+                    removals.push(Change::Delete(Arc::clone(actual)));
                 }
                 Pending::Apply { .. } | Pending::Remove { .. } => {}
             }
@@ -185,7 +273,9 @@ impl Reconciler {
 
     /// When the next refused change may be tried again, if there is one. Those whose time has come are a plan's matter.
     pub fn next_deadline(&self, now: Duration) -> Option<Duration> {
-        self.failures.values().map(|f| f.not_before).filter(|t| *t > now).min()
+        let routes = self.failures.values().map(|f| f.not_before).filter(|t| *t > now).min();
+        let objects = self.objects.as_ref().and_then(|o| o.next_deadline(now));
+        routes.into_iter().chain(objects).min()
     }
 
     /// What the kernel did with the changes of a plan.
@@ -201,7 +291,7 @@ impl Reconciler {
         for (index, change) in changes.iter().enumerate() {
             let refusal = refusals.next_if(|r| r.index == index);
             match (change, refusal) {
-                (Change::Create(r) | Change::Replace(r), None) => written.outcomes.push(self.is_there(r)),
+                (Change::Create(r) | Change::Replace(r), None) => written.outcomes.push(self.is_there_now(r)),
                 (Change::Delete(r), None) => written.outcomes.push(self.is_gone(r)),
                 // Somebody else was faster.
                 (Change::Delete(r), Some(e)) if e.errno == Errno::ESRCH as i32 => {
@@ -210,34 +300,34 @@ impl Reconciler {
                 (Change::Replace(r), Some(e)) if e.errno == Errno::ENOENT as i32 => {
                     written.outcomes.push(self.is_gone(r));
                 }
-                (Change::Create(r), Some(e)) => {
-                    // Something has this key that no event told of.
-                    written.look_again |= e.errno == Errno::EEXIST as i32;
+                (Change::Create(r) | Change::Replace(r), Some(e)) => {
+                    // Something has this key that no event told of, or the object it names is gone.
+                    let unknown = e.errno == Errno::EINVAL as i32 && r.object.is_some();
+                    written.look_again |= e.errno == Errno::EEXIST as i32 || unknown;
                     self.refused(r, &e, now);
                 }
-                (Change::Replace(r) | Change::Delete(r), Some(e)) => self.refused(r, &e, now),
+                (Change::Delete(r), Some(e)) => self.refused(r, &e, now),
+                (Change::Object(change), refusal) => self.object_applied(change, refusal.as_ref(), now, &mut written),
             }
         }
         written
     }
 
-    fn is_there(&mut self, route: &Route) -> Outcome {
+    fn is_there_now(&mut self, route: &Arc<Route>) -> Outcome {
         let key = route.key();
-        self.failures.remove(&key);
-        // What is wanted under this key is most likely this very route: share it.
-        let route = match self.tracker.desired(&key) {
-            Some(desired) if **desired == *route => Arc::clone(desired),
-            _ => Arc::new(route.clone()),
-        };
-        self.tracker.found(key, Arc::clone(&route));
-        Outcome::There(route)
+        if !self.failures.is_empty() {
+            self.failures.remove(&key);
+        }
+        let before = self.tracker.found(key, Arc::clone(route));
+        self.named(before, route.object);
+        Outcome::There(Arc::clone(route))
     }
 
-    fn is_gone(&mut self, route: &Route) -> Outcome {
+    fn is_gone(&mut self, route: &Arc<Route>) -> Outcome {
         let key = route.key();
         self.failures.remove(&key);
-        self.tracker.missing(&key);
-        Outcome::Gone(route.clone())
+        self.missing(&key);
+        Outcome::Gone(Arc::clone(route))
     }
 
     fn refused(&mut self, route: &Route, refusal: &Refusal, now: Duration) {
@@ -257,102 +347,10 @@ impl Reconciler {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fake::FakeKernel;
-    use crate::route::{Filter, IfIndex, Kernel, Kind, NextHop, Protocol};
-
-    struct Swept(bool);
-
-    impl Rules for Swept {
-        const RANKS: usize = 1;
-
-        fn rank(&self, route: &Route) -> Option<usize> {
-            (route.protocol == Protocol::BIRD).then_some(0)
-        }
-
-        fn is_taken(&self, _key: &RouteKey) -> bool {
-            false
-        }
-
-        fn may_remove(&self, _route: &Route) -> bool {
-            self.0
-        }
-    }
-
-    fn route(prefix: &str, gateway: &str) -> Arc<Route> {
-        let mut route = Route::new(prefix.parse().unwrap(), Kind::Unicast, Protocol::BIRD);
-        route.next_hops = vec![NextHop::via(gateway.parse().unwrap(), IfIndex(2))];
-        Arc::new(route.canonical())
-    }
-
-    fn kernel() -> FakeKernel {
-        let kernel = FakeKernel::new();
-        kernel.set_interface(2, "eth0", true);
-        kernel.add_address(2, "10.0.0.1/24");
-        kernel
-    }
-
-    fn round(reconciler: &mut Reconciler, kernel: &mut FakeKernel, now: u64, rules: &Swept) -> (usize, bool) {
-        let now = Duration::from_secs(now);
-        let changes = reconciler.plan(now, rules);
-        let result = kernel.apply(&changes);
-        let written = reconciler.applied(&changes, result, now);
-        (changes.len(), written.look_again)
-    }
-
-    #[test]
-    fn what_is_wanted_is_written_and_what_is_not_goes_when_it_may() {
-        let (mut kernel, mut reconciler) = (kernel(), Reconciler::default());
-        let old = route("10.9.0.0/24", "10.0.0.9");
-        assert_eq!(kernel.apply(&[Change::Create(Route::clone(&old))]).unwrap(), []);
-        reconciler.found_all([old]);
-        assert!(reconciler.want(route("10.1.0.0/24", "10.0.0.2")));
-        assert!(!reconciler.want(route("10.1.0.0/24", "10.0.0.2")), "known");
-        assert_eq!(round(&mut reconciler, &mut kernel, 0, &Swept(false)), (1, false));
-        assert_eq!(round(&mut reconciler, &mut kernel, 0, &Swept(false)), (0, false));
-        reconciler.want(route("10.1.0.0/24", "10.0.0.3"));
-        assert_eq!(round(&mut reconciler, &mut kernel, 0, &Swept(true)), (2, false));
-        let there = kernel.routes(Filter::MAIN).unwrap();
-        let ours: Vec<_> = there.iter().filter(|r| r.protocol == Protocol::BIRD).collect();
-        assert_eq!(ours, [&*route("10.1.0.0/24", "10.0.0.3")]);
-        assert!(reconciler.is_settled());
-    }
-
-    #[test]
-    fn a_refusal_delays_itself_alone_and_another_route_is_tried_at_once() {
-        let (mut kernel, mut reconciler) = (kernel(), Reconciler::default());
-        reconciler.want(route("10.1.0.0/24", "192.0.2.1"));
-        reconciler.want(route("10.2.0.0/24", "10.0.0.2"));
-        assert_eq!(round(&mut reconciler, &mut kernel, 0, &Swept(true)).0, 2);
-        let key = route("10.1.0.0/24", "192.0.2.1").key();
-        assert_eq!(reconciler.failure(&key).map(|f| f.attempts), Some(1));
-        assert_eq!(
-            reconciler.next_deadline(Duration::ZERO),
-            Some(RETRY_MIN),
-            "the other one is there"
-        );
-        assert_eq!(round(&mut reconciler, &mut kernel, 0, &Swept(true)).0, 0);
-        assert_eq!(round(&mut reconciler, &mut kernel, 1, &Swept(true)).0, 1);
-        let failure = reconciler.failure(&key).unwrap();
-        assert_eq!((failure.attempts, failure.since), (2, Duration::ZERO));
-        assert_eq!(failure.not_before, Duration::from_secs(1) + 2 * RETRY_MIN);
-        reconciler.want(route("10.1.0.0/24", "10.0.0.7"));
-        assert_eq!(round(&mut reconciler, &mut kernel, 1, &Swept(true)).0, 1);
-        assert!(reconciler.is_settled() && reconciler.failure(&key).is_none());
-    }
-
-    #[test]
-    fn somebody_elses_route_in_the_way_is_left_and_looked_at() {
-        let (mut kernel, mut reconciler) = (kernel(), Reconciler::default());
-        let foreign = Route {
-            protocol: Protocol::STATIC,
-            ..Route::clone(&route("10.1.0.0/24", "10.0.0.9"))
-        };
-        assert_eq!(kernel.apply(&[Change::Create(foreign.clone())]).unwrap(), []);
-        reconciler.want(route("10.1.0.0/24", "10.0.0.2"));
-        assert_eq!(round(&mut reconciler, &mut kernel, 0, &Swept(true)), (1, true));
-        assert!(kernel.routes(Filter::MAIN).unwrap().contains(&foreign));
-    }
+fn differ_in_hops_only(a: &Route, b: &Route) -> bool {
+    let plain = |r: &Route| (r.key(), r.kind, r.protocol, r.scope, r.source, r.object);
+    plain(a) == plain(b) && a.next_hops != b.next_hops
 }
+
+#[cfg(test)]
+mod tests;

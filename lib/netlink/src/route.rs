@@ -7,8 +7,10 @@
 //! [`Kernel`] is the seam: [`Netlink`] is the real thing, [`crate::fake::FakeKernel`] the one for tests. Writes go in
 //! batches; the kernel acknowledges the last message only, and every refusal names the change it refuses.
 //!
-//! Not here: rules, nexthop objects, RTA_METRICS, and any decision about who owns a route.
+//! Not here: rules, RTA_METRICS, and any decision about who owns a route.
 
+mod change;
+pub mod object;
 mod socket;
 mod wire;
 
@@ -17,6 +19,9 @@ use std::net::IpAddr;
 
 use tortie_net::Prefix;
 
+use object::{Object, ObjectId};
+
+pub use change::{Change, Refusal};
 pub use socket::Netlink;
 pub(crate) use socket::{set_buffers, socket_error};
 pub(crate) use wire::{Frame, Frames, Message, attribute, attributes, decode, message, nested};
@@ -210,6 +215,9 @@ pub struct Route {
     pub source: Option<IpAddr>,
     /// Where packets go; sorted; empty unless the kind has next hops.
     pub next_hops: Vec<NextHop>,
+    /// The nexthop object that says where packets go. The kernel then gives the object's next hops along, unless
+    /// `net.ipv4.nexthop_compat_mode` is 0; none of them is written.
+    pub object: Option<ObjectId>,
 }
 
 impl Route {
@@ -225,6 +233,7 @@ impl Route {
             scope: Scope::UNIVERSE,
             source: None,
             next_hops: Vec::new(),
+            object: None,
         }
         .canonical()
     }
@@ -319,6 +328,9 @@ impl fmt::Display for Shown<'_> {
             (_, true) => r.prefix.addr().fmt(f)?,
             _ => r.prefix.fmt(f)?,
         }
+        if let Some(id) = r.object {
+            write!(f, " nhid {id}")?;
+        }
         if let [hop] = r.next_hops.as_slice() {
             self.hop(f, hop)?;
         }
@@ -359,6 +371,8 @@ pub struct Interface {
     pub name: String,
     /// Is it administratively up? The kernel keeps no routes on one that is down.
     pub up: bool,
+    /// Has it a carrier? The kernel keeps no nexthop objects on one that has none.
+    pub carrier: bool,
 }
 
 /// An address of an interface.
@@ -370,47 +384,6 @@ pub struct InterfaceAddress {
     pub address: IpAddr,
     /// The subnet it puts on the link; a host prefix when none.
     pub subnet: Prefix,
-}
-
-/// A change of the kernel's routes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
-    /// Add it; refused with EEXIST when the key is taken.
-    Create(Route),
-    /// Put it in the place of the one with the same key, without a gap; refused with ENOENT when there is none.
-    Replace(Route),
-    /// Remove exactly this one; refused with ESRCH when it is not there.
-    Delete(Route),
-}
-
-impl Change {
-    /// The route it is about.
-    pub fn route(&self) -> &Route {
-        match self {
-            Change::Create(r) | Change::Replace(r) | Change::Delete(r) => r,
-        }
-    }
-}
-
-/// A change the kernel refused.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// Which of the changes given to [`Kernel::apply`], from 0.
-    pub index: usize,
-    /// The kernel's error number.
-    pub errno: i32,
-    /// The kernel's own words, when it has any ("Nexthop has invalid gateway").
-    pub message: Option<String>,
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let errno = nix::errno::Errno::from_raw(self.errno);
-        match &self.message {
-            Some(message) => write!(f, "{message} ({errno:?})"),
-            None => write!(f, "{} ({errno:?})", errno.desc()),
-        }
-    }
 }
 
 /// The kernel could not be asked, or its answer is not whole. What was asked may or may not have been done.
@@ -482,6 +455,12 @@ pub trait Kernel: Send + 'static {
     /// # Errors
     /// As [`Kernel::routes`].
     fn addresses(&mut self) -> Result<Vec<InterfaceAddress>, KernelError>;
+
+    /// Every nexthop object; `None` when this kernel has no such thing.
+    ///
+    /// # Errors
+    /// As [`Kernel::routes`].
+    fn objects(&mut self) -> Result<Option<Vec<Object>>, KernelError>;
 
     /// Does the changes in this order. One that is refused does not stop the others; the refusals come back, by index.
     ///

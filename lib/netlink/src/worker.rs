@@ -1,9 +1,11 @@
 //! The kernel as a task sees it: a thread that owns the blocking socket and answers one request at a time.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc as blocking;
 
 use tokio::sync::oneshot;
 
+use crate::route::object::{Object, hops_of};
 use crate::route::{Change, Filter, Interface, InterfaceAddress, Kernel, KernelError, Refusal, Route};
 
 /// How often a dump that a change interrupted is begun again before the error is given.
@@ -16,7 +18,9 @@ pub struct Dump {
     pub interfaces: Vec<Interface>,
     /// Every address.
     pub addresses: Vec<InterfaceAddress>,
-    /// Every route that passes the filter.
+    /// Every nexthop object; `None` when this kernel has no such thing.
+    pub objects: Option<Vec<Object>>,
+    /// Every route that passes the filter, its object's next hops filled in.
     pub routes: Vec<Route>,
 }
 
@@ -92,10 +96,21 @@ fn serve(mut kernel: impl Kernel, queue: &blocking::Receiver<Request>) {
 }
 
 fn dump(kernel: &mut impl Kernel, filter: Filter) -> Result<Dump, KernelError> {
+    let interfaces = whole(|| kernel.interfaces())?;
+    let addresses = whole(|| kernel.addresses())?;
+    let objects = whole(|| kernel.objects())?;
+    let mut routes = whole(|| kernel.routes(filter))?;
+    let known: BTreeMap<_, _> = objects.iter().flatten().map(|o| (o.id, &o.body)).collect();
+    for route in &mut routes {
+        if let (Some(id), []) = (route.object, route.next_hops.as_slice()) {
+            route.next_hops = hops_of(id, |id| known.get(&id).copied()).unwrap_or_default();
+        }
+    }
     Ok(Dump {
-        interfaces: whole(|| kernel.interfaces())?,
-        addresses: whole(|| kernel.addresses())?,
-        routes: whole(|| kernel.routes(filter))?,
+        interfaces,
+        addresses,
+        objects,
+        routes,
     })
 }
 

@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tortie_net::Prefix;
@@ -144,7 +145,7 @@ fn what_is_written_is_read_back_replaced_and_deleted() {
     in_namespace(|up0| {
         let mut kernel = Netlink::open().unwrap();
         let routes = every_shape(up0);
-        let creates: Vec<_> = routes.iter().cloned().map(Change::Create).collect();
+        let creates: Vec<_> = routes.iter().cloned().map(Arc::new).map(Change::Create).collect();
         assert_eq!(kernel.apply(&creates).unwrap(), []);
         let mut sorted = routes.clone();
         sorted.sort_by_key(Route::key);
@@ -171,11 +172,11 @@ fn what_is_written_is_read_back_replaced_and_deleted() {
             (r.protocol, r.scope, r.source) = (Protocol(77), Scope::UNIVERSE, None);
         }
         swapped.sort_by_key(Route::key);
-        let replaces: Vec<_> = swapped.iter().cloned().map(Change::Replace).collect();
+        let replaces: Vec<_> = swapped.iter().cloned().map(Arc::new).map(Change::Replace).collect();
         assert_eq!(kernel.apply(&replaces).unwrap(), []);
         assert_eq!(dump(&mut kernel), swapped);
 
-        let deletes: Vec<_> = swapped.iter().cloned().map(Change::Delete).collect();
+        let deletes: Vec<_> = swapped.iter().cloned().map(Arc::new).map(Change::Delete).collect();
         assert_eq!(kernel.apply(&deletes).unwrap(), []);
         assert_eq!(dump(&mut kernel), []);
         assert!(kernel.apply(&deletes).unwrap().iter().all(|r| r.errno == libc::ESRCH));
@@ -193,7 +194,7 @@ fn a_refusal_names_its_route_and_stops_no_other() {
                 let p = Prefix::new(IpAddr::from((0x0af4_0000 + i).to_be_bytes()), 32)
                     .unwrap()
                     .to_string();
-                Change::Create(unicast(&p, Protocol::BIRD, 1024, vec![NextHop::via(addr(via), up0)]))
+                Change::Create(unicast(&p, Protocol::BIRD, 1024, vec![NextHop::via(addr(via), up0)]).into())
             })
             .collect();
         let refused = kernel.apply(&changes).unwrap();
@@ -223,7 +224,10 @@ fn a_delete_takes_only_what_it_describes() {
                 "172.30.0.12"
             };
             let ours = unicast(prefix, Protocol::BIRD, 1024, vec![NextHop::via(addr(via), up0)]);
-            assert_eq!(kernel.apply(&[Change::Delete(ours)]).unwrap()[0].errno, libc::ESRCH);
+            assert_eq!(
+                kernel.apply(&[Change::Delete(ours.into())]).unwrap()[0].errno,
+                libc::ESRCH
+            );
         }
         assert_eq!(dump(&mut kernel).len(), 2, "the foreign routes stay");
     });
@@ -244,7 +248,7 @@ fn the_monitor_tells_what_others_do_and_not_what_we_do() {
             1024,
             vec![NextHop::via(addr("172.30.0.12"), up0)],
         );
-        assert_eq!(kernel.apply(&[Change::Create(ours.clone())]).unwrap(), []);
+        assert_eq!(kernel.apply(&[Change::Create(ours.clone().into())]).unwrap(), []);
         ip("route add 10.8.0.0/16 via 172.30.0.12 proto static");
         ip("route del 10.9.0.0/16");
         ip("route add 10.7.0.0/16 via 172.30.0.12 table 100");
@@ -296,7 +300,7 @@ fn a_monitor_that_cannot_keep_up_says_resync() {
         // More than queue and buffers hold: nobody reads meanwhile.
         let route = |i: u32| {
             let p = Prefix::new(IpAddr::from((0x0b00_0000 + i).to_be_bytes()), 32).unwrap();
-            Change::Create(unicast(&p.to_string(), Protocol::BIRD, 1024, hop.clone()))
+            Change::Create(unicast(&p.to_string(), Protocol::BIRD, 1024, hop.clone()).into())
         };
         let changes: Vec<_> = (0..150_000).map(route).collect();
         let started = Instant::now();

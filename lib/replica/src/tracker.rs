@@ -52,28 +52,32 @@ impl<K: Ord + Clone, V: PartialEq> Tracker<K, V> {
         Self::default()
     }
 
-    /// The sink wants this.
-    pub fn want(&mut self, key: K, value: V) {
-        self.desired.insert(key.clone(), value);
+    /// The sink wants this. Gives what it wanted before.
+    pub fn want(&mut self, key: K, value: V) -> Option<V> {
+        let before = self.desired.insert(key.clone(), value);
         self.settle(key);
+        before
     }
 
-    /// The sink does not want this any more.
-    pub fn unwant(&mut self, key: &K) {
-        self.desired.remove(key);
+    /// The sink does not want this any more. Gives what it wanted.
+    pub fn unwant(&mut self, key: &K) -> Option<V> {
+        let before = self.desired.remove(key);
         self.settle(key.clone());
+        before
     }
 
-    /// This is there (after a dump, an event, or a successful apply).
-    pub fn found(&mut self, key: K, value: V) {
-        self.actual.insert(key.clone(), value);
+    /// This is there (after a dump, an event, or a successful apply). Gives what was there.
+    pub fn found(&mut self, key: K, value: V) -> Option<V> {
+        let before = self.actual.insert(key.clone(), value);
         self.settle(key);
+        before
     }
 
-    /// This is not there (after an event or a successful removal).
-    pub fn missing(&mut self, key: &K) {
-        self.actual.remove(key);
+    /// This is not there (after an event or a successful removal). Gives what was there.
+    pub fn missing(&mut self, key: &K) -> Option<V> {
+        let before = self.actual.remove(key);
         self.settle(key.clone());
+        before
     }
 
     /// A complete dump: what it does not name is not there.

@@ -18,7 +18,7 @@ pub use bird::StockBird;
 pub use capture::{Capture, Header, Packet};
 pub use cluster::{Cluster, NodeSpec, Spec};
 pub use interrupt::{check_interrupt, watch_signals};
-pub use netns::{Netns, Segment};
+pub use netns::{Netns, Segment, without_object};
 pub use node::Node;
 pub use pod::{Add, Pod, plugin};
 pub use probe::{Ping, PingRun, Summary, first_reply, ping, seen_source, stream};

@@ -49,13 +49,14 @@ impl Netns {
         run(&all)
     }
 
-    /// The routes of the main table as `ip` prints them, one a line, sorted as the kernel gives them.
+    /// The routes of the main table as `ip` prints them, one a line, sorted as the kernel gives them, without the numbers of
+    /// their nexthop objects.
     ///
     /// # Errors
     /// When `ip` fails.
     pub fn routes(&self) -> Result<Vec<String>> {
         let text = self.ip(&["route", "show", "table", "main"])?;
-        Ok(text.lines().map(|l| l.trim_end().to_owned()).collect())
+        Ok(text.lines().map(without_object).collect())
     }
 
     /// The routes of the main table as JSON objects, with numeric protocols where `ip` knows no name.
@@ -143,4 +144,14 @@ impl Segment {
         }
         host.ip(&["link", "set", interface, "up"]).map(drop)
     }
+}
+
+/// A route as `ip` prints it, without the number of its nexthop object.
+#[must_use]
+pub fn without_object(route: &str) -> String {
+    let Some((before, after)) = route.split_once(" nhid ") else {
+        return route.trim_end().to_owned();
+    };
+    let (_number, rest) = after.split_once(' ').unwrap_or((after, ""));
+    format!("{before} {rest}").trim_end().to_owned()
 }

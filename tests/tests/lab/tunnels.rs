@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tortie_tests::lab::{
     Capture, Cluster, Header, Lab, Netns, NodeSpec, Packet, PingRun, Pod, Rack, Spec, first_reply, ping, stream,
-    wait_for,
+    wait_for, without_object,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -329,7 +329,7 @@ fn tunnel_state(ns: &Netns) -> Result<[Vec<String>; 3]> {
         ns.ip(&["route", "show", "dev", "vxlan.calico"])?,
     ];
     Ok(all.map(|text| {
-        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        let mut lines: Vec<String> = text.lines().map(without_object).collect();
         lines.sort();
         lines
     }))

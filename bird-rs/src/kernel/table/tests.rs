@@ -160,7 +160,9 @@ fn routes_are_written_replaced_and_withdrawn() {
         "what was wanted in this life goes before the sweep"
     );
     let changes = host.kernel.take_applied();
-    assert!(changes.contains(&Change::Replace(route("10.9.1.0/24", "10.0.0.3", 32, Protocol::BIRD))));
+    assert!(changes.contains(&Change::Replace(
+        route("10.9.1.0/24", "10.0.0.3", 32, Protocol::BIRD).into()
+    )));
     host.table.end();
     host.work();
     assert!(host.shown().is_empty() && host.table.is_settled());
@@ -178,7 +180,7 @@ fn what_a_former_life_left_goes_when_everything_was_told() {
     assert_eq!(host.shown().len(), 3);
     assert_eq!(host.kernel.take_applied(), [], "what is right is not touched");
     host.want(vec![Delta::InSync]);
-    assert_eq!(host.kernel.take_applied(), [Change::Delete(left[1].clone())]);
+    assert_eq!(host.kernel.take_applied(), [Change::Delete(left[1].clone().into())]);
     // After that whatever looks like ours and is not wanted goes at once.
     host.kernel.put(left[1].clone());
     host.work();

@@ -22,7 +22,10 @@ impl Manager {
                 self.routes.forgive(&route.key());
             }
             Event::Interface(interface) => self.interface_is(interface),
+            Event::Object(object) => self.object_is(object),
+            Event::ObjectGone(id) => self.object_gone(id),
             Event::InterfaceGone(index) => {
+                self.carrier_lost(index);
                 self.interface_lost(index);
                 self.view.interface_gone(index);
                 self.forget_taken_down();
@@ -47,6 +50,9 @@ impl Manager {
     }
 
     fn route_is(&mut self, route: Arc<Route>) {
+        // What the kernel says of an object's next hops is the object's matter, if it says anything.
+        let route = self.routes.as_wanted(route);
+        self.dump_wanted |= route.object.is_some() && route.next_hops.is_empty();
         match self.view.class(&route) {
             Some(class) => {
                 self.view.own_is(class, &route);
@@ -69,6 +75,10 @@ impl Manager {
         if before.as_ref().is_some_and(|b| b.up) && !interface.up {
             self.interface_lost(interface.index);
         }
+        if !interface.carrier {
+            self.carrier_lost(interface.index);
+        }
+        self.routes.forgive_objects();
         let renamed = before.filter(|b| b.name != interface.name).map(|b| b.name);
         let names = renamed.into_iter().chain([interface.name.clone()]);
         let ips: Vec<IpAddr> = names.flat_map(|n| self.ips_on(&n)).collect();

@@ -36,11 +36,18 @@ impl Rules for Manager {
 
 impl Manager {
     /// The next changes to make.
-    pub fn plan(&self, now: Duration) -> Vec<Change> {
+    pub fn plan(&mut self, now: Duration) -> Vec<Change> {
         if !self.loaded || self.dump_wanted {
             return Vec::new();
         }
-        self.routes.plan(now, self)
+        let told = RouteClass::ALL.into_iter().all(|class| self.source_is_synced(class));
+        let view = &self.view;
+        let objects = self.routes.plan_objects(now, |id| told && !view.names_object(id));
+        if objects.is_empty() {
+            self.routes.plan(now, self)
+        } else {
+            objects
+        }
     }
 
     /// When the next refused change may be tried again, or a held route is let go, if there is one. Refused changes whose
@@ -54,6 +61,9 @@ impl Manager {
     pub fn applied(&mut self, changes: &[Change], result: Result<Vec<Refusal>, KernelError>, now: Duration) {
         let written = self.routes.applied(changes, result, now);
         self.dump_wanted |= written.look_again;
+        if written.restate {
+            self.restate();
+        }
         for outcome in written.outcomes {
             match outcome {
                 Outcome::There(route) => {

@@ -67,6 +67,15 @@ pub struct ClassCount {
     pub programmed: u64,
 }
 
+/// How many nexthop objects of ours.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct ObjectCount {
+    /// Are in the kernel.
+    pub there: u64,
+    /// Are refused: their routes have next hops of their own meanwhile.
+    pub failing: u64,
+}
+
 /// The state in numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
@@ -88,14 +97,18 @@ pub struct Summary {
     pub withheld: BTreeMap<RouteClass, u64>,
     /// Routes that fail, at most [`Summary::FAILING_SHOWN`] of them.
     pub failing: Vec<Failing>,
+    /// Nexthop objects that fail, at most as many.
+    pub failing_objects: Vec<Failing>,
     /// Routes that are about to be written.
     pub pending: u64,
-    /// How many fail in all.
+    /// How many routes fail in all.
     pub failing_total: u64,
     /// Somebody else's routes that the kernel prefers to ours.
     pub shadowed: Vec<String>,
     /// Workload interfaces with an address.
     pub endpoints: u64,
+    /// Nexthop objects.
+    pub objects: ObjectCount,
 }
 
 impl Summary {
@@ -162,7 +175,7 @@ impl Manager {
 
     /// What became of a wanted route, and why.
     fn fate(&self, key: &RouteKey) -> (RowState, String) {
-        if self.routes.desired(key) == self.routes.actual(key) {
+        if self.routes.is_there(key) {
             let shadow = self.view.shadow_of(key);
             let reason = shadow
                 .map(|s| format!("shadowed by {}", self.text(s)))
@@ -236,6 +249,7 @@ impl Manager {
             endpoints: self.workloads.len() as u64,
             ..Summary::default()
         };
+        self.count_objects(&mut s);
         for entry in self.entries.values() {
             for (class, why) in &entry.out {
                 s.classes.entry(*class).or_default().wanted += 1;
@@ -249,6 +263,22 @@ impl Manager {
             }
         }
         s
+    }
+
+    fn count_objects(&self, s: &mut Summary) {
+        let count = self.routes.object_count();
+        s.objects = ObjectCount {
+            there: count.there,
+            failing: count.failing,
+        };
+        let failing = self.routes.object_failures().take(Summary::FAILING_SHOWN);
+        s.failing_objects.extend(failing.map(|(id, f)| Failing {
+            object: format!("nexthop object {id}"),
+            error: f.error.clone(),
+            attempts: f.attempts,
+            since: Some(wall(self.epoch, f.since)),
+            next_try: Some(wall(self.epoch, f.not_before)),
+        }));
     }
 
     fn count_wanted(&self, s: &mut Summary, class: RouteClass, key: &RouteKey) {

@@ -13,6 +13,7 @@ use super::*;
 use crate::dataplane::view::FibHop;
 
 mod settings;
+mod objects;
 mod tunneled;
 
 /// A node: eth0 172.30.0.11/24, default by .1; what the task does, without the task.
@@ -92,7 +93,10 @@ fn fib_in_sync() -> Input {
 
 impl Node {
     fn new() -> Self {
-        let kernel = FakeKernel::new();
+        Node::with(FakeKernel::new())
+    }
+
+    fn with(kernel: FakeKernel) -> Self {
         kernel.set_interface(2, "eth0", true);
         kernel.set_interface(3, "cali1", true);
         kernel.add_address(2, "172.30.0.11/24");
@@ -135,12 +139,13 @@ impl Node {
             self.manager.handle(Input::Kernel(events));
             if self.manager.wants_dump() {
                 let k = &mut self.kernel;
-                if let (Ok(interfaces), Ok(addresses), Ok(routes)) =
-                    (k.interfaces(), k.addresses(), k.routes(Filter::MAIN))
+                if let (Ok(interfaces), Ok(addresses), Ok(objects), Ok(routes)) =
+                    (k.interfaces(), k.addresses(), k.objects(), k.routes(Filter::MAIN))
                 {
                     self.manager.loaded(Dump {
                         interfaces,
                         addresses,
+                        objects,
                         routes,
                     });
                 }
@@ -304,7 +309,7 @@ fn a_restart_without_memory_changes_nothing_and_sweeps_only_its_own_when_told_al
         .kernel
         .take_applied()
         .iter()
-        .map(|c| c.route().prefix.to_string())
+        .map(|c| c.route().unwrap().prefix.to_string())
         .collect();
     assert_eq!(swept, ["10.244.7.0/26"], "bird-rs's leavings, and no class but its own");
     node.give([
@@ -315,7 +320,7 @@ fn a_restart_without_memory_changes_nothing_and_sweeps_only_its_own_when_told_al
         .kernel
         .take_applied()
         .iter()
-        .map(|c| c.route().prefix.to_string())
+        .map(|c| c.route().unwrap().prefix.to_string())
         .collect();
     swept.sort();
     assert_eq!(swept, ["10.244.0.99/32", "10.244.8.0/26"]);
@@ -605,7 +610,7 @@ fn endpoints_go_first_in_a_batch() {
     node.manager.handle(told("cali1", "10.244.0.5"));
     let changes = node.manager.plan(node.now);
     assert!(changes.len() < 20_000, "bounded");
-    assert_eq!(changes[0], Change::Create(pod("10.244.0.5/32", 3)));
+    assert_eq!(changes[0], Change::Create(pod("10.244.0.5/32", 3).into()));
 }
 
 /// One random thing that happens to a node.
@@ -759,7 +764,9 @@ proptest! {
 #[test]
 fn an_error_of_the_whole_batch_is_followed_by_a_look() {
     let mut node = busy();
-    let changes = [Change::Create(via("10.7.0.0/16", "172.30.0.12", Protocol::BIRD, 1024))];
+    let changes = [Change::Create(
+        via("10.7.0.0/16", "172.30.0.12", Protocol::BIRD, 1024).into(),
+    )];
     node.manager
         .applied(&changes, Err(KernelError::Timeout { seconds: 10 }), node.now);
     assert!(node.manager.wants_dump());

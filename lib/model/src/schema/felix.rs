@@ -64,6 +64,7 @@ pub(super) const FELIX_CONFIGURATION: &[Field] = &[
     opt("interfacePrefix", Text(interface_prefixes)),
     opt("interfaceExclude", ANY_TEXT),
     opt("ipv6Support", Bool),
+    opt("nexthopObjects", SWITCH),
     opt("natOutgoingAddress", Text(ip)),
     opt("natOutgoingExclusions", OneOf(&["IPPoolsOnly", "IPPoolsAndHostIPs"])),
     opt("natPortRange", Any),

@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 
+use super::object::{self, Body, Object, ObjectChange};
 use super::wire::{self, Message};
 use super::{Change, Filter, Interface, InterfaceAddress, Kernel, KernelError, Refusal, Route};
 
@@ -252,6 +253,18 @@ impl Netlink {
     }
 }
 
+/// How many next hops a change may carry.
+fn weight(change: &Change) -> usize {
+    match change {
+        Change::Create(r) | Change::Replace(r) | Change::Delete(r) if r.object.is_none() => r.next_hops.len(),
+        Change::Object(ObjectChange::Create(o) | ObjectChange::Replace(o)) => match &o.body {
+            Body::Group(members) => members.len(),
+            Body::Single(_) | Body::Other => 1,
+        },
+        Change::Create(_) | Change::Replace(_) | Change::Delete(_) | Change::Object(ObjectChange::Delete(_)) => 1,
+    }
+}
+
 impl Kernel for Netlink {
     fn routes(&mut self, filter: Filter) -> Result<Vec<Route>, KernelError> {
         self.routes_where(filter, |_| true)
@@ -277,6 +290,23 @@ impl Kernel for Netlink {
         Ok(addresses)
     }
 
+    fn objects(&mut self) -> Result<Option<Vec<Object>>, KernelError> {
+        let mut objects = Vec::new();
+        let dumped = self.dump("list nexthop objects", object::dump, |message| {
+            if let Message::Object(o) = message {
+                objects.push(o);
+            }
+        });
+        match dumped {
+            Ok(()) => Ok(Some(objects)),
+            Err(KernelError::Refused {
+                errno: Errno::EOPNOTSUPP,
+                ..
+            }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     fn apply(&mut self, changes: &[Change]) -> Result<Vec<Refusal>, KernelError> {
         let mut refusals = Vec::new();
         let mut base = 0;
@@ -284,7 +314,7 @@ impl Kernel for Netlink {
             // Multipath routes weigh more: count their next hops as messages.
             let mut octets = 0;
             let fits = |c: &&Change| {
-                octets += 80 + 40 * c.route().next_hops.len();
+                octets += 80 + 40 * weight(c);
                 octets <= BATCH_OCTETS
             };
             let rest = changes.get(base..).unwrap_or_default();

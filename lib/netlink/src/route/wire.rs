@@ -7,15 +7,16 @@ use std::net::IpAddr;
 
 use tortie_net::Prefix;
 
+use super::object::{self, Object, ObjectId};
 use super::{Change, Filter, IfIndex, Interface, InterfaceAddress, Kind, NextHop, Protocol, Route, Scope};
 
 pub(crate) const NLM_F_REQUEST: u16 = 0x1;
 pub(crate) const NLM_F_ACK: u16 = 0x4;
 pub(crate) const NLM_F_DUMP_INTR: u16 = 0x10;
 pub(crate) const NLM_F_DUMP: u16 = 0x300;
-const NLM_F_REPLACE: u16 = 0x100;
-const NLM_F_EXCL: u16 = 0x200;
-const NLM_F_CREATE: u16 = 0x400;
+pub(super) const NLM_F_REPLACE: u16 = 0x100;
+pub(super) const NLM_F_EXCL: u16 = 0x200;
+pub(super) const NLM_F_CREATE: u16 = 0x400;
 const NLM_F_ACK_TLVS: u16 = 0x200;
 const NLM_F_CAPPED: u16 = 0x100;
 
@@ -40,6 +41,7 @@ const RTA_PREFSRC: u16 = 7;
 const RTA_MULTIPATH: u16 = 9;
 const RTA_TABLE: u16 = 15;
 const RTA_VIA: u16 = 18;
+const RTA_NH_ID: u16 = 30;
 const IFLA_IFNAME: u16 = 3;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
@@ -50,8 +52,9 @@ const NLA_TYPE_MASK: u16 = 0x3fff;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 const RTM_F_CLONED: u32 = 0x200;
-const RTNH_F_ONLINK: u8 = 4;
+pub(super) const RTNH_F_ONLINK: u8 = 4;
 const IFF_UP: u32 = 1;
+const IFF_LOWER_UP: u32 = 1 << 16;
 
 const HEADER: usize = 16;
 
@@ -59,13 +62,14 @@ const HEADER: usize = 16;
 
 /// Appends the message of a change. The sequence number is how its refusal is recognised.
 pub(crate) fn encode_change(out: &mut Vec<u8>, change: &Change, sequence: u32, ack: bool) {
-    let (kind, flags) = match change {
-        Change::Create(_) => (RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL),
-        Change::Replace(_) => (RTM_NEWROUTE, NLM_F_REPLACE),
-        Change::Delete(_) => (RTM_DELROUTE, 0),
+    let (kind, flags, route) = match change {
+        Change::Create(r) => (RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, r),
+        Change::Replace(r) => (RTM_NEWROUTE, NLM_F_REPLACE, r),
+        Change::Delete(r) => (RTM_DELROUTE, 0, r),
+        Change::Object(change) => return object::encode(out, change, sequence, ack),
     };
     let flags = flags | NLM_F_REQUEST | if ack { NLM_F_ACK } else { 0 };
-    message(out, kind, flags, sequence, |out| encode_route(out, change.route()));
+    message(out, kind, flags, sequence, |out| encode_route(out, route));
 }
 
 /// A request for every route that passes the filter, of one family.
@@ -110,7 +114,7 @@ pub(crate) fn address_dump(sequence: u32) -> Vec<u8> {
     out
 }
 
-fn family(v4: bool) -> u8 {
+pub(super) fn family(v4: bool) -> u8 {
     if v4 { AF_INET } else { AF_INET6 }
 }
 
@@ -151,7 +155,7 @@ fn pad(out: &mut Vec<u8>) {
     }
 }
 
-fn octets(addr: IpAddr) -> Vec<u8> {
+pub(super) fn octets(addr: IpAddr) -> Vec<u8> {
     match addr {
         IpAddr::V4(a) => a.octets().to_vec(),
         IpAddr::V6(a) => a.octets().to_vec(),
@@ -159,7 +163,9 @@ fn octets(addr: IpAddr) -> Vec<u8> {
 }
 
 fn encode_route(out: &mut Vec<u8>, r: &Route) {
-    let onlink = matches!(r.next_hops.as_slice(), [hop] if hop.onlink);
+    // A route that names an object may have no next hops of its own, not even its flags.
+    let own: &[NextHop] = if r.object.is_some() { &[] } else { &r.next_hops };
+    let onlink = matches!(own, [hop] if hop.onlink);
     out.extend([family(r.prefix.is_v4()), r.prefix.len(), 0, r.tos]);
     out.extend([short_table(r.table), r.protocol.0, r.scope.0, r.kind.code()]);
     out.extend(u32::from(if onlink { RTNH_F_ONLINK } else { 0 }).to_ne_bytes());
@@ -173,7 +179,10 @@ fn encode_route(out: &mut Vec<u8>, r: &Route) {
     if let Some(source) = r.source {
         attribute(out, RTA_PREFSRC, &octets(source));
     }
-    match r.next_hops.as_slice() {
+    if let Some(id) = r.object {
+        attribute(out, RTA_NH_ID, &id.0.to_ne_bytes());
+    }
+    match own {
         [] => {}
         [hop] => {
             gateway(out, r, hop);
@@ -263,6 +272,8 @@ pub(crate) enum Message {
     InterfaceGone(IfIndex),
     Address(InterfaceAddress),
     AddressGone(InterfaceAddress),
+    Object(Object),
+    ObjectGone(ObjectId),
     /// Something this crate has no use for, or cannot make sense of.
     Ignored,
 }
@@ -283,15 +294,17 @@ pub(crate) fn decode(frame: &Frame<'_>) -> Message {
         RTM_DELLINK => some(interface(body).map(|i| Message::InterfaceGone(i.index))),
         RTM_NEWADDR => some(address(body).map(Message::Address)),
         RTM_DELADDR => some(address(body).map(Message::AddressGone)),
+        object::RTM_NEWNEXTHOP => some(object::decode(body).map(Message::Object)),
+        object::RTM_DELNEXTHOP => some(object::decode(body).map(|o| Message::ObjectGone(o.id))),
         _ => Message::Ignored,
     }
 }
 
-fn u16_at(b: &[u8], at: usize) -> Option<u16> {
+pub(super) fn u16_at(b: &[u8], at: usize) -> Option<u16> {
     b.get(at..)?.first_chunk().map(|c| u16::from_ne_bytes(*c))
 }
 
-fn u32_at(b: &[u8], at: usize) -> Option<u32> {
+pub(super) fn u32_at(b: &[u8], at: usize) -> Option<u32> {
     b.get(at..)?.first_chunk().map(|c| u32::from_ne_bytes(*c))
 }
 
@@ -331,7 +344,7 @@ fn answer(frame: &Frame<'_>) -> Message {
     Message::Answer { errno, message }
 }
 
-fn ip(b: &[u8]) -> Option<IpAddr> {
+pub(super) fn ip(b: &[u8]) -> Option<IpAddr> {
     if let Ok(a) = <[u8; 4]>::try_from(b) {
         return Some(a.into());
     }
@@ -374,6 +387,7 @@ fn route(b: &[u8]) -> Option<Route> {
             RTA_PREFSRC => r.source = ip(value),
             RTA_TABLE => r.table = u32_at(value, 0)?,
             RTA_MULTIPATH => r.next_hops = multipath(value),
+            RTA_NH_ID => r.object = Some(ObjectId(u32_at(value, 0)?)),
             _ => {}
         }
     }
@@ -409,14 +423,20 @@ fn multipath(mut b: &[u8]) -> Vec<NextHop> {
 
 fn interface(b: &[u8]) -> Option<Interface> {
     let index = IfIndex(u32_at(b, 4)?);
-    let up = u32_at(b, 8)? & IFF_UP != 0;
+    let flags = u32_at(b, 8)?;
+    let (up, carrier) = (flags & IFF_UP != 0, flags & IFF_LOWER_UP != 0);
     // Messages of the bridge family are about ports, not about interfaces.
     if *b.first()? != 0 {
         return None;
     }
     let name = attributes(b.get(16..)?).find(|(kind, _)| *kind == IFLA_IFNAME)?.1;
     let name = String::from_utf8_lossy(name).trim_end_matches('\0').to_owned();
-    Some(Interface { index, name, up })
+    Some(Interface {
+        index,
+        name,
+        up,
+        carrier,
+    })
 }
 
 fn address(b: &[u8]) -> Option<InterfaceAddress> {

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::route::object::{Body, ObjectChange};
 
 fn hop(v4: bool) -> impl Strategy<Value = NextHop> {
     let gateway = prop_oneof![
@@ -54,8 +55,8 @@ proptest! {
     #[test]
     fn a_route_read_back_equals_the_route_written(r in any_route(), sequence: u32) {
         let mut out = Vec::new();
-        encode_change(&mut out, &Change::Create(r.clone()), sequence, true);
-        encode_change(&mut out, &Change::Delete(r.clone()), sequence.wrapping_add(1), false);
+        encode_change(&mut out, &Change::Create(r.clone().into()), sequence, true);
+        encode_change(&mut out, &Change::Delete(r.clone().into()), sequence.wrapping_add(1), false);
         let frames: Vec<_> = Frames(&out).collect();
         prop_assert_eq!(frames.len(), 2);
         prop_assert_eq!(frames[0].sequence, sequence);
@@ -65,7 +66,7 @@ proptest! {
     }
 
     #[test]
-    fn any_octets_are_read_without_a_panic(mut octets in proptest::collection::vec(any::<u8>(), 0..400), kind in 0u16..30) {
+    fn any_octets_are_read_without_a_panic(mut octets in proptest::collection::vec(any::<u8>(), 0..400), kind in 0u16..110) {
         for frame in Frames(&octets) {
             decode(&frame);
         }
@@ -81,10 +82,52 @@ proptest! {
     #[test]
     fn a_route_cut_short_anywhere_is_no_panic(r in any_route(), cut in 0usize..200) {
         let mut out = Vec::new();
-        encode_change(&mut out, &Change::Create(r), 1, false);
+        encode_change(&mut out, &Change::Create(r.into()), 1, false);
         let body = &out[HEADER..];
         let frame = Frame { kind: RTM_NEWROUTE, flags: 0, sequence: 1, port: 0, body: &body[..cut.min(body.len())] };
         decode(&frame);
+    }
+}
+
+fn any_object() -> impl Strategy<Value = Object> {
+    let id = || any::<u32>().prop_map(ObjectId);
+    let body = prop_oneof![
+        any::<bool>()
+            .prop_flat_map(hop)
+            .prop_map(|h| Body::Single(NextHop { weight: 1, ..h })),
+        proptest::collection::vec((id(), 1u16..=256), 1..6).prop_map(|mut members| {
+            members.sort_unstable();
+            Body::Group(members)
+        }),
+    ];
+    (id(), any::<u8>(), body).prop_map(|(id, protocol, body)| Object {
+        id,
+        protocol: Protocol(protocol),
+        body,
+    })
+}
+
+proptest! {
+    #[test]
+    fn an_object_read_back_equals_the_object_written(object in any_object(), cut in 0usize..100) {
+        let mut out = Vec::new();
+        encode_change(&mut out, &Change::Object(ObjectChange::Create(object.clone())), 1, true);
+        encode_change(&mut out, &Change::Object(ObjectChange::Delete(object.id)), 2, false);
+        let frames: Vec<_> = Frames(&out).collect();
+        prop_assert_eq!(frames.len(), 2);
+        prop_assert_eq!(decode(&frames[1]), Message::ObjectGone(object.id));
+        let short = Frame { body: &frames[0].body[..cut.min(frames[0].body.len())], ..frames[0] };
+        decode(&short);
+        prop_assert_eq!(decode(&frames[0]), Message::Object(object));
+    }
+
+    #[test]
+    fn a_route_by_an_object_names_it_alone(r in any_route(), id: u32) {
+        let by_object = Route { object: Some(ObjectId(id)), ..r.clone() };
+        let mut out = Vec::new();
+        encode_change(&mut out, &Change::Create(by_object.clone().into()), 1, true);
+        let frame = Frames(&out).next();
+        prop_assert_eq!(frame.map(|f| decode(&f)), Some(Message::Route(Route { next_hops: vec![], ..by_object })));
     }
 }
 
