@@ -253,7 +253,7 @@ impl Objects {
 
     /// Does the kernel's object do what it shall?
     pub(super) fn is_current(&self, id: ObjectId) -> bool {
-        self.slots.get(&id).is_none_or(Slot::is_current)
+        self.slots.get(&id).map_or(!self.owned.covers(id), Slot::is_current)
     }
 
     /// Everything that goes by `from`, which is so many wanted routes, goes by `to` from now on: gives whether the object
@@ -362,7 +362,11 @@ impl Objects {
     /// The next changes to make; removals only when nothing else is to be done.
     pub(super) fn plan(&mut self, now: Duration, may_remove: impl Fn(ObjectId) -> bool) -> Vec<ObjectChange> {
         let (mut singles, mut groups, mut removals) = (Vec::new(), Vec::new(), Vec::new());
-        for id in std::mem::take(&mut self.dirty) {
+        let mut ids = std::mem::take(&mut self.dirty);
+        ids.iter().for_each(|id| self.settle(*id));
+        // With a group its members' reason may have gone.
+        ids.append(&mut self.dirty);
+        for id in ids {
             self.settle(id);
             let Some(slot) = self.slots.get(&id) else { continue };
             let again = slot.failure.is_some();
