@@ -33,9 +33,11 @@ fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'stati
         ip("link set lo up");
         ip("link add up0 type veth peer name up1");
         ip("link add cali1 type veth peer name pod1");
-        ["up0", "up1", "cali1", "pod1"]
-            .iter()
-            .for_each(|i| ip(&format!("link set {i} up")));
+        // Without addresses of their own, whose coming tests would see among the events they count.
+        for i in ["up0", "up1", "cali1", "pod1"] {
+            ip(&format!("link set {i} addrgenmode none"));
+            ip(&format!("link set {i} up"));
+        }
         ip("addr add 172.30.0.11/24 dev up0");
         ip("addr add fd30::11/64 dev up0 nodad");
         ip("route add default via 172.30.0.1");
