@@ -84,6 +84,7 @@ impl Host {
                 let dump = Dump {
                     interfaces: kernel.interfaces().unwrap(),
                     addresses: kernel.addresses().unwrap(),
+                    objects: None,
                     routes: kernel.routes(Filter::MAIN).unwrap(),
                 };
                 self.table.loaded(dump);
