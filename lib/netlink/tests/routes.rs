@@ -343,7 +343,7 @@ fn a_lookup_gives_the_entry_that_the_kernel_takes() {
         let both = unicast("10.244.2.0/26", Protocol::BIRD, 1024, hops.to_vec());
         let lost = Route::new("10.244.3.0/26".parse().unwrap(), Kind::Blackhole, Protocol::CALICO);
         let routes = [block.clone(), v6.clone(), both.clone(), lost];
-        let refused = kernel.apply(&routes.map(Change::Create)).unwrap();
+        let refused = kernel.apply(&routes.map(|r| Change::Create(r.into()))).unwrap();
         assert_eq!(refused, []);
         ip("route add prohibit 10.244.4.0/26");
         ip("route add unreachable fd02::/64");
