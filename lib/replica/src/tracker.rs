@@ -172,7 +172,7 @@ mod tests {
             match act {
                 Act::Put(k, v) => t.found(k, v),
                 Act::Remove(k) => t.missing(&k),
-            }
+            };
         }
         n
     }
@@ -187,7 +187,7 @@ mod tests {
                     1 => t.unwant(&k),
                     2 => t.found(k, v),
                     _ => t.missing(&k),
-                }
+                };
             }
             converge(&mut t);
             prop_assert!(t.is_settled());
