@@ -59,6 +59,8 @@ pub struct Settings {
     pub report_interval: Duration,
     /// How long such a word counts.
     pub report_ttl: Duration,
+    /// Routes share the kernel's nexthop objects, where it has them.
+    pub nexthop_objects: bool,
 }
 
 /// How often the kernel's objects are compared with what is wanted; `None`: only when something is told.
@@ -81,8 +83,6 @@ impl Default for Refresh {
             tables: all,
         }
     }
-    /// Routes share the kernel's nexthop objects, where it has them.
-    pub nexthop_objects: bool,
 }
 
 /// How the source of packets that leave the pools is translated.
@@ -115,7 +115,7 @@ impl Default for Settings {
             refresh: Refresh::default(),
             report_interval: REPORT_EVERY,
             report_ttl: REPORT_COUNTS,
-            nexthop_objects: true,
+            nexthop_objects: false,
         }
     }
 }
@@ -169,7 +169,7 @@ impl Settings {
             },
             report_interval: last(layers, |s| s.reporting_interval).map_or(default.report_interval, |d| d.0),
             report_ttl: last(layers, |s| s.reporting_ttl).map_or(default.report_ttl, |d| d.0),
-            nexthop_objects: last(layers, |s| s.nexthop_objects) != Some(Switch::Disabled),
+            nexthop_objects: last(layers, |s| s.nexthop_objects) == Some(Switch::Enabled),
         }
     }
 }

@@ -262,10 +262,7 @@ impl Manager {
             | Update::Vtep(..)
             | Update::Host(..) => {}
             Update::Floating(ip, floating) => self.floating_is(*ip, floating.as_ref()),
-            Update::Settings(settings) => {
-                self.settings_are(settings);
-                self.use_objects(settings.nexthop_objects);
-            }
+            Update::Settings(settings) => self.settings_are(settings),
         }
     }
 

@@ -198,6 +198,7 @@ fn routes_whose_router_is_reached_another_way_move_with_their_object() {
         let routes: Vec<_> = (0..50).map(|i| learn(&format!("10.{i}.0.0/16"), "192.0.2.1")).collect();
         felix
             .give([
+                settings(true),
                 Input::DatastoreSynced { live: true },
                 Input::Fib(routes),
                 Input::Fib(vec![Delta::InSync]),

@@ -89,7 +89,8 @@ pub struct Reconciler {
 }
 
 impl Reconciler {
-    /// One whose routes share nexthop objects, where the kernel has them.
+    /// One whose routes share nexthop objects, where the kernel has them and [`Reconciler::use_objects`] says so. Until it says
+    /// anything: where the first dump has objects of ours.
     pub fn with_objects(owned: Owned) -> Self {
         Reconciler {
             objects: Some(Objects::new(owned)),

@@ -18,6 +18,7 @@ impl Manager {
             self.dirty.extend(self.workloads.ips().map(Prefix::host));
         }
         self.settings = settings.clone();
+        self.use_objects(settings.nexthop_objects);
     }
 
     /// How often the kernel is to be looked at although it told nothing; `None`: never.

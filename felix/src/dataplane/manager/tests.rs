@@ -12,8 +12,8 @@ use tortie_netlink::route::{Change, Filter, IfIndex, Kernel, KernelError};
 use super::*;
 use crate::dataplane::view::FibHop;
 
-mod settings;
 mod objects;
+mod settings;
 mod tunneled;
 
 /// A node: eth0 172.30.0.11/24, default by .1; what the task does, without the task.

@@ -171,7 +171,7 @@ pub struct FelixConfigurationSpec {
         skip_serializing_if = "Option::is_none"
     )]
     pub reporting_ttl: Option<GoDuration>,
-    /// Shall routes share the kernel's nexthop objects? Tortie's own; absent means yes, where the kernel has them.
+    /// Shall routes share the kernel's nexthop objects? Tortie's own; absent means no. Kernels without them: no.
     #[serde(default, with = "text", skip_serializing_if = "Option::is_none")]
     pub nexthop_objects: Option<Switch>,
     /// Unknown fields, and those Tortie does not act on yet.

@@ -82,8 +82,8 @@ impl Slot {
 #[derive(Debug)]
 pub(super) struct Objects {
     owned: Owned,
-    /// They shall be used.
-    on: bool,
+    /// They shall be used; `None`: nobody has said so yet, nor looked.
+    on: Option<bool>,
     /// The kernel has them.
     supported: bool,
     slots: BTreeMap<ObjectId, Slot>,
@@ -98,7 +98,7 @@ impl Objects {
     pub(super) fn new(owned: Owned) -> Self {
         Objects {
             owned,
-            on: true,
+            on: None,
             supported: false,
             slots: BTreeMap::new(),
             by_hops: HashMap::new(),
@@ -110,7 +110,7 @@ impl Objects {
 
     /// Are they to be used from now on? Gives whether that is news.
     pub(super) fn set_on(&mut self, on: bool) -> bool {
-        std::mem::replace(&mut self.on, on) != on
+        self.on.replace(on).unwrap_or(false) != on
     }
 
     pub(super) fn is_settled(&self) -> bool {
@@ -137,7 +137,12 @@ impl Objects {
     pub(super) fn acquire(&mut self, route: &Route) -> Option<ObjectId> {
         let suits = |h: &NextHop| h.gateway.is_some() && h.interface.is_some() && h.weight <= MEMBER_WEIGHT_MAX;
         let hops = route.next_hops.as_slice();
-        if !self.on || !self.supported || route.kind != Kind::Unicast || hops.is_empty() || !hops.iter().all(suits) {
+        if self.on != Some(true)
+            || !self.supported
+            || route.kind != Kind::Unicast
+            || hops.is_empty()
+            || !hops.iter().all(suits)
+        {
             return None;
         }
         self.of(hops).filter(|id| self.is_usable(*id))
@@ -295,6 +300,8 @@ impl Objects {
         let (ours, others): (Vec<_>, Vec<_>) = objects.into_iter().flatten().partition(|o| self.owned.is(o));
         self.alien
             .extend(others.iter().map(|o| o.id).filter(|id| self.owned.covers(*id)));
+        // Until somebody says so, it stays as it was in a former life.
+        self.on.get_or_insert(!ours.is_empty());
         for object in ours {
             self.slots.entry(object.id).or_default().actual = Some(object.body);
         }

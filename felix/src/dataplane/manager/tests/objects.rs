@@ -10,7 +10,7 @@ const FIRST: ObjectId = OURS.first;
 
 fn node() -> Node {
     let mut node = Node::with(FakeKernel::with_objects());
-    node.give([Input::DatastoreSynced { live: true }, fib_in_sync()]);
+    node.give([settings(true), Input::DatastoreSynced { live: true }, fib_in_sync()]);
     node
 }
 
@@ -280,7 +280,7 @@ fn an_upgrade_replaces_plain_routes_in_place_and_a_setting_takes_it_back() {
     kernel.add_address(2, "172.30.0.11/24");
     plain.kernel.all_routes().into_iter().for_each(|r| kernel.put(r));
     let mut node = Node::on(kernel);
-    node.give([Input::DatastoreSynced { live: true }]);
+    node.give([settings(true), Input::DatastoreSynced { live: true }]);
     shared(&mut node, 20, &["172.30.0.12"]);
     node.give([fib_in_sync()]);
     let changes = node.kernel.take_applied();
