@@ -216,6 +216,10 @@ async fn writer(
         result = work => result,
         () = too_late => Ok(()),
     };
+    if result.is_err() {
+        // A peer that resets the connection may have said why, and that still has to be read: the reader comes to the end, too.
+        let _ = tokio::time::timeout(LINGER, closing.cancelled()).await;
+    }
     if result.is_ok() && !closing.is_cancelled() {
         return Err(io::Error::other("writer stopped"));
     }
@@ -313,6 +317,29 @@ mod tests {
         // Nobody takes the reports of what was sent, so the writer stops after the engine's queue is full.
         let refused = (0..10 * QUEUE).any(|_| handle.send(Bytes::from(vec![0; 65_536])).is_err());
         assert!(refused);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_a_peer_says_before_it_resets_the_connection_is_heard() {
+        for _ in 0..100 {
+            let (handle, mut peer, mut requests, _tasks) = connection();
+            let unread = || handle.send(Bytes::from_static(&[0; 1000])).is_ok();
+            assert!(unread());
+            peer.peek(&mut [0; 1]).unwrap();
+            peer.write_all(b"why").unwrap();
+            // It has not read all: this resets the connection, and what is written now fails.
+            drop(peer);
+            unread();
+            let mut heard = Vec::new();
+            loop {
+                match requests.recv().await.unwrap() {
+                    Request::Input(Input::Received { bytes, .. }) => heard.extend_from_slice(&bytes),
+                    Request::Input(Input::Closed { .. }) => break,
+                    _ => _ = unread(),
+                }
+            }
+            assert_eq!(heard, b"why");
+        }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -42,6 +42,9 @@ pub(crate) struct DeleteArgs {
     /// Also a Node with workloads, which go with it, and an IPPool whose addresses are in use, which stay with their workloads
     #[arg(long)]
     pub(crate) force: bool,
+    /// Of a Node delete nothing but the Node: what it leaves is found and collected by the other nodes' felix, in time
+    #[arg(long, conflicts_with = "force")]
+    pub(crate) orphan: bool,
     /// Say what would be deleted, but delete nothing
     #[arg(long)]
     pub(crate) dry_run: bool,

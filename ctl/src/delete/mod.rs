@@ -30,6 +30,8 @@ struct Plan {
     addresses: Cluster,
     keys: Vec<Key>,
     force: bool,
+    /// What a Node leaves stays.
+    orphan: bool,
 }
 
 /// `tortiectl delete`.
@@ -105,6 +107,7 @@ async fn look(store: &Store, mut keys: Vec<Key>, args: &DeleteArgs) -> Result<Pl
         addresses,
         keys: there,
         force: args.force,
+        orphan: args.orphan,
     };
     let mut problems: Vec<String> = Vec::new();
     if !args.ignore_not_found {
@@ -123,6 +126,7 @@ impl Plan {
     /// Why the object had better stay.
     fn in_use(&self, key: &Key) -> Option<String> {
         let (users, hint) = match key.kind() {
+            Some(Kind::Node) if self.orphan => return None,
             Some(Kind::Node) => (
                 node::workloads(&self.state, key).iter().map(short_name).collect(),
                 "workloads run there: delete those first, or use --force, which deletes them and releases their addresses",
@@ -163,7 +167,7 @@ impl Plan {
     /// The object and what goes with it, in the order in which they go.
     fn with_dependents(&self, key: &Key) -> Vec<Key> {
         let mut all = match key.kind() {
-            Some(Kind::Node) => node::dependents(&self.state, key),
+            Some(Kind::Node) if !self.orphan => node::dependents(&self.state, key),
             _ => Vec::new(),
         };
         // What is named by itself too is deleted once.
@@ -174,7 +178,7 @@ impl Plan {
 
     async fn delete(&self, store: &Store, key: &Key, report: &mut Report) -> Result<()> {
         match key.kind() {
-            Some(Kind::Node) => node::delete(self, store, key, report).await,
+            Some(Kind::Node) if !self.orphan => node::delete(self, store, key, report).await,
             Some(Kind::IpPool) => pool::delete(self, store, key, report).await,
             _ => remove(store, key, report).await,
         }

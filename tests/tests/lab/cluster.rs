@@ -129,7 +129,7 @@ fn a_node_joins_and_leaves_at_run_time() {
         first_reply(&first.ns, new.ipv4()?, PATIENCE)?;
 
         cluster.remove_node("n4")?;
-        cluster.ctl(&["delete", "node", "n4"])?;
+        cluster.ctl(&["delete", "node", "n4", "--force"])?;
         let ip = new.ipv4()?;
         wait_for("n4 to be forgotten", PATIENCE, || {
             for node in cluster.nodes() {

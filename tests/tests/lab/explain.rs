@@ -114,7 +114,10 @@ impl Seeded<'_> {
     }
 
     fn gone(&self, what: &str) -> Result<()> {
-        self.cluster.ctl(&["delete", what]).map(drop)
+        // A Node goes alone, since it comes back.
+        let alone = what.starts_with("node/").then_some("--orphan");
+        let args: Vec<&str> = ["delete", what].into_iter().chain(alone).collect();
+        self.cluster.ctl(&args).map(drop)
     }
 
     fn ip(&self, node: &str, args: &[&str]) -> Result<()> {

@@ -72,7 +72,7 @@ fn lost_addresses_come_back_and_used_ones_stay() {
         ensure!(again.ips == lost.ips, "{:?}", again.ips);
         // A node that is unplugged and deleted: another one collects what it had, its endpoint too.
         cluster.remove_node("n3")?;
-        cluster.ctl(&["delete", "node", "n3"])?;
+        cluster.ctl(&["delete", "node", "n3", "--orphan"])?;
         logged(
             cluster,
             &["record of a deleted node removed", "default/n3-k8s-gone-eth0"],
