@@ -439,7 +439,7 @@ fn what_fails_is_named_and_counted_until_it_does_not() {
         assert!(
             foreign
                 .object
-                .starts_with("route 10.244.1.0/26 nhid 80000000 via 172.30.0.12 dev up0")
+                .starts_with("route 10.244.1.0/26 via 172.30.0.12 dev up0")
                 && foreign
                     .error
                     .contains("10.244.1.0/26 via 172.30.0.99 dev up0 proto static"),
