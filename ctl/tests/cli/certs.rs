@@ -88,8 +88,10 @@ fn an_authority_and_what_each_capacity_may_do() {
         .is("0 documents written, 0 deleted: the datastore holds the 2 of the file");
     assert_eq!(run("n1", &["apply", "-f", "-"], "apiVersion: projectcalico.org/v3\nkind: Node\nmetadata: {name: n1}\nspec: {bgp: {ipv4Address: 172.16.3.11/24}}\n").status, 0);
     run("bob", &["datastore", "import", "--replace", "-f", "-"], &export).failed(1, &["an operator may not"]);
-    // The wrong kind of certificate, and none.
-    run("typha", &["get", "nodes"], "").failed(1, &[]);
+    // A typha asks others how many clients they have: it reads, and no more.
+    assert_eq!(run("typha", &["get", "nodes"], "").status, 0);
+    run("typha", &["delete", "pool", "a"], "").failed(1, &["a reader may not write IPPool(a)"]);
+    // No certificate.
     tortiectl(&["--typha", &addr, "get", "nodes"], "").failed(1, &[]);
     typha.kill().unwrap();
     typha.wait().unwrap();
