@@ -2,7 +2,8 @@
 //!
 //! Every part of a program that must work before the program is of use takes a [`Guard`]; the program is ready when
 //! every guard is, and `/readyz` names those that are not, with the reason each gave. A part that ends drops its guard
-//! and no longer counts.
+//! and no longer counts. Before the first guard was taken the program is starting and not ready: it may answer HTTP
+//! before its parts exist.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +13,15 @@ use serde::Serialize;
 /// The readiness of a program. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Health {
-    parts: Arc<Mutex<BTreeMap<String, Part>>>,
+    parts: Arc<Mutex<Parts>>,
+}
+
+/// The parts there are, by name.
+#[derive(Debug, Default)]
+struct Parts {
+    by_name: BTreeMap<String, Part>,
+    /// A guard was taken once.
+    any_yet: bool,
 }
 
 /// One part.
@@ -41,12 +50,12 @@ pub struct NotReady {
 }
 
 impl Health {
-    /// A program without parts: ready.
+    /// A program that has no part yet: not ready.
     pub fn new() -> Self {
         Self::default()
     }
 
-    fn parts(&self) -> MutexGuard<'_, BTreeMap<String, Part>> {
+    fn parts(&self) -> MutexGuard<'_, Parts> {
         // The map is whole at every moment: a panic elsewhere does not spoil it.
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -57,7 +66,10 @@ impl Health {
             waits: Some("starting".to_owned()),
             notes: Vec::new(),
         };
-        self.parts().insert(name.to_owned(), part);
+        let mut parts = self.parts();
+        parts.by_name.insert(name.to_owned(), part);
+        parts.any_yet = true;
+        drop(parts);
         Guard {
             health: self.clone(),
             name: name.to_owned(),
@@ -67,7 +79,14 @@ impl Health {
     /// The parts that are not ready, sorted by name.
     pub fn not_ready(&self) -> Vec<NotReady> {
         let parts = self.parts();
+        if !parts.any_yet {
+            return vec![NotReady {
+                part: "program".to_owned(),
+                reason: "starting".to_owned(),
+            }];
+        }
         let waiting = parts
+            .by_name
             .iter()
             .filter_map(|(name, part)| Some((name.clone(), part.waits.clone()?)));
         waiting.map(|(part, reason)| NotReady { part, reason }).collect()
@@ -75,12 +94,17 @@ impl Health {
 
     /// Is every part ready?
     pub fn is_ready(&self) -> bool {
-        self.parts().values().all(|part| part.waits.is_none())
+        let parts = self.parts();
+        parts.any_yet && parts.by_name.values().all(|part| part.waits.is_none())
     }
 
     /// What the parts have to tell, ready or not; by part, in the order each gave.
     pub fn notes(&self) -> Vec<String> {
-        self.parts().values().flat_map(|part| part.notes.clone()).collect()
+        self.parts()
+            .by_name
+            .values()
+            .flat_map(|part| part.notes.clone())
+            .collect()
     }
 }
 
@@ -98,17 +122,17 @@ impl Guard {
     /// What is wrong of the part now and does not make the program useless: `/readyz` shows it line by line, in place
     /// of what was noted before.
     pub fn note(&self, notes: Vec<String>) {
-        self.health.parts().entry(self.name.clone()).or_default().notes = notes;
+        self.health.parts().by_name.entry(self.name.clone()).or_default().notes = notes;
     }
 
     fn waits(&self, reason: Option<String>) {
-        self.health.parts().entry(self.name.clone()).or_default().waits = reason;
+        self.health.parts().by_name.entry(self.name.clone()).or_default().waits = reason;
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.health.parts().remove(&self.name);
+        self.health.parts().by_name.remove(&self.name);
     }
 }
 
@@ -119,7 +143,8 @@ mod tests {
     #[test]
     fn ready_when_every_part_is() {
         let health = Health::new();
-        assert!(health.is_ready());
+        assert!(!health.is_ready(), "nothing runs yet");
+        assert_eq!(health.not_ready().first().map(|n| n.reason.as_str()), Some("starting"));
         let (a, b) = (health.guard("a"), health.guard("b"));
         a.ready();
         b.not_ready("typha: connection refused");
