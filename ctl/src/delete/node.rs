@@ -18,16 +18,7 @@ use crate::output::Report;
 use crate::store::Snapshot;
 
 fn name(key: &Key) -> &str {
-    match key {
-        Key::Resource { name, .. } => name,
-        Key::Block(_)
-        | Key::Affinity { .. }
-        | Key::Handle(_)
-        | Key::IpamConfig
-        | Key::IpamHost(_)
-        | Key::Lease(_)
-        | Key::Report(_) => "",
-    }
+    key.resource_name().unwrap_or_default()
 }
 
 /// Objects of a kind whose `spec.node` is this node.

@@ -158,6 +158,20 @@ impl Key {
         }
     }
 
+    /// The name of a resource; of what Calico keeps outside of its resources, none.
+    pub fn resource_name(&self) -> Option<&str> {
+        match self {
+            Key::Resource { name, .. } => Some(name),
+            Key::Block(_)
+            | Key::Affinity { .. }
+            | Key::Handle(_)
+            | Key::IpamConfig
+            | Key::IpamHost(_)
+            | Key::Lease(_)
+            | Key::Report(_) => None,
+        }
+    }
+
     /// How messages name the object: `IPPool(default)`, `WorkloadEndpoint(ns/name)`, `IPAMBlock(10.244.0.0/26)`.
     pub fn object_name(&self) -> String {
         match self {

@@ -99,16 +99,7 @@ struct Context<'a> {
 impl Context<'_> {
     /// The object's own name.
     fn name(&self) -> &str {
-        match self.key {
-            Key::Resource { name, .. } => name,
-            Key::Block(_)
-            | Key::Affinity { .. }
-            | Key::Handle(_)
-            | Key::IpamConfig
-            | Key::IpamHost(_)
-            | Key::Lease(_)
-            | Key::Report(_) => "",
-        }
+        self.key.resource_name().unwrap_or_default()
     }
 
     /// Every readable object of this kind but the one under our own key.
