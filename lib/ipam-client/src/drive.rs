@@ -26,6 +26,10 @@ async fn perform(store: &Store, request: Request) -> Response {
             Ok(listing) => Response::Listed(listing.entries.iter().filter_map(listed).collect()),
             Err(e) => Response::Failed(failure(e)),
         },
+        Request::Keys(collection) => match store.keys(&collection.prefix()).await {
+            Ok(keys) => Response::Keys(keys.iter().filter_map(|k| k.parse().ok()).collect()),
+            Err(e) => Response::Failed(failure(e)),
+        },
         Request::Write(key, change) => write(store, &key, change).await,
         Request::WriteAll(changes) => write_all(store, changes).await,
     }

@@ -19,6 +19,9 @@ const RECLAIM_AFTER: SignedDuration = SignedDuration::from_mins(1);
 /// Wants served by one write: their handles and the block go together.
 const AT_ONCE: usize = TOGETHER - 1;
 
+/// Blocks that a node reads one by one on its way to one that nobody has. Where more are in its way, it reads all at once.
+const IN_THE_WAY: usize = 8;
+
 /// Broken blocks that a search passes over.
 const BROKEN_MAX: usize = 16;
 
@@ -303,17 +306,56 @@ impl Search {
 
     /// A block to claim: one that does not exist, one that is this node's but has lost its claim, or, when there is no
     /// other, one that its owner does not use.
-    async fn usable_block(&self) -> Result<Option<Prefix>, IpamError> {
+    async fn usable_block(&mut self) -> Result<Option<Prefix>, IpamError> {
+        match self.near_block().await? {
+            Some(cidr) => Ok(Some(cidr)),
+            None => self.usable_block_of_all().await,
+        }
+    }
+
+    /// The block that [`Search::usable_block_of_all`] finds, if few others are in the way: nodes begin at different places,
+    /// so nearly always the first one is free, and what is in the other blocks of a large cluster need not be read.
+    async fn near_block(&mut self) -> Result<Option<Prefix>, IpamError> {
+        let existing = self.ops.blocks_there(self.family).await?;
+        let reserved = self.setting.reservations.clone();
+        let mut in_the_way = 0;
+        for pool in self.pools.clone() {
+            for cidr in pool.walk(self.seed(&pool), &reserved) {
+                if !existing.contains(&cidr) {
+                    if !existing.iter().chain(self.broken.keys()).any(|b| b.overlaps(cidr)) {
+                        return Ok(Some(cidr));
+                    }
+                    continue;
+                }
+                if in_the_way == IN_THE_WAY {
+                    return Ok(None);
+                }
+                in_the_way += 1;
+                if self.broken.contains_key(&cidr) {
+                    continue;
+                }
+                let block = self.ops.block(cidr).await.map_err(IpamError::from);
+                let block = self.passed_over(cidr, block)?;
+                if block.is_some_and(|b| self.has_lost_claim(&b.value)) {
+                    return Ok(Some(cidr));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// This node's, with room, and found on the way to blocks that it does not have.
+    fn has_lost_claim(&self, block: &Block) -> bool {
+        block.affinity == Some(self.setting.owner()) && block::has_room(block, |ip| self.setting.is_reserved(ip))
+    }
+
+    async fn usable_block_of_all(&self) -> Result<Option<Prefix>, IpamError> {
         let existing = self.blocks().await?;
-        let owner = self.setting.owner();
         for pool in &self.pools {
             for cidr in pool.walk(self.seed(pool), &self.setting.reservations) {
                 let usable = match existing.get(&cidr) {
                     None => !existing.keys().chain(self.broken.keys()).any(|b| b.overlaps(cidr)),
-                    Some(b) => {
-                        b.value.affinity.as_ref() == Some(&owner)
-                            && block::has_room(&b.value, |ip| self.setting.is_reserved(ip))
-                    }
+                    Some(b) => self.has_lost_claim(&b.value),
                 };
                 if usable {
                     return Ok(Some(cidr));

@@ -5,6 +5,7 @@
 //! and a plan that is dropped between two steps has stopped exactly there. So the production driver and the crash-schedule
 //! explorer run the same code.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 
 use tortie_model::Key;
 use tortie_model::ipam::{Affinity, Block, Handle, Lease};
-use tortie_net::NodeName;
+use tortie_net::{NodeName, Prefix};
 
 use crate::IpFamily;
 
@@ -80,6 +81,8 @@ pub enum Request {
     Get(Key),
     /// Read a collection: answered by [`Response::Listed`].
     List(Collection),
+    /// Which documents a collection has, also such as cannot be read: answered by [`Response::Keys`].
+    Keys(Collection),
     /// Change one document: answered by [`Response::Written`] or [`Response::Refused`].
     Write(Key, Change),
     /// Change several documents of different keys, all of them or none: answered by [`Response::WrittenAll`] or
@@ -104,6 +107,8 @@ pub enum Response {
     Found(Option<Stored<Document>>),
     /// The documents of the collection that could be read.
     Listed(Vec<(Key, Stored<Document>)>),
+    /// The keys of the collection.
+    Keys(Vec<Key>),
     /// The change was made; the document's revision is now this (after a deletion: any number).
     Written(u64),
     /// All changes were made; the documents' revisions are now these, in order.
@@ -155,9 +160,11 @@ impl Ops {
         match self.call(Request::Get(key.clone())).await {
             Response::Found(found) => Ok(found),
             Response::Failed(failure) => Err(failure),
-            Response::Listed(_) | Response::Written(_) | Response::WrittenAll(_) | Response::Refused => {
-                Err(unfitting(&key))
-            }
+            Response::Listed(_)
+            | Response::Keys(_)
+            | Response::Written(_)
+            | Response::WrittenAll(_)
+            | Response::Refused => Err(unfitting(&key)),
         }
     }
 
@@ -219,12 +226,30 @@ impl Ops {
         match self.call(Request::List(of)).await {
             Response::Listed(found) => Ok(found),
             Response::Failed(failure) => Err(failure),
-            Response::Found(_) | Response::Written(_) | Response::WrittenAll(_) | Response::Refused => {
-                Err(StoreFailure {
-                    retryable: false,
-                    message: format!("list of {prefix}: the answer does not fit"),
-                })
-            }
+            Response::Found(_)
+            | Response::Keys(_)
+            | Response::Written(_)
+            | Response::WrittenAll(_)
+            | Response::Refused => Err(unfitting_list(&prefix)),
+        }
+    }
+
+    /// Every block of a family that there is, also if it cannot be read.
+    pub(crate) async fn blocks_there(&self, family: IpFamily) -> Result<BTreeSet<Prefix>, StoreFailure> {
+        let of = Collection::Blocks(family);
+        let prefix = of.prefix();
+        let cidr = |key| match key {
+            Key::Block(cidr) => Some(cidr),
+            _ => None,
+        };
+        match self.call(Request::Keys(of)).await {
+            Response::Keys(keys) => Ok(keys.into_iter().filter_map(cidr).collect()),
+            Response::Failed(failure) => Err(failure),
+            Response::Found(_)
+            | Response::Listed(_)
+            | Response::Written(_)
+            | Response::WrittenAll(_)
+            | Response::Refused => Err(unfitting_list(&prefix)),
         }
     }
 
@@ -234,7 +259,9 @@ impl Ops {
             Response::Written(revision) => Ok(Some(revision)),
             Response::Refused => Ok(None),
             Response::Failed(failure) => Err(failure),
-            Response::Found(_) | Response::Listed(_) | Response::WrittenAll(_) => Err(unfitting(&key)),
+            Response::Found(_) | Response::Listed(_) | Response::Keys(_) | Response::WrittenAll(_) => {
+                Err(unfitting(&key))
+            }
         }
     }
 
@@ -249,9 +276,11 @@ impl Ops {
             Response::WrittenAll(revisions) if revisions.len() == count => Ok(Some(revisions)),
             Response::Refused => Ok(None),
             Response::Failed(failure) => Err(failure),
-            Response::Found(_) | Response::Listed(_) | Response::Written(_) | Response::WrittenAll(_) => {
-                Err(unfitting(&first))
-            }
+            Response::Found(_)
+            | Response::Listed(_)
+            | Response::Keys(_)
+            | Response::Written(_)
+            | Response::WrittenAll(_) => Err(unfitting(&first)),
         }
     }
 }
@@ -260,6 +289,13 @@ fn unfitting(key: &Key) -> StoreFailure {
     StoreFailure {
         retryable: false,
         message: format!("{}: the answer does not fit", key.object_name()),
+    }
+}
+
+fn unfitting_list(prefix: &str) -> StoreFailure {
+    StoreFailure {
+        retryable: false,
+        message: format!("list of {prefix}: the answer does not fit"),
     }
 }
 

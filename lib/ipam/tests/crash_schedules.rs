@@ -55,6 +55,7 @@ impl Store {
         match request {
             Request::Get(key) => Response::Found(self.documents.get(key).cloned()),
             Request::List(collection) => Response::Listed(self.list(collection)),
+            Request::Keys(collection) => Response::Keys(self.list(collection).into_iter().map(|(k, _)| k).collect()),
             Request::Write(key, change) => match self.write_all(&[(key.clone(), change.clone())]) {
                 Some(revisions) => Response::Written(revisions[0]),
                 None => Response::Refused,

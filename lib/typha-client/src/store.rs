@@ -207,16 +207,29 @@ impl Store {
     /// # Errors
     /// Any that concerns the connection.
     pub async fn list(&self, prefix: &str) -> Result<Listing, StoreError> {
+        self.listing(prefix, false).await
+    }
+
+    /// The keys that start with `prefix`, sorted, without what is stored under them.
+    ///
+    /// # Errors
+    /// Any that concerns the connection.
+    pub async fn keys(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        let listing = self.listing(prefix, true).await?;
+        Ok(listing.entries.into_iter().map(|e| e.key).collect())
+    }
+
+    async fn listing(&self, prefix: &str, keys_only: bool) -> Result<Listing, StoreError> {
         let question = ListRequest {
             hello: self.hello(),
             prefix: prefix.to_owned(),
+            keys_only,
         };
         let send: Method<_, _> = |mut typha, request| Box::pin(async move { typha.list(request).await });
         let answer = self.call(question, true, send).await?;
         self.warn(answer.stale);
-        let entries = answer.entries.into_iter().map(Entry::from).collect();
         Ok(Listing {
-            entries,
+            entries: answer.entries.into_iter().map(Entry::from).collect(),
             revision: answer.revision,
         })
     }

@@ -143,7 +143,13 @@ impl store_server::Store for StoreService {
                 (listing, Some(stale))
             }
         };
-        let entries = listing.entries.into_iter().map(store::Entry::from).collect();
+        let told = |mut entry: Entry| {
+            if request.keys_only {
+                entry.value.clear();
+            }
+            store::Entry::from(entry)
+        };
+        let entries = listing.entries.into_iter().map(told).collect();
         Ok(Response::new(ListResponse {
             hello: self.hello(),
             entries,

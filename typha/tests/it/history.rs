@@ -55,7 +55,10 @@ async fn a_restored_backup(overtaken: bool) {
         "it is a restored backup; nobody is led there until an operator says so",
     )
     .await;
-    assert_eq!(store.list(HANDLES).await.unwrap().entries.len(), 2, "what typha had");
+    let listed = store.list(HANDLES).await.unwrap().entries;
+    assert_eq!(listed.len(), 2, "what typha had");
+    let listed_keys: Vec<&str> = listed.iter().map(|e| e.key.as_str()).collect();
+    assert_eq!(store.keys(HANDLES).await.unwrap(), listed_keys);
     let mut newcomer = typha.client(&[HANDLES]);
     newcomer
         .until("what typha had", |c| c.in_syncs == 1 && keys(c) == ["b", "c"])
