@@ -88,6 +88,8 @@ pub(crate) enum IpamCommand {
     Check(IpamCheckArgs),
     /// Give back an address, or all of a handle, that nobody uses
     Release(IpamReleaseArgs),
+    /// Put several pools of equal size in the place of one; the datastore must be locked
+    Split(IpamSplitArgs),
     /// Change how addresses are given in the whole cluster
     Configure(IpamConfigureArgs),
 }
@@ -117,19 +119,38 @@ pub(crate) struct IpamCheckArgs {
     /// List what is wrong
     #[arg(long)]
     pub(crate) show_problem_ips: bool,
+    /// Write what was found to this file, for `ipam release --from-report`
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<std::path::PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct IpamReleaseArgs {
     /// This address
-    #[arg(long, value_name = "IP", conflicts_with = "handle")]
+    #[arg(long, value_name = "IP", conflicts_with_all = ["handle", "from_report"])]
     pub(crate) ip: Option<std::net::IpAddr>,
     /// Every address of this handle, and the handle
     #[arg(long, value_name = "ID")]
     pub(crate) handle: Option<String>,
-    /// Also when a workload or a node's tunnel uses it
+    /// Everything that this report of `ipam check -o` found lost; of several reports, what all of them found lost
+    #[arg(long, value_name = "FILE", conflicts_with = "handle")]
+    pub(crate) from_report: Vec<std::path::PathBuf>,
+    /// Also when a workload or a node's tunnel uses it, or the datastore is not locked
     #[arg(long)]
     pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IpamSplitArgs {
+    /// Into so many: a power of two
+    #[arg(value_name = "N")]
+    pub(crate) count: u32,
+    /// The pool with this CIDR
+    #[arg(long, value_name = "CIDR", required_unless_present = "name", conflicts_with = "name")]
+    pub(crate) cidr: Option<tortie_net::Prefix>,
+    /// The pool of this name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
 }
 
 #[derive(Debug, Default, PartialEq, Eq, Args)]
@@ -157,6 +178,10 @@ pub(crate) enum DatastoreCommand {
     Accept,
     /// What typha serves, and whether it may be old because the datastore does not answer
     Status(DatastoreStatusArgs),
+    /// No pod gets an address until the datastore is unlocked
+    Lock,
+    /// Pods get addresses again
+    Unlock,
 }
 
 #[derive(Debug, Args)]

@@ -1,10 +1,11 @@
-//! datastore export, import, accept, status: the whole state, from one datastore to another of whatever kind.
+//! datastore export, import, accept, status, lock: the whole state, from one datastore to another of whatever kind.
 //!
 //! Documents travel octet for octet, also those of kinds that Tortie does not act on; only what says who is alive stays where
 //! it is true, and goes away by itself. An import that was interrupted is
 //! done by running it again.
 
 mod archive;
+mod lock;
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -48,6 +49,8 @@ pub(crate) async fn run(typha: Option<Target>, command: &DatastoreCommand) -> Re
                 TextFormat::Json => format!("{:#}", described(&status)),
             })
         }
+        DatastoreCommand::Lock => lock::set(&store, true).await,
+        DatastoreCommand::Unlock => lock::set(&store, false).await,
     }
 }
 

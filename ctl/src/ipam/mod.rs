@@ -1,6 +1,8 @@
 //! ipam: who has which address, what does not agree, and giving back what was lost, as in calicoctl.
 
 mod check;
+mod report;
+mod split;
 pub(crate) mod view;
 
 use std::net::IpAddr;
@@ -30,6 +32,7 @@ pub(crate) async fn run(typha: Option<Target>, command: &IpamCommand) -> Result<
     match command {
         IpamCommand::Show(args) => show(&Cluster::read(&store).await?, args),
         IpamCommand::Check(args) => check(&Cluster::read(&store).await?, args),
+        IpamCommand::Split(args) => split::split(&store, args).await,
         IpamCommand::Release(args) => release(&store, args).await,
         IpamCommand::Configure(args) => configure(&store, args).await,
     }
@@ -153,16 +156,25 @@ fn check(cluster: &Cluster, args: &IpamCheckArgs) -> Result<()> {
         all: args.show_all_ips,
         problems: args.show_problem_ips,
     };
-    say(&check::check(cluster, listed).join("\n"))
+    say(&check::check(cluster, listed).join("\n"))?;
+    match &args.output {
+        Some(file) => report::write(cluster, file),
+        None => Ok(()),
+    }
 }
 
 async fn release(store: &Store, args: &IpamReleaseArgs) -> Result<()> {
     let cluster = Cluster::read(store).await?;
     let setting = cluster::setting(store, "tortiectl".parse()?, Timestamp::now()).await?;
+    if !args.from_report.is_empty() {
+        return report::release(store, (&cluster, setting), &args.from_report, args.force).await;
+    }
     match (&args.ip, &args.handle) {
         (Some(ip), _) => release_ip(store, &cluster, setting, (*ip, args.force)).await,
         (None, Some(handle)) => release_by_handle(store, &cluster, setting, (handle, args.force)).await,
-        (None, None) => Err(Usage::error("nothing named: use --ip IP or --handle ID")),
+        (None, None) => Err(Usage::error(
+            "nothing named: use --ip IP or --handle ID or --from-report FILE",
+        )),
     }
 }
 

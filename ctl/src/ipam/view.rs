@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::Result;
 use tortie_ipam::is_enabled;
 use tortie_model::ipam::{AllocationAttribute, Block, Handle, IpamConfig};
-use tortie_model::resource::{IpPool, Node};
+use tortie_model::resource::{ClusterInformation, IpPool, Node};
 use tortie_model::{Key, Kind, Object, decode, key};
 use tortie_net::Prefix;
 use tortie_typha_client::{Entry, Store};
@@ -17,6 +17,10 @@ pub(crate) struct Cluster {
     pub(super) pools: Vec<IpPool>,
     pub(super) blocks: Vec<Block>,
     pub(crate) handles: BTreeMap<String, Handle>,
+    /// The revisions of their last changes.
+    pub(super) handle_revisions: BTreeMap<String, u64>,
+    /// What the cluster says of itself, and the revision of that.
+    pub(super) information: Option<(ClusterInformation, u64)>,
     /// Prefixes that are given to nobody automatically.
     pub(super) reserved: Vec<Prefix>,
     /// Who uses an address: workloads and nodes, by name.
@@ -37,6 +41,7 @@ impl Cluster {
             key::BLOCKS.to_owned(),
             key::HANDLES.to_owned(),
             key::IPAM_CONFIG.to_owned(),
+            Key::collection(Kind::ClusterInformation),
             Key::collection(Kind::IpPool),
             Key::collection(Kind::IpReservation),
             Key::collection(Kind::Node),
@@ -58,8 +63,10 @@ impl Cluster {
         match (key, object) {
             (_, Object::Block(block)) => self.blocks.push(*block),
             (Key::Handle(id), Object::Handle(handle)) => {
+                self.handle_revisions.insert(id.clone(), entry.revision);
                 self.handles.insert(id, handle);
             }
+            (_, Object::ClusterInformation(information)) => self.information = Some((*information, entry.revision)),
             (_, Object::IpamConfig(config)) => self.config = config,
             (_, Object::IpPool(pool)) => self.pools.push(*pool),
             (_, Object::IpReservation(r)) => self.reserved.extend(r.spec.reserved_cidrs.iter().map(|n| n.network())),
@@ -136,6 +143,23 @@ pub(crate) struct Allocation<'a> {
 }
 
 impl Allocation<'_> {
+    /// The block's sequence number when the address was given, if the block tells.
+    pub(super) fn sequence_number(&self) -> Option<u64> {
+        let of = |a: IpAddr| match a {
+            IpAddr::V4(a) => u128::from(u32::from(a)),
+            IpAddr::V6(a) => u128::from(a),
+        };
+        let ordinal = of(self.ip).checked_sub(of(self.block.cidr.addr()))?;
+        let ordinal = u32::try_from(ordinal).ok()?;
+        self.block.sequence_number_for_allocation.get(&ordinal).copied()
+    }
+
+    /// Has another node than the block's owner it?
+    pub(super) fn is_borrowed(&self) -> bool {
+        let owner = self.block.affinity.as_ref().map(ToString::to_string);
+        self.said("node").is_some_and(|node| owner.is_some_and(|o| o != node))
+    }
+
     /// What its owner said of itself.
     pub(crate) fn said(&self, name: &str) -> Option<&str> {
         self.attribute.secondary.as_ref()?.get(name).map(String::as_str)

@@ -1,6 +1,6 @@
-//! ipam: show, check, release, configure.
+//! ipam: show, check, release, split, configure.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::Typha;
 
@@ -129,7 +129,9 @@ fn a_check_finds_what_does_not_agree_and_a_release_puts_it_right() {
     typha
         .run(&["ipam", "release", "--handle", "nobody"])
         .failed(1, &["no handle nobody"]);
-    typha.run(&["ipam", "release"]).failed(64, &["--ip IP or --handle ID"]);
+    typha
+        .run(&["ipam", "release"])
+        .failed(64, &["--ip IP or --handle ID or --from-report FILE"]);
     typha
         .run(&["ipam", "release", "--ip", "10.1.0.1"])
         .is("Successfully released IP address 10.1.0.1");
@@ -176,4 +178,109 @@ fn how_addresses_are_given_is_changed_in_its_parts() {
         .run(&["ipam", "configure", "--strict-affinity", "maybe"])
         .failed(64, &["maybe"]);
     typha.run(&["ipam", "configure"]).failed(64, &["nothing to configure"]);
+}
+
+#[test]
+fn what_reports_found_lost_is_released_while_the_datastore_is_locked() {
+    let typha = cluster();
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| dir.path().join(name).display().to_string();
+    let check = |name: &str| assert_eq!(typha.run(&["ipam", "check", "-o", &file(name)]).status, 0);
+    check("unlocked");
+    typha
+        .run(&["ipam", "release", "--from-report", &file("unlocked")])
+        .failed(1, &["unlocked", "not locked"]);
+    typha.run(&["datastore", "lock"]).is("Datastore locked.");
+    typha.run(&["datastore", "lock"]).is("Datastore locked.");
+    check("one");
+    let report: Value = serde_json::from_slice(&std::fs::read(file("one")).unwrap()).unwrap();
+    assert_eq!(report["datastoreLocked"], true);
+    assert_eq!(report["clusterGUID"].as_str().unwrap().len(), 32);
+    assert_eq!(report["allocations"].as_object().unwrap().len(), 4);
+    let lost = &report["allocations"]["10.1.0.1"][0];
+    assert_eq!(
+        (&lost["handle"], &lost["inUse"], &lost["node"]),
+        (&json!("net.lost"), &json!(false), &json!("n1"))
+    );
+    assert_eq!(report["allocations"]["10.1.0.3"][0]["coolingDown"], true);
+    let borrowed = &report["allocations"]["10.1.0.2"][0];
+    assert_eq!(
+        (&borrowed["borrowed"], &borrowed["inUse"]),
+        (&json!(true), &json!(true))
+    );
+    assert_eq!(borrowed["owners"], json!(["WorkloadEndpoint(web/n2-k8s-b-eth0)"]));
+    assert_eq!(report["leakedHandles"][0]["id"], "net.empty");
+
+    // Another report that does not know of the loss, or knows of an older one, is no word for it.
+    for (field, other) in [
+        ("inUse", json!(true)),
+        ("sequenceNumber", json!(3)),
+        ("handle", json!("net.else")),
+    ] {
+        let mut second = report.clone();
+        second["allocations"]["10.1.0.1"][0][field] = other;
+        second["leakedHandles"] = json!([]);
+        std::fs::write(file("two"), second.to_string()).unwrap();
+        let two = ["--from-report", &file("one"), "--from-report", &file("two")];
+        typha
+            .run(&[["ipam", "release"].as_slice(), &two].concat())
+            .is("Released 0 IPs and 0 handles");
+    }
+    std::fs::write(file("none"), "[]").unwrap();
+    typha
+        .run(&["ipam", "release", "--from-report", &file("none")])
+        .failed(1, &["none is no report"]);
+    typha
+        .run(&["ipam", "release", "--from-report", &file("one")])
+        .is("Successfully released IP address 10.1.0.1\nReleased 1 IPs and 1 handles");
+    typha
+        .run(&["ipam", "release", "--from-report", &file("one")])
+        .is("Released 0 IPs and 0 handles");
+    typha.run(&["datastore", "unlock"]).is("Datastore unlocked.");
+    typha.run(&["datastore", "lock"]).is("Datastore locked.");
+    typha
+        .run(&["ipam", "release", "--from-report", &file("one")])
+        .failed(1, &["unlocked since"]);
+}
+
+#[test]
+fn a_pool_is_split_and_what_is_in_it_stays() {
+    let typha = cluster();
+    typha
+        .run(&["ipam", "split", "4", "--name", "a"])
+        .failed(1, &["not locked"]);
+    typha.run(&["datastore", "lock"]).is("Datastore locked.");
+    typha
+        .run(&["ipam", "split", "3", "--name", "a"])
+        .failed(1, &["power of two"]);
+    typha
+        .run(&["ipam", "split", "64", "--name", "a"])
+        .failed(1, &["/29", "smaller than a block"]);
+    typha
+        .run(&["ipam", "split", "4", "--name", "b"])
+        .failed(1, &["no IPPool b"]);
+    typha.run(&["ipam", "split", "4"]).failed(64, &["--cidr"]);
+    typha.run(&["ipam", "split", "4", "--cidr", "10.1.0.0/24"]).is("\
+Successfully created IPPool split-a-0 with 10.1.0.0/26
+Successfully created IPPool split-a-1 with 10.1.0.64/26
+Successfully created IPPool split-a-2 with 10.1.0.128/26
+Successfully created IPPool split-a-3 with 10.1.0.192/26
+Successfully split IPPool a into 4");
+    typha.run(&["ipam", "show"]).is("\
++----------------+---------------+-----------+------------+--------------+-----------+
+|    GROUPING    |     CIDR      | IPS TOTAL | IPS IN USE | IPS RESERVED | IPS FREE  |
++----------------+---------------+-----------+------------+--------------+-----------+
+| IP Pool        | 10.1.0.0/26   | 64        | 4 (6%)     | 2 (3%)       | 58 (91%)  |
+| IP Pool        | 10.1.0.64/26  | 64        | 0 (0%)     | 0 (0%)       | 64 (100%) |
+| IP Pool        | 10.1.0.128/26 | 64        | 0 (0%)     | 0 (0%)       | 64 (100%) |
+| IP Pool        | 10.1.0.192/26 | 64        | 0 (0%)     | 0 (0%)       | 64 (100%) |
+| Orphaned block | 10.9.0.0/30   | 4         | 0 (0%)     | 0 (0%)       | 4 (100%)  |
++----------------+---------------+-----------+------------+--------------+-----------+");
+    let pool: Value = serde_json::from_str(&typha.run(&["get", "ippool", "split-a-2", "-o", "json"]).out).unwrap();
+    assert_eq!(pool["metadata"]["uid"].as_str().unwrap().len(), 36);
+    assert_eq!(pool["spec"]["blockSize"], 29);
+    // They are as if a person had made them: one can be changed.
+    let mut changed = pool;
+    changed["spec"]["natOutgoing"] = json!(true);
+    assert_eq!(typha.apply(&changed.to_string()).status, 0);
 }
