@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
+use super::interrupt::apart;
 use super::{Lab, Netns, Node, binary};
 
 /// A pod that the plugin attached.
@@ -140,9 +141,9 @@ impl Node {
 pub fn plugin(node: &Node, command: &str, container: &str, netns: &str, pod: &str, conf: &Value) -> Result<Output> {
     let (namespace, name) = pod.split_once('/').context("a pod's name is namespace/name")?;
     let args = format!("IgnoreUnknown=1;K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={name}");
-    let mut child = Command::new("ip")
-        .args(["netns", "exec", node.ns().name()])
-        .arg(binary("tortie")?)
+    let mut program = Command::new("ip");
+    program.args(["netns", "exec", node.ns().name()]).arg(binary("tortie")?);
+    let mut child = apart(&mut program)
         .env("CNI_COMMAND", command)
         .env("CNI_CONTAINERID", container)
         .env("CNI_NETNS", netns)

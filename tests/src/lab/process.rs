@@ -10,6 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::Netns;
+use super::interrupt::apart;
 
 /// Runs a command to its end and gives its standard output.
 ///
@@ -17,8 +18,7 @@ use super::Netns;
 /// When it cannot be started or fails: the command and what it wrote to standard error.
 pub fn run(command: &[&str]) -> Result<String> {
     let (program, args) = command.split_first().context("no command")?;
-    let output = Command::new(program)
-        .args(args)
+    let output = apart(Command::new(program).args(args))
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("start {program}"))?;
@@ -106,9 +106,9 @@ impl Daemon {
             bail!("{} runs already", self.name);
         }
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
-        let child = Command::new("ip")
-            .args(["netns", "exec", self.ns.name()])
-            .args(&self.command)
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", self.ns.name()]).args(&self.command);
+        let child = apart(&mut command)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

@@ -7,9 +7,11 @@ mod demo;
 mod ecmp;
 mod explain;
 mod ipam;
+mod mesh;
 mod podman;
 mod reflectors;
 mod restart;
+mod traffic;
 mod tunnels;
 
 use anyhow::Result;
