@@ -50,6 +50,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("tortie-bgp-view", &["tortie-model", "tortie-net"]),
+    ("tortie-datastore", &[]),
     (
         "confd",
         &[
@@ -64,7 +65,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "typha",
-        &["tortie-kit", "tortie-model", "tortie-proto", "tortie-replica"],
+        &[
+            "tortie-datastore",
+            "tortie-kit",
+            "tortie-model",
+            "tortie-proto",
+            "tortie-replica",
+        ],
     ),
     ("tortie-cni", &["tortie-kit", "tortie-proto"]),
     (
@@ -112,6 +119,7 @@ const CORES: &[&str] = &[
     "tortie-bfd",
     "tortie-calc",
     "tortie-bgp-view",
+    "tortie-datastore",
 ];
 const NOT_IN_CORES: &[&str] = &[
     "tokio",

@@ -126,7 +126,7 @@ impl store_server::Store for StoreService {
         let entry = entry.ok_or_else(|| Status::from(WriteError::NotFound(write::name(&key))))?;
         Ok(Response::new(GetResponse {
             hello: self.hello(),
-            entry: Some(entry.into()),
+            entry: Some(sent(entry)),
             stale,
         }))
     }
@@ -147,7 +147,7 @@ impl store_server::Store for StoreService {
             if request.keys_only {
                 entry.value.clear();
             }
-            store::Entry::from(entry)
+            sent(entry)
         };
         let entries = listing.entries.into_iter().map(told).collect();
         Ok(Response::new(ListResponse {
@@ -200,8 +200,8 @@ impl store_server::Store for StoreService {
         let committed = written?;
         Ok(Response::new(WriteResponse {
             hello: self.hello(),
-            entry: committed.entry.map(store::Entry::from),
-            previous: committed.previous.map(store::Entry::from),
+            entry: committed.entry.map(sent),
+            previous: committed.previous.map(sent),
             revision: committed.revision,
         }))
     }
@@ -230,14 +230,12 @@ fn outcome<T>(written: &Result<T, WriteError>, dry_run: bool) -> Outcome {
     }
 }
 
-impl From<Entry> for store::Entry {
-    fn from(e: Entry) -> Self {
-        store::Entry {
-            key: e.key,
-            value: e.value.to_vec(),
-            revision: e.revision,
-            create_revision: e.create_revision,
-        }
+fn sent(e: Entry) -> store::Entry {
+    store::Entry {
+        key: e.key,
+        value: e.value.to_vec(),
+        revision: e.revision,
+        create_revision: e.create_revision,
     }
 }
 

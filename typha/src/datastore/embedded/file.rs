@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 
-use crate::datastore::{Entry, Event, History, Listing, Past, Revision, WatchError};
+use crate::datastore::{Entry, Event, History, Listing, Past, Revision, WatchError, begun};
 
 pub(super) const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
 const IDENTITY: TableDefinition<'static, &str, &str> = TableDefinition::new("identity");
@@ -217,7 +217,7 @@ pub(crate) fn begin_history(database: &Database, others: Vec<String>) -> Result<
     let history = {
         let mut identity = txn.open_table(IDENTITY)?;
         let old = read_history(&identity)?;
-        let history = History::after([old.id].into_iter().chain(others).chain(old.succeeds));
+        let history = begun([old.id].into_iter().chain(others).chain(old.succeeds));
         identity.insert("cluster_id", history.id.as_str())?;
         identity.insert("succeeds", history.succeeds.join(",").as_str())?;
         history

@@ -13,16 +13,16 @@ use futures::future::BoxFuture;
 use tonic::metadata::{AsciiMetadataValue, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, ConnectError, Request, Response, Status, Streaming};
-
-use super::config::{EtcdArgs, EtcdConfigError, Secret};
-use super::proto::auth_client::AuthClient;
-use super::proto::kv_client::KvClient;
-use super::proto::lease_client::LeaseClient;
-use super::proto::watch_client::WatchClient;
-use super::proto::{
+use tortie_datastore::etcd::proto::{
     AuthenticateRequest, LeaseGrantRequest, LeaseGrantResponse, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
     WatchRequest, WatchResponse,
 };
+
+use super::config::{EtcdArgs, EtcdConfigError, Secret};
+use super::services::auth_client::AuthClient;
+use super::services::kv_client::KvClient;
+use super::services::lease_client::LeaseClient;
+use super::services::watch_client::WatchClient;
 use crate::datastore::StorageError;
 
 /// How long a member may take for one call; etcd commits within milliseconds, elects a leader within two seconds.
