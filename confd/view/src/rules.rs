@@ -2,9 +2,8 @@
 
 use std::net::IpAddr;
 
-use tortie_model::InterfaceAddr;
 use tortie_model::ipam::AffinityState;
-use tortie_model::resource::{EncapMode, IpPool};
+use tortie_model::resource::{EncapMode, IpNat, IpPool};
 use tortie_net::Prefix;
 
 use super::cluster::{Cluster, Problems};
@@ -16,6 +15,11 @@ use super::types::{
     CommunityValue, Family, FamilyView, Origin, Originated, OriginatedAs, ReachableBy, Rule, RuleAction, RuleReason,
 };
 use crate::state::Stored;
+
+/// Said of what only BGP tells others, in a pool whose routes felix makes without it.
+const IN_VXLAN_POOL: ProblemKind = ProblemKind::NoEffect {
+    reason: "a pool with vxlanMode has it: other nodes make their routes there from blocks alone",
+};
 
 /// The families in which the node has an address.
 pub(super) fn families(
@@ -37,8 +41,18 @@ pub(super) fn families(
             services: &services,
         };
         let own = family.own_prefixes(problems);
+        let originated = family.originated(&own, problems);
         let priorities = compiled.priorities(family.family);
-        views.push(family.view(address, drafts, (priorities, &own), &advertisements));
+        views.push(FamilyView {
+            family: family.family,
+            address: address.addr,
+            subnet: address.network(),
+            originated,
+            reachable_by: family.reachable_by(drafts),
+            export: family.export(&own, &advertisements),
+            kernel: family.kernel(),
+            priorities,
+        });
     }
     views
 }
@@ -50,26 +64,6 @@ struct OneFamily<'a> {
 }
 
 impl OneFamily<'_> {
-    fn view(
-        &self,
-        address: InterfaceAddr,
-        drafts: &[Draft],
-        (priorities, own): (bool, &[Originated]),
-        advertisements: &[Rule],
-    ) -> FamilyView {
-        let export = self.export(own, advertisements);
-        FamilyView {
-            family: self.family,
-            address: address.addr,
-            subnet: address.network(),
-            originated: self.originated(own),
-            reachable_by: self.reachable_by(drafts),
-            export,
-            kernel: self.kernel(),
-            priorities,
-        }
-    }
-
     /// What is ours as a whole: confirmed blocks, sorted, and after them pod CIDRs.
     fn own_prefixes(&self, problems: &mut Problems) -> Vec<Originated> {
         let mut own = self.blocks();
@@ -87,9 +81,7 @@ impl OneFamily<'_> {
             match listed {
                 Ok(prefix) if self.family.has(prefix) => {
                     if self.in_vxlan_pool(prefix) {
-                        let reason =
-                            "a pool with vxlanMode has it: other nodes make their routes there from blocks alone";
-                        problems.add(origin, "status.podCIDRs", ProblemKind::NoEffect { reason });
+                        problems.add(origin, "status.podCIDRs", IN_VXLAN_POOL);
                     }
                     all.push(Originated {
                         prefix,
@@ -131,14 +123,42 @@ impl OneFamily<'_> {
             .collect()
     }
 
-    fn originated(&self, own: &[Originated]) -> Vec<Originated> {
+    /// Floating addresses that felix leads to a workload here, for this family.
+    fn floating(&self, problems: &mut Problems) -> Vec<Originated> {
+        let state = self.cluster.state;
+        let mut all = Vec::new();
+        if !state.floating_ips() {
+            return all;
+        }
+        for (id, stored) in &state.endpoints {
+            let spec = &stored.object.spec;
+            let its = |ip: IpAddr| spec.ip_networks.contains(&Prefix::host(ip));
+            let leads = |n: &&IpNat| its(n.internal_ip) && Family::of(n.internal_ip) == Family::of(n.external_ip);
+            for nat in spec.ip_nats.iter().filter(leads) {
+                let prefix = Prefix::host(nat.external_ip);
+                if !self.family.has(prefix) || spec.interface_name.is_empty() {
+                    continue;
+                }
+                let origin = endpoint_origin(id, stored.revision);
+                if self.in_vxlan_pool(prefix) {
+                    problems.add(&origin, "spec.ipNATs", IN_VXLAN_POOL);
+                }
+                all.push(Originated {
+                    prefix,
+                    what: OriginatedAs::Floating,
+                    origin,
+                });
+            }
+        }
+        all
+    }
+
+    fn originated(&self, own: &[Originated], problems: &mut Problems) -> Vec<Originated> {
         let mut all = own.to_vec();
+        let floating = self.floating(problems).into_iter();
+        all.extend(floating.filter(|f| !own.iter().any(|o| o.prefix.covers(f.prefix))));
         for (id, stored) in &self.cluster.state.endpoints {
-            let origin = Origin {
-                kind: "WorkloadEndpoint",
-                name: id.clone(),
-                revision: stored.revision,
-            };
+            let origin = endpoint_origin(id, stored.revision);
             let networks = stored
                 .object
                 .spec
@@ -274,6 +294,14 @@ impl OneFamily<'_> {
             }
         }
         rules
+    }
+}
+
+fn endpoint_origin(id: &str, revision: u64) -> Origin {
+    Origin {
+        kind: "WorkloadEndpoint",
+        name: id.to_owned(),
+        revision,
     }
 }
 

@@ -9,7 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use tortie_model::ipam::Affinity;
-use tortie_model::resource::{BgpConfiguration, BgpFilter, BgpPeer, IpPool, Node, WorkloadEndpoint};
+use tortie_model::resource::{
+    BgpConfiguration, BgpFilter, BgpPeer, FelixConfiguration, FelixConfigurationSpec, IpPool, Node, Switch,
+    WorkloadEndpoint,
+};
 use tortie_model::{Key, Kind, Object, Owner, decode, key};
 use tortie_net::{NodeName, Prefix};
 
@@ -51,6 +54,8 @@ pub struct ClusterState {
     pub filters: BTreeMap<String, Stored<BgpFilter>>,
     /// IPPools, by name.
     pub pools: BTreeMap<String, Stored<IpPool>>,
+    /// FelixConfigurations, by name: do floating addresses lead to workloads?
+    pub felix: BTreeMap<String, Stored<FelixConfiguration>>,
     /// Affinities of this node.
     pub affinities: BTreeMap<Prefix, Stored<Affinity>>,
     /// Workloads of this node, by namespace and name.
@@ -74,6 +79,7 @@ impl ClusterState {
             peers: BTreeMap::new(),
             filters: BTreeMap::new(),
             pools: BTreeMap::new(),
+            felix: BTreeMap::new(),
             affinities: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             services: BTreeMap::new(),
@@ -95,6 +101,15 @@ impl ClusterState {
         .collect()
     }
 
+    /// Does felix lead floating addresses (`ipNATs`) to this node's workloads?
+    pub fn floating_ips(&self) -> bool {
+        let none = BTreeMap::new();
+        let labels = self.nodes.get(&self.node).map_or(&none, |n| &n.object.metadata.labels);
+        let all = self.felix.iter().map(|(name, s)| (name.as_str(), &s.object.spec));
+        let layers = FelixConfigurationSpec::layers(&self.node, labels, all);
+        layers.iter().rev().find_map(|spec| spec.floating_ips) == Some(Switch::Enabled)
+    }
+
     /// Prefixes of the keys that matter. They are the same on every node, also for what each node keeps only its own of:
     /// typha encodes the state once for all clients that ask for the same.
     pub fn key_prefixes() -> Vec<String> {
@@ -104,6 +119,7 @@ impl ClusterState {
             Kind::BgpPeer,
             Kind::BgpFilter,
             Kind::IpPool,
+            Kind::FelixConfiguration,
         ];
         let mut prefixes: Vec<String> = kinds.into_iter().map(Key::collection).collect();
         prefixes.push(Key::collection(Kind::WorkloadEndpoint));
@@ -173,6 +189,7 @@ impl ClusterState {
             (Key::Resource { name, .. }, Object::BgpPeer(o)) => put(&mut self.peers, name, *o, revision),
             (Key::Resource { name, .. }, Object::BgpFilter(o)) => put(&mut self.filters, name, *o, revision),
             (Key::Resource { name, .. }, Object::IpPool(o)) => put(&mut self.pools, name, *o, revision),
+            (Key::Resource { name, .. }, Object::FelixConfiguration(o)) => put(&mut self.felix, name, *o, revision),
             (Key::Affinity { cidr, .. }, Object::Affinity(o)) => put(&mut self.affinities, cidr, o, revision),
             (Key::Resource { namespace, name, .. }, Object::WorkloadEndpoint(o)) => {
                 let id = endpoint_id(namespace.as_deref(), &name);
@@ -194,6 +211,7 @@ impl ClusterState {
                 Kind::BgpPeer => self.peers.remove(name).is_some(),
                 Kind::BgpFilter => self.filters.remove(name).is_some(),
                 Kind::IpPool => self.pools.remove(name).is_some(),
+                Kind::FelixConfiguration => self.felix.remove(name).is_some(),
                 Kind::WorkloadEndpoint => self
                     .endpoints
                     .remove(&endpoint_id(namespace.as_deref(), name))

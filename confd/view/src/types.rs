@@ -179,6 +179,8 @@ pub enum OriginatedAs {
     PodCidr,
     /// The address of a local workload that lies in no block of ours.
     Borrowed,
+    /// A floating address of a local workload.
+    Floating,
     /// Addresses of services.
     Service,
 }

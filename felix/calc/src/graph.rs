@@ -355,19 +355,10 @@ impl Calc {
 
     /// The documents that are for this node, the one that counts first at the end.
     fn settings(&self) -> Settings {
-        let own = format!("node.{}", self.node);
         let none = BTreeMap::new();
         let labels = self.inputs.nodes.get(&self.node).map_or(&none, |f| &f.labels);
-        let felix = &self.inputs.felix;
-        let named = |name: &str| felix.get(name).into_iter();
-        let by_name = |name: &str| name == "default" || name.starts_with("node.");
-        let selected = felix.iter().filter(|(name, spec)| {
-            let fits = spec.node_selector.as_ref().is_some_and(|s| s.matches(labels));
-            fits && !by_name(name)
-        });
-        let selected = selected.map(|(_, spec)| spec);
-        let layers: Vec<_> = named("default").chain(selected).chain(named(&own)).collect();
-        Settings::of(&layers)
+        let all = self.inputs.felix.iter().map(|(name, spec)| (name.as_str(), spec));
+        Settings::of(&FelixConfigurationSpec::layers(&self.node, labels, all))
     }
 
     fn own_addresses(&self) -> &[InterfaceAddr] {

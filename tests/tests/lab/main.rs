@@ -6,6 +6,7 @@ mod cluster;
 mod demo;
 mod ecmp;
 mod explain;
+mod floating;
 mod ipam;
 mod mesh;
 mod podman;

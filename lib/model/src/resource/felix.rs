@@ -1,8 +1,10 @@
 //! FelixConfiguration: settings of felix for the whole cluster (`default`), one node (`node.<name>`), or selected nodes.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+use tortie_net::NodeName;
 
 use super::{ProgramClusterRoutes, Switch};
 use crate::PortRange;
@@ -177,6 +179,28 @@ pub struct FelixConfigurationSpec {
     /// Unknown fields, and those Tortie does not act on yet.
     #[serde(flatten)]
     pub extra: Extra,
+}
+
+impl FelixConfigurationSpec {
+    /// Of documents in the order of their names, those that are for this node: `default`, those that select its labels, and
+    /// its own. Of a field, the last that says anything counts.
+    pub fn layers<'a>(
+        node: &NodeName,
+        labels: &BTreeMap<String, String>,
+        all: impl Iterator<Item = (&'a str, &'a FelixConfigurationSpec)>,
+    ) -> Vec<&'a FelixConfigurationSpec> {
+        let (mut default, mut selected, mut own) = (Vec::new(), Vec::new(), Vec::new());
+        for (name, spec) in all {
+            match name.strip_prefix("node.") {
+                Some(of) if of == node.as_str() => own.push(spec),
+                Some(_) => {}
+                None if name == "default" => default.push(spec),
+                None if spec.node_selector.as_ref().is_some_and(|s| s.matches(labels)) => selected.push(spec),
+                None => {}
+            }
+        }
+        [default, selected, own].concat()
+    }
 }
 
 impl Spec for FelixConfigurationSpec {
