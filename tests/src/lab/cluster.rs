@@ -69,6 +69,7 @@ pub struct Cluster {
     /// The gateway to the datastore.
     pub typha: Daemon,
     segment: Segment,
+    control: Netns,
     typha_addr: String,
     certs: Option<Certs>,
     addresses: BTreeMap<String, IpAddr>,
@@ -97,6 +98,7 @@ impl Cluster {
             tor: None,
             typha,
             segment,
+            control,
             typha_addr,
             certs,
             addresses: BTreeMap::new(),
@@ -302,6 +304,11 @@ impl Cluster {
             self.wait_ready(&name)?;
         }
         Ok(())
+    }
+
+    /// Where typha runs, for its routes.
+    pub fn control(&self) -> &Netns {
+        &self.control
     }
 
     /// The segment, for captures and more hosts.

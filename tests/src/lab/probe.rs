@@ -177,12 +177,17 @@ impl PingRun {
         PingRun { stop, thread }
     }
 
+    /// Sends no more, without waiting for the last answers.
+    pub fn end(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
     /// Stops it.
     ///
     /// # Errors
     /// When the namespace could not be entered or the raw socket not be opened.
     pub fn stop(self) -> Result<Summary> {
-        self.stop.store(true, Ordering::Relaxed);
+        self.end();
         match self.thread.join() {
             Ok(summary) => summary,
             Err(panic) => std::panic::resume_unwind(panic),

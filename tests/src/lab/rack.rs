@@ -35,8 +35,7 @@ impl Rack {
             "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding",
         ])?;
         let rack = Rack { segment, router };
-        let control = Netns::new(format!("{}-ctl", cluster.lab.name()));
-        for host in cluster.nodes().map(|n| n.ns()).chain([&control]) {
+        for host in cluster.nodes().map(|n| n.ns()).chain([cluster.control()]) {
             leads(host, SECOND, FIRST)?;
         }
         Ok(rack)

@@ -10,6 +10,7 @@ mod floating;
 mod ipam;
 mod mesh;
 mod podman;
+mod racks;
 mod reflectors;
 mod restart;
 mod traffic;

@@ -103,7 +103,8 @@ pub(crate) fn under_traffic<'a>(
         }
     }
     let result = body(cluster).and_then(|()| pause(Duration::from_secs(2)));
-    // All are stopped before an error is told.
+    // All are stopped at once, and before an error is told.
+    runs.iter().for_each(PingRun::end);
     let summaries: Vec<Result<Summary>> = runs.into_iter().map(PingRun::stop).collect();
     result?;
     let summaries: Vec<Summary> = summaries.into_iter().collect::<Result<_>>()?;
