@@ -865,6 +865,45 @@ fn garbage_is_collected_and_the_rest_stays() {
     });
 }
 
+/// Makes a stored document unreadable, and gives what it was.
+fn break_record(node: &Node, key: &str) -> Vec<u8> {
+    let mut memory = node.memory.0.lock().unwrap();
+    let entry = memory.entries.get_mut(key).unwrap();
+    std::mem::replace(&mut entry.value, b"{".to_vec())
+}
+
+#[test]
+fn garbage_that_cannot_be_collected_is_named_and_does_not_keep_the_rest() {
+    in_a_host_of_its_own(|| async {
+        let mut node = Node::new("10.77.0.0/24").await;
+        let pods: Vec<Pod> = (0..3).map(|n| Pod::new(&format!("left{n}"))).collect();
+        let of = |n: usize| attachment(&format!("c{n}"), &format!("web-{n}"), &pods[n].path());
+        let all: Vec<Attachment> = (0..pods.len()).map(of).collect();
+        for a in &all {
+            node.add(a, |_| ()).await.unwrap();
+        }
+        node.synced();
+        // Two records that cannot be read any more, the first and the last: those endpoints cannot be taken down.
+        let records = node.keys("workloadendpoints");
+        let good: Vec<_> = [0, 2].map(|n| break_record(&node, &records[n])).into();
+        let collect = || CollectRequest {
+            hello: hello(),
+            network: "net".into(),
+            valid: Vec::new(),
+        };
+        let e = outcome(node.service.collect(Request::new(collect())).await).unwrap_err();
+        let said = "2 endpoints not collected: containers c0, c2; c0: ";
+        assert!(e.message.starts_with(said), "{}", e.message);
+        assert_eq!((node.keys("workloadendpoints").len(), node.allocated()), (2, 2));
+        // The next one finds what was left.
+        for (key, value) in [&records[0], &records[2]].into_iter().zip(good) {
+            node.memory.0.lock().unwrap().entries.get_mut(key).unwrap().value = value;
+        }
+        outcome(node.service.collect(Request::new(collect())).await).unwrap();
+        node.nothing_is_left();
+    });
+}
+
 #[test]
 fn another_protocol_version_is_refused() {
     in_a_host_of_its_own(|| async {

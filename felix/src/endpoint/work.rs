@@ -425,13 +425,24 @@ impl Work {
             None => Ok(Made::default()),
             Some((container, first)) => Err(Failure {
                 message: format!(
-                    "{} endpoints not collected; container {container}: {}",
+                    "{} endpoints not collected: containers {}; {container}: {}",
                     failures.len(),
+                    left(&failures),
                     first.message
                 ),
                 ..first.clone()
             }),
         }
+    }
+}
+
+/// The containers that garbage collection has left, the first few by name.
+fn left(failures: &[(String, Failure)]) -> String {
+    const NAMED: usize = 10;
+    let named: Vec<&str> = failures.iter().take(NAMED).map(|(c, _)| c.as_str()).collect();
+    match failures.len().saturating_sub(NAMED) {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
     }
 }
 

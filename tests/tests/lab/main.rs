@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod cluster;
+mod cni;
 mod demo;
 mod ecmp;
 mod explain;
