@@ -71,6 +71,11 @@ impl Node {
         &self.dir
     }
 
+    /// The folder where its confd finds passwords.
+    pub fn secrets(&self) -> PathBuf {
+        self.dir.join("secrets")
+    }
+
     /// Where its felix answers.
     pub fn felix_addr(&self) -> String {
         felix_addr(&self.dir)
@@ -147,15 +152,17 @@ fn bird_command(dir: &Path) -> Result<Vec<String>> {
 
 /// The command line of a felix whose files are in `dir`.
 fn felix_command(dir: &Path, node: &str, typha: &str) -> Result<Vec<String>> {
-    agent_command("felix", dir, node, typha, ["--socket", &felix_addr(dir)])
+    agent_command("felix", dir, node, typha, &["--socket", &felix_addr(dir)])
 }
 
 fn confd_command(dir: &Path, node: &str, typha: &str) -> Result<Vec<String>> {
-    agent_command("confd", dir, node, typha, ["--output", &path(dir, "bird.conf")])
+    let (output, secrets) = (path(dir, "bird.conf"), path(dir, "secrets"));
+    let own = ["--output", &output, "--secrets-dir", &secrets];
+    agent_command("confd", dir, node, typha, &own)
 }
 
 /// What felix and confd have in common, and what each has of its own.
-fn agent_command(program: &str, dir: &Path, node: &str, typha: &str, own: [&str; 2]) -> Result<Vec<String>> {
+fn agent_command(program: &str, dir: &Path, node: &str, typha: &str, own: &[&str]) -> Result<Vec<String>> {
     let state = dir.join(format!("{program}-state"));
     std::fs::create_dir_all(&state)?;
     let (program, bird) = (binary(program)?.display().to_string(), bird_addr(dir));
@@ -164,7 +171,7 @@ fn agent_command(program: &str, dir: &Path, node: &str, typha: &str, own: [&str;
     Ok([program.as_str()]
         .into_iter()
         .chain(common)
-        .chain(own)
+        .chain(own.iter().copied())
         .map(str::to_owned)
         .collect())
 }

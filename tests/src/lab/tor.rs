@@ -1,6 +1,7 @@
 //! The top-of-rack router: in another AS, on the nodes' segment.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use anyhow::Result;
 
@@ -19,6 +20,7 @@ pub struct Tor {
     pub ns: Netns,
     /// Its address on the segment.
     pub address: IpAddr,
+    file: PathBuf,
     software: Software,
 }
 
@@ -39,7 +41,13 @@ impl Tor {
         } else {
             Software::Ours(OurBird::start(lab, &ns, "tor", &config)?)
         };
-        Ok(Tor { ns, address, software })
+        let file = lab.dir().join("tor/bird.conf");
+        Ok(Tor {
+            ns,
+            address,
+            file,
+            software,
+        })
     }
 
     /// What runs it, for people.
@@ -66,6 +74,23 @@ impl Tor {
             Software::Stock(bird) => vec![&bird.daemon],
             Software::Ours(bird) => vec![&bird.daemon],
         }
+    }
+
+    /// Its configuration, as it is in its file.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn configuration(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(&self.file)?)
+    }
+
+    /// Gives it another one, which it takes over while it runs.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn configure(&self, text: &str) -> Result<()> {
+        std::fs::write(&self.file, text)?;
+        self.birdc(&["configure"]).map(drop)
     }
 
     /// What `birdc ARGS` prints there.

@@ -1,18 +1,13 @@
 //! `tortiectl explain` names the true cause: faults are seeded into one running cluster and healed one after another.
 
 use std::net::IpAddr;
-use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
 use tortie_tests::demo::time_pod;
-use tortie_tests::lab::{Cluster, Pod, Spec, binary, wait_for};
+use tortie_tests::lab::{Cluster, Pod, Spec};
 
-use crate::on_cluster;
+use crate::{asked, on_cluster};
 
-/// A session that was refused is tried again after 5 s, then later and later.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// What the ToR announces, and an address in it.
 const BEHIND: &str = "198.51.100.7";
 
@@ -23,52 +18,13 @@ struct Seeded<'a> {
     tor: String,
 }
 
-/// What `explain` says and how it ends.
-struct Said {
-    status: Option<i32>,
-    json: Value,
-}
-
 impl Seeded<'_> {
-    fn explain(&self, subject: &str, node: &str) -> Result<Said> {
-        let mut command = Command::new(binary("tortiectl")?);
-        command.args(["--typha", &self.cluster.typha_socket(), "explain", subject]);
-        command.args(["--node", node, "-o", "json"]);
-        for node in self.cluster.nodes() {
-            let name = node.name();
-            command.args(["--bird", &format!("{name}={}", node.bird_addr())]);
-            command.args(["--felix", &format!("{name}={}", node.felix_addr())]);
-            command.args(["--netns", &format!("{name}={}", node.ns().path())]);
-        }
-        let output = command.output().context("run tortiectl")?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        let said = String::from_utf8_lossy(&output.stderr);
-        let json = serde_json::from_str(&text).with_context(|| format!("{text}{said}"))?;
-        let status = output.status.code();
-        Ok(Said { status, json })
-    }
-
-    /// Waits until the cause is this one and the sentence has these words.
-    fn cause(&self, (subject, node): (&str, &str), code: &str, words: &[&str]) -> Result<()> {
-        let what = format!("{code} as the cause for {subject} from {node}");
-        let sentence = wait_for(&what, PATIENCE, || {
-            let said = self.explain(subject, node)?;
-            let sentence = said.json["sentence"].as_str().unwrap_or_default().to_owned();
-            let right = said.json["cause"] == code && words.iter().all(|w| sentence.contains(w));
-            ensure!(right && said.status == Some(2), "{:#}", said.json);
-            Ok(sentence)
-        })?;
-        println!("{code}: {sentence}");
-        Ok(())
+    fn cause(&self, asked: (&str, &str), code: &str, words: &[&str]) -> Result<()> {
+        asked::cause(self.cluster, asked, code, words)
     }
 
     fn healthy(&self, subject: &str, node: &str) -> Result<()> {
-        wait_for(&format!("{subject} to be well from {node}"), PATIENCE, || {
-            let said = self.explain(subject, node)?;
-            ensure!(said.json["verdict"] == "healthy", "{:#}", said.json);
-            ensure!(said.status == Some(0), "exit status {:?}", said.status);
-            Ok(())
-        })
+        asked::healthy(self.cluster, subject, node)
     }
 
     /// Everything is as it was before the fault.
@@ -90,13 +46,7 @@ impl Seeded<'_> {
             ensure!(text.contains(from), "the ToR's configuration has no '{from}': {text}");
             text = text.replacen(from, to, 1);
         }
-        std::fs::write(self.cluster.lab.dir().join("tor/bird.conf"), text)?;
-        self.cluster
-            .tor
-            .as_ref()
-            .context("a ToR")?
-            .birdc(&["configure"])
-            .map(drop)
+        self.cluster.tor.as_ref().context("a ToR")?.configure(&text)
     }
 
     fn tor_does(&self, command: &[&str]) -> Result<()> {
@@ -290,7 +240,7 @@ fn explain_names_the_true_cause_of_each_seeded_fault() {
     on_cluster("exp", &Spec::demo(), |cluster| {
         let a = time_pod(cluster, "n1", "default/a", "n2".into())?.pod;
         let b = time_pod(cluster, "n2", "default/b", "n1".into())?.pod;
-        let tor = std::fs::read_to_string(cluster.lab.dir().join("tor/bird.conf"))?;
+        let tor = cluster.tor.as_ref().context("a ToR")?.configuration()?;
         let mut lab = Seeded {
             cluster,
             pods: [a, b],

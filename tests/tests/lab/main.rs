@@ -1,12 +1,14 @@
 //! End-to-end tests: real programs, real kernel, real BGP, in namespaces. Need root and release binaries
 //! (`make test` builds them). Run one at a time: each is a cluster of some fifteen processes.
 
+mod asked;
 mod bad_input;
 mod cluster;
 mod cni;
 mod demo;
 mod ecmp;
 mod explain;
+mod filter;
 mod floating;
 mod ipam;
 mod mesh;

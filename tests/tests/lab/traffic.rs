@@ -1,10 +1,13 @@
 //! Continuous pings between pods while something happens, and clusters of given manifests.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use tortie_tests::demo::time_pod;
-use tortie_tests::lab::{Cluster, Lab, NodeSpec, PingRun, Pod, Spec, Summary, check_interrupt, first_reply, wait_for};
+use tortie_tests::lab::{
+    Cluster, Lab, Netns, NodeSpec, PingRun, Pod, Spec, Summary, check_interrupt, first_reply, wait_for,
+};
 
 /// How long something may take to come about.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -89,19 +92,27 @@ pub(crate) fn pause(time: Duration) -> Result<()> {
     Ok(())
 }
 
-/// Runs `body` under a ping every 10 ms from each pod to each other, which goes on for two seconds after it. Gives what became of
-/// them.
-pub(crate) fn under_traffic<'a>(
-    cluster: &mut Cluster,
-    pods: impl Iterator<Item = &'a Pod> + Clone,
-    body: impl FnOnce(&mut Cluster) -> Result<()>,
-) -> Result<Vec<Summary>> {
-    let mut runs = Vec::new();
+/// A ping every 10 ms, from where to where.
+pub(crate) type Flow = (Netns, IpAddr);
+
+/// From each pod to each other.
+fn between<'a>(pods: impl Iterator<Item = &'a Pod> + Clone) -> Result<Vec<Flow>> {
+    let mut flows = Vec::new();
     for from in pods.clone() {
         for to in pods.clone().filter(|to| to.name != from.name) {
-            runs.push(PingRun::start(&from.ns, to.ipv4()?));
+            flows.push((from.ns.clone(), to.ipv4()?));
         }
     }
+    Ok(flows)
+}
+
+/// Runs `body` under these flows, which go on for two seconds after it. Gives what became of each.
+pub(crate) fn under_flows(
+    cluster: &mut Cluster,
+    flows: &[Flow],
+    body: impl FnOnce(&mut Cluster) -> Result<()>,
+) -> Result<Vec<Summary>> {
+    let runs: Vec<PingRun> = flows.iter().map(|(from, to)| PingRun::start(from, *to)).collect();
     let result = body(cluster).and_then(|()| pause(Duration::from_secs(2)));
     // All are stopped at once, and before an error is told.
     runs.iter().for_each(PingRun::end);
@@ -112,6 +123,15 @@ pub(crate) fn under_traffic<'a>(
         ensure!(summary.sent > 50, "too few pings to mean anything: {summary:?}");
     }
     Ok(summaries)
+}
+
+/// The same from each pod to each other.
+pub(crate) fn under_traffic<'a>(
+    cluster: &mut Cluster,
+    pods: impl Iterator<Item = &'a Pod> + Clone,
+    body: impl FnOnce(&mut Cluster) -> Result<()>,
+) -> Result<Vec<Summary>> {
+    under_flows(cluster, &between(pods)?, body)
 }
 
 /// What of [`under_traffic`] was lost, in words; nothing if nothing was.
