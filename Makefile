@@ -8,7 +8,7 @@ CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
 BINARIES := felix bird-rs confd typha tortie tortiectl
 
-.PHONY: bench-pods vm vm-smoke deps-vm help bench-smoke deps deps-lint deps-fuzz fuzz fuzz-smoke bench bench-docs bench-publish build demo demo-stop interop-bird test test-unit test-lab lint ci
+.PHONY: bench-pods soak vm vm-smoke deps-vm help bench-smoke deps deps-lint deps-fuzz fuzz fuzz-smoke bench bench-docs bench-publish build demo demo-stop interop-bird test test-unit test-lab lint ci
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -75,6 +75,10 @@ test-lab: build ## Tests on clusters in network namespaces, and what bird-rs may
 	$(CARGO) build --release --locked -p tortie-tests -p tortie-bench --bin demo --bin bench
 	target/release/bench --budget
 	TORTIE_BIN_DIR=$(CURDIR)/target/release $(CARGO) test --locked -p tortie-tests --lib --bins --test lab -- --test-threads 1
+
+soak: deps build ## Chaos by dice under continuous traffic, SOAK_MINUTES (default 60) long, by the dice of SOAK_SEED; `make test` has two minutes of it (needs root)
+	SOAK_MINUTES=$(or $(SOAK_MINUTES),60) $(if $(SOAK_SEED),SOAK_SEED=$(SOAK_SEED)) TORTIE_BIN_DIR=$(CURDIR)/target/release $(CARGO) test --locked -p tortie-tests --test lab -- \
+	  --exact --nocapture soak::whatever_happens_nothing_is_lost_changed_or_left
 
 vm: deps-vm build ## Tests that this machine's kernel may not have (IPIP), in a stock Debian kernel under qemu (VM=FILTER; VM_SECONDS bounds it)
 	@lab=$$($(CARGO) test --release --locked -p tortie-tests --test lab --no-run --message-format json | \

@@ -16,6 +16,7 @@ mod podman;
 mod racks;
 mod reflectors;
 mod restart;
+mod soak;
 mod traffic;
 mod tunnels;
 
