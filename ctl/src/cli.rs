@@ -44,8 +44,9 @@ pub(crate) enum Command {
     Patch(PatchArgs),
     /// Delete resources, by kind and name or by files
     ///
-    /// With a Node goes what is its own: its blocks, tunnel addresses, BGPPeers and settings. With an IPPool go its empty
-    /// blocks; what is in use keeps a pool from being deleted, unless --force.
+    /// With a Node goes what is its own: its blocks, tunnel addresses, BGPPeers and settings. While workloads run there it is
+    /// refused, unless --force, which deletes them too; --orphan deletes the Node alone, workloads or not, and what it leaves
+    /// is collected later. With an IPPool go its empty blocks; addresses in use keep a pool from being deleted, unless --force.
     Delete(DeleteArgs),
     /// Show resources
     Get(GetArgs),
@@ -95,8 +96,17 @@ pub(crate) enum IpamCommand {
 }
 
 #[derive(Debug, Args)]
-#[group(multiple = false)]
 pub(crate) struct IpamShowArgs {
+    #[command(flatten)]
+    pub(crate) what: IpamShown,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = TextFormat::Text)]
+    pub(crate) output: TextFormat,
+}
+
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(crate) struct IpamShown {
     /// What this address is used for
     #[arg(long, value_name = "IP")]
     pub(crate) ip: Option<std::net::IpAddr>,

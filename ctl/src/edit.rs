@@ -11,7 +11,7 @@ use tortie_typha_client::{Store, StoreError};
 
 use crate::apply::{ATTEMPTS, Alone, read};
 use crate::cli::{LabelArgs, PatchArgs, PatchType, Usage};
-use crate::output::say;
+use crate::output::Report;
 use crate::store::{Reach, connect, named, short_name};
 
 /// `tortiectl patch`.
@@ -39,7 +39,7 @@ pub(crate) async fn patch(typha: Option<Target>, args: &PatchArgs) -> Result<()>
         Ok(new)
     });
     let outcome = if changed.await? { "patched" } else { "unchanged" };
-    done(&key, outcome, args.dry_run)
+    done(&key, outcome, Report::new(args.output, args.dry_run))
 }
 
 /// `tortiectl label`.
@@ -61,12 +61,12 @@ pub(crate) async fn label(typha: Option<Target>, args: &LabelArgs) -> Result<()>
         Ok(new)
     });
     let outcome = if changed.await? { "labelled" } else { "unchanged" };
-    done(&key, outcome, args.dry_run)
+    done(&key, outcome, Report::new(args.output, args.dry_run))
 }
 
-fn done(key: &Key, outcome: &str, dry_run: bool) -> Result<()> {
-    let tried = if dry_run { " (dry run)" } else { "" };
-    say(&format!("{} {outcome}{tried}", short_name(key)))
+fn done(key: &Key, outcome: &str, mut report: Report) -> Result<()> {
+    report.object(key, outcome)?;
+    report.end(None)
 }
 
 /// The only object that is named.

@@ -142,6 +142,9 @@ pub(crate) struct PatchArgs {
     /// Check it, but write nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = TextFormat::Text)]
+    pub(crate) output: TextFormat,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -171,6 +174,9 @@ pub(crate) struct LabelArgs {
     /// Check it, but write nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = TextFormat::Text)]
+    pub(crate) output: TextFormat,
 }
 
 #[derive(Debug, Args)]

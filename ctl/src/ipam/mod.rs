@@ -1,6 +1,7 @@
 //! ipam: who has which address, what does not agree, and giving back what was lost, as in calicoctl.
 
 mod check;
+mod json;
 mod report;
 mod split;
 pub(crate) mod view;
@@ -16,7 +17,9 @@ use tortie_model::ipam::IpamConfig;
 use tortie_model::{Key, Object, Owner};
 use tortie_typha_client::{Store, StoreError};
 
-use crate::cli::{IpamCheckArgs, IpamCommand, IpamConfigureArgs, IpamReleaseArgs, IpamShowArgs, Usage};
+use crate::cli::{
+    IpamCheckArgs, IpamCommand, IpamConfigureArgs, IpamReleaseArgs, IpamShowArgs, IpamShown, TextFormat, Usage,
+};
 use crate::output::say;
 use crate::store::connect;
 use crate::table;
@@ -39,16 +42,19 @@ pub(crate) async fn run(typha: Option<Target>, command: &IpamCommand) -> Result<
 }
 
 fn show(cluster: &Cluster, args: &IpamShowArgs) -> Result<()> {
-    match args {
-        IpamShowArgs { ip: Some(ip), .. } => say(&address(cluster, *ip)),
-        IpamShowArgs {
+    if args.output == TextFormat::Json {
+        return say(&format!("{:#}", json::shown(cluster, &args.what)));
+    }
+    match args.what {
+        IpamShown { ip: Some(ip), .. } => say(&address(cluster, ip)),
+        IpamShown {
             show_borrowed: true, ..
         } => say(&borrowed(cluster)),
-        IpamShowArgs {
+        IpamShown {
             show_configuration: true,
             ..
         } => say(&configuration(&cluster.config)),
-        IpamShowArgs { show_blocks, .. } => say(&utilization(cluster, *show_blocks)),
+        IpamShown { show_blocks, .. } => say(&utilization(cluster, show_blocks)),
     }
 }
 
@@ -116,28 +122,30 @@ fn utilization(cluster: &Cluster, with_blocks: bool) -> String {
 /// Addresses that nodes have of others' blocks.
 fn borrowed(cluster: &Cluster) -> String {
     let header = ["IP", "BORROWING-NODE", "BLOCK", "BLOCK OWNER", "TYPE", "ALLOCATED-TO"];
-    let row = |a: Allocation<'_>| {
-        let node = a.said("node")?;
-        let owner = match a.block.affinity.as_ref()? {
-            Owner::Host(owner) if owner.as_str() != node => owner.to_string(),
-            Owner::Host(_) | Owner::Virtual(_) => return None,
-        };
-        let kind = match (a.said("type"), a.said("pod")) {
-            (Some(kind), _) => kind,
-            (None, Some(_)) => "pod",
-            (None, None) => "",
-        };
-        Some(vec![
-            a.ip.to_string(),
-            node.to_owned(),
-            a.block.cidr.to_string(),
-            owner,
-            kind.to_owned(),
-            a.whose(),
-        ])
-    };
-    let rows: Vec<_> = cluster.allocated().filter_map(row).collect();
+    let rows: Vec<_> = cluster.allocated().filter_map(|a| Some(loan(a)?.to_vec())).collect();
     table::framed(&header, &rows)
+}
+
+/// An address that another node than its block's owner has: itself, that node, the block, its owner, what it is for, whose.
+fn loan(a: Allocation<'_>) -> Option<[String; 6]> {
+    let node = a.said("node")?;
+    let owner = match a.block.affinity.as_ref()? {
+        Owner::Host(owner) if owner.as_str() != node => owner.to_string(),
+        Owner::Host(_) | Owner::Virtual(_) => return None,
+    };
+    let kind = match (a.said("type"), a.said("pod")) {
+        (Some(kind), _) => kind,
+        (None, Some(_)) => "pod",
+        (None, None) => "",
+    };
+    Some([
+        a.ip.to_string(),
+        node.to_owned(),
+        a.block.cidr.to_string(),
+        owner,
+        kind.to_owned(),
+        a.whose(),
+    ])
 }
 
 fn configuration(config: &IpamConfig) -> String {

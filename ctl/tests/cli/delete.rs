@@ -136,6 +136,45 @@ fn a_node_with_workloads_is_kept_unless_forced() {
 }
 
 #[test]
+fn an_orphaning_delete_takes_the_node_alone() {
+    let typha = cluster();
+    let before = ipam(&typha);
+    typha
+        .run(&["delete", "node", "n1", "--orphan", "--force"])
+        .failed(64, &["cannot be used with"]);
+    let tried = typha.run(&["delete", "node", "n1", "--orphan", "--dry-run"]);
+    assert!(
+        tried.out.starts_with("node/n1 deleted (dry run)"),
+        "{}{}",
+        tried.out,
+        tried.err
+    );
+    typha.run(&["get", "node", "n1", "-o", "name"]).is("node/n1");
+
+    typha.run(&["delete", "node", "n1", "--orphan"]).is("node/n1 deleted");
+    typha.run(&["get", "nodes", "-o", "name"]).is("node/n1-b");
+    assert_eq!(
+        ipam(&typha),
+        before,
+        "its claims, blocks and addresses are left to felix"
+    );
+    typha
+        .run(&["get", "bgppeers", "-o", "name"])
+        .is("bgppeer/of-all\nbgppeer/of-n1");
+    typha
+        .run(&["get", "wep", "-n", "web", "-o", "name"])
+        .is("workloadendpoint/web/n1--b-k8s-web-eth0\nworkloadendpoint/web/n1-k8s-web-eth0");
+    let help = typha.run(&["delete", "--help"]).out;
+    let words: Vec<&str> = help.split_whitespace().collect();
+    assert!(
+        words
+            .join(" ")
+            .contains("--orphan deletes the Node alone, workloads or not"),
+        "{help}"
+    );
+}
+
+#[test]
 fn a_pool_in_use_is_kept_and_an_empty_one_goes_with_its_blocks() {
     let typha = cluster();
     typha.run(&["delete", "pool", "pods"]).failed(

@@ -1,6 +1,6 @@
 //! patch, label, validate.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{Typha, tortiectl};
 
@@ -19,6 +19,11 @@ fn patches_of_every_type() {
     typha
         .run(&["patch", "node", "n1", "-p", strategic, "--dry-run"])
         .is("node/n1 patched (dry run)");
+    let said = typha.run(&["patch", "node", "n1", "-p", strategic, "--dry-run", "-o", "json"]);
+    assert_eq!(
+        serde_json::from_str::<Value>(&said.out).unwrap(),
+        json!({"dry_run": true, "objects": [{"object": "node/n1", "outcome": "patched"}]})
+    );
     assert_eq!(stored(&typha, "node/n1")["spec"]["bgp"]["asNumber"], 64600);
     typha
         .run(&["patch", "node", "n1", "-p", strategic])
@@ -93,6 +98,11 @@ fn labels() {
         .run(&["label", "node", "n1", "rr=true", "rack=r1"])
         .is("node/n1 labelled");
     typha.run(&["label", "node/n1", "rr=true"]).is("node/n1 unchanged");
+    let said = typha.run(&["label", "node/n1", "rr=true", "-o", "json"]).out;
+    assert_eq!(
+        serde_json::from_str::<Value>(&said).unwrap(),
+        json!({"dry_run": false, "objects": [{"object": "node/n1", "outcome": "unchanged"}]})
+    );
     typha
         .run(&["label", "node", "n1", "rack=r2"])
         .failed(1, &["label rack is 'r1' already: use --overwrite"]);

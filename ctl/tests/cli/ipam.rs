@@ -90,6 +90,56 @@ Used by: WorkloadEndpoint(web/n1-k8s-a-eth0)");
 }
 
 #[test]
+fn what_is_shown_is_shown_to_programs_too() {
+    let typha = cluster();
+    let shown = |args: &[&str]| -> Value {
+        let all: Vec<&str> = ["ipam", "show", "-o", "json"].iter().chain(args).copied().collect();
+        let said = typha.run(&all);
+        assert_eq!(said.status, 0, "{}", said.err);
+        serde_json::from_str(&said.out).unwrap()
+    };
+    let block =
+        |cidr: &str, n: [u64; 4]| json!({"cidr": cidr, "total": n[0], "in_use": n[1], "reserved": n[2], "free": n[3]});
+    let mut pool = block("10.1.0.0/24", [256, 4, 2, 250]);
+    pool["name"] = "a".into();
+    let orphaned = [block("10.9.0.0/30", [4, 0, 0, 4])];
+    assert_eq!(shown(&[]), json!({"pools": [pool], "orphaned_blocks": orphaned}));
+    pool["blocks"] = json!([block("10.1.0.0/29", [8, 4, 2, 2])]);
+    assert_eq!(
+        shown(&["--show-blocks"]),
+        json!({"pools": [pool], "orphaned_blocks": orphaned})
+    );
+    assert_eq!(
+        shown(&["--show-borrowed"]),
+        json!({"borrowed": [{"ip": "10.1.0.2", "node": "n2", "block": "10.1.0.0/29", "block_owner": "n1",
+            "type": "pod", "allocated_to": "web/b"}]})
+    );
+    assert_eq!(
+        shown(&["--show-configuration"]),
+        json!({"strict_affinity": false, "auto_allocate_blocks": true, "max_blocks_per_host": 0, "ip_cooldown_seconds": 0})
+    );
+    for (ip, want) in [
+        (
+            "10.1.0.0",
+            json!({"ip": "10.1.0.0", "state": "in_use", "block": "10.1.0.0/29", "handle": "net.a",
+                "attributes": {"node": "n1", "namespace": "web", "pod": "a"},
+                "used_by": ["WorkloadEndpoint(web/n1-k8s-a-eth0)"]}),
+        ),
+        (
+            "10.1.0.3",
+            json!({"ip": "10.1.0.3", "state": "cooling", "block": "10.1.0.0/29", "released_at": "2026-01-01T00:00:00Z"}),
+        ),
+        ("10.1.0.4", json!({"ip": "10.1.0.4", "state": "free", "in_pool": true})),
+        (
+            "192.0.2.1",
+            json!({"ip": "192.0.2.1", "state": "free", "in_pool": false}),
+        ),
+    ] {
+        assert_eq!(shown(&["--ip", ip]), want);
+    }
+}
+
+#[test]
 fn a_check_finds_what_does_not_agree_and_a_release_puts_it_right() {
     let typha = cluster();
     let said = typha.run(&["ipam", "check", "--show-problem-ips"]);
