@@ -1,6 +1,7 @@
 //! The service against a store in memory and a real kernel, in a network namespace of its own: the test's thread leaves
 //! the host's namespace before anything is started, and every thread it starts stays with it.
 
+mod asked;
 mod given;
 
 use std::collections::BTreeMap;
