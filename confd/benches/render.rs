@@ -8,8 +8,8 @@
 use std::time::{Duration, Instant};
 
 use confd::apply::Rendered;
-use confd::daemon::render;
-use confd::render::{GoTemplates, Sections};
+use confd::daemon::{Before, render};
+use confd::render::GoTemplates;
 use confd::state::ClusterState;
 use confd::view::RouterIdChoice;
 use serde_json::json;
@@ -62,20 +62,20 @@ fn median(mut all: Vec<Duration>) -> Duration {
 
 fn main() {
     let (engine, mut state) = (GoTemplates::load(None).unwrap(), cluster());
-    let timed = |state: &ClusterState, sections: &mut Sections| -> (Duration, Rendered) {
+    let timed = |state: &ClusterState, before: &mut Before| -> (Duration, Rendered) {
         let started = Instant::now();
-        let (_, rendered) = render(state, RouterIdChoice::Auto, &engine, sections).unwrap();
+        let (_, rendered) = render(state, RouterIdChoice::Auto, &engine, before).unwrap();
         (started.elapsed(), rendered)
     };
-    let whole = median((0..ROUNDS).map(|_| timed(&state, &mut Sections::default()).0).collect());
-    let mut sections = Sections::default();
-    timed(&state, &mut sections);
+    let whole = median((0..ROUNDS).map(|_| timed(&state, &mut Before::default()).0).collect());
+    let mut before = Before::default();
+    timed(&state, &mut before);
     let mut changes = Vec::new();
     for round in 0..ROUNDS {
         let asn = 64513 + u32::try_from(round).unwrap();
         node(&mut state, 10_000 + round, 2500, asn);
-        let (took, rendered) = timed(&state, &mut sections);
-        assert_eq!(rendered, timed(&state, &mut Sections::default()).1);
+        let (took, rendered) = timed(&state, &mut before);
+        assert_eq!(rendered, timed(&state, &mut Before::default()).1);
         changes.push(took);
     }
     let change = median(changes);

@@ -145,6 +145,8 @@ pub struct Applier {
     status: watch::Sender<ApplyStatus>,
     backoff: Backoff,
     retry_at: Option<Instant>,
+    /// What the file with the last accepted text holds, once it was read or written.
+    accepted: Option<String>,
 }
 
 impl Applier {
@@ -164,6 +166,7 @@ impl Applier {
                 status,
                 backoff,
                 retry_at: None,
+                accepted: None,
             },
             receiver,
         )
@@ -299,11 +302,25 @@ impl Applier {
             self.status.send_modify(|s| s.rejection = None);
         }
         self.write(desired);
-        let kept = std::fs::read_to_string(&self.parts.accepted).ok();
-        if kept.is_none_or(|text| Rendered::new(text).revision != desired.revision)
-            && let Err(error) = write_atomic(&self.parts.accepted, desired.text.as_bytes(), FILE_MODE)
-        {
-            tracing::warn!(%error, "the accepted configuration is not kept");
+        self.keep_accepted(desired);
+    }
+
+    /// Asked every second: the text, megabytes in a large mesh, is read once.
+    fn keep_accepted(&mut self, desired: &Rendered) {
+        let path = &self.parts.accepted;
+        if self.accepted.is_none() {
+            let kept = std::fs::read_to_string(path).ok();
+            self.accepted = kept.map(|text| Rendered::new(text).revision);
+        }
+        if self.accepted.as_ref() == Some(&desired.revision) && path.exists() {
+            return;
+        }
+        match write_atomic(path, desired.text.as_bytes(), FILE_MODE) {
+            Ok(()) => self.accepted = Some(desired.revision.clone()),
+            Err(error) => {
+                self.accepted = None;
+                tracing::warn!(%error, "the accepted configuration is not kept");
+            }
         }
     }
 

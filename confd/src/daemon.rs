@@ -24,7 +24,7 @@ use crate::metrics::{Metrics, RenderLabels, RenderResult};
 use crate::render::{BIRD_RS, GoTemplates, LoadError, RenderError, Sections};
 use crate::secrets;
 use crate::state::ClusterState;
-use crate::view::{BgpView, NoView, Problem, RouterIdChoice, compute};
+use crate::view::{BgpView, NoView, Problem, RouterIdChoice, Views};
 
 /// Changes that come together are rendered together.
 const DEBOUNCE: Duration = Duration::from_millis(50);
@@ -42,7 +42,14 @@ pub enum Unrenderable {
     Template(#[from] RenderError),
 }
 
-/// State to view to text. What the rendering before left in `sections` makes it cheaper, and nothing else.
+/// What a rendering leaves to the next one.
+#[derive(Default)]
+pub struct Before {
+    views: Views,
+    sections: Sections,
+}
+
+/// State to view to text. What the rendering before left makes it cheaper, and nothing else.
 ///
 /// # Errors
 /// [`Unrenderable`].
@@ -50,10 +57,10 @@ pub fn render(
     state: &ClusterState,
     router_id: RouterIdChoice,
     engine: &GoTemplates,
-    sections: &mut Sections,
+    before: &mut Before,
 ) -> Result<(BgpView, Rendered), Unrenderable> {
-    let view = compute(state, router_id)?;
-    let text = sections.render(engine, BIRD_RS, &view, &state.secrets)?;
+    let view = before.views.compute(state, router_id)?;
+    let text = before.sections.render(engine, BIRD_RS, &view, &state.secrets)?;
     Ok((view, Rendered::new(text)))
 }
 
@@ -166,7 +173,7 @@ pub fn accepted_path(config: &Config) -> PathBuf {
 struct Follower {
     daemon: Daemon,
     state: ClusterState,
-    sections: Sections,
+    before: Before,
     desired: watch::Sender<Option<Arc<Rendered>>>,
     /// In sync at least once: before that, the state is a part of the cluster only.
     complete: bool,
@@ -188,7 +195,7 @@ impl Follower {
         render_guard.not_ready("nothing rendered yet");
         bird_guard.not_ready("nothing applied yet");
         Follower {
-            sections: Sections::default(),
+            before: Before::default(),
             state: daemon.config.empty_state(),
             daemon,
             desired,
@@ -316,7 +323,7 @@ impl Follower {
         self.state.secrets = secrets::read(self.daemon.config.secrets_dir.as_deref(), wanted);
         let started = Instant::now();
         let router_id = self.daemon.config.router_id;
-        let result = render(&self.state, router_id, &self.daemon.engine, &mut self.sections);
+        let result = render(&self.state, router_id, &self.daemon.engine, &mut self.before);
         let metrics = &self.daemon.metrics;
         metrics.render_seconds.observe(started.elapsed().as_secs_f64());
         let label = match &result {
@@ -337,7 +344,9 @@ impl Follower {
     }
 
     fn rendered(&mut self, view: BgpView, rendered: Rendered) {
-        for problem in view.problems.iter().filter(|p| !self.problems.contains(p)) {
+        // Both are sorted.
+        let known = |p: &&Problem| self.problems.binary_search(p).is_ok();
+        for problem in view.problems.iter().filter(|p| !known(p)) {
             tracing::warn!(
                 kind = problem.object.kind,
                 name = problem.object.name,

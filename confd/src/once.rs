@@ -12,8 +12,8 @@ use tortie_typha_client::{SyncEvent, SyncStatus, sync};
 use crate::apply::{FILE_MODE, Rendered};
 use crate::bird::{Bird, Candidate, Verdict};
 use crate::config::Config;
-use crate::daemon::{hello, render, sync_options};
-use crate::render::{GoTemplates, Sections};
+use crate::daemon::{Before, hello, render, sync_options};
+use crate::render::GoTemplates;
 use crate::state::ClusterState;
 use crate::view::BgpView;
 use crate::{diff, secrets};
@@ -55,7 +55,7 @@ async fn current(config: &Config, token: CancellationToken) -> Result<(ClusterSt
         );
     }
     state.secrets = secrets::read(config.secrets_dir.as_deref(), secrets::wanted(&state));
-    let (view, rendered) = render(&state, config.router_id, &engine, &mut Sections::default())?;
+    let (view, rendered) = render(&state, config.router_id, &engine, &mut Before::default())?;
     for problem in &view.problems {
         tracing::warn!(%problem, "an object has no effect as asked");
     }

@@ -129,7 +129,7 @@ fn peers(view: &BgpView) -> Vec<Row> {
             names.join(","),
             format!("{} {}", peer.origin.kind, peer.origin.name),
         ];
-        let mut value = serde_json::to_value(peer).unwrap_or_default();
+        let mut value = serde_json::to_value(peer.as_ref()).unwrap_or_default();
         value["filters"] = json!(names);
         (row, value)
     });

@@ -1,6 +1,6 @@
 //! Cluster state digested for the computation: every node's BGP facts, and what the BGPConfigurations resolve to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use tortie_model::InterfaceAddr;
@@ -38,8 +38,9 @@ impl Problems {
 /// A node's BGP facts.
 #[derive(Debug)]
 pub(super) struct NodeFacts<'a> {
-    pub(super) name: NodeName,
-    pub(super) origin: Origin,
+    pub(super) name: &'a NodeName,
+    /// Of its Node resource.
+    pub(super) revision: u64,
     pub(super) v4: Option<InterfaceAddr>,
     pub(super) v6: Option<InterfaceAddr>,
     pub(super) asn: Asn,
@@ -50,6 +51,11 @@ pub(super) struct NodeFacts<'a> {
 }
 
 impl NodeFacts<'_> {
+    /// Its Node resource.
+    pub(super) fn origin(&self) -> Origin {
+        node_origin(self.name, self.revision)
+    }
+
     pub(super) fn address(&self, family: Family) -> Option<InterfaceAddr> {
         match family {
             Family::Ipv4 => self.v4,
@@ -62,9 +68,9 @@ impl NodeFacts<'_> {
     }
 
     /// Families both nodes have an address in, IPv4 first.
-    pub(super) fn shared(&self, other: &NodeFacts<'_>) -> Vec<Family> {
+    pub(super) fn shared(&self, other: &NodeFacts<'_>) -> impl Iterator<Item = Family> {
         let both = |f: &Family| self.address(*f).is_some() && other.address(*f).is_some();
-        Family::ALL.into_iter().filter(both).collect()
+        Family::ALL.into_iter().filter(both)
     }
 }
 
@@ -75,7 +81,8 @@ pub(super) struct Cluster<'a> {
     pub(super) own: NodeFacts<'a>,
     /// All but our own, by name.
     pub(super) others: Vec<NodeFacts<'a>>,
-    by_address: BTreeMap<IpAddr, usize>,
+    /// Only looked into: what comes of it has no order.
+    by_address: HashMap<IpAddr, usize>,
     global: Option<&'a Stored<BgpConfiguration>>,
     local: Option<&'a Stored<BgpConfiguration>>,
 }
@@ -83,14 +90,15 @@ pub(super) struct Cluster<'a> {
 impl<'a> Cluster<'a> {
     /// None when our node is not there.
     pub(super) fn new(state: &'a ClusterState, problems: &mut Problems) -> Option<Self> {
-        let own = facts(state, &state.node, state.nodes.get(&state.node)?, problems);
+        let settings = Settings::new(state);
+        let own = facts(&settings, &state.node, state.nodes.get(&state.node)?, problems);
         let others: Vec<NodeFacts<'a>> = state
             .nodes
             .iter()
             .filter(|(name, _)| **name != state.node)
-            .map(|(name, stored)| facts(state, name, stored, problems))
+            .map(|(name, stored)| facts(&settings, name, stored, problems))
             .collect();
-        let mut by_address = BTreeMap::new();
+        let mut by_address = HashMap::with_capacity(2 * others.len());
         for (index, node) in others.iter().enumerate().rev() {
             for a in [node.v4, node.v6].into_iter().flatten() {
                 by_address.insert(a.addr, index);
@@ -102,7 +110,7 @@ impl<'a> Cluster<'a> {
             others,
             by_address,
             global: state.configurations.get("default"),
-            local: node_configuration(state, &state.node),
+            local: state.configurations.get(&format!("node.{}", state.node)),
         })
     }
 
@@ -121,9 +129,9 @@ impl<'a> Cluster<'a> {
 
     /// The object that sets our AS.
     pub(super) fn own_asn_origin(&self) -> Option<Origin> {
-        let node = self.state.nodes.get(&self.own.name)?;
+        let node = self.state.nodes.get(self.own.name)?;
         if node.object.spec.bgp.as_ref().is_some_and(|b| b.as_number.is_some()) {
-            return Some(self.own.origin.clone());
+            return Some(self.own.origin());
         }
         self.global()?.as_number.map(|_| self.global_origin())
     }
@@ -220,21 +228,38 @@ fn configuration_origin(name: &str, stored: Option<&Stored<BgpConfiguration>>) -
     }
 }
 
-fn node_configuration<'a>(state: &'a ClusterState, node: &NodeName) -> Option<&'a Stored<BgpConfiguration>> {
-    state.configurations.get(&format!("node.{node}"))
+fn node_origin(name: &NodeName, revision: u64) -> Origin {
+    Origin {
+        kind: "Node",
+        name: name.to_string(),
+        revision,
+    }
+}
+
+/// What BGPConfigurations say of nodes: for all, and by node.
+struct Settings<'a> {
+    global: Option<&'a BgpConfigurationSpec>,
+    of_node: BTreeMap<&'a str, &'a BgpConfigurationSpec>,
+}
+
+impl<'a> Settings<'a> {
+    fn new(state: &'a ClusterState) -> Self {
+        let named = state.configurations.iter();
+        Settings {
+            global: state.configurations.get("default").map(|s| &s.object.spec),
+            of_node: named
+                .filter_map(|(name, s)| Some((name.strip_prefix("node.")?, &s.object.spec)))
+                .collect(),
+        }
+    }
 }
 
 fn facts<'a>(
-    state: &'a ClusterState,
-    name: &NodeName,
+    settings: &Settings<'a>,
+    name: &'a NodeName,
     stored: &'a Stored<Node>,
     problems: &mut Problems,
 ) -> NodeFacts<'a> {
-    let origin = Origin {
-        kind: "Node",
-        name: name.to_string(),
-        revision: stored.revision,
-    };
     let bgp = stored.object.spec.bgp.as_ref();
     let mut of_family = |a: Option<InterfaceAddr>, family: Family, field: &'static str| {
         let a = a?;
@@ -243,7 +268,7 @@ fn facts<'a>(
         }
         let reason = "the address is of the other family".to_owned();
         problems.add(
-            &origin,
+            &node_origin(name, stored.revision),
             field,
             ProblemKind::BadValue {
                 value: a.to_string(),
@@ -254,10 +279,10 @@ fn facts<'a>(
     };
     let v4 = of_family(bgp.and_then(|b| b.ipv4_address), Family::Ipv4, "spec.bgp.ipv4Address");
     let v6 = of_family(bgp.and_then(|b| b.ipv6_address), Family::Ipv6, "spec.bgp.ipv6Address");
-    let global = state.configurations.get("default").map(|s| &s.object.spec);
-    let local = node_configuration(state, name).map(|s| &s.object.spec);
+    let (global, local) = (settings.global, settings.of_node.get(name.as_str()));
     NodeFacts {
-        name: name.clone(),
+        name,
+        revision: stored.revision,
         v4,
         v6,
         asn: bgp
@@ -267,6 +292,5 @@ fn facts<'a>(
         cluster_id: bgp.and_then(|b| b.route_reflector_cluster_id),
         listen_port: local.and_then(|l| l.listen_port).or(global.and_then(|g| g.listen_port)),
         labels: &stored.object.metadata.labels,
-        origin,
     }
 }

@@ -1,6 +1,6 @@
 //! Sessions that BGPPeers ask for, on the side that is selected and on the side that is named.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use tortie_model::PeerAddr;
@@ -9,7 +9,7 @@ use tortie_model::resource::{BgpPeer, BgpPeerSpec, NextHopMode, ReversePeering, 
 use super::cluster::{Cluster, NodeFacts, Problems};
 use super::mesh::{Draft, distance, is_passive, protocol_name, seconds, with_node};
 use super::problem::ProblemKind;
-use super::types::{Distance, Family, NextHop, Origin, PeerKind, PeerView};
+use super::types::{Family, NextHop, Origin, PeerKind};
 use super::workloads;
 use crate::state::Stored;
 
@@ -17,6 +17,8 @@ use crate::state::Stored;
 #[derive(Default)]
 pub(super) struct Sessions {
     drafts: BTreeMap<(PeerKind, IpAddr, Option<u16>), Draft>,
+    /// Those of all of them, in whatever scope.
+    addresses: BTreeSet<(IpAddr, Option<u16>)>,
 }
 
 impl Sessions {
@@ -34,6 +36,7 @@ impl Sessions {
             }
             return;
         }
+        self.addresses.insert((p.address, p.port));
         self.drafts.insert(same, draft);
     }
 }
@@ -148,12 +151,7 @@ fn reverse(cluster: &Cluster<'_>, ask: &Ask<'_>, sessions: &mut Sessions, proble
             draft = narrow;
         }
         // A node that selects itself and is selected by others asks once.
-        let address = draft.peer.address;
-        let known = sessions
-            .drafts
-            .values()
-            .any(|d| d.peer.address == address && d.peer.port == draft.peer.port);
-        if !known {
+        if !sessions.addresses.contains(&(draft.peer.address, draft.peer.port)) {
             sessions.offer(draft, problems);
         }
     }
@@ -190,14 +188,14 @@ fn to_node(
                 node: cluster.own.name.clone(),
             }
         };
-        problems.add(&node.origin, "spec.bgp", lacks);
+        problems.add(&node.origin(), "spec.bgp", lacks);
         return None;
     };
     if cluster.own.has(draft.peer.address) {
         let kind = ProblemKind::OwnAddressTaken {
             address: draft.peer.address,
         };
-        problems.add(&node.origin, "spec.bgp", kind);
+        problems.add(&node.origin(), "spec.bgp", kind);
         return None;
     }
     options(cluster, ask, &mut draft, problems);
@@ -229,38 +227,16 @@ fn to_address(
         .port
         .or_else(|| node.filter(|n| n.asn == asn).and_then(|n| n.listen_port));
     let local_asn = ask.spec.local_as_number.filter(|a| *a != cluster.own.asn);
-    let mut draft = Draft {
-        peer: PeerView {
-            name: protocol_name(kind, address, port),
-            kind,
-            address,
-            port,
-            asn,
-            remote_node: node.map(|n| n.name.clone()),
-            local_asn,
-            internal: asn == local_asn.unwrap_or(cluster.own.asn),
-            source_address: Some(own.addr),
-            distance: Distance::Multihop,
-            ttl_security_hops: None,
-            // A BGPPeer for every node that names a node makes the two ask for each other.
-            passive: kind == PeerKind::Global && node.is_some() && is_passive(own.addr, address),
-            restart_time_s: None,
-            keepalive_s: None,
-            rr_client_of: None,
-            password: None,
-            allow_local_as: ask
-                .spec
-                .num_allowed_local_as_numbers
-                .and_then(|n| u32::try_from(n).ok())
-                .filter(|n| *n > 0),
-            channels: Vec::new(),
-            origin: ask.origin.clone(),
-        },
-        families: vec![family],
-        filters: Vec::new(),
-        next_hop: NextHop::Auto,
-        reachable_by: None,
-    };
+    let mut draft = Draft::new(kind, (address, port), asn, &ask.origin);
+    let session = &mut draft.peer;
+    session.remote_node = node.map(|n| n.name.clone());
+    session.local_asn = local_asn;
+    session.internal = asn == local_asn.unwrap_or(cluster.own.asn);
+    session.source_address = Some(own.addr);
+    // A BGPPeer for every node that names a node makes the two ask for each other.
+    session.passive = kind == PeerKind::Global && node.is_some() && is_passive(own.addr, address);
+    let allowed = ask.spec.num_allowed_local_as_numbers;
+    session.allow_local_as = allowed.and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
     options(cluster, ask, &mut draft, problems);
     reflect(cluster, &mut draft);
     Some(draft)

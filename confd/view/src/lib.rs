@@ -34,6 +34,7 @@ pub use types::*;
 
 use std::net::Ipv4Addr;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use tortie_net::{NodeName, RouterId};
@@ -86,48 +87,84 @@ pub enum NoView {
 /// # Errors
 /// [`NoView`] when the node does not exist: then nothing can be said, and what is in force should stay.
 pub fn compute(state: &ClusterState, router_id: RouterIdChoice) -> Result<BgpView, NoView> {
-    let mut problems = Problems::default();
-    problems.extend(state.unreadable.values().cloned());
-    let cluster = Cluster::new(state, &mut problems).ok_or_else(|| NoView::NoNode(state.node.clone()))?;
-    if cluster.own.v4.is_none() && cluster.own.v6.is_none() {
-        problems.add(&cluster.own.origin, "spec.bgp", ProblemKind::OwnNodeWithoutAddress);
-    }
-    let mut drafts = explicit::peers(&cluster, &mut problems);
-    let (reason, mesh) = mesh::peers(&cluster, &drafts, &mut problems);
-    drafts.extend(mesh);
-    drafts.sort_by(|a, b| a.peer.name.cmp(&b.peer.name));
+    Views::default().compute(state, router_id)
+}
 
-    let compiled = filters::Compiled::new(&cluster, &drafts, &mut problems);
-    let policies = policy::assign(&cluster, &mut drafts, &compiled);
-    let (router_id, router_id_from) = router_id_of(&cluster, router_id);
-    let mut view = BgpView {
-        node: state.node.clone(),
-        origin: cluster.own.origin.clone(),
-        router_id,
-        router_id_from,
-        asn: cluster.own.asn,
-        asn_origin: cluster.own_asn_origin(),
-        listen_port: cluster.own.listen_port,
-        bind_node_ip: cluster.bind_node_ip(),
-        severity: cluster.severity(),
-        cluster_id: cluster.own.cluster_id,
-        mesh: reason,
-        ignored_interfaces: cluster.ignored_interfaces(),
-        families: rules::families(&cluster, &drafts, &compiled, &mut problems),
-        filters: compiled.into_functions(),
-        policies,
-        peers: drafts.into_iter().map(|d| d.peer).collect(),
-        problems: Vec::new(),
-    };
-    view.problems = problems.into_sorted();
-    Ok(view)
+/// Views of a state that changes, one after the other: of the mesh, what did not change is taken from the view before. What comes
+/// before decides how long a view takes, and nothing else.
+#[derive(Debug, Default)]
+pub struct Views {
+    mesh: mesh::Mesh,
+}
+
+impl Views {
+    /// As [`compute`] has it.
+    ///
+    /// # Errors
+    /// [`NoView`] when the node does not exist: then nothing can be said, and what is in force should stay.
+    pub fn compute(&mut self, state: &ClusterState, router_id: RouterIdChoice) -> Result<BgpView, NoView> {
+        let mut problems = Problems::default();
+        problems.extend(state.unreadable.values().cloned());
+        let cluster = Cluster::new(state, &mut problems).ok_or_else(|| NoView::NoNode(state.node.clone()))?;
+        let origin = cluster.own.origin();
+        if cluster.own.v4.is_none() && cluster.own.v6.is_none() {
+            problems.add(&origin, "spec.bgp", ProblemKind::OwnNodeWithoutAddress);
+        }
+        let mut drafts = explicit::peers(&cluster, &mut problems);
+        let (reason, mesh) = self.mesh.peers(&cluster, &drafts, &mut problems);
+        let compiled = filters::Compiled::new(&cluster, &drafts, &mut problems);
+        let policies = policies(&cluster, &mut drafts, (&mesh, &compiled));
+        let (router_id, router_id_from) = router_id_of(&cluster, router_id);
+        let mut view = BgpView {
+            node: state.node.clone(),
+            origin,
+            router_id,
+            router_id_from,
+            asn: cluster.own.asn,
+            asn_origin: cluster.own_asn_origin(),
+            listen_port: cluster.own.listen_port,
+            bind_node_ip: cluster.bind_node_ip(),
+            severity: cluster.severity(),
+            cluster_id: cluster.own.cluster_id,
+            mesh: reason,
+            ignored_interfaces: cluster.ignored_interfaces(),
+            families: rules::families(&cluster, &drafts, &compiled, &mut problems),
+            filters: compiled.into_functions(),
+            policies,
+            peers: mesh,
+            problems: problems.into_sorted(),
+        };
+        view.peers.extend(drafts.into_iter().map(|d| Arc::new(d.peer)));
+        view.peers.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(view)
+    }
+
+    /// How many sessions of the mesh were made, ever.
+    pub fn made(&self) -> u64 {
+        self.mesh.made()
+    }
+}
+
+/// Gives BGPPeers' channels their policies; returns all that are used, sorted by name.
+fn policies(
+    cluster: &Cluster<'_>,
+    drafts: &mut [mesh::Draft],
+    (mesh, compiled): (&[Arc<PeerView>], &filters::Compiled),
+) -> Vec<Policy> {
+    let mut all = policy::assign(cluster, drafts, compiled);
+    for family in Family::ALL {
+        if mesh.iter().any(|p| p.channels.iter().any(|c| c.family == family)) {
+            all.extend(policy::plain(family).map(|p| (p.name.clone(), p)));
+        }
+    }
+    all.into_values().collect()
 }
 
 fn router_id_of(cluster: &Cluster<'_>, choice: RouterIdChoice) -> (RouterId, RouterIdFrom) {
     match (choice, cluster.own.v4.map(|a| a.addr)) {
         (RouterIdChoice::Fixed(id), _) => (id, RouterIdFrom::Configured),
         (RouterIdChoice::Auto, Some(std::net::IpAddr::V4(a))) => (a.into(), RouterIdFrom::Ipv4Address),
-        (RouterIdChoice::Auto | RouterIdChoice::Hash, _) => (hashed(&cluster.own.name), RouterIdFrom::Hash),
+        (RouterIdChoice::Auto | RouterIdChoice::Hash, _) => (hashed(cluster.own.name), RouterIdFrom::Hash),
     }
 }
 

@@ -77,7 +77,7 @@ impl OneFamily<'_> {
         let node = state.nodes.get(&state.node).filter(|_| state.use_pod_cidr);
         let mut all = Vec::new();
         for listed in node.into_iter().flat_map(|n| n.object.pod_cidrs()) {
-            let origin = &self.cluster.own.origin;
+            let origin = &self.cluster.own.origin();
             match listed {
                 Ok(prefix) if self.family.has(prefix) => {
                     if self.in_vxlan_pool(prefix) {

@@ -80,7 +80,7 @@ impl ServiceNetworks {
                     name: name.clone(),
                     revision: service.revision,
                 };
-                for address in asked.single(service, &cluster.own.name) {
+                for address in asked.single(service, cluster.own.name) {
                     announced.entry(Prefix::host(address)).or_insert_with(|| origin.clone());
                 }
             }

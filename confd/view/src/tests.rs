@@ -113,7 +113,7 @@ proptest! {
             for p in &a.peers {
                 let own = p.source_address.unwrap();
                 let b = views.iter().find(|v| Some(&v.node) == p.remote_node.as_ref()).unwrap();
-                let back: Vec<&PeerView> = b.peers.iter().filter(|q| q.address == own).collect();
+                let back: Vec<_> = b.peers.iter().filter(|q| q.address == own).collect();
                 prop_assert_eq!(back.len(), 1, "{} -> {}", a.node, b.node);
                 let q = back[0];
                 prop_assert_eq!(q.source_address, Some(p.address));

@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use tortie_net::{Asn, NodeName, Prefix, RouterId};
 
 use super::problem::Problem;
@@ -95,10 +96,16 @@ pub struct BgpView {
     pub filters: Vec<FilterFunction>,
     /// Named filters that channels refer to, sorted by name.
     pub policies: Vec<Policy>,
-    /// Sessions, sorted by name.
-    pub peers: Vec<PeerView>,
+    /// Sessions, sorted by name. One that did not change is the same value as in the view before.
+    #[serde(serialize_with = "each")]
+    pub peers: Vec<Arc<PeerView>>,
     /// What could not be done as asked, sorted.
     pub problems: Vec<Problem>,
+}
+
+/// What is shared is written like what is not.
+fn each<S: Serializer>(peers: &[Arc<PeerView>], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(peers.iter().map(AsRef::as_ref))
 }
 
 /// Where the router id is from.

@@ -8,9 +8,9 @@ use tortie_net::Asn;
 
 use super::cluster::{Cluster, Problems};
 use super::explicit::{Ask, Sessions, reflect};
-use super::mesh::{Draft, protocol_name};
+use super::mesh::Draft;
 use super::problem::ProblemKind;
-use super::types::{Distance, Family, NextHop, PeerKind, PeerView};
+use super::types::{Family, PeerKind};
 
 /// One for each address of each workload that is selected.
 pub(super) fn peers(
@@ -63,33 +63,11 @@ fn ignored(ask: &Ask<'_>, problems: &mut Problems) {
 }
 
 fn draft(cluster: &Cluster<'_>, ask: &Ask<'_>, asn: Asn, address: std::net::IpAddr) -> Draft {
-    let kind = PeerKind::LocalWorkload;
     let local_asn = ask.spec.local_as_number.filter(|a| *a != cluster.own.asn);
-    Draft {
-        peer: PeerView {
-            name: protocol_name(kind, address, None),
-            kind,
-            address,
-            port: None,
-            asn,
-            remote_node: None,
-            local_asn,
-            internal: asn == local_asn.unwrap_or(cluster.own.asn),
-            source_address: None,
-            distance: Distance::Multihop,
-            ttl_security_hops: None,
-            passive: true,
-            restart_time_s: None,
-            keepalive_s: None,
-            rr_client_of: None,
-            password: None,
-            allow_local_as: None,
-            channels: Vec::new(),
-            origin: ask.origin.clone(),
-        },
-        families: vec![Family::of(address)],
-        filters: ask.spec.filters.clone(),
-        next_hop: NextHop::Auto,
-        reachable_by: None,
-    }
+    let mut draft = Draft::new(PeerKind::LocalWorkload, (address, None), asn, &ask.origin);
+    draft.peer.local_asn = local_asn;
+    draft.peer.internal = asn == local_asn.unwrap_or(cluster.own.asn);
+    draft.peer.passive = true;
+    draft.filters.clone_from(&ask.spec.filters);
+    draft
 }

@@ -4,6 +4,8 @@
 //! for all of an entry's matches must hold; "not" is a list that denies first. Routes of our own carry a tag, which no peer can
 //! give: an entry that a learned route alone may enter is jumped over by them.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use super::{Inexpressible, Networks, Range, networks, rules};
@@ -82,7 +84,7 @@ impl Frr {
 
     /// What FRR cannot say of sessions.
     fn sessions(&mut self, view: &BgpView) {
-        let restart = |p: &crate::view::PeerView| p.restart_time_s.unwrap_or(120);
+        let restart = |p: &Arc<crate::view::PeerView>| p.restart_time_s.unwrap_or(120);
         self.restart_time_s = view.peers.first().map_or(120, restart);
         for (index, peer) in view.peers.iter().enumerate() {
             if restart(peer) != self.restart_time_s {
