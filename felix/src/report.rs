@@ -213,3 +213,48 @@ fn peer(protocol: &Protocol) -> Option<PeerReport> {
         local_as: bgp.local_as,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use tortie_proto::bird::BgpSession;
+
+    use super::*;
+
+    fn protocol(info: &str, bgp: bool) -> Protocol {
+        Protocol {
+            name: "Mesh_172_30_0_12".into(),
+            kind: "BGP".into(),
+            state: "up".into(),
+            info: info.into(),
+            since_unix_ms: 1_500,
+            bgp: bgp.then(|| BgpSession {
+                neighbor_address: "172.30.0.12".into(),
+                neighbor_as: 64_512,
+                local_as: 64_513,
+                state: "Connect".into(),
+                ..BgpSession::default()
+            }),
+            ..Protocol::default()
+        }
+    }
+
+    #[test]
+    fn a_session_is_reported_as_birdc_shows_it() {
+        let of = |info| peer(&protocol(info, true)).unwrap();
+        let report = of("Established   ");
+        assert_eq!((report.info.as_str(), report.state.as_str()), ("Established", "up"));
+        assert_eq!(report.since, "1970-01-01T00:00:01.5Z");
+        assert_eq!((report.neighbor_as, report.local_as), (64_512, 64_513));
+        assert_eq!(
+            of("Active        Socket: Connection refused").info,
+            "Active Socket: Connection refused"
+        );
+        assert_eq!(of("  ").info, "Connect", "unsaid: the session's own state");
+        assert_eq!(peer(&protocol("up", false)), None, "no BGP: no peer");
+    }
+
+    #[test]
+    fn a_time_that_is_none_is_the_beginning() {
+        assert_eq!(time(i64::MAX), "1970-01-01T00:00:00Z");
+    }
+}

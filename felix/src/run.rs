@@ -38,8 +38,8 @@ pub async fn run(config: Config, token: CancellationToken) -> anyhow::Result<()>
     std::fs::create_dir_all(&config.state_dir)
         .with_context(|| format!("--state-dir {}", config.state_dir.display()))?;
     let hello = Hello::new("felix", config.node.as_str(), &tortie_kit::instance());
-    let mut netlink = Netlink::open()?;
-    forwarding::switch_on(&mut netlink)?;
+    let netlink = Netlink::open()?;
+    forwarding::switch_on()?;
     // Before the first dump, so that nothing falls between.
     let monitor = Monitor::start(TABLE_MAIN, netlink.port())?;
     let touches = Touches::open()?;
@@ -58,6 +58,7 @@ pub async fn run(config: Config, token: CancellationToken) -> anyhow::Result<()>
         tunnels: sources.tunnels.clone(),
         tables: sources.tables,
     };
+    tasks.spawn(forwarding::follow(sources.state.clone(), token.clone()));
     let health = Health::new();
     serve_http(&config, (&show, &health), &mut tasks, &token).await?;
 

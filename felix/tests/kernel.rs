@@ -461,13 +461,13 @@ fn forwarding_keeps_what_routers_tell() {
             std::fs::write(path(interface, "accept_ra"), accept).unwrap();
         }
         let mut netlink = Netlink::open().unwrap();
-        felix::forwarding::switch_on(&mut netlink).unwrap();
+        felix::forwarding::switch_on_v6(&mut netlink).unwrap();
         let accepting = || ["up0", "up1", "pod1", "cali1"].map(|i| read(i, "accept_ra"));
         assert_eq!(accepting(), ["2", "0", "2", "1"], "a pod is no router");
         assert_eq!(read("up0", "forwarding"), "1");
         // Somebody says otherwise later: that counts, also when felix starts again.
         std::fs::write(path("up0", "accept_ra"), "1").unwrap();
-        felix::forwarding::switch_on(&mut netlink).unwrap();
+        felix::forwarding::switch_on_v6(&mut netlink).unwrap();
         assert_eq!(accepting(), ["1", "0", "2", "1"]);
     });
 }

@@ -579,3 +579,36 @@ fn a_bad_command_line_is_said_and_nothing_is_done() {
     assert_eq!(code, Some(64));
     assert!(text.contains("nowhere"), "{text}");
 }
+
+/// IPv6 is forwarded once it is known that the node has it; nothing is switched off again.
+#[test]
+fn ipv6_is_forwarded_unless_the_node_has_none() {
+    const FORWARDING: [&str; 2] = [
+        "/proc/sys/net/ipv6/conf/all/forwarding",
+        "/proc/sys/net/ipv4/ip_forward",
+    ];
+    let read = || FORWARDING.map(|path| std::fs::read_to_string(path).unwrap().trim().to_owned());
+    for (support, want) in [("false", ["0", "1"]), ("true", ["1", "1"])] {
+        in_namespace(move |mut node| async move {
+            FORWARDING.iter().for_each(|path| std::fs::write(path, "0").unwrap());
+            let said = format!(
+                r#"{{"kind":"FelixConfiguration","metadata":{{"name":"default"}},"spec":{{"ipv6Support":{support}}}}}"#
+            );
+            let key = "/calico/resources/v3/projectcalico.org/felixconfigurations/default";
+            let mut all = documents();
+            all.push((key, said.leak()));
+            let _typha = node.serve_typha(all).await;
+            let (_bird, _serving) = node.serve_bird(vec![in_sync()]).await;
+            node.start_felix();
+            becomes(&[BLOCK, POD]).await;
+            if support == "true" {
+                let end = std::time::Instant::now() + Duration::from_secs(20);
+                while read() != want {
+                    assert!(std::time::Instant::now() < end, "{:?}", read());
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+            assert_eq!(read(), want);
+        });
+    }
+}

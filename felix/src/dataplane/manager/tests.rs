@@ -441,6 +441,37 @@ fn one_refused_route_delays_itself_alone() {
 }
 
 #[test]
+fn a_link_that_vanishes_between_plan_and_write_takes_its_own_routes_alone() {
+    let mut node = Node::synced();
+    node.manager.handle(told("cali1", "10.244.0.5"));
+    node.manager.handle(learn("10.244.1.0/26", &["172.30.0.12"]));
+    let changes = node.manager.plan(node.now);
+    node.kernel.remove_interface(3);
+    let result = node.kernel.apply(&changes);
+    node.manager.applied(&changes, result, node.now);
+    node.work();
+    assert_eq!(node.ours(), [REMOTE]);
+    assert!(node.manager.endpoint_is_up("cali1").is_err());
+    // In the other direction: it goes while what is to be written next is on its way out by it.
+    node.kernel.set_interface(9, "cali1", true);
+    node.work();
+    assert_eq!(node.ours(), [POD, REMOTE]);
+    node.kernel.remove_interface(2);
+    node.manager.handle(learn("10.244.2.0/26", &["172.30.0.12"]));
+    let changes = node.manager.plan(node.now);
+    let result = node.kernel.apply(&changes);
+    node.manager.applied(&changes, result, node.now);
+    node.work();
+    assert_eq!(node.ours(), [POD]);
+    node.kernel.set_interface(2, "eth0", true);
+    node.kernel.add_address(2, "172.30.0.11/24");
+    for _ in 0..8 {
+        node.wait(Duration::from_secs(31));
+    }
+    assert_eq!(node.ours().len(), 3, "{:?}", node.ours());
+}
+
+#[test]
 fn peers_take_nothing_that_is_this_nodes() {
     let mut node = busy();
     let bad = [

@@ -145,7 +145,24 @@ fn encode_object(out: &mut Vec<u8>, object: &Object) {
     }
 }
 
+/// An object as the kernel tells of it, without the header of the message: what [`Object::decode`] reads.
+#[must_use]
+pub fn encoded(object: &Object) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode_object(&mut out, object);
+    out
+}
+
 // === Decoding ===
+
+impl Object {
+    /// What the kernel says of an object (`struct nhmsg` and attributes), without the header of the message; `None` when it
+    /// cannot be read.
+    #[must_use]
+    pub fn decode(octets: &[u8]) -> Option<Object> {
+        decode(octets)
+    }
+}
 
 pub(super) fn decode(b: &[u8]) -> Option<Object> {
     let [_, _, protocol, _, ..] = *b else { return None };
