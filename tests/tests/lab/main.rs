@@ -17,6 +17,7 @@ mod racks;
 mod reflectors;
 mod restart;
 mod soak;
+mod status;
 mod traffic;
 mod tunnels;
 

@@ -7,11 +7,13 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tortie_tests::lab::{
     Capture, Cluster, Header, Lab, Netns, NodeSpec, Packet, PingRun, Pod, Rack, Spec, first_reply, ping, stream,
     wait_for, without_object,
 };
+
+use crate::traffic::document;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// What the segments carry.
@@ -37,18 +39,29 @@ impl Mode {
         Mode { header, when }
     }
 
+    /// A pool of each family.
     fn pools(self) -> String {
+        Families::Both.of(self).concat()
+    }
+
+    fn pool_of_each(self) -> [String; 2] {
         let (ipip, vxlan) = match self.header {
             Header::Ipip => (self.when, "Never"),
             Header::Vxlan(_) => ("Never", self.when),
         };
         // IPIP carries IPv4 alone.
-        format!(
-            "apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {{name: v4}}\n\
-             spec: {{cidr: 10.244.0.0/16, ipipMode: {ipip}, vxlanMode: {vxlan}}}\n---\n\
-             apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {{name: v6}}\n\
-             spec: {{cidr: \"fd00:244::/48\", vxlanMode: {vxlan}}}\n"
-        )
+        [
+            document(
+                "IPPool",
+                "v4",
+                &format!("{{cidr: 10.244.0.0/16, ipipMode: {ipip}, vxlanMode: {vxlan}}}"),
+            ),
+            document(
+                "IPPool",
+                "v6",
+                &format!("{{cidr: \"fd00:244::/48\", vxlanMode: {vxlan}}}"),
+            ),
+        ]
     }
 
     /// The header that packets between these nodes have.
@@ -59,6 +72,42 @@ impl Mode {
             "CrossSubnet" if !near => Some(self.header),
             _ => None,
         }
+    }
+}
+
+/// What the pods have, and the nodes have in BGP.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Families {
+    V4,
+    V6,
+    Both,
+}
+
+impl Families {
+    fn has(self, v4: bool) -> bool {
+        match self {
+            Families::V4 => v4,
+            Families::V6 => !v4,
+            Families::Both => true,
+        }
+    }
+
+    fn of(self, mode: Mode) -> Vec<String> {
+        let both = mode.pool_of_each().into_iter().zip([true, false]);
+        both.filter(|(_, v4)| self.has(*v4)).map(|(pool, _)| pool).collect()
+    }
+
+    /// A Node's document.
+    fn node(self, node: &NodeSpec) -> String {
+        let six = node.address6.as_deref().unwrap_or_default();
+        let four = format!("ipv4Address: {}", node.address);
+        let addresses = [(true, four), (false, format!("ipv6Address: \"{six}\""))];
+        let has = addresses
+            .into_iter()
+            .filter(|(v4, _)| self.has(*v4))
+            .map(|(_, text)| text);
+        let spec = format!("{{bgp: {{{}}}}}", has.collect::<Vec<_>>().join(", "));
+        document("Node", &node.name, &spec)
     }
 }
 
@@ -80,24 +129,21 @@ fn nodes() -> Vec<NodeSpec> {
 struct Site {
     cluster: Cluster,
     rack: Rack,
+    families: Families,
     pods: Vec<Pod>,
 }
 
 /// Runs the body on a cluster of three nodes in two subnets, a pod with both families on each.
 fn on_site(topic: &str, mode: Mode, body: impl FnOnce(&mut Site) -> Result<()>) {
+    on_site_of(Families::Both, topic, mode, body);
+}
+
+/// The same with pods of these families.
+fn on_site_of(families: Families, topic: &str, mode: Mode, body: impl FnOnce(&mut Site) -> Result<()>) {
     let lab = Lab::for_test(topic).unwrap_or_else(|e| panic!("{topic}: {e:#}"));
     let dir = tempfile::tempdir().expect("a folder");
-    let mut manifest = mode.pools();
     let mut nodes = nodes();
-    for node in &nodes {
-        manifest += &format!(
-            "---\napiVersion: projectcalico.org/v3\nkind: Node\nmetadata: {{name: {}}}\n\
-             spec: {{bgp: {{ipv4Address: {}, ipv6Address: \"{}\"}}}}\n",
-            node.name,
-            node.address,
-            node.address6.as_deref().unwrap_or_default()
-        );
-    }
+    let manifest = families.of(mode).concat() + &nodes.iter().map(|n| families.node(n)).collect::<String>();
     std::fs::write(dir.path().join("site.yaml"), manifest).expect("write");
     let far = nodes.pop().expect("n3");
     let spec = Spec {
@@ -111,6 +157,7 @@ fn on_site(topic: &str, mode: Mode, body: impl FnOnce(&mut Site) -> Result<()>) 
     let mut site = Site {
         cluster,
         rack,
+        families,
         pods: Vec::new(),
     };
     let ran = site
@@ -119,10 +166,7 @@ fn on_site(topic: &str, mode: Mode, body: impl FnOnce(&mut Site) -> Result<()>) 
         .and_then(|()| site.cluster.settle())
         .and_then(|()| {
             for node in ["n1", "n2", "n3"] {
-                let pod = site
-                    .cluster
-                    .add_dual_stack_pod(node, &format!("default/on-{node}"))?
-                    .pod;
+                let pod = site.add_pod(node)?;
                 site.pods.push(pod);
             }
             body(&mut site)
@@ -150,6 +194,27 @@ fn node_address(name: &str, v4: bool) -> Result<IpAddr> {
 }
 
 impl Site {
+    fn add_pod(&self, node: &str) -> Result<Pod> {
+        let node = self.cluster.node(node)?;
+        let mut conf = node.netconf();
+        let assign = |v4| self.families.has(v4).to_string();
+        conf["ipam"] = json!({"type": "calico-ipam", "assign_ipv4": assign(true), "assign_ipv6": assign(false)});
+        let name = format!("default/on-{}", node.name());
+        Ok(Pod::add(&self.cluster.lab, node, &name, &conf)?.pod)
+    }
+
+    /// The router between the subnets learns the way to the pods, as one that takes part in BGP does.
+    fn tell_the_router(&self) -> Result<()> {
+        for pod in &self.pods {
+            for ip in &pod.ips {
+                let via = node_address(&pod.node, ip.is_ipv4())?.to_string();
+                let to = tortie_net::Prefix::host(*ip).to_string();
+                self.rack.router().ip(&["route", "replace", &to, "via", &via])?;
+            }
+        }
+        Ok(())
+    }
+
     fn pod(&self, node: &str) -> Result<&Pod> {
         self.pods.iter().find(|p| p.node == node).context("a pod")
     }
@@ -232,7 +297,7 @@ impl Site {
     /// Every pair that the mode can serve, both families.
     fn check(&self, mode: Mode) -> Result<()> {
         let far = mode.when != "Never";
-        for v4 in [true, false] {
+        for v4 in [true, false].into_iter().filter(|v4| self.families.has(*v4)) {
             self.check_pair(mode, "n1", "n2", v4)?;
             // Plain packets of pods do not get through the router.
             if far && (v4 || mode.header != Header::Ipip) {
@@ -318,6 +383,46 @@ fn vxlan_in_every_mode_and_changed_under_traffic() {
             Ok(())
         })?;
         site.change_to(Mode::vxlan("CrossSubnet"))
+    });
+}
+
+#[test]
+fn vxlan_of_one_family_alone() {
+    for families in [Families::V4, Families::V6] {
+        on_site_of(families, "one", Mode::vxlan("CrossSubnet"), |site| {
+            for pod in &site.pods {
+                ensure!(
+                    pod.ips.len() == 1 && families.has(pod.ips[0].is_ipv4()),
+                    "{:?}",
+                    pod.ips
+                );
+            }
+            site.check(Mode::vxlan("CrossSubnet"))?;
+            let other = if families == Families::V4 {
+                "vxlan-v6.calico"
+            } else {
+                "vxlan.calico"
+            };
+            let links = site.cluster.node("n1")?.ns().links()?;
+            ensure!(!links.iter().any(|l| l == other), "{links:?}");
+            Ok(())
+        });
+    }
+}
+
+/// A router between the subnets that knows the pods needs no tunnel: next hops are resolved through it.
+#[test]
+fn nothing_is_encapsulated_through_a_router_that_knows_the_pods() {
+    on_site("plain", Mode::vxlan("Never"), |site| {
+        site.tell_the_router()?;
+        for v4 in [true, false] {
+            for (a, b) in [("n1", "n2"), ("n1", "n3"), ("n3", "n2")] {
+                site.check_pair(Mode::vxlan("Never"), a, b, v4)?;
+            }
+        }
+        let links = site.cluster.node("n3")?.ns().links()?;
+        ensure!(!links.iter().any(|l| l.starts_with("vxlan")), "{links:?}");
+        Ok(())
     });
 }
 
