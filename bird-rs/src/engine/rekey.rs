@@ -1,4 +1,4 @@
-//! New TCP-AO keys for connections that stand (RFC 5925 section 7.3): a session outlives its keys.
+//! New keys for connections that stand (RFC 5925 section 7.3; a changed TCP-MD5 password too): a session outlives them.
 
 use tortie_bgp::fsm::ConnId;
 use tortie_bgp::speaker::Input;

@@ -8,15 +8,16 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
-use tortie_bgp::config::{AoKey, AoKeys, Authentication, Config, Neighbor, ProtocolKind};
+use tortie_bgp::config::{AoChange, AoKey, Authentication, Config, Neighbor, ProtocolKind};
 use tortie_net::Prefix;
 use tortie_netlink::sockopt::{self, ao};
 
-/// The TCP-AO keys of peers by a configuration.
+/// How the segments of peers are signed by a configuration. Of ranges only TCP-AO is here: a password of theirs that changes
+/// begins their sessions anew.
 #[derive(Debug, Default)]
 pub(crate) struct Keyring {
-    peers: HashMap<IpAddr, Option<AoKeys>>,
-    ranges: Vec<(Prefix, AoKeys)>,
+    peers: HashMap<IpAddr, Authentication>,
+    ranges: Vec<(Prefix, Authentication)>,
 }
 
 impl Keyring {
@@ -28,87 +29,95 @@ impl Keyring {
             let ProtocolKind::Bgp(bgp) = &protocol.kind else {
                 continue;
             };
-            let keys = match &bgp.transport.authentication {
-                Authentication::Ao(keys) => Some(keys.clone()),
-                Authentication::None | Authentication::Md5(_) => None,
-            };
-            match (&bgp.neighbor, keys) {
-                (Neighbor::Address(address), keys) => {
-                    let known = keyring.peers.entry(*address).or_default();
-                    *known = known.take().or(keys);
+            let how = &bgp.transport.authentication;
+            match (&bgp.neighbor, how) {
+                (Neighbor::Address(address), how) => {
+                    let known = keyring.peers.entry(*address).or_insert(Authentication::None);
+                    if strength(how) > strength(known) {
+                        known.clone_from(how);
+                    }
                 }
-                (Neighbor::Range { prefix, .. }, Some(keys)) => keyring.ranges.push((*prefix, keys)),
-                (Neighbor::Range { .. }, None) => {}
+                (Neighbor::Range { prefix, .. }, Authentication::Ao(_)) => keyring.ranges.push((*prefix, how.clone())),
+                (Neighbor::Range { .. }, Authentication::None | Authentication::Md5(_)) => {}
             }
         }
         keyring
     }
 
-    /// The keys of whoever connects from there, and the peers that a listener has them for.
-    fn of(&self, remote: IpAddr) -> Option<(Prefix, &AoKeys)> {
+    /// The keys of whoever connects from there, and the peers that a listener has them for. `None` when there are none.
+    fn of(&self, remote: IpAddr) -> Option<(Prefix, &Authentication)> {
         let remote = remote.to_canonical();
         match self.peers.get(&remote) {
-            Some(keys) => keys.as_ref().map(|keys| (Prefix::host(remote), keys)),
+            Some(Authentication::None) => None,
+            Some(how) => Some((Prefix::host(remote), how)),
             None => {
                 let ranges = self.ranges.iter().filter(|(range, _)| range.contains(remote));
                 let nearest = ranges.max_by_key(|(range, _)| range.len());
-                nearest.map(|(range, keys)| (*range, keys))
+                nearest.map(|(range, how)| (*range, how))
             }
         }
     }
 }
 
-/// A connection whose segments are signed with TCP-AO.
+/// Of several protocols with one peer the one that signs best says what is done on a connection that it opens.
+fn strength(how: &Authentication) -> u8 {
+    match how {
+        Authentication::None => 0,
+        Authentication::Md5(_) => 1,
+        Authentication::Ao(_) => 2,
+    }
+}
+
+/// A connection whose segments are signed.
 #[derive(Debug)]
 pub(crate) struct Signed {
     socket: OwnedFd,
     peers: Prefix,
     remote: IpAddr,
-    keys: AoKeys,
+    how: Authentication,
 }
 
 impl Signed {
     /// A connection that was accepted; `None` when it is not to be signed. It has the keys of the listener.
     ///
     /// # Errors
-    /// The system's: above all when it has to be signed and is not.
+    /// The system's: above all when it has to be signed with TCP-AO and is not.
     pub(crate) fn accepted(stream: &impl AsFd, remote: IpAddr, keyring: &Keyring) -> io::Result<Option<Self>> {
-        let Some((peers, keys)) = keyring.of(remote) else {
+        let Some((peers, how)) = keyring.of(remote) else {
             return Ok(None);
         };
-        ao::request(stream, keys.selected().recv_id)?;
-        Self::new(stream, peers, remote, keys).map(Some)
+        if let Authentication::Ao(keys) = how {
+            ao::request(stream, keys.selected().recv_id)?;
+        }
+        Self::new(stream, peers, remote, how).map(Some)
     }
 
-    /// A connection that is to be made, which is given its keys; `None` when it is not to be signed with TCP-AO.
+    /// A connection that is to be made, which is given its keys; `None` when it is not to be signed.
     ///
     /// # Errors
     /// The system's: above all when the kernel has no TCP-AO.
     pub(crate) fn connecting(socket: &impl AsFd, remote: IpAddr, how: &Authentication) -> io::Result<Option<Self>> {
         let peers = Prefix::host(remote);
         match how {
-            Authentication::None => Ok(None),
-            Authentication::Md5(password) => {
-                sockopt::set_md5_key(socket, peers, password.as_bytes())?;
-                Ok(None)
-            }
+            Authentication::None => return Ok(None),
+            Authentication::Md5(password) => sockopt::set_md5_key(socket, peers, password.as_bytes())?,
             Authentication::Ao(keys) => {
                 let begin = keys.selected().ids();
                 for key in keys.iter() {
                     ao::add(socket, peers, &plain(key), key.ids() == begin)?;
                 }
-                Self::new(socket, peers, remote, keys).map(Some)
             }
         }
+        Self::new(socket, peers, remote, how).map(Some)
     }
 
-    fn new(socket: &impl AsFd, peers: Prefix, remote: IpAddr, keys: &AoKeys) -> io::Result<Self> {
-        let (socket, keys) = (socket.as_fd().try_clone_to_owned()?, keys.clone());
+    fn new(socket: &impl AsFd, peers: Prefix, remote: IpAddr, how: &Authentication) -> io::Result<Self> {
+        let (socket, how) = (socket.as_fd().try_clone_to_owned()?, how.clone());
         Ok(Signed {
             socket,
             peers,
             remote,
-            keys,
+            how,
         })
     }
 
@@ -118,23 +127,33 @@ impl Signed {
     /// # Errors
     /// The system's. The connection may have too many or too few keys then.
     pub(crate) fn follow(&mut self, keyring: &Keyring) -> io::Result<()> {
-        let wanted = keyring.of(self.remote).map(|(_, keys)| keys);
-        let Some(wanted) = wanted.filter(|wanted| **wanted != self.keys) else {
+        let wanted = keyring.of(self.remote).map(|(_, how)| how);
+        let Some(wanted) = wanted.filter(|wanted| **wanted != self.how) else {
             return Ok(());
         };
-        let Some(change) = self.keys.towards(wanted) else {
-            return Ok(());
-        };
-        for ids in change.remove {
-            ao::remove(&self.socket, self.peers, ids, Some(change.instead))?;
+        match (&self.how, wanted) {
+            (Authentication::Md5(_), Authentication::Md5(password)) => {
+                sockopt::set_md5_key(&self.socket, self.peers, password.as_bytes())?;
+            }
+            (Authentication::Ao(keys), Authentication::Ao(new)) => match keys.towards(new) {
+                Some(change) => self.rekey(&change)?,
+                None => return Ok(()),
+            },
+            _ => return Ok(()),
+        }
+        self.how = wanted.clone();
+        tracing::info!(remote = %self.remote, keys = ?self.how, "changed the keys of a connection");
+        Ok(())
+    }
+
+    fn rekey(&self, change: &AoChange) -> io::Result<()> {
+        for ids in &change.remove {
+            ao::remove(&self.socket, self.peers, *ids, Some(change.instead))?;
         }
         for key in &change.add {
             ao::add(&self.socket, self.peers, &plain(key), false)?;
         }
-        ao::request(&self.socket, change.request)?;
-        self.keys = wanted.clone();
-        tracing::info!(remote = %self.remote, keys = ?self.keys, "changed the keys of a connection");
-        Ok(())
+        ao::request(&self.socket, change.request)
     }
 }
 
@@ -230,6 +249,7 @@ fn plain(key: &AoKey) -> ao::AoKey<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
     use std::net::{TcpListener, TcpStream};
     use std::time::Duration;
 
@@ -264,12 +284,16 @@ mod tests {
         ]);
         let of = |addr: &str| {
             let found = keyring.of(addr.parse().unwrap());
-            found.map(|(peers, keys)| (peers.to_string(), keys.selected().send_id))
+            found.map(|(peers, how)| match how {
+                Authentication::Ao(keys) => (peers.to_string(), Some(keys.selected().send_id)),
+                Authentication::None | Authentication::Md5(_) => (peers.to_string(), None),
+            })
         };
-        assert_eq!(of("10.0.0.2"), Some(("10.0.0.2/32".into(), 1)));
-        assert_eq!(of("10.1.0.9"), None, "its own protocol's, not its range's");
-        assert_eq!(of("::ffff:10.1.0.10"), Some(("10.1.0.0/16".into(), 2)));
-        assert_eq!(of("10.2.0.1"), Some(("10.0.0.0/8".into(), 1)));
+        assert_eq!(of("10.0.0.2"), Some(("10.0.0.2/32".into(), Some(1))));
+        let own = Some(("10.1.0.9/32".into(), None));
+        assert_eq!(of("10.1.0.9"), own, "its own protocol's, not its range's");
+        assert_eq!(of("::ffff:10.1.0.10"), Some(("10.1.0.0/16".into(), Some(2))));
+        assert_eq!(of("10.2.0.1"), Some(("10.0.0.0/8".into(), Some(1))));
         assert_eq!(of("192.0.2.1"), None);
     }
 
@@ -290,13 +314,42 @@ mod tests {
         socket.connect_timeout(&to.into(), Duration::from_millis(700)).is_ok()
     }
 
+    /// While the two ends have different passwords nothing arrives, and nothing is lost.
+    #[test]
+    fn a_connection_follows_when_its_password_changes() {
+        let with = |options| keyring(&[("127.0.0.1", options)]);
+        let (before, after) = (with("password \"old\";"), with("password \"new\";"));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (to, peers) = (listener.local_addr().unwrap(), "127.0.0.1/32".parse().unwrap());
+        let how = Authentication::Md5("old".to_owned());
+        assert!(
+            ListenerKeys::default()
+                .follow(&listener, &[(peers, how.clone())])
+                .is_empty()
+        );
+        let socket = socket2::Socket::new(socket2::Domain::for_address(to), socket2::Type::STREAM, None).unwrap();
+        let mut ours = Signed::connecting(&socket, to.ip(), &how).unwrap().unwrap();
+        socket.connect_timeout(&to.into(), Duration::from_secs(5)).unwrap();
+        let (mut stream, remote) = listener.accept().unwrap();
+        let mut theirs = Signed::accepted(&stream, remote.ip(), &before).unwrap().unwrap();
+        ours.follow(&after).unwrap();
+        socket.send(b"meow").unwrap();
+        let mut buffer = [0; 4];
+        stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        assert!(stream.read(&mut buffer).is_err(), "signed with another password");
+        theirs.follow(&after).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.read_exact(&mut buffer).unwrap();
+        assert_eq!(&buffer, b"meow");
+    }
+
     #[test]
     fn a_listener_follows_and_knows_whom_it_cannot_check() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (to, peers) = (listener.local_addr().unwrap(), "127.0.0.1/32".parse().unwrap());
         let md5 = |password: &str| Authentication::Md5(password.to_owned());
         let ao = |options| match keyring(&[("127.0.0.1", options)]).of(to.ip()) {
-            Some((_, keys)) => Authentication::Ao(keys.clone()),
+            Some((_, keys)) => keys.clone(),
             None => Authentication::None,
         };
         let mut keys = ListenerKeys::default();

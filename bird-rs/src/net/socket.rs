@@ -17,7 +17,7 @@ const BACKLOG: i32 = 1024;
 /// Linux's own default.
 const PLAIN_TTL: u8 = 64;
 
-/// Connects. How long it may take is the state machine's decision. With the keys of a connection that is signed with TCP-AO.
+/// Connects. How long it may take is the state machine's decision. With the keys of a connection that is signed.
 ///
 /// # Errors
 /// The system's.

@@ -12,6 +12,7 @@ mod filter;
 mod floating;
 mod ipam;
 mod mesh;
+mod password;
 mod podman;
 mod racks;
 mod reflectors;

@@ -289,10 +289,13 @@ fn bgp(old: &BgpConfig, new: &BgpConfig) -> Verdict {
         .0
 }
 
-/// Have keys changed that a connection can change?
+/// Have keys changed that a connection can change? A password may differ for less than the hold time: nothing arrives while it
+/// does, and TCP sends again what did not.
 fn rekeyed(old: &BgpConfig, new: &BgpConfig) -> bool {
+    let named = |session: &BgpConfig| matches!(session.neighbor, Neighbor::Address(_));
     match (&old.transport.authentication, &new.transport.authentication) {
         (Authentication::Ao(before), Authentication::Ao(after)) => before != after && before.towards(after).is_some(),
+        (Authentication::Md5(before), Authentication::Md5(after)) => before != after && named(old) && named(new),
         _ => false,
     }
 }

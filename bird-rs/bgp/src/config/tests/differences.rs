@@ -44,7 +44,7 @@ fn sessions_restart_only_for_their_own_terms() {
         [(MESH.into(), Action::Restart, "transport")]
     );
     assert_eq!(
-        edit("password \"x\"", "password \"y\""),
+        edit("password \"x\";", ""),
         [(GLOBAL.into(), Action::Restart, "transport")]
     );
     assert_eq!(
@@ -107,6 +107,24 @@ fn a_station_s_change_restarts_its_session_alone() {
         assert_eq!(shown, [("station", Action::Restart, reason)]);
     }
     assert_eq!(diff(&before, &with("monitoring rib in pre_policy off;")), []);
+}
+
+#[test]
+fn a_password_changes_in_place_but_for_a_range() {
+    assert_eq!(
+        edit("password \"x\"", "password \"y\""),
+        [(GLOBAL.into(), Action::InPlace, "keys")]
+    );
+    let range = |password: &str| {
+        let text = NODE.replacen(
+            "neighbor 172.30.0.1 port 179 as 65001",
+            "neighbor range 172.30.0.0/24 as 65001",
+            1,
+        );
+        parsed(&text.replacen("password \"x\"", password, 1))
+    };
+    let changes = diff(&range("password \"x\""), &range("password \"y\""));
+    assert_eq!((changes[0].action, changes[0].reason), (Action::Restart, "transport"));
 }
 
 #[test]
