@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use tortie_kit::address::ServiceAddr;
+use tortie_kit::address::{ServiceAddr, ServiceAddrs};
 use tortie_kit::http::HttpArgs;
 use tortie_kit::telemetry::LogArgs;
 use tortie_kit::tls::TlsArgs;
@@ -23,9 +23,9 @@ pub struct Config {
     /// The node this configuration is for
     #[arg(long, env = "TORTIE_NODE")]
     pub node: NodeName,
-    /// Where cluster state comes from: unix:/path or tcp:host:port
+    /// Where cluster state comes from: unix:/path or tcp:host:port, or several separated by commas
     #[arg(long, env = "TORTIE_TYPHA", value_name = "ADDR")]
-    pub typha: ServiceAddr,
+    pub typha: ServiceAddrs,
     /// For a typha on tcp: who we are to it, and whom it must be
     #[command(flatten)]
     pub tls: TlsArgs,

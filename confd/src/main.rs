@@ -9,8 +9,10 @@ use confd::daemon::{Daemon, Reporting};
 use confd::files::config::{Cli, Command};
 use confd::{files, once};
 use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
 use tortie_kit::health::Health;
 use tortie_kit::start::start;
+use tortie_kit::tls::TlsArgs;
 use tortie_kit::{http, shutdown};
 
 fn main() -> ExitCode {
@@ -42,7 +44,11 @@ fn main() -> ExitCode {
 #[tokio::main]
 async fn keep_files(config: &files::config::Config) -> Result<()> {
     let token = shutdown::token()?;
-    let (health, registry) = (Health::new(), Arc::new(Mutex::new(Registry::default())));
+    let mut registry = Registry::default();
+    if matches!(config.backend, files::config::Backend::Typha) {
+        show_certificates(&config.typha.tls, &mut registry, &token);
+    }
+    let (health, registry) = (Health::new(), Arc::new(Mutex::new(registry)));
     let nothing = Arc::new(|| serde_json::Value::Null);
     http::serve(&config.http, health.clone(), registry, nothing, token.clone()).await?;
     files::run::run(config, &health, token).await
@@ -59,7 +65,9 @@ async fn run(config: Config) -> Result<()> {
     }
     let dir = &config.state_dir;
     std::fs::create_dir_all(dir).with_context(|| format!("make state directory {}", dir.display()))?;
-    let (health, registry) = (Health::new(), Arc::new(Mutex::new(Registry::default())));
+    let mut registry = Registry::default();
+    show_certificates(&config.tls, &mut registry, &token);
+    let (health, registry) = (Health::new(), Arc::new(Mutex::new(registry)));
     let http_args = config.http.clone();
     let daemon = Daemon::new(
         config,
@@ -72,4 +80,10 @@ async fn run(config: Config) -> Result<()> {
     daemon.run(token).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// When the certificates end with which typha is reached.
+fn show_certificates(tls: &TlsArgs, registry: &mut Registry, token: &CancellationToken) {
+    let registry = registry.sub_registry_with_prefix("confd");
+    tortie_kit::tls::watch_client(tls.files(), registry, token.clone());
 }

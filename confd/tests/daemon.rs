@@ -111,16 +111,46 @@ impl Bench {
     }
 
     fn confd(&self) -> Confd {
+        self.confd_with(&[])
+    }
+
+    fn confd_with(&self, args: &[String]) -> Confd {
         let http = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let child = self
             .command()
             .args(["--http", &http.to_string()])
+            .args(args)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
         Confd { child, http }
     }
+}
+
+#[test]
+fn the_end_of_its_certificate_is_a_metric() {
+    let bench = Bench::new();
+    let _bird = bench.bird();
+    let dir = bench.dir.path();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.not_after = rcgen::date_time_ymd(2090, 1, 1);
+    let certificate = params.self_signed(&key).unwrap().pem();
+    for (name, text) in [
+        ("ca", &certificate),
+        ("cert", &certificate),
+        ("key", &key.serialize_pem()),
+    ] {
+        fs::write(dir.join(name), text).unwrap();
+    }
+    let files = ["ca", "cert", "key"].map(|name| format!("--tls-{name}={}", dir.join(name).display()));
+    let confd = bench.confd_with(&files);
+    let end = rcgen::date_time_ymd(2090, 1, 1).unix_timestamp();
+    let line = format!("confd_certificate_not_after_seconds{{certificate=\"Own\"}} {end}\n");
+    eventually("the end is shown", || {
+        confd.get("/metrics").is_some_and(|(_, text)| text.contains(&line))
+    });
 }
 
 #[test]

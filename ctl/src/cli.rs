@@ -5,7 +5,7 @@ mod resources;
 pub(crate) use resources::*;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tortie_kit::address::ServiceAddr;
+use tortie_kit::address::{ServiceAddr, ServiceAddrs};
 use tortie_kit::telemetry::LogArgs;
 use tortie_kit::tls::TlsArgs;
 
@@ -17,9 +17,9 @@ use tortie_kit::tls::TlsArgs;
     after_help = "Exit status: 0 done; 1 something was refused or failed; 64 wrong command line. diff: 0 no difference, 1 differences, 2 trouble."
 )]
 pub(crate) struct Cli {
-    /// Where typha is: unix:/path or tcp:host:port
+    /// Where typha is: unix:/path or tcp:host:port, or several separated by commas
     #[arg(long, env = "TORTIE_TYPHA", global = true, value_name = "ADDR")]
-    pub(crate) typha: Option<ServiceAddr>,
+    pub(crate) typha: Option<ServiceAddrs>,
     /// For a typha on tcp: who we are to it, and whom it must be
     #[command(flatten)]
     pub(crate) tls: TlsArgs,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use tortie_kit::address::{ServiceAddr, local_only};
+use tortie_kit::address::{ServiceAddr, ServiceAddrs, local_only};
 use tortie_kit::http::HttpArgs;
 use tortie_kit::telemetry::LogArgs;
 use tortie_kit::tls::TlsArgs;
@@ -16,9 +16,9 @@ pub struct Config {
     /// This node's name, as in its Node resource
     #[arg(long, env = "TORTIE_NODE", value_name = "NAME")]
     pub node: NodeName,
-    /// Where typha is
+    /// Where typha is; or where several are, separated by commas
     #[arg(long, env = "TORTIE_TYPHA", value_name = "ADDR")]
-    pub typha: ServiceAddr,
+    pub typha: ServiceAddrs,
     /// For a typha on tcp: who we are to it, and whom it must be
     #[command(flatten)]
     pub tls: TlsArgs,

@@ -177,6 +177,8 @@ async fn serve_http(
         datastore_guard: health.guard("datastore"),
     };
     tasks.spawn(watcher.run(token.clone()));
+    let certificates = registry.sub_registry_with_prefix("felix");
+    tortie_kit::tls::watch_client(config.tls.files(), certificates, token.clone());
     let shown = show.clone();
     let state = Arc::new(move || shown.debug_state());
     let registry = Arc::new(Mutex::new(registry));

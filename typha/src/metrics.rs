@@ -8,7 +8,6 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use tortie_kit::tls::Expiry;
 
 use crate::sync::log::Encoded;
 
@@ -27,18 +26,6 @@ pub(crate) enum Outcome {
     Denied,
     /// The datastore did not answer.
     Failed,
-}
-
-/// Which certificate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub(crate) enum Certificate {
-    Own,
-    Authority,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct CertificateLabels {
-    pub(crate) certificate: Certificate,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -77,7 +64,6 @@ pub(crate) struct Metrics {
     pub(crate) states_kept: Counter,
     pub(crate) writes: Family<WriteLabels, Counter>,
     pub(crate) transactions: Counter,
-    pub(crate) certificates: Family<CertificateLabels, Count>,
 }
 
 impl Metrics {
@@ -129,23 +115,7 @@ impl Metrics {
         );
         let transactions = "Transactions asked of the datastore; writes asked for together share one";
         r.register("transactions", transactions, metrics.transactions.clone());
-        let certificates = "When the certificates of the tcp listeners end, in seconds since the epoch";
-        let family = metrics.certificates.clone();
-        r.register("certificate_not_after_seconds", certificates, family);
         metrics
-    }
-
-    /// Shows until when certificates are good.
-    pub(crate) fn show_expiry(&self, expiry: Expiry) {
-        let ends = [
-            (Certificate::Own, expiry.own),
-            (Certificate::Authority, expiry.authority),
-        ];
-        for (certificate, end) in ends {
-            self.certificates
-                .get_or_create(&CertificateLabels { certificate })
-                .set(end);
-        }
     }
 
     pub(crate) fn count_encoded(&self, encoded: Encoded) {

@@ -39,10 +39,6 @@ const CAPABILITIES: [&str; 4] = [
 ];
 /// A connection whose machine is gone is found within twice this.
 const KEEPALIVE: Duration = Duration::from_secs(5);
-/// How often certificates are looked at.
-const CERTIFICATES: Duration = Duration::from_secs(10);
-/// From when on their end is warned of, in seconds: a week.
-const WARNING: i64 = 7 * 86_400;
 /// How long writes that began and clients that are told to leave may take when typha stops.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -73,7 +69,8 @@ pub(crate) async fn run(config: Config, token: CancellationToken) -> anyhow::Res
 
     let tls = config.tls.files().map(ServerTls::new).transpose()?.map(Arc::new);
     if let Some(tls) = &tls {
-        watch_certificates(Arc::clone(tls), Arc::clone(&metrics), token.clone());
+        let registry = registry.sub_registry_with_prefix("typha");
+        tortie_kit::tls::watch_server(Arc::clone(tls), registry, token.clone());
     }
     // Every address is opened before the first client is served.
     let mut listeners = Vec::new();
@@ -122,27 +119,6 @@ pub(crate) async fn run(config: Config, token: CancellationToken) -> anyhow::Res
     }
     tracing::info!("stopped");
     Ok(())
-}
-
-/// Reads certificates that were replaced, also while nobody connects, and says in time that they will not be good.
-fn watch_certificates(tls: Arc<ServerTls>, metrics: Arc<Metrics>, token: CancellationToken) {
-    tokio::spawn(async move {
-        let mut look = tokio::time::interval(CERTIFICATES);
-        let mut said = None;
-        loop {
-            tokio::select! {
-                _ = look.tick() => {}
-                () = token.cancelled() => return,
-            }
-            let expiry = tls.expiry();
-            metrics.show_expiry(expiry);
-            let left = expiry.own.min(expiry.authority) - jiff::Timestamp::now().as_second();
-            if left < WARNING && said != Some(expiry) {
-                tracing::warn!(days = left / 86_400, "certificates are good for a few days only");
-                said = Some(expiry);
-            }
-        }
-    });
 }
 
 fn open(config: &Config) -> anyhow::Result<Arc<dyn Backend>> {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tortie_kit::address::ServiceAddr;
+use tortie_kit::address::ServiceAddrs;
 use tortie_kit::http::HttpArgs;
 use tortie_kit::telemetry::LogArgs;
 use tortie_kit::tls::TlsArgs;
@@ -42,9 +42,9 @@ pub enum Backend {
 /// Which typha, and as whom.
 #[derive(Debug, Args)]
 pub struct TyphaArgs {
-    /// For --backend typha: unix:/path or tcp:host:port
+    /// For --backend typha: unix:/path or tcp:host:port, or several separated by commas
     #[arg(long, env = "TORTIE_TYPHA", value_name = "ADDR", required_if_eq("backend", "typha"))]
-    pub typha: Option<ServiceAddr>,
+    pub typha: Option<ServiceAddrs>,
     /// For a typha on tcp: who we are to it, and whom it must be
     #[command(flatten)]
     pub tls: TlsArgs,

@@ -181,17 +181,53 @@ impl ServiceAddr {
     }
 }
 
+/// Where a service is: one address, or several that serve the same, separated by commas; they are tried in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceAddrs {
+    first: ServiceAddr,
+    others: Vec<ServiceAddr>,
+}
+
+impl FromStr for ServiceAddrs {
+    type Err = BadAddr;
+
+    fn from_str(s: &str) -> Result<Self, BadAddr> {
+        let (first, others) = s.split_once(',').map_or((s, None), |(first, rest)| (first, Some(rest)));
+        let others = others.into_iter().flat_map(|rest| rest.split(','));
+        Ok(ServiceAddrs {
+            first: first.trim().parse()?,
+            others: others.map(|addr| addr.trim().parse()).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl fmt::Display for ServiceAddrs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.first.fmt(f)?;
+        self.others.iter().try_for_each(|addr| write!(f, ",{addr}"))
+    }
+}
+
+impl From<ServiceAddr> for ServiceAddrs {
+    fn from(first: ServiceAddr) -> Self {
+        let others = Vec::new();
+        ServiceAddrs { first, others }
+    }
+}
+
 /// A service and how it is spoken to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     addr: ServiceAddr,
+    /// Where the same is served.
+    others: Vec<ServiceAddr>,
     tls: Option<TlsFiles>,
 }
 
 impl From<ServiceAddr> for Target {
     /// Without TLS.
     fn from(addr: ServiceAddr) -> Self {
-        Target { addr, tls: None }
+        Target::new(addr, None)
     }
 }
 
@@ -203,8 +239,20 @@ impl fmt::Display for Target {
 
 impl Target {
     /// A service; over tcp it is spoken to by TLS when there are files for it. A unix socket needs none.
-    pub fn new(addr: ServiceAddr, tls: Option<TlsFiles>) -> Self {
-        Target { addr, tls }
+    /// The first of several addresses is meant; whoever can do with another asks for [`Target::each`].
+    pub fn new(addrs: impl Into<ServiceAddrs>, tls: Option<TlsFiles>) -> Self {
+        let ServiceAddrs { first, others } = addrs.into();
+        Target {
+            addr: first,
+            others,
+            tls,
+        }
+    }
+
+    /// All that serve the same, in the order in which they are tried; never none.
+    pub fn each(&self) -> Vec<Target> {
+        let all = std::iter::once(&self.addr).chain(&self.others);
+        all.map(|addr| self.at(addr.clone())).collect()
     }
 
     /// The same service at another address, spoken to with the same files.
@@ -212,6 +260,7 @@ impl Target {
     pub fn at(&self, addr: ServiceAddr) -> Self {
         Target {
             addr,
+            others: Vec::new(),
             tls: self.tls.clone(),
         }
     }
@@ -453,6 +502,19 @@ mod tests {
         ] {
             let e = bad.parse::<ServiceAddr>().unwrap_err();
             assert!(e.to_string().contains("unix:/path"), "{e}");
+        }
+    }
+
+    #[test]
+    fn several_addresses_are_separated_by_commas() {
+        let addrs: ServiceAddrs = "tcp:a:1, tcp:b:2,unix:/c".parse().unwrap();
+        assert_eq!(addrs.to_string(), "tcp:a:1,tcp:b:2,unix:/c");
+        let each: Vec<String> = Target::new(addrs, None).each().iter().map(Target::to_string).collect();
+        assert_eq!(each, ["tcp:a:1", "tcp:b:2", "unix:/c"]);
+        let one: ServiceAddrs = "tcp:a:1".parse().unwrap();
+        assert_eq!(Target::new(one, None).each().len(), 1);
+        for bad in ["", ",", "tcp:a:1,", "tcp:a:1,b"] {
+            assert!(bad.parse::<ServiceAddrs>().is_err(), "{bad}");
         }
     }
 

@@ -5,6 +5,7 @@
 //! cannot be used leave what was in use before in use. There are no revocation lists: certificates are short-lived or
 //! the authority is replaced.
 
+mod expiry;
 mod incoming;
 mod name;
 
@@ -22,6 +23,7 @@ use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::{TlsConnector, client};
 
+pub use expiry::{watch_client, watch_server};
 pub(crate) use incoming::serve;
 pub use name::Name;
 

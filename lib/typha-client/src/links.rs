@@ -1,4 +1,4 @@
-//! Which typha the calls of the store go to: the configured one, and when that is gone the others that it named.
+//! Which typha the calls of the store go to: the configured ones, and when one is gone the others that it named.
 //!
 //! A call that never reached a typha is made anew at the next one, and so is a read. What became of a write whose connection
 //! broke nobody knows: the caller is told, and the next call goes to the next typha.
@@ -45,9 +45,10 @@ struct Inner {
 impl Links {
     /// Must be called inside a tokio runtime.
     pub(crate) fn new(home: Target) -> Self {
+        let route = Route::new(home);
         Links(Mutex::new(Inner {
-            link: Link::new(home.clone(), 0),
-            route: Route::new(home),
+            link: Link::new(route.target().clone(), 0),
+            route,
             peers: Vec::new(),
         }))
     }

@@ -1,7 +1,7 @@
-//! Where to connect: the configured typha, and others that it named.
+//! Where to connect: the configured typhas, and others that they named.
 //!
-//! A connection that is lost is first tried again where it was; then the others are tried in turn. The configured address
-//! is always among them: what typha says may be wrong or old.
+//! A connection that is lost is first tried again where it was; then the others are tried in turn. The configured addresses
+//! are always among them: what typha says may be wrong or old, and before it has said anything they are all there is.
 
 use tortie_kit::address::{ServiceAddr, Target};
 
@@ -10,7 +10,8 @@ const PEERS: usize = 64;
 
 #[derive(Debug)]
 pub(crate) struct Route {
-    home: Target,
+    /// What is configured; never empty.
+    homes: Vec<Target>,
     /// In the order in which they are tried; never empty.
     order: Vec<Target>,
     at: usize,
@@ -18,8 +19,9 @@ pub(crate) struct Route {
 
 impl Route {
     pub(crate) fn new(home: Target) -> Self {
-        let order = vec![home.clone()];
-        Route { home, order, at: 0 }
+        let homes = home.each();
+        let order = homes.clone();
+        Route { homes, order, at: 0 }
     }
 
     /// Where to connect now.
@@ -49,18 +51,19 @@ impl Route {
     }
 
     fn set(&mut self, first: impl Iterator<Item = Target>, peers: &[String]) {
+        let mut order: Vec<Target> = Vec::new();
+        let home = &self.homes[0];
         let named = peers
             .iter()
             .take(PEERS)
             .filter_map(|peer| match peer.parse::<ServiceAddr>() {
-                Ok(addr) => Some(self.home.at(addr)),
+                Ok(addr) => Some(home.at(addr)),
                 Err(error) => {
                     tracing::warn!(%error, "typha names a peer that cannot be used");
                     None
                 }
             });
-        let mut order: Vec<Target> = Vec::new();
-        for target in first.chain(named).chain([self.home.clone()]) {
+        for target in first.chain(named).chain(self.homes.iter().cloned()) {
             if !order.contains(&target) {
                 order.push(target);
             }
@@ -73,9 +76,25 @@ impl Route {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tortie_kit::address::ServiceAddrs;
 
-    fn target(addr: &str) -> Target {
-        addr.parse::<ServiceAddr>().unwrap().into()
+    fn target(addrs: &str) -> Target {
+        Target::new(addrs.parse::<ServiceAddrs>().unwrap(), None)
+    }
+
+    #[test]
+    fn before_anybody_answered_the_configured_ones_are_tried_in_turn() {
+        let mut route = Route::new(target("tcp:a:1,tcp:b:1"));
+        assert_eq!(
+            (route.len(), turns(&mut route, 3)),
+            (2, ["tcp:a:1", "tcp:b:1", "tcp:a:1"].map(str::to_owned).into())
+        );
+        route.learn(&["tcp:c:1".into()]);
+        assert_eq!(
+            turns(&mut route, 3),
+            ["tcp:b:1", "tcp:c:1", "tcp:a:1"],
+            "none of them is forgotten"
+        );
     }
 
     fn turns(route: &mut Route, n: usize) -> Vec<String> {

@@ -146,7 +146,7 @@ pub enum StoreError {
 }
 
 /// typha's store. Cheap to clone; connects when used, and again after the connection was lost: there, or when that typha is
-/// gone at another one that it named.
+/// gone at another one that is configured or that it named.
 #[derive(Debug, Clone)]
 pub struct Store {
     links: Arc<Links>,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tortie_kit::address::{ServiceAddr, Target};
-use tortie_kit::tls::TlsArgs;
+use tortie_kit::tls::{TlsArgs, TlsFiles};
 use tortie_proto::common::Hello;
 use tortie_replica::Delta;
 use tortie_typha_client::{SyncEvent, SyncOptions, SyncStatus, sync};
@@ -14,14 +14,14 @@ use crate::etcd_server::free_port;
 use crate::process::{DEADLINE, HANDLES, Typha, handle};
 
 /// An authority, and a directory where certificates are put.
-struct Authority {
+pub(crate) struct Authority {
     dir: PathBuf,
     params: rcgen::CertificateParams,
     key: rcgen::KeyPair,
 }
 
 impl Authority {
-    fn new(dir: &Path) -> Self {
+    pub(crate) fn new(dir: &Path) -> Self {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::default();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -34,7 +34,7 @@ impl Authority {
     }
 
     /// A certificate that is good until a year begins, replacing what has its name.
-    fn issue(&self, organization: &str, name: &str, year: i32) {
+    pub(crate) fn issue(&self, organization: &str, name: &str, year: i32) {
         let mut params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
         params.not_after = rcgen::date_time_ymd(year, 1, 1);
         params.distinguished_name = rcgen::DistinguishedName::new();
@@ -51,7 +51,18 @@ impl Authority {
         }
     }
 
-    fn options(&self, name: &str) -> [String; 6] {
+    /// The files of that name.
+    pub(crate) fn files(&self, name: &str) -> Option<TlsFiles> {
+        let file = |name: &str| Some(self.dir.join(name));
+        let files = TlsArgs {
+            tls_ca: file("ca.pem"),
+            tls_cert: file(&format!("{name}.pem")),
+            tls_key: file(&format!("{name}.key")),
+        };
+        files.files()
+    }
+
+    pub(crate) fn options(&self, name: &str) -> [String; 6] {
         let file = |name: &str| self.dir.join(name).display().to_string();
         [
             "--tls-ca".to_owned(),
@@ -77,13 +88,7 @@ async fn certificates_are_replaced_under_a_running_stream_and_their_end_is_shown
     command.args(authority.options("typha"));
     typha.run(command).await;
     let store = typha.store();
-    let file = |name: &str| Some(typha.dir.join(name));
-    let files = TlsArgs {
-        tls_ca: file("ca.pem"),
-        tls_cert: file("n1.pem"),
-        tls_key: file("n1.key"),
-    };
-    let files = files.files();
+    let files = authority.files("n1");
     let addr: ServiceAddr = format!("tcp:127.0.0.1:{tcp}").parse().unwrap();
     let token = CancellationToken::new();
     let start = || {

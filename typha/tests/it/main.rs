@@ -13,5 +13,6 @@ mod history;
 mod links;
 mod partition;
 mod process;
+mod secured;
 mod stale;
 mod sync;

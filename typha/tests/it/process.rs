@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tortie_kit::address::ServiceAddr;
+use tortie_kit::address::{ServiceAddr, Target};
 use tortie_proto::common::Hello;
 use tortie_replica::Delta;
 use tortie_typha_client::{Store, SyncEvent, SyncOptions, SyncStatus, Versioned, sync};
@@ -177,7 +177,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn start(typha: ServiceAddr, prefixes: &[&str], snapshot: Option<PathBuf>) -> Self {
+    pub(crate) fn start(typha: impl Into<Target>, prefixes: &[&str], snapshot: Option<PathBuf>) -> Self {
         let token = CancellationToken::new();
         let prefixes = prefixes.iter().map(|&p| p.to_owned()).collect();
         let options = SyncOptions {

@@ -25,6 +25,11 @@ impl Authority {
 
     /// Writes ca, certificate and key for this name into a directory.
     fn issue(&self, dir: &Path, organization: &str, common: &str) -> TlsFiles {
+        self.issue_until(dir, (organization, common), 2100)
+    }
+
+    /// The same, good until a year begins.
+    fn issue_until(&self, dir: &Path, (organization, common): (&str, &str), year: i32) -> TlsFiles {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
         params.distinguished_name = rcgen::DistinguishedName::new();
@@ -32,7 +37,7 @@ impl Authority {
             .distinguished_name
             .push(rcgen::DnType::OrganizationName, organization);
         params.distinguished_name.push(rcgen::DnType::CommonName, common);
-        params.not_after = rcgen::date_time_ymd(2100, 1, 1);
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
         let issuer = rcgen::Issuer::from_params(&self.params, &self.key);
         let certificate = params.signed_by(&key, &issuer).unwrap();
         let path = |what: &str| dir.join(format!("{common}.{what}"));
@@ -46,6 +51,43 @@ impl Authority {
         std::fs::write(path("key"), key.serialize_pem()).unwrap();
         args.files().unwrap()
     }
+}
+
+/// What a registry shows.
+fn exposition(registry: &prometheus_client::registry::Registry) -> String {
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+    text
+}
+
+#[test]
+fn the_end_of_a_clients_certificate_is_shown_and_follows_the_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let issue = |year| authority.issue_until(dir.path(), ("tortie:nodes", "n1"), year);
+    let files = issue(2090);
+    let mut registry = prometheus_client::registry::Registry::default();
+    let ends = expiry::register(registry.sub_registry_with_prefix("felix"));
+    let mut client = expiry::Client::new(files.clone());
+    let mut shown = || {
+        expiry::show(&ends, client.expiry().unwrap());
+        exposition(&registry)
+    };
+    let line = |year: i32| {
+        let end = rcgen::date_time_ymd(year, 1, 1).unix_timestamp();
+        format!("felix_certificate_not_after_seconds{{certificate=\"Own\"}} {end}\n")
+    };
+    let text = shown();
+    assert!(
+        text.contains(&line(2090)) && text.contains("{certificate=\"Authority\"}"),
+        "{text}"
+    );
+    issue(2095);
+    assert!(shown().contains(&line(2095)), "replaced files are read");
+    std::fs::write(&files.cert, "no certificate").unwrap();
+    assert!(shown().contains(&line(2095)), "what cannot be used changes nothing");
+    let mut broken = expiry::Client::new(files);
+    assert_eq!(broken.expiry(), None, "nothing is known");
 }
 
 #[test]
