@@ -221,109 +221,13 @@ fn the_table() {
 }
 
 /// What n1 may do when n2 does not exist, and n3 does.
-#[test]
-fn what_nodes_left_behind_anybody_collects() {
-    let block_key = || "/calico/ipam/v2/assignment/ipv4/block/10.0.0.0-30".to_owned();
-    let of = |owner, slots| Some(block(owner, slots));
-    let wep = || format!("{R}/workloadendpoints/web/n2-k8s-a-eth0");
-    let on = |node: &str| Some(json!({ "spec": { "node": node } }));
-    let claim = |node: &str| format!("/calico/ipam/v2/host/{node}/ipv4/block/10.0.0.0-30");
-    let any = || Some(json!({}));
-    let none = [None; 4];
-    let cooling = |owner: &str| {
-        let mut cooling = block(Some(owner), [Some("n2"), None, None, None]);
-        cooling["attributes"][0] = json!({ "handle_id": null, "secondary": {}, "released_at": "2026-01-01T00:00:00Z" });
-        Some(cooling)
-    };
-    // Key, the document put there, the document that is there, whose existence matters, may it.
-    type Row = (String, Option<Value>, Option<Value>, &'static [&'static str], bool);
-    let rows: Vec<Row> = vec![
-        // Its endpoints go; none is made or changed in its name.
-        (wep(), None, on("n2"), &["n2"], true),
-        (wep(), on("n2"), on("n2"), &["n2"], false),
-        (wep(), on("n1"), on("n2"), &["n2"], false),
-        (wep(), on("n2"), None, &[], false),
-        (wep(), None, on("n3"), &["n3"], false),
-        // A status was asked for by a person.
-        (format!("{R}/caliconodestatuses/s"), None, on("n2"), &["n2"], false),
-        // Its Node is not made again, and nothing else of the cluster is touched.
-        (format!("{R}/nodes/n2"), any(), None, &[], false),
-        (format!("{R}/felixconfigurations/node.n2"), None, any(), &[], false),
-        // Its claims are given up; none is made.
-        (claim("n2"), any(), any(), &["n2"], true),
-        (claim("n2"), None, any(), &["n2"], true),
-        (claim("n2"), any(), None, &["n2"], false),
-        (claim("n3"), None, any(), &["n3"], false),
-        (
-            "/calico/ipam/v2/virtual/load-balancer/ipv4/block/10.0.0.0-30".to_owned(),
-            None,
-            any(),
-            &[],
-            false,
-        ),
-        ("/calico/ipam/v2/host/n2".to_owned(), None, any(), &["n2"], true),
-        ("/calico/ipam/v2/host/n2".to_owned(), any(), any(), &["n2"], false),
-        ("/calico/ipam/v2/host/n3".to_owned(), None, any(), &["n3"], false),
-        (format!("{F}/n2/last_reported_status"), None, any(), &["n2"], true),
-        (format!("{F}/n2/last_reported_status"), any(), any(), &["n2"], false),
-        // Its addresses are given back, wherever they are; others' in its blocks are not.
-        (
-            block_key(),
-            of(Some("n2"), none),
-            of(Some("n2"), [Some("n2"), None, None, None]),
-            &["n2"],
-            true,
-        ),
-        (
-            block_key(),
-            cooling("n2"),
-            of(Some("n2"), [Some("n2"), None, None, None]),
-            &["n2"],
-            true,
-        ),
-        (
-            block_key(),
-            of(Some("n3"), none),
-            of(Some("n3"), [None, Some("n2"), None, None]),
-            &["n2", "n3"],
-            true,
-        ),
-        (
-            block_key(),
-            of(None, none),
-            of(None, [None, Some("n2"), None, None]),
-            &["n2"],
-            true,
-        ),
-        (
-            block_key(),
-            of(Some("n2"), none),
-            of(Some("n2"), [Some("n3"), None, None, None]),
-            &["n2", "n3"],
-            false,
-        ),
-        (
-            block_key(),
-            of(Some("n2"), [Some("n2"), None, None, None]),
-            of(Some("n2"), none),
-            &["n2"],
-            false,
-        ),
-        // Its empty blocks go, and are not taken over: they are claimed like any other.
-        (block_key(), None, of(Some("n2"), none), &["n2"], true),
-        (
-            block_key(),
-            None,
-            of(Some("n2"), [Some("n2"), None, None, None]),
-            &["n2"],
-            false,
-        ),
-        (block_key(), None, of(Some("n3"), none), &["n3"], false),
-        (block_key(), of(Some("n1"), none), of(Some("n2"), none), &["n2"], false),
-        (block_key(), of(Some("n2"), none), None, &[], false),
-        // A name that is none is looked up nowhere.
-        (block_key(), None, of(Some("../nodes/x"), none), &[], false),
-    ];
+/// Key, the document put there, the document that is there, whose existence matters, may it.
+type Left = (String, Option<Value>, Option<Value>, &'static [&'static str], bool);
+
+const BLOCK: &str = "/calico/ipam/v2/assignment/ipv4/block/10.0.0.0-30";
+
+/// Another node's write: nodes n1 and n3 exist, n2 does not.
+fn check_left_behind(rows: impl IntoIterator<Item = Left>) {
     let subject = Subject::Node("n1".to_owned());
     for (key, new, old, matter, allowed) in rows {
         let parsed: Key = key.parse().unwrap();
@@ -342,17 +246,103 @@ fn what_nodes_left_behind_anybody_collects() {
         let said = subject.may_write(&write, &BTreeSet::new());
         assert!(said.is_err(), "{key} {new:?} over {old:?}");
     }
-    // Nobody makes typha look up a thousand nodes.
+}
+
+#[test]
+fn resources_that_a_node_left_behind_go_and_none_is_made_in_its_name() {
+    let wep = || format!("{R}/workloadendpoints/web/n2-k8s-a-eth0");
+    let on = |node: &str| Some(json!({ "spec": { "node": node } }));
+    check_left_behind([
+        (wep(), None, on("n2"), &["n2"][..], true),
+        (wep(), on("n2"), on("n2"), &["n2"], false),
+        (wep(), on("n1"), on("n2"), &["n2"], false),
+        (wep(), on("n2"), None, &[], false),
+        (wep(), None, on("n3"), &["n3"], false),
+        // A status was asked for by a person.
+        (format!("{R}/caliconodestatuses/s"), None, on("n2"), &["n2"], false),
+        // Its Node is not made again, and nothing else of the cluster is touched.
+        (format!("{R}/nodes/n2"), any(), None, &[], false),
+        (format!("{R}/felixconfigurations/node.n2"), None, any(), &[], false),
+        (format!("{F}/n2/last_reported_status"), None, any(), &["n2"], true),
+        (format!("{F}/n2/last_reported_status"), any(), any(), &["n2"], false),
+    ]);
+}
+
+#[test]
+fn claims_that_a_node_left_behind_are_given_up_and_none_is_made() {
+    let claim = |node: &str| format!("/calico/ipam/v2/host/{node}/ipv4/block/10.0.0.0-30");
+    let balancer = "/calico/ipam/v2/virtual/load-balancer/ipv4/block/10.0.0.0-30";
+    let host = |node: &str| format!("/calico/ipam/v2/host/{node}");
+    check_left_behind([
+        (claim("n2"), any(), any(), &["n2"][..], true),
+        (claim("n2"), None, any(), &["n2"], true),
+        (claim("n2"), any(), None, &["n2"], false),
+        (claim("n3"), None, any(), &["n3"], false),
+        (balancer.to_owned(), None, any(), &[], false),
+        (host("n2"), None, any(), &["n2"], true),
+        (host("n2"), any(), any(), &["n2"], false),
+        (host("n3"), None, any(), &["n3"], false),
+    ]);
+}
+
+/// The block, with these owner and addresses, written over one with those.
+fn over(
+    new: (&str, [Option<&str>; 4]),
+    old: (&str, [Option<&str>; 4]),
+    matter: &'static [&'static str],
+    may: bool,
+) -> Left {
+    let of = |(owner, slots): (&str, _)| Some(block(Some(owner).filter(|o| !o.is_empty()), slots));
+    (BLOCK.to_owned(), of(new), of(old), matter, may)
+}
+
+#[test]
+fn addresses_that_a_node_left_behind_are_given_back_and_others_are_not() {
+    let none = [None; 4];
+    let first = |node| [Some(node), None, None, None];
+    let second = |node| [None, Some(node), None, None];
+    let mut cooling = block(Some("n2"), first("n2"));
+    cooling["attributes"][0] = json!({ "handle_id": null, "secondary": {}, "released_at": "2026-01-01T00:00:00Z" });
+    let held = Some(block(Some("n2"), first("n2")));
+    check_left_behind([
+        (BLOCK.to_owned(), Some(cooling), held, &["n2"][..], true),
+        over(("n2", none), ("n2", first("n2")), &["n2"], true),
+        over(("n3", none), ("n3", second("n2")), &["n2", "n3"], true),
+        over(("", none), ("", second("n2")), &["n2"], true),
+        over(("n2", none), ("n2", first("n3")), &["n2", "n3"], false),
+        over(("n2", first("n2")), ("n2", none), &["n2"], false),
+    ]);
+}
+
+#[test]
+fn empty_blocks_that_a_node_left_behind_go_and_are_not_taken_over() {
+    let none = [None; 4];
+    let held = [Some("n2"), None, None, None];
+    let gone = |owner, slots, matter, may| (BLOCK.to_owned(), None, Some(block(Some(owner), slots)), matter, may);
+    check_left_behind([
+        gone("n2", none, &["n2"][..], true),
+        gone("n2", held, &["n2"], false),
+        gone("n3", none, &["n3"], false),
+        // A name that is none is looked up nowhere.
+        gone("../nodes/x", none, &[], false),
+        // They are claimed like any other.
+        over(("n1", none), ("n2", none), &["n2"], false),
+        (BLOCK.to_owned(), Some(block(Some("n2"), none)), None, &[], false),
+    ]);
+}
+
+#[test]
+fn nobody_makes_typha_look_up_a_thousand_nodes() {
     let many: Vec<Value> = (0..1000)
         .map(|n| json!({ "handle_id": "h", "secondary": { "node": format!("x{n}") } }))
         .collect();
     let all: Vec<usize> = (0..1000).collect();
     let old = json!({ "affinity": null, "allocations": all, "attributes": many });
-    let key = block_key().parse().unwrap();
+    let key = BLOCK.parse().unwrap();
     let write = Write {
         key: &key,
         new: None,
         old: Some(&old),
     };
-    assert_eq!(subject.others(&write).len(), OTHERS_MAX);
+    assert_eq!(Subject::Node("n1".to_owned()).others(&write).len(), OTHERS_MAX);
 }

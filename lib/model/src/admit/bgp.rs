@@ -19,7 +19,7 @@ pub(super) fn check_configuration(cx: &Context<'_>, spec: &BgpConfigurationSpec,
         if spec.node_mesh_password.is_some() {
             out.push(Invalid::new(
                 "spec.nodeMeshPassword",
-                "",
+                "a secret",
                 "cannot be set when nodeToNodeMeshEnabled is false",
             ));
         }
@@ -29,9 +29,10 @@ pub(super) fn check_configuration(cx: &Context<'_>, spec: &BgpConfigurationSpec,
         }
     }
     if !spec.communities.is_empty() && spec.prefix_advertisements.is_empty() {
+        let names: Vec<&str> = spec.communities.iter().map(|c| c.name.as_str()).collect();
         out.push(Invalid::new(
             "spec.communities",
-            "",
+            names.join(","),
             "mean nothing without prefixAdvertisements",
         ));
     }
@@ -69,7 +70,7 @@ fn check_non_default(spec: &BgpConfigurationSpec, out: &mut Vec<Invalid>) {
         ("serviceClusterIPs", present(&spec.service_cluster_ips)),
         (
             "nodeMeshPassword",
-            spec.node_mesh_password.as_ref().map(|_| String::new()),
+            spec.node_mesh_password.as_ref().map(|_| "a secret".to_owned()),
         ),
         (
             "nodeMeshMaxRestartTime",
@@ -232,7 +233,9 @@ fn check_rule(rule: &FilterRule, path: &str, v4: bool, out: &mut Vec<Invalid>) {
     }
     if let Some(bounds) = rule.prefix_length {
         if rule.cidr.is_none() {
-            out.push(Invalid::new(format!("{path}.prefixLength"), "", "needs cidr"));
+            let bound = |b: Option<u8>| b.map(|b| b.to_string()).unwrap_or_default();
+            let value = format!("{}..{}", bound(bounds.min), bound(bounds.max));
+            out.push(Invalid::new(format!("{path}.prefixLength"), value, "needs cidr"));
         }
         if let (Some(min), Some(max)) = (bounds.min, bounds.max)
             && min > max
@@ -249,14 +252,14 @@ fn check_rule(rule: &FilterRule, path: &str, v4: bool, out: &mut Vec<Invalid>) {
     {
         out.push(Invalid::new(
             format!("{path}.communities.values"),
-            "",
+            format!("{} items", match_.values.len()),
             "must hold exactly one community",
         ));
     }
     if !rule.operations.is_empty() && rule.action != FilterAction::Accept {
         out.push(Invalid::new(
             format!("{path}.operations"),
-            "",
+            format!("{} items", rule.operations.len()),
             "are for rules with action Accept only",
         ));
     }
@@ -274,7 +277,7 @@ fn check_operation(operation: &FilterOperation, path: &str, out: &mut Vec<Invali
     if set.iter().filter(|s| **s).count() != 1 {
         out.push(Invalid::new(
             path,
-            "",
+            format!("{} of them", set.iter().filter(|s| **s).count()),
             "must have exactly one of addCommunity, prependASPath, setPriority",
         ));
     }

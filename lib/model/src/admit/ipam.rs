@@ -3,15 +3,20 @@
 use crate::invalid::Invalid;
 use crate::ipam::Block;
 
-/// Checks both forms of the configuration; `path` is where its fields are: `spec.` in the resource.
-pub(super) fn check_config(path: &str, [strict, auto]: [bool; 2], max_blocks: u32, out: &mut Vec<Invalid>) {
+/// Checks both forms of the configuration, whose fields have other names in the resource.
+pub(super) fn check_config(
+    [auto_field, max_field]: [&str; 2],
+    [strict, auto]: [bool; 2],
+    max_blocks: u32,
+    out: &mut Vec<Invalid>,
+) {
     if !strict && !auto {
         let reason = "cannot be false while strictAffinity is false: no address could ever be given out";
-        out.push(Invalid::new(format!("{path}autoAllocateBlocks"), auto, reason));
+        out.push(Invalid::new(auto_field, auto, reason));
     }
     if max_blocks > 0 && !strict {
         out.push(Invalid::new(
-            format!("{path}maxBlocksPerHost"),
+            max_field,
             max_blocks,
             "needs strictAffinity, or nodes would borrow instead",
         ));
@@ -23,8 +28,9 @@ pub(super) fn check_block(block: &Block, out: &mut Vec<Invalid>) {
     let bits = u32::from(block.cidr.max_len() - block.cidr.len());
     let size = 1u64.checked_shl(bits).unwrap_or(u64::MAX);
     if block.allocations.len() as u64 != size {
-        let reason = format!("has {} items, the block has {size} addresses", block.allocations.len());
-        return out.push(Invalid::new("allocations", "", reason));
+        let items = format!("{} items", block.allocations.len());
+        let reason = format!("must have one item for each of the block's {size} addresses");
+        return out.push(Invalid::new("allocations", items, reason));
     }
     for (ordinal, attribute) in block.allocations.iter().enumerate() {
         if let Some(index) = attribute

@@ -25,7 +25,7 @@ pub(super) fn complete(key: &Key, new: &mut Value, old: Option<&Value>, out: &mu
         *meta = Value::Object(Map::new());
     }
     let Value::Object(meta) = meta else {
-        return out.push(Invalid::new("metadata", "", "want an object"));
+        return out.push(Invalid::json("metadata", meta, "want an object"));
     };
     must_be(meta, "name", name, "metadata.name", out);
     match namespace {
@@ -132,8 +132,8 @@ fn check_labels(meta: &Map<String, Value>, out: &mut Vec<Invalid>) {
             }
         }
         if size > ANNOTATIONS {
-            let reason = format!("hold {size} bytes, at most {ANNOTATIONS} are allowed");
-            out.push(Invalid::new(format!("metadata.{map}"), "", reason));
+            let reason = format!("together at most {ANNOTATIONS} bytes are allowed");
+            out.push(Invalid::new(format!("metadata.{map}"), format!("{size} bytes"), reason));
         }
     }
 }

@@ -58,8 +58,14 @@ pub fn admit(key: &Key, mut new: Value, old: Option<&Value>, view: &dyn View) ->
             return Err(refuse(out));
         }
         defaults::apply(*kind, &mut new);
+    } else if let Some(fields) = schema::documents::of(key).filter(|_| new.is_object()) {
+        schema::check_fields(&new, fields, "", &mut out);
+        if !out.is_empty() {
+            return Err(refuse(out));
+        }
     }
-    let object = decode_value(key, new.clone()).map_err(|e| refuse(vec![Invalid::new("document", "", e.reason)]))?;
+    let unreadable = |reason| refuse(vec![Invalid::json("document", &new, reason)]);
+    let object = decode_value(key, new.clone()).map_err(|e| unreadable(e.reason))?;
     // What is there may predate a rule: an unreadable old document does not stand in the way of a good new one.
     let before = old.and_then(|old| decode_value(key, old.clone()).ok());
     check_object(
@@ -132,11 +138,12 @@ fn check_object(cx: &Context<'_>, object: &Object, out: &mut Vec<Invalid>) {
             only_default(cx, out);
             let auto = c.spec.auto_allocate_blocks.unwrap_or(true);
             let max = c.spec.max_blocks_per_host.unwrap_or(0);
-            ipam::check_config("spec.", [c.spec.strict_affinity, auto], max, out);
+            let fields = ["spec.autoAllocateBlocks", "spec.maxBlocksPerHost"];
+            ipam::check_config(fields, [c.spec.strict_affinity, auto], max, out);
         }
         Object::IpamConfig(c) => {
             ipam::check_config(
-                "",
+                ["auto_allocate_blocks", "maxBlocksPerHost"],
                 [c.strict_affinity, c.auto_allocate_blocks],
                 c.max_blocks_per_host,
                 out,

@@ -70,7 +70,7 @@ pub(super) fn check_felix(cx: &Context<'_>, spec: &FelixConfigurationSpec, out: 
         if spec.extra.contains_key("routeTableRange") && spec.extra.contains_key("routeTableRanges") {
             out.push(Invalid::new(
                 format!("spec.{range}"),
-                "",
+                spec.extra.get(range).map(ToString::to_string).unwrap_or_default(),
                 "set one of routeTableRange and routeTableRanges",
             ));
         }

@@ -1,3 +1,5 @@
+mod every_kind;
+
 use serde_json::json;
 
 use super::*;
@@ -48,7 +50,7 @@ fn documents_that_are_no_resources_are_refused_whole() {
         (json!(5), "IPPool(a): error with field document"),
         (
             json!({"metadata": [], "spec": {"cidr": "10.0.0.0/8"}}),
-            "metadata = '' (want an object)",
+            "metadata = '[]' (want an object)",
         ),
         (
             json!({"kind": "Node", "spec": {"cidr": "10.0.0.0/8"}}),
@@ -116,7 +118,7 @@ fn blocks_may_not_contradict_themselves() {
     for (bad, want) in [
         (
             block(json!([0]), json!([])),
-            "allocations = '' (has 1 items, the block has 4 addresses)",
+            "allocations = '1 items' (must have one item for each of the block's 4 addresses)",
         ),
         (
             block(json!([0, 1, null, null]), json!([2, 3])),
@@ -144,7 +146,7 @@ fn blocks_may_not_contradict_themselves() {
     }
     let config = try_admit(crate::key::IPAM_CONFIG, json!({"maxBlocksPerHost": 2}), None).unwrap_err();
     assert!(
-        config.contains("autoAllocateBlocks = 'false'") && config.contains("maxBlocksPerHost = '2'"),
+        config.contains("auto_allocate_blocks = 'false'") && config.contains("maxBlocksPerHost = '2'"),
         "{config}"
     );
 }

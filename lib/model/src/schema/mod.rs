@@ -3,6 +3,7 @@
 //! Rules that concern several fields or objects are in [`crate::admit`]. Fields a table does not name are let through
 //! here, since a newer writer may have stored them; the manifest reader refuses them, since a person has misspelt them.
 
+pub(crate) mod documents;
 mod felix;
 mod format;
 mod tables;
