@@ -9,7 +9,7 @@ use std::str::FromStr;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State,
+    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, State,
 };
 use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 use tortie_net::Prefix;
@@ -119,7 +119,7 @@ impl Connection {
     pub fn links(&mut self) -> Result<Vec<Link>, RequestError> {
         let failed = |e| RequestError::new("list", "interfaces", e);
         let dumped = self
-            .dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))
+            .dump(RouteNetlinkMessage::GetLink(without_statistics()))
             .map_err(failed)?;
         let mut links: Vec<Link> = dumped.into_iter().filter_map(new_link).collect();
         for found in addr::dump(self)? {
@@ -138,10 +138,15 @@ impl Connection {
     /// The kernel's.
     pub fn link(&mut self, name: &str) -> Result<Option<Link>, RequestError> {
         check_name(name)?;
-        let dumped = self
-            .dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))
-            .map_err(|e| RequestError::new("find interface", name, e))?;
-        Ok(dumped.into_iter().filter_map(new_link).find(|l| l.name == name))
+        let mut message = without_statistics();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        // Asked for by name: a list would be as long as the node has workloads, at each of several steps of every one.
+        match self.ask(RouteNetlinkMessage::GetLink(message)) {
+            // The kernel finds it by an alternative name, too.
+            Ok(found) => Ok(new_link(found).filter(|l| l.name == name)),
+            Err(e) if e.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+            Err(e) => Err(RequestError::new("find interface", name, e)),
+        }
     }
 
     /// Creates a veth pair, both ends down. One request: there is no moment at which the peer is visible here.
@@ -250,6 +255,14 @@ pub fn check_name(name: &str) -> Result<(), RequestError> {
         ));
     }
     Ok(())
+}
+
+/// A question for interfaces. Their counters, which nobody here reads, are most of what an answer costs.
+fn without_statistics() -> LinkMessage {
+    let mut message = LinkMessage::default();
+    let mask = vec![LinkExtentMask::SkipStats];
+    message.attributes.push(LinkAttribute::ExtMask(mask));
+    message
 }
 
 fn new_link(message: RouteNetlinkMessage) -> Option<Link> {

@@ -44,6 +44,12 @@ fn a_veth_pair_is_born_in_two_namespaces_and_carries_packets() {
         (Some(MAC), 1400, false, Some("veth"))
     );
     assert_eq!(connection.link("eth0").unwrap(), None, "the peer is in the pod alone");
+    host.ip(&["link", "property", "add", "dev", "cali0123456789a", "altname", "other"]);
+    assert_eq!(
+        connection.link("other").unwrap(),
+        None,
+        "an alternative name is none of ours"
+    );
     connection.set_up(link.index).unwrap();
     connection.add_address(link.index, ip("169.254.1.1"), 32).unwrap();
     connection
