@@ -28,8 +28,6 @@ use crate::view::{BgpView, NoView, Problem, RouterIdChoice, Views};
 
 /// Changes that come together are rendered together.
 const DEBOUNCE: Duration = Duration::from_millis(50);
-/// How often the directory of passwords is looked at.
-const SECRETS_POLL: Duration = Duration::from_secs(5);
 
 /// Why there is no text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -216,7 +214,7 @@ impl Follower {
         mut status: watch::Receiver<ApplyStatus>,
         token: CancellationToken,
     ) {
-        let mut secrets = tokio::time::interval(SECRETS_POLL);
+        let mut secrets = tokio::time::interval(secrets::POLL);
         loop {
             let render_at = self.render_at.filter(|_| self.complete);
             tokio::select! {

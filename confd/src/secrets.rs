@@ -2,9 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::Duration;
 
 use crate::state::{ClusterState, Secret};
 use crate::view::SecretRef;
+
+/// How often the directory is looked at. A mounted Secret is another directory under the same name after each change, which is
+/// seen by asking for the files.
+pub const POLL: Duration = Duration::from_secs(5);
 
 /// The secrets that objects name.
 pub fn wanted(state: &ClusterState) -> BTreeSet<SecretRef> {

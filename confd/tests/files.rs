@@ -195,7 +195,18 @@ fn has_three(snapshot: &Path) -> bool {
 #[test]
 fn what_cannot_be_used_is_said_at_once() {
     let site = Site::new();
-    let cases: [(&[&str], &str); 4] = [
+    let cases: [(&[&str], &str); 6] = [
+        (&["--backend", "etcd", "--onetime"], "--etcd-endpoints"),
+        (
+            &[
+                "--backend",
+                "etcd",
+                "--etcd-endpoints",
+                "https://127.0.0.1:1",
+                "--onetime",
+            ],
+            "--etcd-ca",
+        ),
         (&["--backend", "typha", "--onetime"], "--typha"),
         (&["--backend", "file", "--onetime"], "--file"),
         (&["--backend", "env", "--onetime", "--watch"], "--watch"),

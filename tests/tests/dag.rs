@@ -51,10 +51,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("tortie-bgp-view", &["tortie-model", "tortie-net"]),
     ("tortie-datastore", &[]),
+    ("tortie-etcd", &["tortie-datastore"]),
     (
         "confd",
         &[
             "tortie-bgp-view",
+            "tortie-datastore",
+            "tortie-etcd",
             "tortie-kit",
             "tortie-model",
             "tortie-net",
@@ -67,6 +70,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "typha",
         &[
             "tortie-datastore",
+            "tortie-etcd",
             "tortie-kit",
             "tortie-model",
             "tortie-proto",

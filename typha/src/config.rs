@@ -8,7 +8,7 @@ use tortie_kit::http::HttpArgs;
 use tortie_kit::telemetry::LogArgs;
 use tortie_kit::tls::TlsArgs;
 
-use crate::datastore::etcd::config::{EtcdArgs, EtcdConfigError};
+use tortie_etcd::{EtcdArgs, EtcdConfigError};
 
 /// The one gateway between the datastore and every agent.
 #[derive(Debug, Parser)]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tortie_etcd::EtcdArgs;
 use tortie_kit::address::ServiceAddrs;
 use tortie_kit::http::HttpArgs;
 use tortie_kit::telemetry::LogArgs;
@@ -33,6 +34,8 @@ pub enum Command {
 pub enum Backend {
     /// The environment: /db/url is DB_URL
     Env,
+    /// The keys of an etcd cluster
+    Etcd,
     /// YAML or JSON files
     File,
     /// Cluster state, by Calico's keys
@@ -74,6 +77,9 @@ pub struct Config {
     /// For --backend file: a YAML or JSON file; of several, a later one wins
     #[arg(long, value_name = "FILE", required_if_eq("backend", "file"))]
     pub file: Vec<PathBuf>,
+    /// For --backend etcd
+    #[command(flatten)]
+    pub etcd: EtcdArgs,
     /// For --backend typha
     #[command(flatten)]
     pub typha: TyphaArgs,

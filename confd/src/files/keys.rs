@@ -83,24 +83,30 @@ impl Keys {
         names
     }
 
-    /// The keys at and below these paths, all of them seen from `prefix`: `/app/db` is `/db` from `/app`.
+    /// The keys at and below these paths, all of them seen from `prefix`: `/app/db` is `/db` from `/app`. No other key is
+    /// looked at.
     pub fn seen_from(&self, prefix: &str, paths: &[String]) -> Keys {
         let prefix = normal(prefix);
-        let wanted = |key: &str| {
-            let is_in = |path: &String| {
-                let path = normal(path);
-                key == path || below(key, &path).is_some()
-            };
-            paths.iter().any(is_in)
-        };
-        let seen = self.iter().filter_map(|(k, v)| {
-            let key = match prefix.as_str() {
-                "/" => k.to_owned(),
-                _ => format!("/{}", below(k, &prefix)?),
-            };
-            wanted(&key).then(|| (key, v.to_owned()))
-        });
-        Keys(seen.collect())
+        let mut seen = BTreeMap::new();
+        for path in paths {
+            let whole = normal(&format!("{prefix}/{}", normal(path)));
+            for (key, value) in self.within(&whole) {
+                if let Some(rest) = below(key, &prefix) {
+                    seen.insert(format!("/{rest}"), value.to_owned());
+                }
+            }
+        }
+        Keys(seen)
+    }
+
+    /// A path that is normal, and what is below it.
+    fn within(&self, path: &str) -> impl Iterator<Item = (&str, &str)> {
+        let exactly = self.0.get_key_value(path);
+        let folder = format!("{}/", path.trim_end_matches('/'));
+        let from = self.0.range(folder.clone()..);
+        let inside = from.take_while(move |(key, _)| key.starts_with(&folder));
+        let all = exactly.into_iter().chain(inside);
+        all.map(|(key, value)| (key.as_str(), value.as_str()))
     }
 }
 

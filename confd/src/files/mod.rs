@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  conf.d/*.toml ─▶ resource ─┐
-//!  environment,               ├─▶ render ─▶ target: stage, compare, check, replace, reload
+//!  environment, etcd,         ├─▶ render ─▶ target: stage, compare, check, replace, reload
 //!  files, typha ─▶ source ─▶ keys
 //! ```
 //!
@@ -14,6 +14,7 @@
 //! The reference for users is docs/confd-files.md.
 
 pub mod config;
+pub mod etcd;
 mod functions;
 pub mod keys;
 pub mod resource;

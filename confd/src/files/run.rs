@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tortie_etcd::EtcdArgs;
 use tortie_kit::address::Target;
 use tortie_kit::backoff::Backoff;
 use tortie_kit::health::{Guard, Health};
@@ -14,6 +15,7 @@ use tortie_proto::common::Hello;
 use tortie_typha_client::{SyncOptions, sync};
 
 use super::config::{Backend, Config};
+use super::etcd::Etcd;
 use super::functions::{FUNCTIONS, with_keys};
 use super::keys::Keys;
 use super::resource::{self, Resource};
@@ -116,11 +118,24 @@ impl Kept {
     }
 }
 
+/// Before anything is read.
+fn check(args: &EtcdArgs) -> Result<()> {
+    if !args.is_used() {
+        bail!("--backend etcd needs --etcd-endpoints");
+    }
+    let wrong: Vec<String> = args.errors().iter().map(ToString::to_string).collect();
+    if !wrong.is_empty() {
+        bail!("{}", wrong.join("\n"));
+    }
+    Ok(())
+}
+
 /// The source that the flags name.
 fn source(config: &Config, paths: &[String], token: &CancellationToken) -> Result<Source> {
     let typha = &config.typha;
     Ok(match config.backend {
         Backend::Env => Source::Environment,
+        Backend::Etcd => Source::Etcd(Box::new(Etcd::new(&config.etcd)?)),
         Backend::File => Source::Files(config.file.clone()),
         Backend::Typha => {
             let address = typha.typha.clone().context("--backend typha needs --typha")?;
@@ -168,6 +183,9 @@ fn paths(resources: &[Resource]) -> Vec<String> {
 /// # Errors
 /// A resource that cannot be read; with `--onetime` and `--noop` also a source or a file that is not as wanted.
 pub async fn run(config: &Config, health: &Health, token: CancellationToken) -> Result<()> {
+    if config.backend == Backend::Etcd {
+        check(&config.etcd)?;
+    }
     let resources = resource::load(&config.confdir, &config.prefix)?;
     let paths = paths(&resources);
     let mut source = source(config, &paths, &token)?;
@@ -210,7 +228,7 @@ pub async fn run(config: &Config, health: &Health, token: CancellationToken) -> 
 fn away(source: &Source) -> String {
     match source {
         Source::Typha(typha) => format!(": {}", typha.away()),
-        Source::Environment | Source::Files(_) => String::new(),
+        Source::Environment | Source::Etcd(_) | Source::Files(_) => String::new(),
     }
 }
 

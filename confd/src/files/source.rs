@@ -12,11 +12,12 @@ use tokio::sync::mpsc;
 use tortie_replica::Delta;
 use tortie_typha_client::{SyncEvent, SyncStatus};
 
+use super::etcd::Etcd;
 use super::keys::Keys;
 use crate::render::for_any_template;
 use crate::secrets;
-use crate::state::ClusterState;
-use crate::view::{RouterIdChoice, compute};
+use crate::state::{ClusterState, Secret};
+use crate::view::{RouterIdChoice, SecretRef, Views};
 
 /// How often files are looked at.
 const FILE_POLL: Duration = Duration::from_secs(1);
@@ -43,6 +44,12 @@ pub struct Viewpoint {
     pub secrets_dir: Option<PathBuf>,
 }
 
+impl Viewpoint {
+    fn secrets(&self) -> BTreeMap<SecretRef, Secret> {
+        secrets::read(self.secrets_dir.as_deref(), secrets::wanted(&self.state))
+    }
+}
+
 /// typha's sync stream.
 #[derive(Debug)]
 pub struct Typha {
@@ -50,7 +57,13 @@ pub struct Typha {
     pub events: mpsc::Receiver<SyncEvent>,
     /// Whose typed view is wanted too.
     pub viewpoint: Option<Viewpoint>,
-    keys: Keys,
+    /// Nobody else holds them while they change: then they are not copied.
+    keys: Arc<Keys>,
+    views: Views,
+    /// Of the view that was last computed.
+    data: Arc<Value>,
+    /// The view's state is another since.
+    stale: bool,
     complete: bool,
     away: String,
 }
@@ -60,6 +73,8 @@ pub struct Typha {
 pub enum Source {
     /// This process's environment: `/db/url` is `DB_URL`.
     Environment,
+    /// An etcd cluster's keys.
+    Etcd(Box<Etcd>),
     /// YAML or JSON files; a later one wins.
     Files(Vec<PathBuf>),
     /// The datastore's documents, by Calico's keys.
@@ -72,7 +87,10 @@ impl Typha {
         Typha {
             events,
             viewpoint,
-            keys: Keys::default(),
+            keys: Arc::default(),
+            views: Views::default(),
+            data: Arc::default(),
+            stale: true,
             complete: false,
             away: "no answer".to_owned(),
         }
@@ -82,18 +100,18 @@ impl Typha {
         match event {
             SyncEvent::Delta(Delta::Set(key, value)) => {
                 if let Some(viewpoint) = &mut self.viewpoint {
-                    viewpoint.state.set(&key, &value.value, value.revision);
+                    self.stale |= viewpoint.state.set(&key, &value.value, value.revision);
                 }
                 match std::str::from_utf8(&value.value) {
-                    Ok(text) => drop(self.keys.insert(&key, text.to_owned())),
+                    Ok(text) => drop(Arc::make_mut(&mut self.keys).insert(&key, text.to_owned())),
                     Err(error) => tracing::warn!(%key, %error, "a value is no text; the one before stays"),
                 }
             }
             SyncEvent::Delta(Delta::Delete(key)) => {
                 if let Some(viewpoint) = &mut self.viewpoint {
-                    viewpoint.state.delete(&key);
+                    self.stale |= viewpoint.state.delete(&key);
                 }
-                self.keys.remove(&key);
+                Arc::make_mut(&mut self.keys).remove(&key);
             }
             SyncEvent::Delta(Delta::InSync) => self.complete = true,
             SyncEvent::Status(SyncStatus::Disconnected { reason }) => {
@@ -121,18 +139,39 @@ impl Typha {
     }
 
     fn facts(&mut self) -> Result<Facts, String> {
-        let data = match &mut self.viewpoint {
-            None => Value::Null,
-            Some(point) => {
-                point.state.secrets = secrets::read(point.secrets_dir.as_deref(), secrets::wanted(&point.state));
-                let view = compute(&point.state, point.router_id).map_err(|e| e.to_string())?;
-                for_any_template(&view, &point.state.secrets)
+        if let Some(point) = &mut self.viewpoint {
+            let secrets = point.secrets();
+            if self.stale || secrets != point.state.secrets {
+                point.state.secrets = secrets;
+                let view = self.views.compute(&point.state, point.router_id);
+                let view = view.map_err(|e| e.to_string())?;
+                self.data = Arc::new(for_any_template(&view, &point.state.secrets));
+                self.stale = false;
             }
-        };
+        }
         Ok(Facts {
-            keys: Arc::new(self.keys.clone()),
-            data: Arc::new(data),
+            keys: Arc::clone(&self.keys),
+            data: Arc::clone(&self.data),
         })
+    }
+
+    /// Are the passwords others than those of the view?
+    fn has_other_secrets(&self) -> bool {
+        self.viewpoint.as_ref().is_some_and(|p| p.secrets() != p.state.secrets)
+    }
+
+    /// Waits for an event, or another password.
+    async fn changed(&mut self) {
+        let looks = self.viewpoint.as_ref().is_some_and(|p| p.secrets_dir.is_some());
+        loop {
+            tokio::select! {
+                event = self.events.recv() => match event {
+                    Some(event) => return self.event(event),
+                    None => std::future::pending().await,
+                },
+                () = tokio::time::sleep(secrets::POLL), if looks => if self.has_other_secrets() { return },
+            }
+        }
     }
 
     /// How it stands with typha, when it does not answer.
@@ -149,6 +188,12 @@ impl Source {
     pub async fn load(&mut self, paths: &[String]) -> Result<Facts, String> {
         let keys = match self {
             Source::Environment => environment(std::env::vars_os().filter_map(text), paths),
+            Source::Etcd(etcd) => {
+                return Ok(Facts {
+                    keys: etcd.load(paths).await?,
+                    data: Arc::default(),
+                });
+            }
             Source::Files(files) => read_all(files)?,
             Source::Typha(typha) => {
                 typha.follow().await?;
@@ -167,11 +212,12 @@ impl Source {
             // A process's environment stays as it was.
             Source::Environment => std::future::pending().await,
             Source::Files(_) => tokio::time::sleep(FILE_POLL).await,
+            Source::Etcd(etcd) => {
+                etcd.changed().await;
+                tokio::time::sleep(DEBOUNCE).await;
+            }
             Source::Typha(typha) => {
-                match typha.events.recv().await {
-                    Some(event) => typha.event(event),
-                    None => std::future::pending().await,
-                }
+                typha.changed().await;
                 tokio::time::sleep(DEBOUNCE).await;
             }
         }

@@ -3,21 +3,13 @@
 //! | part | what it is |
 //! |---|---|
 //! | this | what is asked for what |
-//! | [`config`] | endpoints, certificates, user |
-//! | [`client`] | which member is asked, as whom, and what a failure means |
 //! | [`watch`] | the changes in order |
 //!
-//! What the answers mean is decided in `tortie_datastore::etcd`. Only keys under `/calico/` are seen. Documents are bytes
+//! Which member is asked, as whom, and what a failure means is `tortie_etcd`'s; what the answers mean is decided in
+//! `tortie_datastore::etcd`. Only keys under `/calico/` are seen. Documents are bytes
 //! here: whatever a document says that typha does not know stays as it is.
 
-mod client;
-pub(crate) mod config;
 mod watch;
-
-#[allow(missing_docs, clippy::all, unreachable_pub)]
-mod services {
-    tonic::include_proto!("etcdserverpb");
-}
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,8 +20,8 @@ use tortie_datastore::etcd::proto::{PutRequest, RangeRequest, TxnRequest};
 use tortie_datastore::etcd::transaction::{self, compare, op};
 use tortie_datastore::etcd::{HISTORY, Pages, history as histories, one, signed, visible};
 
-use self::client::{CallError, Client};
-use self::config::{EtcdArgs, EtcdConfigError};
+use tortie_etcd::{CallError, Client, EtcdArgs, EtcdConfigError};
+
 use self::watch::Watcher;
 use super::{
     Backend, Changes, CommitError, Committed, Entry, Event, Guard, History, Listing, Operation, Past, Revision,

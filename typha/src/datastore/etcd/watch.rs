@@ -18,8 +18,8 @@ use tortie_datastore::etcd::proto::{PutRequest, TxnRequest, WatchRequest, WatchR
 use tortie_datastore::etcd::transaction::op;
 use tortie_datastore::etcd::{Ended, Feed, MARK, at};
 
-use super::client::Client;
 use crate::datastore::{Changes, Past, Revision, StorageError, WatchError};
+use tortie_etcd::Client;
 
 /// How long etcd may take to begin a watch.
 const BEGIN: Duration = Duration::from_secs(3);

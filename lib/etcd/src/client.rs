@@ -13,17 +13,17 @@ use futures::future::BoxFuture;
 use tonic::metadata::{AsciiMetadataValue, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, ConnectError, Request, Response, Status, Streaming};
+use tortie_datastore::StorageError;
 use tortie_datastore::etcd::proto::{
     AuthenticateRequest, LeaseGrantRequest, LeaseGrantResponse, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
     WatchRequest, WatchResponse,
 };
 
-use super::config::{EtcdArgs, EtcdConfigError, Secret};
-use super::services::auth_client::AuthClient;
-use super::services::kv_client::KvClient;
-use super::services::lease_client::LeaseClient;
-use super::services::watch_client::WatchClient;
-use crate::datastore::StorageError;
+use crate::config::{EtcdArgs, EtcdConfigError, Secret};
+use crate::services::auth_client::AuthClient;
+use crate::services::kv_client::KvClient;
+use crate::services::lease_client::LeaseClient;
+use crate::services::watch_client::WatchClient;
 
 /// How long a member may take for one call; etcd commits within milliseconds, elects a leader within two seconds.
 const CALL: Duration = Duration::from_secs(3);
@@ -36,7 +36,7 @@ const MAX_MESSAGE: usize = 512 << 20;
 
 /// A call that did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum CallError {
+pub enum CallError {
     /// The revision asked for is compacted.
     Compacted,
     /// The revision asked for is yet to come.
@@ -57,7 +57,7 @@ impl From<CallError> for StorageError {
 
 /// A handle to the cluster. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Client {
+pub struct Client {
     shared: Arc<Shared>,
 }
 
@@ -103,7 +103,7 @@ impl Client {
     ///
     /// # Errors
     /// [`EtcdConfigError`]: a file that cannot be used.
-    pub(crate) fn new(args: &EtcdArgs) -> Result<Self, EtcdConfigError> {
+    pub fn new(args: &EtcdArgs) -> Result<Self, EtcdConfigError> {
         let tls = args.tls()?;
         let mut members = Vec::new();
         for endpoint in &args.endpoints {
@@ -138,7 +138,11 @@ impl Client {
         })
     }
 
-    pub(crate) async fn range(&self, question: RangeRequest) -> Result<RangeResponse, CallError> {
+    /// Reads keys; of a member that cannot be reached, the next one is asked.
+    ///
+    /// # Errors
+    /// [`CallError`]
+    pub async fn range(&self, question: RangeRequest) -> Result<RangeResponse, CallError> {
         let send: Method<RangeRequest, RangeResponse> = |channel, request| {
             Box::pin(async move {
                 let mut kv = KvClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
@@ -148,7 +152,11 @@ impl Client {
         self.call("read", question, true, send).await
     }
 
-    pub(crate) async fn txn(&self, question: TxnRequest, reads_only: bool) -> Result<TxnResponse, CallError> {
+    /// Writes, or, when it `reads_only`, reads several things at one moment.
+    ///
+    /// # Errors
+    /// [`CallError`]; it says when a write may have been done all the same.
+    pub async fn txn(&self, question: TxnRequest, reads_only: bool) -> Result<TxnResponse, CallError> {
         let send: Method<TxnRequest, TxnResponse> = |channel, request| {
             Box::pin(async move {
                 let mut kv = KvClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
@@ -159,7 +167,10 @@ impl Client {
     }
 
     /// A lease of so many seconds; gives its number. One that is never used ends by itself, so this may be asked twice.
-    pub(crate) async fn lease(&self, seconds: i64) -> Result<i64, CallError> {
+    ///
+    /// # Errors
+    /// [`CallError`]
+    pub async fn lease(&self, seconds: i64) -> Result<i64, CallError> {
         let send: Method<LeaseGrantRequest, LeaseGrantResponse> =
             |channel, request| Box::pin(async move { LeaseClient::new(channel).lease_grant(request).await });
         let question = LeaseGrantRequest { ttl: seconds };
@@ -167,7 +178,10 @@ impl Client {
     }
 
     /// Opens a watch stream; the requests are those of the receiver.
-    pub(crate) async fn watch(
+    ///
+    /// # Errors
+    /// No member that answers, or one that refuses.
+    pub async fn watch(
         &self,
         requests: tokio_stream::wrappers::ReceiverStream<WatchRequest>,
     ) -> Result<Streaming<WatchResponse>, StorageError> {
@@ -190,7 +204,7 @@ impl Client {
     }
 
     /// A watch ended badly: the next call goes to another member, as whom etcd says anew.
-    pub(crate) fn watch_failed(&self, status: &Status) {
+    pub fn watch_failed(&self, status: &Status) {
         if verdict(status) == Verdict::WhoAreYou {
             self.forget_token();
         } else {
@@ -200,7 +214,7 @@ impl Client {
     }
 
     /// Whatever typha was known by is not used again.
-    pub(crate) fn forget_token(&self) {
+    pub fn forget_token(&self) {
         *self.shared.token.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 

@@ -1,4 +1,4 @@
-//! Where etcd is and who typha is to it. The environment's names are Calico's.
+//! Where etcd is and who we are to it. The environment's names are Calico's.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -8,38 +8,38 @@ use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
 /// How to reach etcd.
 #[derive(Debug, Clone, Default, Args)]
-pub(crate) struct EtcdArgs {
-    /// The members of an etcd cluster that keeps the state, instead of a file: https://host:2379, separated by commas
+pub struct EtcdArgs {
+    /// The members of an etcd cluster, which for typha keeps the state instead of a file: https://host:2379, separated by commas
     #[arg(
         long = "etcd-endpoints",
         env = "ETCD_ENDPOINTS",
         value_name = "URL",
         value_delimiter = ','
     )]
-    pub(crate) endpoints: Vec<Endpoint>,
+    pub endpoints: Vec<Endpoint>,
     /// The authority that signed the certificates of etcd's members, PEM
     #[arg(long = "etcd-ca", env = "ETCD_CA_CERT_FILE", value_name = "FILE")]
-    pub(crate) ca: Option<PathBuf>,
-    /// typha's certificate for etcd, PEM
+    pub ca: Option<PathBuf>,
+    /// The certificate to show to etcd, PEM
     #[arg(long = "etcd-cert", env = "ETCD_CERT_FILE", value_name = "FILE")]
-    pub(crate) cert: Option<PathBuf>,
+    pub cert: Option<PathBuf>,
     /// The key of that certificate, PEM
     #[arg(long = "etcd-key", env = "ETCD_KEY_FILE", value_name = "FILE")]
-    pub(crate) key: Option<PathBuf>,
-    /// typha's user name in etcd
+    pub key: Option<PathBuf>,
+    /// The user name in etcd
     #[arg(long = "etcd-username", env = "ETCD_USERNAME", value_name = "NAME")]
-    pub(crate) username: Option<String>,
+    pub username: Option<String>,
     /// A file that holds that user's password; or give the password in the environment's ETCD_PASSWORD
     #[arg(long = "etcd-password-file", env = "ETCD_PASSWORD_FILE", value_name = "FILE")]
-    pub(crate) password_file: Option<PathBuf>,
+    pub password_file: Option<PathBuf>,
     /// Only from the environment: a command line can be read by everybody on the machine.
     #[arg(long = "etcd-password", env = "ETCD_PASSWORD", hide = true, hide_env_values = true)]
-    pub(crate) password: Option<Secret>,
+    pub password: Option<Secret>,
 }
 
 /// Text that is not shown.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Secret(pub(crate) String);
+pub struct Secret(pub String);
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -55,9 +55,11 @@ impl From<&str> for Secret {
 
 /// `http://host:port` or `https://host:port`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Endpoint {
-    pub(crate) url: String,
-    pub(crate) tls: bool,
+pub struct Endpoint {
+    /// As it is written.
+    pub url: String,
+    /// Is it `https`?
+    pub tls: bool,
 }
 
 impl std::str::FromStr for Endpoint {
@@ -82,29 +84,36 @@ impl std::str::FromStr for Endpoint {
 
 /// What cannot be used together, or read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum EtcdConfigError {
+pub enum EtcdConfigError {
+    /// TLS without an authority.
     #[error("--etcd-ca is needed: {0} is reached by TLS, and nothing says whose certificate it should have")]
     NoAuthority(String),
+    /// One of certificate and key.
     #[error("--etcd-cert and --etcd-key need each other")]
     HalfIdentity,
+    /// A user without a password.
     #[error("--etcd-username {0} needs --etcd-password-file or the environment's ETCD_PASSWORD")]
     NoPassword(String),
+    /// A file or an endpoint that cannot be used.
     #[error("{option} {path}: {reason}")]
     Unreadable {
+        /// Which option names it.
         option: &'static str,
+        /// It.
         path: String,
+        /// Why.
         reason: String,
     },
 }
 
 impl EtcdArgs {
     /// Is etcd meant at all?
-    pub(crate) fn is_used(&self) -> bool {
+    pub fn is_used(&self) -> bool {
         !self.endpoints.is_empty()
     }
 
     /// Everything that does not fit together, without looking at files.
-    pub(crate) fn errors(&self) -> Vec<EtcdConfigError> {
+    pub fn errors(&self) -> Vec<EtcdConfigError> {
         let mut errors = Vec::new();
         if let Some(secure) = self.endpoints.iter().find(|e| e.tls)
             && self.ca.is_none()
@@ -127,7 +136,7 @@ impl EtcdArgs {
     ///
     /// # Errors
     /// [`EtcdConfigError`] naming the option and the file.
-    pub(crate) fn tls(&self) -> Result<Option<ClientTlsConfig>, EtcdConfigError> {
+    pub fn tls(&self) -> Result<Option<ClientTlsConfig>, EtcdConfigError> {
         let Some(ca) = &self.ca else { return Ok(None) };
         let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read("--etcd-ca", ca)?));
         if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
@@ -140,7 +149,7 @@ impl EtcdArgs {
     ///
     /// # Errors
     /// [`EtcdConfigError`] naming the file that cannot be read.
-    pub(crate) fn login(&self) -> Result<Option<(String, Secret)>, EtcdConfigError> {
+    pub fn login(&self) -> Result<Option<(String, Secret)>, EtcdConfigError> {
         let Some(name) = &self.username else { return Ok(None) };
         let password = match (&self.password_file, &self.password) {
             (Some(file), _) => {

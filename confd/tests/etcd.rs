@@ -1,0 +1,163 @@
+//! `confd files` and a real etcd: changes, a user with a password, an etcd that goes away and returns.
+
+#![allow(clippy::unwrap_used)] // A test may panic.
+
+#[allow(dead_code)] // The fake programs are for the other tests.
+mod fakes;
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use fakes::eventually;
+
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn quiet(command: &mut Command) -> Running {
+    let silent = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Running(silent.spawn().unwrap())
+}
+
+/// Two ports that are free now.
+fn ports() -> [u16; 2] {
+    let held = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    held.map(|l| l.local_addr().unwrap().port())
+}
+
+struct Etcd {
+    ports: [u16; 2],
+    data: std::path::PathBuf,
+    login: Option<&'static str>,
+}
+
+impl Etcd {
+    fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports[0])
+    }
+
+    /// Waits until it answers.
+    fn start(&self) -> Running {
+        let (clients, peers) = (self.url(), format!("http://127.0.0.1:{}", self.ports[1]));
+        let mut command = Command::new("etcd");
+        command.arg("--data-dir").arg(&self.data).arg("--unsafe-no-fsync");
+        command.args(["--listen-client-urls", &clients, "--advertise-client-urls", &clients]);
+        command.args(["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers]);
+        command.args(["--initial-cluster", &format!("default={peers}")]);
+        let running = quiet(&mut command);
+        eventually("etcd answers", || self.ctl(&["endpoint", "health"]));
+        running
+    }
+
+    fn ctl(&self, args: &[&str]) -> bool {
+        let mut command = Command::new("etcdctl");
+        command.env("ETCDCTL_API", "3").args(["--endpoints", &self.url()]);
+        command.args(self.login.iter().flat_map(|login| ["--user", login]));
+        let silent = command.args(args).stdin(Stdio::null()).stdout(Stdio::null());
+        silent.stderr(Stdio::null()).status().unwrap().success()
+    }
+
+    fn must(&self, args: &[&str]) {
+        assert!(self.ctl(args), "etcdctl {args:?}");
+    }
+}
+
+/// A resource that prints what is below `/db`, and the name.
+fn site(dir: &Path) -> String {
+    for folder in ["conf.d", "templates", "out"] {
+        fs::create_dir(dir.join(folder)).unwrap();
+    }
+    let out = dir.join("out/app").display().to_string();
+    let resource =
+        format!("[template]\nprefix = \"/app\"\nkeys = [\"/db\", \"/name\"]\nsrc = \"app\"\ndest = \"{out}\"\n");
+    fs::write(dir.join("conf.d/app.toml"), resource).unwrap();
+    let template = "{{getv \"/name\"}}:{{range gets \"/db/*\"}} {{base .Key}}={{.Value}}{{end}}\n";
+    fs::write(dir.join("templates/app"), template).unwrap();
+    out
+}
+
+fn confd(dir: &Path, etcd: &Etcd, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_confd"));
+    command
+        .args(["files", "--confdir"])
+        .arg(dir)
+        .args(["--backend", "etcd"]);
+    command.args(["--etcd-endpoints", &etcd.url()]).args(args);
+    command
+}
+
+#[test]
+fn keys_of_etcd_are_watched_and_files_stay_without_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let etcd = Etcd {
+        ports: ports(),
+        data: dir.path().join("etcd"),
+        login: None,
+    };
+    let out = site(dir.path());
+    let shows = |text: &str| fs::read_to_string(&out).is_ok_and(|held| held == text);
+    let server = etcd.start();
+    etcd.must(&["put", "/app/name", "one"]);
+    etcd.must(&["put", "/app/db/url", "x"]);
+    etcd.must(&["put", "/application/db/url", "another's"]);
+    let _confd = quiet(&mut confd(dir.path(), &etcd, &[]));
+    eventually("what is there", || shows("one: url=x\n"));
+    etcd.must(&["put", "/app/db/user", "u"]);
+    eventually("a new key", || shows("one: url=x user=u\n"));
+    etcd.must(&["del", "/app/db/url"]);
+    eventually("a deleted key", || shows("one: user=u\n"));
+    drop(server);
+    fs::write(dir.path().join("out/mark"), "").unwrap();
+    let _server = etcd.start();
+    assert!(shows("one: user=u\n"), "without etcd nothing changes");
+    etcd.must(&["put", "/app/name", "two"]);
+    eventually("a change after its return", || shows("two: user=u\n"));
+}
+
+#[test]
+fn a_user_that_may_read_these_keys_is_enough() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut etcd = Etcd {
+        ports: ports(),
+        data: dir.path().join("etcd"),
+        login: None,
+    };
+    let out = site(dir.path());
+    let _server = etcd.start();
+    etcd.must(&["put", "/app/name", "one"]);
+    for args in [
+        &["user", "add", "root:r00t"][..],
+        &["user", "grant-role", "root", "root"],
+        &["role", "add", "app"],
+        &["role", "grant-permission", "app", "--prefix=true", "read", "/app/"],
+        &["user", "add", "confd:s3cret"],
+        &["user", "grant-role", "confd", "app"],
+        &["auth", "enable"],
+    ] {
+        etcd.must(args);
+    }
+    etcd.login = Some("root:r00t");
+    let once = |password: &str| {
+        let mut command = confd(dir.path(), &etcd, &["--onetime", "--etcd-username", "confd"]);
+        command.env("ETCD_PASSWORD", password).output().unwrap()
+    };
+    let refused = once("wrong");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        !refused.status.success() && said.contains("authentication failed"),
+        "{said}"
+    );
+    let done = once("s3cret");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert_eq!(fs::read_to_string(&out).unwrap(), "one:\n");
+    let _confd = quiet(confd(dir.path(), &etcd, &["--etcd-username", "confd"]).env("ETCD_PASSWORD", "s3cret"));
+    etcd.must(&["put", "/app/db/url", "x"]);
+    eventually("a change", || fs::read_to_string(&out).unwrap() == "one: url=x\n");
+}
