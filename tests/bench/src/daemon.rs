@@ -101,6 +101,7 @@ impl Program {
         let kernel = matches!(self, Program::Felix | Program::Netlink | Program::IpBatch);
         match workload.scenario {
             Scenario::Kernel => bird || kernel,
+            Scenario::Node { .. } => self == Program::Felix,
             Scenario::Mesh => bird,
             Scenario::Sync { .. } | Scenario::Rolling { .. } => self == Program::Typha,
             _ if self == Program::Typha => false,

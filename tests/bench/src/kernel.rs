@@ -27,7 +27,7 @@ const STEPS: [(&str, u8); 4] = [("added", 1), ("replaced", 2), ("re-pointed", 3)
 const REPLACED: u32 = 200_000;
 /// Without progress for this long a step has failed.
 const STALL: Duration = Duration::from_secs(30);
-const SESSION: Duration = Duration::from_secs(30);
+pub(crate) const SESSION: Duration = Duration::from_secs(30);
 /// Looks at the kernel take this share of the time at most: one part of so many.
 const LOOKING: u32 = 8;
 const OFTEN: Duration = Duration::from_millis(4);
@@ -91,7 +91,7 @@ fn daemon(run: &mut Run<'_>, watch: &Watch<'_>) -> Result<()> {
 
 // === The daemons ===
 
-fn start(lab: &Lab, run: &Run<'_>) -> Result<Vec<Daemon>> {
+pub(crate) fn start(lab: &Lab, run: &Run<'_>) -> Result<Vec<Daemon>> {
     let dir = lab.folder(run.program.name())?;
     let speaker = if run.program == Program::Bird {
         Program::Bird
@@ -205,7 +205,7 @@ pub(crate) struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    fn new(lab: &Lab, ns: &'a Netns, workload: &'a Workload, until: Instant) -> Result<Self> {
+    pub(crate) fn new(lab: &Lab, ns: &'a Netns, workload: &'a Workload, until: Instant) -> Result<Self> {
         let count = workload.prefixes.count;
         let apart = (count / PROBES).max(1) as usize;
         let indices: Vec<u32> = (0..count).step_by(apart).chain([count - 1]).collect();
@@ -226,7 +226,7 @@ impl<'a> Watch<'a> {
 
     /// Waits until the kernel has every route in this version; `meanwhile` gets the time until which it may work. Gives
     /// when it was so.
-    fn wait(&self, version: u8, mut meanwhile: impl FnMut(Instant) -> Result<()>) -> Result<Instant> {
+    pub(crate) fn wait(&self, version: u8, mut meanwhile: impl FnMut(Instant) -> Result<()>) -> Result<Instant> {
         let (mut pause, mut last, mut progress) = (OFTEN, (0, 0), Instant::now());
         loop {
             check_interrupt()?;

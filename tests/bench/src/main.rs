@@ -8,6 +8,7 @@ mod filter;
 mod goal;
 mod kernel;
 mod mesh;
+mod node;
 mod peer;
 mod picture;
 mod plan;

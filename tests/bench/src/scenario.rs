@@ -13,7 +13,7 @@ use crate::report::time;
 use crate::tester::Tester;
 use crate::wire;
 use crate::workload::{DAEMON, Scenario, Workload};
-use crate::{kernel, mesh, sync};
+use crate::{kernel, mesh, node, sync};
 
 const SESSIONS: Duration = Duration::from_secs(180);
 const FLAP: &str = "one of all goes and comes back";
@@ -52,6 +52,9 @@ pub(crate) fn measure(lab: &Lab, program: Program, workload: &Workload, until: I
     match workload.scenario {
         Scenario::Mesh => return mesh::measure(lab, run, &ours, until),
         Scenario::Kernel => return kernel::measure(lab, run, &ours, until),
+        Scenario::Node { endpoints, seconds } => {
+            return node::measure(lab, run, &ours, (endpoints, seconds), until);
+        }
         _ => {}
     }
     let prepared = program.prepare(lab, workload)?;
@@ -70,9 +73,12 @@ pub(crate) fn measure(lab: &Lab, program: Program, workload: &Workload, until: I
             Scenario::Slow { rounds } => run.slow(&mut tester, rounds),
             Scenario::Churn { seconds } => run.churn(&mut tester, seconds),
             Scenario::Restart => run.restart(&mut tester, &mut daemon),
-            Scenario::Cold | Scenario::Mesh | Scenario::Kernel | Scenario::Sync { .. } | Scenario::Rolling { .. } => {
-                Some(())
-            }
+            Scenario::Cold
+            | Scenario::Mesh
+            | Scenario::Kernel
+            | Scenario::Node { .. }
+            | Scenario::Sync { .. }
+            | Scenario::Rolling { .. } => Some(()),
         };
         Ok(())
     })?;

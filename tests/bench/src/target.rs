@@ -1,5 +1,6 @@
 //! What our programs are to reach, and whether they did.
 
+use crate::node;
 use crate::record::{Measured, Row};
 use crate::report::time;
 
@@ -12,6 +13,8 @@ pub(crate) enum Limit {
     Cpu(f64),
     /// Megabytes at the peak.
     Peak(f64),
+    /// Megabytes at the end.
+    Resident(f64),
     /// So many times as fast as this one, at least, in the same run.
     Faster(f64, &'static str),
     /// Sent again, as a share of everything.
@@ -93,6 +96,9 @@ pub(crate) const TARGETS: &[Target] = &[
     of("kernel100k", "re-pointed", "felix", Limit::Faster(3.0, "ip-batch")),
     of("kernel100k", "deleted", "felix", Limit::Faster(3.0, "ip-batch")),
     of("kernel1m", "added", "felix", Limit::Faster(1.0, "bird")),
+    of("kernelnode", node::ONE_MORE, "felix", Limit::Time(0.005)),
+    of("kernelnode", node::REST, "felix", Limit::Cpu(0.03)),
+    of("kernelnode", node::REST, "felix", Limit::Resident(30.0)),
     of("filter", "announce", "bird-rs", Limit::CpuOf(1.0, "bird")),
     of("sync5000", "all in sync", "typha", Limit::Time(30.0)),
     of("sync5000", "all in sync", "typha", Limit::Peak(400.0)),
@@ -128,6 +134,14 @@ impl Target {
             Limit::Peak(most) => {
                 let peak = ours.peak_mb();
                 (format!("{most} MB"), format!("{peak:.0} MB"), peak <= most)
+            }
+            Limit::Resident(most) => {
+                let resident = ours.resident_kb as f64 * 1024.0 / 1e6;
+                (
+                    format!("{most} MB resident"),
+                    format!("{resident:.0} MB"),
+                    resident <= most,
+                )
             }
             Limit::Again(most) => {
                 let again = ours.again?;

@@ -72,6 +72,8 @@ pub(crate) enum Scenario {
     Mesh,
     /// Routes go into the kernel.
     Kernel,
+    /// A node with routes and so many workloads gets one more, and then nothing happens for so many seconds.
+    Node { endpoints: u32, seconds: u32 },
     /// The peers are typha's sync clients: all come, some single updates, then many for so many seconds. The cluster's
     /// size is divided.
     Sync { rounds: u32, seconds: u32, shrink: u32 },
@@ -181,9 +183,12 @@ impl Workload {
     pub(crate) fn scenario(name: &str, clients: u32, scenario: Scenario) -> Self {
         const ROUTES: u32 = 10;
         let what = match scenario {
-            Scenario::Phases | Scenario::Mesh | Scenario::Kernel | Scenario::Sync { .. } | Scenario::Rolling { .. } => {
-                String::new()
-            }
+            Scenario::Phases
+            | Scenario::Mesh
+            | Scenario::Kernel
+            | Scenario::Node { .. }
+            | Scenario::Sync { .. }
+            | Scenario::Rolling { .. } => String::new(),
             Scenario::Cold => "from cold".to_owned(),
             Scenario::Deliver { rounds } => format!("one route changes, {rounds} times"),
             Scenario::Slow { rounds } => format!("one reads nothing while all change {rounds} times"),
@@ -215,6 +220,15 @@ impl Workload {
             scenario: Scenario::Kernel,
             per_update: 100,
             ..Workload::new(name, &format!("kernel: {routes} /24"), 1, 0, routes, 24)
+        }
+    }
+
+    /// A node with so many workloads, and routes of others.
+    pub(crate) fn node(name: &str, routes: u32, endpoints: u32, seconds: u32) -> Self {
+        Workload {
+            scenario: Scenario::Node { endpoints, seconds },
+            title: format!("node: {endpoints} endpoints, {routes} /24"),
+            ..Workload::kernel(name, routes)
         }
     }
 
@@ -275,6 +289,7 @@ impl Workload {
             Scenario::Churn { seconds } => Duration::from_secs(seconds.into()),
             Scenario::Mesh => Duration::from_secs(u64::from(self.senders) / 3),
             Scenario::Kernel => Duration::from_secs(u64::from(self.prefixes.count) / 20_000),
+            Scenario::Node { seconds, .. } => Duration::from_secs(u64::from(seconds) + 20),
             Scenario::Sync { rounds, seconds, .. } => Duration::from_secs(u64::from(30 + seconds + rounds / 4)),
             Scenario::Rolling { .. } => Duration::from_secs(60),
             Scenario::Phases
