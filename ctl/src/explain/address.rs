@@ -10,6 +10,7 @@ use tortie_net::Prefix;
 
 use super::cause::Cause;
 use super::facts::{ClusterFacts, EndpointFact, Subject};
+use super::service::ServiceNetwork;
 use super::walk::{Finding, Mark, Stage};
 
 /// Where packets for the subject are to go.
@@ -25,6 +26,8 @@ pub(super) struct Destination {
     pub(super) pool: Option<IpPool>,
     /// A part of a block that is no block: somebody else would have to announce it.
     pub(super) within: Option<(String, Prefix)>,
+    /// It is for services.
+    pub(super) service: Option<ServiceNetwork>,
 }
 
 impl Destination {
@@ -36,6 +39,7 @@ impl Destination {
             endpoint: None,
             pool: None,
             within: None,
+            service: None,
         }
     }
 
@@ -94,9 +98,35 @@ impl Look<'_> {
         };
         match found {
             Some(found) => self.known(Destination { pool, ..found }),
+            None if pool.is_none() && self.cluster.service_network(net).is_some() => self.service(net),
             None if pool.is_none() => Ok(Destination::outside(net)),
             None => Err(self.nobody(net, pool.as_ref())),
         }
+    }
+
+    /// An address of a service, as BGPConfiguration has it.
+    fn service(&mut self, net: Prefix) -> Result<Destination, Cause> {
+        let Some(network) = self.cluster.service_network(net) else {
+            return Ok(Destination::outside(net));
+        };
+        let (subject, field) = (Subject::Net(net).to_string(), network.field);
+        let cidr = network.cidr;
+        self.say(
+            Mark::Note,
+            format!("{subject} lies in {cidr} of {field} in BGPConfiguration default"),
+        );
+        if !network.whole {
+            let text = format!(
+                "of {cidr} only single addresses of services are announced, and there is no service in the datastore"
+            );
+            self.say(Mark::Wrong, text);
+            return Err(Cause::NoService { subject, field });
+        }
+        Ok(Destination {
+            prefix: cidr,
+            service: Some(network),
+            ..Destination::outside(net)
+        })
     }
 
     /// Its owner must be there, and the block must be the owner's.
@@ -229,6 +259,8 @@ impl Look<'_> {
     fn lost(&mut self, pod: &str) -> Cause {
         let subject = format!("pod {pod}");
         self.say(Mark::Wrong, format!("no WorkloadEndpoint is {pod}'s"));
+        let services = "if it is a service: the datastore holds none by name, ask for its address".to_owned();
+        self.say(Mark::Note, services);
         let mut usable = self
             .cluster
             .pools

@@ -15,7 +15,7 @@ use crate::cli::StatusFormat;
                         seen, but not everything that matters could be asked; 1 failed; 64 wrong command line."
 )]
 pub(crate) struct ExplainArgs {
-    /// An address, a prefix, or a pod (NAMESPACE/NAME, or a name in "default")
+    /// An address (of a workload or a service), a prefix, or a pod (NAMESPACE/NAME, or a name in "default")
     #[arg(value_name = "IP|PREFIX|POD")]
     pub(crate) subject: String,
     /// From this node only; otherwise from every node that is asked

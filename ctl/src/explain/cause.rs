@@ -31,6 +31,13 @@ pub(super) enum Cause {
     Reserved { subject: String, reservation: String },
     #[error("{subject} is assigned to no workload: {why}.")]
     NotAssigned { subject: String, why: String },
+    #[error(
+        "Nobody announces {subject}: {field} of BGPConfiguration asks for addresses of single services there, and services are \
+         known with a Kubernetes datastore only."
+    )]
+    NoService { subject: String, field: &'static str },
+    #[error("{node} announces no addresses of services: its label {label} takes it out of load balancing.")]
+    ServicesExcluded { node: String, label: &'static str },
     #[error("There is no Node {node} in the datastore, {why}.")]
     UnknownNode { node: String, why: String },
     #[error("The affinity of {node} to block {block} is {state}, and only a confirmed block is announced.")]
@@ -158,6 +165,8 @@ impl Cause {
             Cause::PoolDisabled { .. } => "pool-disabled",
             Cause::Reserved { .. } => "reserved",
             Cause::NotAssigned { .. } => "not-assigned",
+            Cause::NoService { .. } => "no-service",
+            Cause::ServicesExcluded { .. } => "services-excluded",
             Cause::UnknownNode { .. } => "unknown-node",
             Cause::AffinityPending { .. } => "affinity-pending",
             Cause::BirdDown { .. } => "bird-down",

@@ -10,6 +10,7 @@ mod collect;
 mod facts;
 mod forward;
 mod policy;
+mod service;
 mod show;
 mod trace;
 mod walk;

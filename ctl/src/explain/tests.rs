@@ -644,6 +644,12 @@ fn faults_of_addresses() {
             "pool-disabled",
             &["IPPool pool is disabled"],
         ),
+    ]);
+}
+
+#[test]
+fn faults_of_owners_of_addresses() {
+    check(&[
         (
             "a pod without an address because of that",
             |f| {
@@ -742,6 +748,12 @@ fn faults_of_the_dataplane() {
             "next-hop",
             &["172.30.0.12"],
         ),
+    ]);
+}
+
+#[test]
+fn faults_between_daemons_and_kernel() {
+    check(&[
         (
             "somebody else's route in its place",
             |f| {
@@ -786,6 +798,12 @@ fn faults_of_the_dataplane() {
             "interface-missing",
             &["cali1 of web/a", "n2"],
         ),
+    ]);
+}
+
+#[test]
+fn faults_in_the_kernel() {
+    check(&[
         (
             "the same, told by felix alone",
             |f| {
@@ -900,4 +918,60 @@ fn a_reflector_on_the_way_is_asked_too() {
         sentence,
         "The cause of what is wrong is not known, because not asked: bird-rs of n3."
     );
+}
+
+/// n1 announces what BGPConfiguration has for services; nobody's kernel knows of it.
+fn of_service(address: &str, spec: &str, told: &str) -> Facts {
+    let mut facts = healthy();
+    facts.subject = Subject::Net(net(address));
+    add(facts.stored(), "bgpconfigurations/default", spec);
+    let cluster = facts.stored();
+    (cluster.blocks, cluster.affinities, cluster.endpoints) = Default::default();
+    for name in ["n1", "n2"] {
+        facts.bird_of(name).paths = vec![path(told, "own_blocks_v4", "")];
+        facts.felix_of(name).rows.clear();
+        facts.kernel_of(name).lookup = Some(Lookup::Dropped("no route".to_owned()));
+    }
+    facts
+}
+
+#[test]
+fn an_address_of_a_service_is_announced_and_in_no_kernel() {
+    let spec =
+        r#"{"serviceClusterIPs": [{"cidr": "10.96.0.0/12"}], "serviceLoadBalancerIPs": [{"cidr": "10.96.7.0/24"}]}"#;
+    let facts = of_service("10.96.0.10", spec, "10.96.0.0/12");
+    let explanation = explain(&facts);
+    assert_eq!(explanation.verdict(), Verdict::Healthy, "{explanation:#?}");
+    assert_eq!(
+        explanation.sentence(),
+        "Nothing is wrong: n1 announces 10.96.0.0/12, in which 10.96.0.10 is."
+    );
+    let said = explanation
+        .findings
+        .iter()
+        .any(|f| f.text.contains("of serviceClusterIPs"));
+    assert!(said, "{explanation:#?}");
+    let smaller = of_service("10.96.7.1", spec, "10.96.7.0/24");
+    assert_eq!(explain(&smaller).announced, Some(net("10.96.7.0/24")));
+}
+
+#[test]
+fn why_an_address_of_a_service_is_not_announced() {
+    let whole = r#"{"serviceClusterIPs": [{"cidr": "10.96.0.0/12"}]}"#;
+    let lags = of_service("10.96.0.10", whole, "10.97.0.0/16");
+    assert_eq!(code(&lags).0, Some("confd-lag"));
+    let single =
+        r#"{"serviceLoadBalancerAggregation": "Disabled", "serviceLoadBalancerIPs": [{"cidr": "192.0.2.0/24"}]}"#;
+    let (found, explanation) = code(&of_service("192.0.2.9", single, "10.0.0.0/8"));
+    assert_eq!(found, Some("no-service"), "{explanation:#?}");
+    assert!(explanation.sentence().contains("serviceLoadBalancerIPs"));
+    let mut excluded = of_service("10.96.0.10", whole, "10.97.0.0/16");
+    let labels = &mut excluded.stored().nodes.get_mut("n1").unwrap().metadata.labels;
+    labels.insert(
+        "node.kubernetes.io/exclude-from-external-load-balancers".to_owned(),
+        "true".to_owned(),
+    );
+    assert_eq!(code(&excluded).0, Some("services-excluded"));
+    let other = of_service("203.0.113.9", whole, "10.96.0.0/12");
+    assert_eq!(code(&other).0, Some("no-pool"), "an address of no list");
 }

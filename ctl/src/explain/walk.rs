@@ -78,6 +78,8 @@ pub(super) struct Explanation {
     pub(super) from: Vec<String>,
     pub(super) findings: Vec<Finding>,
     pub(super) cause: Option<Cause>,
+    /// A network of services that nodes announce: reaching it is not a matter of routes in the cluster.
+    pub(super) announced: Option<Prefix>,
     /// Who would have had to be asked, and was not: `bird-rs of n2`.
     pub(super) not_asked: BTreeSet<String>,
 }
@@ -119,7 +121,13 @@ impl Explanation {
         let missing: Vec<&str> = self.not_asked.iter().map(String::as_str).collect();
         match (&self.cause, self.verdict()) {
             (Some(cause), _) => cause.to_string(),
-            (None, Verdict::Healthy) => format!("Nothing is wrong: {from} can reach {}.", self.subject),
+            (None, Verdict::Healthy) => match self.announced {
+                Some(cidr) => format!(
+                    "Nothing is wrong: {from} announces {cidr}, in which {} is.",
+                    self.subject
+                ),
+                None => format!("Nothing is wrong: {from} can reach {}.", self.subject),
+            },
             (None, _) if self.from.is_empty() => {
                 "Nothing wrong was seen in the datastore, and no node was asked (see --bird and --felix).".to_owned()
             }
@@ -141,6 +149,7 @@ pub(super) fn explain(facts: &Facts) -> Explanation {
         facts,
         findings: Vec::new(),
         weak: None,
+        announced: None,
         not_asked: BTreeSet::new(),
     };
     let cause = walk.run();
@@ -149,6 +158,7 @@ pub(super) fn explain(facts: &Facts) -> Explanation {
         from: facts.from.clone(),
         cause: cause.or(walk.weak),
         findings: walk.findings,
+        announced: walk.announced,
         not_asked: walk.not_asked,
     }
 }
@@ -159,6 +169,7 @@ pub(super) struct Walk<'a> {
     findings: Vec<Finding>,
     /// Wrong, though it keeps nothing.
     weak: Option<Cause>,
+    pub(super) announced: Option<Prefix>,
     pub(super) not_asked: BTreeSet<String>,
 }
 
@@ -192,6 +203,14 @@ impl<'a> Walk<'a> {
         }
         for viewer in facts.from.iter().filter(|v| Some(*v) != destination.owner.as_ref()) {
             self.daemons(viewer);
+            if let Some(network) = &destination.service
+                && self.cluster().is_some_and(|c| c.nodes.contains_key(viewer))
+            {
+                if let Some(cause) = self.announces(viewer, network) {
+                    return Some(cause);
+                }
+                continue;
+            }
             let cause = self.arrives(viewer, &destination);
             if let Some(cause) = cause.or_else(|| self.forwards(viewer, &destination)) {
                 return Some(cause);

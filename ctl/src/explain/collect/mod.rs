@@ -133,7 +133,8 @@ fn of_pod(pod: &str, cluster: &ClusterFacts) -> Vec<Subject> {
 fn wanted(net: Prefix, cluster: Option<&ClusterFacts>, sources: &BTreeMap<String, Sources>) -> Wanted {
     let blocks = cluster.into_iter().flat_map(|c| c.blocks.iter().map(|b| b.cidr));
     let claims = cluster.into_iter().flat_map(|c| c.affinities.iter().map(|a| a.block));
-    let covering = blocks.chain(claims).filter(|b| b.covers(net));
+    let service = cluster.and_then(|c| c.service_network(net)).map(|s| s.cidr);
+    let covering = blocks.chain(claims).filter(|b| b.covers(net)).chain(service);
     let involved = |name: &&String| sources.contains_key(*name);
     let nodes = cluster
         .into_iter()
