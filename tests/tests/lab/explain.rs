@@ -3,6 +3,12 @@
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tortie_kit::address::{ServiceAddr, Target};
+use tortie_proto::common::Hello;
+use tortie_proto::store::store_client::StoreClient;
+use tortie_proto::store::write_request::Operation;
+use tortie_proto::store::{GetRequest, WriteRequest};
 use tortie_tests::demo::time_pod;
 use tortie_tests::lab::{Cluster, Pod, Spec};
 
@@ -235,6 +241,48 @@ fn daemons(lab: &mut Seeded<'_>) -> Result<()> {
     lab.cause((&pod, "n1"), "unknown-node", &["no Node n2"])
 }
 
+/// The state of the affinity of n2 to its block, as felix would have written it; gives the one before.
+fn affinity_is(lab: &Seeded<'_>, state: &str) -> Result<String> {
+    let (block, _) = lab.block(1)?;
+    let key = format!("/calico/ipam/v2/host/n2/ipv4/block/{}", block.replace('/', "-"));
+    let typha: ServiceAddr = lab.cluster.typha_socket().parse()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut store = StoreClient::new(Target::new(typha, None).channel_lazy());
+        let hello = Some(Hello::new("tortie-tests", "n2", "1"));
+        let get = GetRequest {
+            hello: hello.clone(),
+            key: key.clone(),
+        };
+        let entry = store.get(get).await?.into_inner().entry.context("an affinity")?;
+        let mut document: Value = serde_json::from_slice(&entry.value)?;
+        let before = document["state"].as_str().context("a state")?.to_owned();
+        document["state"] = state.into();
+        let put = WriteRequest {
+            hello,
+            key,
+            operation: Some(Operation::Put(document.to_string().into_bytes())),
+            ..WriteRequest::default()
+        };
+        store.write(put).await?;
+        Ok(before)
+    })
+}
+
+/// A claim that was not ended, and nobody who could say.
+fn claims(lab: &mut Seeded<'_>) -> Result<()> {
+    let (pod, (block, _)) = (lab.pod(1)?, lab.block(1)?);
+    let before = affinity_is(lab, "pending")?;
+    ensure!(before == "confirmed", "it was {before}");
+    lab.cause((&pod, "n1"), "affinity-pending", &["n2", &block, "pending"])?;
+    affinity_is(lab, &before)?;
+    lab.healed()?;
+    lab.cluster.typha.stop()?;
+    lab.cause((&pod, "n1"), "typha-down", &["typha does not answer"])?;
+    lab.cluster.typha.start_again()?;
+    lab.healed()
+}
+
 #[test]
 fn explain_names_the_true_cause_of_each_seeded_fault() {
     on_cluster("exp", &Spec::demo(), |cluster| {
@@ -247,7 +295,7 @@ fn explain_names_the_true_cause_of_each_seeded_fault() {
             tor,
         };
         lab.healed()?;
-        for faults in [addresses, kernels, routes, policy, sessions, daemons] {
+        for faults in [addresses, kernels, routes, policy, sessions, claims, daemons] {
             faults(&mut lab)?;
         }
         Ok(())

@@ -36,7 +36,7 @@ const BIRD: &str = "router id 172.30.0.1;
 log stderr all;
 graceful restart wait 10;
 protocol device { }
-protocol kernel { persist; ipv4 { import none; export where source = RTS_BGP; }; }
+protocol kernel { persist; graceful restart; ipv4 { import none; export where source = RTS_BGP; }; }
 template bgp fabric {
   local as 65001;
   graceful restart on;
