@@ -53,13 +53,7 @@ impl Wishes {
                 "ipv4pools" => wishes.ipv4_pools = list(name, value)?,
                 "ipv6pools" => wishes.ipv6_pools = list(name, value)?,
                 "ipFamilies" => wishes.families = Some(families(name, value)?),
-                "floatingIPs" if floating => {
-                    wishes.floating = addresses(name, value)?;
-                    wishes.warnings.push(format!(
-                        "annotation {name} is kept in the pod's record, but felix does not translate addresses yet: \
-                         nobody reaches the pod by them"
-                    ));
-                }
+                "floatingIPs" if floating => wishes.floating = addresses(name, value)?,
                 "floatingIPs" => wishes.warnings.push(format!(
                     "annotation {name} has no effect: field feature_control.floating_ips is not true"
                 )),
@@ -150,11 +144,7 @@ mod tests {
             wishes(json!({"floating": allowed, "runtimeConfig": {CAPABILITY: annotations.clone()}})).unwrap()
         };
         assert_eq!(with(true).floating, ["192.0.2.7".parse::<IpAddr>().unwrap()]);
-        assert!(
-            with(true).warnings[0].contains("does not translate addresses yet"),
-            "{:?}",
-            with(true)
-        );
+        assert!(with(true).warnings.is_empty(), "{:?}", with(true));
         assert!(with(false).floating.is_empty());
         assert!(
             with(false).warnings[0].contains("feature_control.floating_ips"),
