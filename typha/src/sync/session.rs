@@ -87,7 +87,7 @@ pub(crate) async fn opening(inbound: &mut Streaming<ClientMessage>) -> Result<Op
 }
 
 struct Session {
-    context: Context,
+    context: Arc<Context>,
     inbound: Streaming<ClientMessage>,
     outgoing: Outgoing,
     pings: Interval,
@@ -104,7 +104,7 @@ struct Session {
 }
 
 /// Serves a client until it leaves, dies, or this typha stops.
-pub(crate) async fn run(context: Context, open: Open, inbound: Streaming<ClientMessage>, outgoing: Outgoing) {
+pub(crate) async fn run(context: Arc<Context>, open: Open, inbound: Streaming<ClientMessage>, outgoing: Outgoing) {
     let hello = open.hello.clone().unwrap_or_default();
     let metrics = Arc::clone(&context.metrics);
     metrics.connections_accepted.inc();

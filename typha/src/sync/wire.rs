@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http_body::Frame;
 use tokio::sync::mpsc;
 use tonic::body::Body;
-use tonic::codec::{Codec as _, Streaming};
+use tonic::codec::{BufferSettings, Streaming};
 use tonic::codegen::{BoxFuture, Service, http};
 use tonic::metadata::MetadataValue;
 use tonic::server::NamedService;
@@ -26,6 +26,9 @@ use super::frame::Framed;
 use super::session::{self, Context, WINDOW};
 use crate::access::Subject;
 
+/// Room for what a client says, which grows for a longer opening. A pong has a few octets, and most clients say nothing else:
+/// tonic's 8 KiB for each of thousands would mostly stay empty.
+const HEARD: usize = 256;
 /// The only method.
 const WATCH: &str = "/tortie.sync.v1.Sync/Watch";
 
@@ -63,7 +66,7 @@ impl Service<http::Request<Body>> for SyncService {
 }
 
 /// Begins a session; the response is what it sends.
-async fn watch(context: &Context, request: http::Request<Body>) -> Result<http::Response<Body>, Status> {
+async fn watch(context: &Arc<Context>, request: http::Request<Body>) -> Result<http::Response<Body>, Status> {
     if request.uri().path() != WATCH {
         return Err(Status::unimplemented("tortie.sync.v1.Sync has the method Watch only"));
     }
@@ -71,11 +74,11 @@ async fn watch(context: &Context, request: http::Request<Body>) -> Result<http::
     // Whoever has a certificate of a known capacity may read.
     let subject = Subject::of(request.extensions());
     subject.map_err(|e| Status::permission_denied(format!("connection is unauthorized: {e}")))?;
-    let decoder = ProstCodec::<ServerMessage, ClientMessage>::default().decoder();
+    let decoder = ProstCodec::<ServerMessage, ClientMessage>::raw_decoder(BufferSettings::new(HEARD, HEARD));
     let mut inbound = Streaming::new_request(decoder, request.into_body(), None, None);
     let open = session::opening(&mut inbound).await?;
     let (outgoing, frames) = mpsc::channel(WINDOW);
-    tokio::spawn(session::run(Context::clone(context), open, inbound, outgoing));
+    tokio::spawn(session::run(Arc::clone(context), open, inbound, outgoing));
     let mut response = http::Response::new(Body::new(Messages { frames, ended: false }));
     let content = http::HeaderValue::from_static("application/grpc");
     response.headers_mut().insert(http::header::CONTENT_TYPE, content);
