@@ -9,20 +9,21 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::IntervalStream;
+use tonic::Streaming;
 use tortie_kit::address::ServiceAddr;
 use tortie_proto::capability;
 use tortie_proto::common::Hello;
 use tortie_proto::sync::client_message::Message as ClientMsg;
 use tortie_proto::sync::server_message::Message as ServerMsg;
 use tortie_proto::sync::sync_client::SyncClient;
-use tortie_proto::sync::{ClientMessage, Open, Pong};
+use tortie_proto::sync::{ClientMessage, Open, Pong, ServerMessage};
 use tortie_typha_client::SyncStatus;
 
 use crate::etcd_server::free_port;
 use crate::process::{Client, DEADLINE, HANDLES, Typha, handle, large_handle};
 
 /// typha on a unix socket, on a tcp port, and with metrics.
-fn command(typha: &Typha, tcp: u16, http: u16) -> Command {
+pub(crate) fn command(typha: &Typha, tcp: u16, http: u16) -> Command {
     let mut command = Typha::command(&typha.dir);
     command.args(["--listen", &format!("tcp:127.0.0.1:{tcp}"), "--insecure"]);
     command.args(["--http", &format!("127.0.0.1:{http}")]);
@@ -84,19 +85,14 @@ async fn a_half_open_connection_is_found_from_both_ends() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_client_too_slow_for_the_log_is_told_and_sent_the_state() {
-    let mut typha = Typha::new();
-    let (tcp, http) = (free_port(), free_port());
-    typha.run(command(&typha, tcp, http)).await;
-    let store = typha.store();
+/// The stream of a client that is in sync, lives, and says so unasked, but takes nothing.
+pub(crate) async fn unread(typha: &Typha) -> Streaming<ServerMessage> {
     let hello = Hello::new("slow", "", "1").with_capabilities(&[capability::COALESCED]);
     let open = ClientMsg::Open(Open {
         hello: Some(hello),
         prefixes: vec![HANDLES.to_owned()],
         resume: None,
     });
-    // It lives, and says so unasked, but takes nothing.
     let alive = IntervalStream::new(tokio::time::interval(Duration::from_millis(500)));
     let alive = alive.map(|_| ClientMsg::Pong(Pong::default()));
     let requests = tokio_stream::once(open).chain(alive);
@@ -107,9 +103,18 @@ async fn a_client_too_slow_for_the_log_is_told_and_sent_the_state() {
     loop {
         let message = stream.message().await.unwrap().unwrap();
         if matches!(message.message, Some(ServerMsg::InSync(_))) {
-            break;
+            return stream;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_too_slow_for_the_log_is_told_and_sent_the_state() {
+    let mut typha = Typha::new();
+    let (tcp, http) = (free_port(), free_port());
+    typha.run(command(&typha, tcp, http)).await;
+    let store = typha.store();
+    let mut stream = unread(&typha).await;
     // More than the log holds, 64 MiB, of one key: the state stays small.
     for _ in 0..90 {
         store

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod bounded;
 mod certificates;
 mod cli;
 mod crash;

@@ -20,6 +20,8 @@ const AT_ONCE: usize = 32;
 pub(crate) struct Written {
     /// When it was asked for.
     pub(crate) asked: Instant,
+    /// When it was answered: it is in the datastore then.
+    pub(crate) answered: Instant,
     /// Which revision it made.
     pub(crate) revision: u64,
 }
@@ -65,6 +67,7 @@ pub(crate) fn writes(
                     drop(permit);
                     let written = put.map(|w| Written {
                         asked,
+                        answered: Instant::now(),
                         revision: w.revision,
                     });
                     // Whoever asked may be gone.

@@ -1,0 +1,70 @@
+//! Clients that never read cost typha a bounded amount of memory, however much changes, and are told in the end.
+
+use tortie_proto::sync::server_message::Message as ServerMsg;
+use tortie_typha_client::{Store, Write};
+
+use crate::etcd_server::free_port;
+use crate::links::{command, unread};
+use crate::process::{HANDLES, Typha, large_handle};
+
+/// Documents that change together: one transaction holds 1.25 MiB.
+const TOGETHER: usize = 24;
+const OCTETS: usize = 25_000;
+/// Transactions that hold more than the log, 64 MiB.
+const LOG: usize = 115;
+const STUCK: usize = 4;
+/// What DESIGN.md promises for each, in octets: 4 frames of 256 KiB, and as much again on its connection.
+const EACH: usize = 2 << 20;
+/// How a process of this size breathes by itself. What is written after it was measured is twice as much.
+const SLACK: usize = 28 << 20;
+
+/// So many transactions of the same documents.
+async fn churn(store: &Store, times: usize) {
+    for _ in 0..times {
+        let write = |n| Write::put(&format!("{HANDLES}h{n}"), large_handle(OCTETS));
+        store.write_many((0..TOGETHER).map(write)).await.unwrap();
+    }
+}
+
+/// Octets of memory that are resident.
+fn resident(typha: &Typha) -> usize {
+    let text = std::fs::read_to_string(format!("/proc/{}/status", typha.pid())).unwrap();
+    let line = text.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_never_read_cost_a_bounded_amount_and_are_told() {
+    let mut typha = Typha::new();
+    let (tcp, http) = (free_port(), free_port());
+    typha.run(command(&typha, tcp, http)).await;
+    let store = typha.store();
+    churn(&store, 1).await;
+    let mut stuck = Vec::new();
+    for _ in 0..STUCK {
+        stuck.push(unread(&typha).await);
+    }
+    // The log and what is encoded of it are full before it is measured.
+    churn(&store, LOG).await;
+    let before = resident(&typha);
+    // 2,760 changes, 69 MB, that nobody takes: as much as the whole log again.
+    churn(&store, LOG).await;
+    let grown = resident(&typha).saturating_sub(before);
+    assert!(grown < STUCK * EACH + SLACK, "{grown} octets more, from {before}");
+    assert_eq!(Typha::metric(http, "typha_connections_active").await, STUCK as u64);
+    assert_eq!(Typha::metric(http, "typha_connections_dropped_total").await, 0);
+    for mut stream in stuck {
+        let (mut told, mut keys) = (false, 0);
+        loop {
+            match stream.message().await.unwrap().unwrap().message.unwrap() {
+                ServerMsg::Coalesced(_) => told = true,
+                ServerMsg::SnapshotBegin(_) => keys = 0,
+                ServerMsg::Batch(batch) => keys += batch.changes.len(),
+                ServerMsg::InSync(_) if told => break,
+                _ => {}
+            }
+        }
+        assert_eq!(keys, TOGETHER, "the newest of each");
+    }
+    assert_eq!(Typha::metric(http, "typha_clients_coalesced_total").await, STUCK as u64);
+}
