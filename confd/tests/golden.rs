@@ -74,6 +74,20 @@ fn stock_bird_accepts_every_file_made_for_it() {
     }
 }
 
+/// Calico's order: what is ignored first, then what never counts.
+#[test]
+fn stock_bird_does_not_look_at_ignored_interfaces() {
+    let case = cases().into_iter().find(|c| c.ends_with("ignored-interfaces")).unwrap();
+    let (state, router_id) = load(&case);
+    let view = compute(&state, router_id.parse().unwrap()).unwrap();
+    let ignored: String = view.ignored_interfaces.iter().map(|i| format!("-\"{i}\", ")).collect();
+    assert!(!ignored.is_empty());
+    let data = for_templates(&view, &state.secrets);
+    let text = GoTemplates::load(None).unwrap().render(BIRD, &data).unwrap();
+    let line = format!("  interface {ignored}-\"cali*\", -\"kube-ipvs*\", \"*\";");
+    assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+}
+
 #[test]
 fn our_own_parser_accepts_every_file_as_meant() {
     for case in cases() {
