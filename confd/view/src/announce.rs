@@ -29,7 +29,12 @@ pub type Announced = BTreeMap<Prefix, Attributes>;
 
 /// What the node announces of its own, by session. Every session is there, also one that is told nothing.
 pub fn announced(view: &BgpView) -> BTreeMap<String, Announced> {
-    let each = view.peers.iter();
+    announced_besides(view, &BTreeSet::new())
+}
+
+/// The same without some sessions.
+pub(crate) fn announced_besides(view: &BgpView, without: &BTreeSet<&str>) -> BTreeMap<String, Announced> {
+    let each = view.peers.iter().filter(|p| !without.contains(p.name.as_str()));
     each.map(|peer| (peer.name.clone(), to_peer(view, peer))).collect()
 }
 

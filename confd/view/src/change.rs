@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 use tortie_net::{Asn, NodeName, Prefix};
 
-use crate::announce::{Announced, Attributes, announced};
+use crate::announce::{Announced, Attributes, announced_besides};
 use crate::{BgpView, ChannelView, Direction, Distance, NextHop, Origin, PeerView, Problem, Severity};
 
 /// How much of a session a change disturbs, ascending.
@@ -108,14 +108,15 @@ impl NodeChange {
 
 /// What the step from `before` to `after` does on the node; none: there is no such node.
 pub fn change(node: &NodeName, before: Option<&BgpView>, after: Option<&BgpView>) -> NodeChange {
-    let told = |view: Option<&BgpView>| view.map(announced).unwrap_or_default();
+    let same = unchanged(before, after);
+    let told = |view: Option<&BgpView>| view.map(|v| announced_besides(v, &same)).unwrap_or_default();
     let (old, new) = (told(before), told(after));
     let known: BTreeSet<String> = problems(before).iter().map(told_of).collect();
     let exists = (before.is_some(), after.is_some());
     NodeChange {
         node: node.clone(),
         new: (exists.0 != exists.1).then_some(exists.1),
-        sessions: sessions(before, after),
+        sessions: sessions(before, after, &same),
         announced: only_in(&new, &old),
         withdrawn: withdrawn(&old, &new),
         problems: problems(after)
@@ -124,6 +125,21 @@ pub fn change(node: &NodeName, before: Option<&BgpView>, after: Option<&BgpView>
             .cloned()
             .collect(),
     }
+}
+
+/// Sessions of which it is plain that nothing is otherwise: in a large mesh nearly all.
+fn unchanged<'a>(before: Option<&'a BgpView>, after: Option<&'a BgpView>) -> BTreeSet<&'a str> {
+    let router = |v: &'a BgpView| {
+        let own = (v.router_id, v.asn, v.listen_port, v.bind_node_ip, v.severity);
+        (own, &v.families, &v.filters, &v.policies)
+    };
+    let Some((before, after)) = before.zip(after).filter(|(b, a)| router(b) == router(a)) else {
+        return BTreeSet::new();
+    };
+    let old: BTreeMap<&str, &PeerView> = before.peers.iter().map(|p| (p.name.as_str(), p.as_ref())).collect();
+    let new = after.peers.iter();
+    let same = new.filter(|p| old.get(p.name.as_str()) == Some(&p.as_ref()));
+    same.map(|p| p.name.as_str()).collect()
 }
 
 fn problems(view: Option<&BgpView>) -> &[Problem] {
@@ -136,13 +152,14 @@ fn told_of(problem: &Problem) -> String {
     format!("{} {} {field} {kind}", object.kind, object.name)
 }
 
-fn sessions(before: Option<&BgpView>, after: Option<&BgpView>) -> Vec<SessionChange> {
+fn sessions(before: Option<&BgpView>, after: Option<&BgpView>, same: &BTreeSet<&str>) -> Vec<SessionChange> {
     let by_name = |view: Option<&'_ BgpView>| -> BTreeMap<String, usize> {
         let peers = view.into_iter().flat_map(|v| v.peers.iter().enumerate());
         peers.map(|(index, p)| (p.name.clone(), index)).collect()
     };
     let (old, new) = (by_name(before), by_name(after));
-    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let names = old.keys().chain(new.keys());
+    let names: BTreeSet<&String> = names.filter(|n| !same.contains(n.as_str())).collect();
     let peer =
         |view: Option<&'_ BgpView>, index: Option<&usize>| view.zip(index.copied()).map(|(v, i)| v.peers[i].clone());
     let mut all = Vec::new();
