@@ -44,7 +44,7 @@ fn we_say(client: &mut Client, words: &str) {
     });
 }
 
-/// TCP MD5: the right key, another one, the right one.
+/// TCP MD5: a connection that stands has another key at once, and a session is not made with a wrong one.
 pub(crate) fn signed(foreign: &dyn Foreign) {
     let lab = Lab::new();
     let setup = Setup {
@@ -54,11 +54,15 @@ pub(crate) fn signed(foreign: &dyn Foreign) {
     let ours = external("password \"tabby\";");
     let (_them, _daemon, mut client) = pair(&lab, foreign, &setup, &ours);
     assert_eq!(lab.tcp_counter("b", "TCPMD5Failure"), 0);
-    assert!(
-        client
-            .configure(&ours.replace("tabby", "calico"), false, "wrong")
-            .accepted
-    );
+    let wrong = ours.replace("tabby", "calico");
+    for (config, revision) in [(&wrong, "other"), (&ours, "same")] {
+        assert!(client.configure(config, false, revision).accepted);
+        assert_eq!(client.session("Peer").state, "Established");
+    }
+    // The peer hears the goodbye, which has its password.
+    lab.birdc_of("a", "disable Peer");
+    assert!(client.configure(&wrong, false, "wrong").accepted);
+    lab.birdc_of("a", "enable Peer");
     eventually("the peer's kernel drops what is signed otherwise", || {
         (lab.tcp_counter("b", "TCPMD5Failure") > 0).then_some(())
     });
