@@ -62,8 +62,7 @@ impl<'a> Ask<'a> {
 
     /// Is the node on the side that gets the configuration?
     fn selects(&self, node: &NodeFacts<'_>) -> bool {
-        let by_name = self.spec.node.as_deref().is_none_or(|n| n == node.name.as_str());
-        by_name && self.spec.node_selector.as_ref().is_none_or(|s| s.matches(node.labels))
+        self.spec.selects(node.name.as_str(), node.labels)
     }
 
     /// Does it mean to configure both sides?

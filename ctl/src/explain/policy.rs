@@ -1,11 +1,15 @@
 //! What the cluster's documents ask for: which nodes are to have a session, and which rule of a BGPFilter decides on a
-//! route. As confd has it, in the parts that an explanation needs.
+//! route. Sessions are those of confd's own view; of filters, what can be told of a route that is known in parts.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use tortie_model::resource::{
-    BgpFilterSpec, BgpPeer, BgpPeerSpec, FilterAction, FilterPeerType, FilterRule, MatchOperator, Node, ReversePeering,
-};
+use serde::Serialize;
+use tortie_bgp_view::all_nodes::ClusterDocuments;
+use tortie_bgp_view::{BgpView, PeerKind, PeerView};
+use tortie_model::resource::{BgpFilterSpec, BgpPeer, FilterAction, FilterPeerType, FilterRule, MatchOperator, Node};
+use tortie_model::{Key, Kind};
 use tortie_net::Prefix;
 
 use super::facts::{ClusterFacts, Path};
@@ -24,20 +28,6 @@ pub(super) enum Peering {
     Wanted(String),
     /// There is none: why.
     None(String),
-}
-
-fn selects(spec: &BgpPeerSpec, name: &str, node: &Node) -> bool {
-    let by_name = spec.node.as_deref().is_none_or(|n| n == name);
-    let labels = &node.metadata.labels;
-    by_name && spec.node_selector.as_ref().is_none_or(|s| s.matches(labels))
-}
-
-fn names(spec: &BgpPeerSpec, node: &Node) -> bool {
-    match (&spec.peer_selector, spec.peer_ip) {
-        (Some(selector), _) => selector.matches(&node.metadata.labels),
-        (None, Some(peer)) => node.spec.bgp_addresses().any(|a| a == peer.ip),
-        (None, None) => false,
-    }
 }
 
 impl ClusterFacts {
@@ -73,15 +63,21 @@ impl ClusterFacts {
             .map(|(name, _)| name.as_str())
     }
 
-    /// The BGPPeer by which two nodes are to have a session.
-    fn peering_object(&self, a: (&str, &Node), b: (&str, &Node)) -> Option<&str> {
-        let asks = |peer: &BgpPeer| {
-            let spec = &peer.spec;
-            let forward = selects(spec, a.0, a.1) && names(spec, b.1);
-            let reverse = spec.reverse_peering != Some(ReversePeering::Manual);
-            forward || (reverse && selects(spec, b.0, b.1) && names(spec, a.1))
-        };
-        self.peers.iter().find(|(_, p)| asks(p)).map(|(name, _)| name.as_str())
+    /// What confd makes of these documents on the node.
+    fn view(&self, node: &str) -> Option<BgpView> {
+        fn json<T: Serialize>(kind: Kind, objects: &BTreeMap<String, T>) -> impl Iterator<Item = (String, Vec<u8>)> {
+            objects.iter().filter_map(move |(name, object)| {
+                let key = Key::resource(kind, None, name).to_string();
+                Some((key, serde_json::to_vec(object).ok()?))
+            })
+        }
+        let documents: Vec<(String, Vec<u8>)> = json(Kind::Node, &self.nodes)
+            .chain(json(Kind::BgpPeer, &self.peers))
+            .chain(json(Kind::BgpFilter, &self.filters))
+            .chain(json(Kind::BgpConfiguration, &self.configurations))
+            .collect();
+        let documents = documents.iter().map(|(key, json)| (key.as_str(), json.as_slice(), 0));
+        ClusterDocuments::new(documents).view(&node.parse().ok()?).ok()
     }
 
     /// Are these two nodes to have a session?
@@ -95,15 +91,17 @@ impl ClusterFacts {
                 Some(_) => {}
             }
         }
-        let (Some(first), Some(second)) = (self.nodes.get(a), self.nodes.get(b)) else {
-            return Peering::None("there is no such Node".to_owned());
-        };
-        if let Some(peer) = self.peering_object((a, first), (b, second)) {
-            return Peering::Wanted(format!("BGPPeer {peer}"));
+        let view = self.view(a);
+        let to_b = |p: &&Arc<PeerView>| p.remote_node.as_ref().is_some_and(|n| n.as_str() == b);
+        if let Some(peer) = view.iter().flat_map(|v| &v.peers).find(to_b) {
+            return Peering::Wanted(match peer.kind {
+                PeerKind::Mesh => "the node-to-node mesh".to_owned(),
+                PeerKind::Global | PeerKind::Node | PeerKind::LocalWorkload => format!("BGPPeer {}", peer.origin.name),
+            });
         }
         let reflector = self.reflectors().find(|r| *r == a || *r == b);
         match (self.mesh(), reflector) {
-            (true, None) => Peering::Wanted("the node-to-node mesh".to_owned()),
+            (true, None) => Peering::None(format!("Nodes {a} and {b} have no address family in common")),
             (true, Some(r)) => Peering::None(format!(
                 "{r} is a route reflector, which takes no part in the mesh, and no BGPPeer matches both{}",
                 self.idle_peers()
@@ -118,7 +116,11 @@ impl ClusterFacts {
     /// A BGPPeer selects no node at all: why.
     pub(super) fn selects_nobody(&self, peer: &BgpPeer) -> Option<String> {
         let spec = &peer.spec;
-        if self.nodes.iter().any(|(name, node)| selects(spec, name, node)) {
+        if self
+            .nodes
+            .iter()
+            .any(|(name, node)| spec.selects(name, &node.metadata.labels))
+        {
             return None;
         }
         Some(match (&spec.node, &spec.node_selector) {
@@ -130,7 +132,9 @@ impl ClusterFacts {
 
     /// Whether BGPPeer selects this node.
     pub(super) fn selected(&self, peer: &BgpPeer, node: &str) -> bool {
-        self.nodes.get(node).is_some_and(|n| selects(&peer.spec, node, n))
+        self.nodes
+            .get(node)
+            .is_some_and(|n| peer.spec.selects(node, &n.metadata.labels))
     }
 
     fn idle_peers(&self) -> String {
@@ -144,23 +148,13 @@ impl ClusterFacts {
 
     /// BGPFilters of the session that a node has with this address, in order.
     fn filters_of(&self, node: &str, peer: IpAddr) -> Vec<(&str, &BgpFilterSpec)> {
-        let remote = self.node_at(peer);
-        let about = |p: &BgpPeer| {
-            let by_address = p.spec.peer_selector.is_none() && p.spec.peer_ip.is_some_and(|ip| ip.ip == peer);
-            if by_address && self.selected(p, node) {
-                return true;
-            }
-            let (Some(own), Some((other, remote))) =
-                (self.nodes.get(node), remote.and_then(|r| self.nodes.get_key_value(r)))
-            else {
-                return false;
-            };
-            let forward = selects(&p.spec, node, own) && names(&p.spec, remote);
-            let back = p.spec.reverse_peering != Some(ReversePeering::Manual);
-            forward || (back && selects(&p.spec, other, remote) && names(&p.spec, own))
-        };
-        let peer = self.peers.values().find(|p| about(p));
-        let named = peer.into_iter().flat_map(|p| &p.spec.filters);
+        let view = self.view(node);
+        let session = view.iter().flat_map(|v| &v.peers).find(|p| p.address == peer);
+        let object = session.and_then(|session| match session.kind {
+            PeerKind::Mesh => None,
+            PeerKind::Global | PeerKind::Node | PeerKind::LocalWorkload => self.peers.get(&session.origin.name),
+        });
+        let named = object.into_iter().flat_map(|p| &p.spec.filters);
         named
             .filter_map(|name| self.filters.get_key_value(name))
             .map(|(name, filter)| (name.as_str(), &filter.spec))

@@ -1,5 +1,6 @@
 //! BGPPeer: whom some or all nodes peer with.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -121,5 +122,11 @@ impl BgpPeerSpec {
     /// Does every node peer?
     pub fn is_global(&self) -> bool {
         self.node.is_none() && self.node_selector.is_none()
+    }
+
+    /// Is the node of this name, with these labels, on the side that gets the configuration?
+    pub fn selects(&self, name: &str, labels: &BTreeMap<String, String>) -> bool {
+        let by_name = self.node.as_deref().is_none_or(|n| n == name);
+        by_name && self.node_selector.as_ref().is_none_or(|s| s.matches(labels))
     }
 }
