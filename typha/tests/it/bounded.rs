@@ -15,8 +15,9 @@ const LOG: usize = 115;
 const STUCK: usize = 4;
 /// What DESIGN.md promises for each, in octets: 4 frames of 256 KiB, and as much again on its connection.
 const EACH: usize = 2 << 20;
-/// How a process of this size breathes by itself. What is written after it was measured is twice as much.
-const SLACK: usize = 28 << 20;
+/// How a process of this size breathes by itself (the allocator keeps what it has: up to 45 MB were seen). With it the
+/// four may not cost what a single copy of the changes is, 69 MB.
+const SLACK: usize = 52 << 20;
 
 /// So many transactions of the same documents.
 async fn churn(store: &Store, times: usize) {
