@@ -272,10 +272,13 @@ fn affinity_is(lab: &Seeded<'_>, state: &str) -> Result<String> {
 /// A claim that was not ended, and nobody who could say.
 fn claims(lab: &mut Seeded<'_>) -> Result<()> {
     let (pod, (block, _)) = (lab.pod(1)?, lab.block(1)?);
+    // It would end its claim at once.
+    lab.cluster.node_mut("n2")?.felix.stop()?;
     let before = affinity_is(lab, "pending")?;
     ensure!(before == "confirmed", "it was {before}");
     lab.cause((&pod, "n1"), "affinity-pending", &["n2", &block, "pending"])?;
     affinity_is(lab, &before)?;
+    lab.cluster.node_mut("n2")?.felix.start_again()?;
     lab.healed()?;
     lab.cluster.typha.stop()?;
     lab.cause((&pod, "n1"), "typha-down", &["typha does not answer"])?;

@@ -2,9 +2,9 @@
 //!
 //! The steps are those of docs/route-reflectors.md.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tortie_tests::demo::{check_routes, time_pod};
-use tortie_tests::lab::{Cluster, wait_for};
+use tortie_tests::lab::{Cluster, Pod, wait_for};
 
 use crate::traffic::{PATIENCE, POOL, all_reach_all, cluster, node_spec, pods, sessions, without_loss};
 
@@ -40,8 +40,26 @@ spec:
   peerSelector: rr == 'true'
 ";
 
+/// Waits until the node knows the way to each pod from both reflectors.
+fn told_by_both(cluster: &Cluster, client: &str, pods: &[Pod]) -> Result<()> {
+    let bird = cluster.node(client)?.bird_addr();
+    let elsewhere = pods.iter().filter(|p| p.node != client);
+    for pod in elsewhere {
+        let address = pod.ipv4()?.to_string();
+        wait_for(&format!("{client}'s paths to {address}"), PATIENCE, || {
+            let paths = cluster.ctl(&["bgp", "routes", "for", &address, "--bird", &bird])?;
+            let both = ["Node_172_30_0_11", "Node_172_30_0_12"]
+                .iter()
+                .all(|r| paths.contains(r));
+            ensure!(both, "{paths}");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
 /// The steps from a mesh to reflectors. Reflectors carry no pods while they change: their own sessions are made anew.
-fn migrate(cluster: &Cluster) -> Result<()> {
+fn migrate(cluster: &Cluster, pods: &[Pod]) -> Result<()> {
     cluster.apply(REFLECTORS).context("the BGPPeer")?;
     for reflector in [1, 2] {
         cluster.apply(&node(reflector, true))?;
@@ -50,6 +68,7 @@ fn migrate(cluster: &Cluster) -> Result<()> {
     }
     for client in CLIENTS {
         sessions(cluster, client, 5).context("beside the mesh")?;
+        told_by_both(cluster, client, pods)?;
     }
     cluster.apply(&mesh(false)).context("the end of the mesh")?;
     for client in CLIENTS {
@@ -76,7 +95,7 @@ fn a_mesh_becomes_reflectors_and_loses_one_without_losing_a_packet() {
         cluster.settle()?;
         let pods = pods(cluster, &CLIENTS)?;
         all_reach_all(pods.iter())?;
-        without_loss(cluster, pods.iter(), |cluster| migrate(cluster)).context("from the mesh to reflectors")?;
+        without_loss(cluster, pods.iter(), |cluster| migrate(cluster, &pods)).context("from the mesh to reflectors")?;
         for client in CLIENTS {
             wait_for("the routes", PATIENCE, || {
                 check_routes(cluster, cluster.node(client)?, pods.iter())
