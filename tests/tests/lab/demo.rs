@@ -1,10 +1,11 @@
 //! The demo as a user runs it: to the end, interrupted, killed, without root.
 
+use std::io::Read;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tortie_tests::lab::{run, wait_for};
@@ -41,6 +42,19 @@ fn command() -> Result<Command> {
     Ok(command)
 }
 
+/// Reads what the run prints up to the line that has these words. The rest stays in the pipe.
+fn read_until(child: &mut Child, words: &str) -> Result<()> {
+    let stdout = child.stdout.as_mut().context("no stdout")?;
+    let (mut said, mut byte) = (Vec::new(), [0]);
+    while stdout.read(&mut byte)? == 1 {
+        said.extend(byte);
+        if byte == *b"\n" && String::from_utf8_lossy(&said).contains(words) {
+            return Ok(());
+        }
+    }
+    bail!("it ended before '{words}': {}", String::from_utf8_lossy(&said))
+}
+
 fn text(output: &Output) -> String {
     format!(
         "{}{}",
@@ -62,7 +76,9 @@ fn a_killed_run_an_interrupted_run_and_a_whole_run_one_after_the_other() -> Resu
     ensure!(!namespaces()?.is_empty(), "a killed run cannot have cleaned up");
 
     // Ctrl-C in the middle: it cleans up itself, and the rest of the killed run with it.
-    let interrupted = command()?.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    // The rest counts namespaces too: what is there is its own only when it says that it begins.
+    let mut interrupted = command()?.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    read_until(&mut interrupted, "Bringing it up")?;
     wait_for("the demo to have made namespaces", Duration::from_secs(30), || {
         ensure!(namespaces()?.len() >= 5, "not yet");
         Ok(())
