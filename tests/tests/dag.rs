@@ -205,6 +205,35 @@ fn dependencies_point_one_way() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// A program's folder holds what is its own: a library in `lib/` depends on nothing that lives in one.
+#[test]
+fn libraries_live_beside_libraries() {
+    let metadata = metadata();
+    let root = text(&metadata, "workspace_root");
+    let in_lib = |path: &str| {
+        path.strip_prefix(root)
+            .is_some_and(|p| p.starts_with("/lib/") || p == "/proto")
+    };
+    let mut wrong = Vec::new();
+    for package in list(&metadata, "packages") {
+        let folder = text(package, "manifest_path").trim_end_matches("/Cargo.toml");
+        if !in_lib(folder) {
+            continue;
+        }
+        for dep in list(package, "dependencies") {
+            if dep["path"].as_str().is_some_and(|path| !in_lib(path)) {
+                wrong.push(format!(
+                    "{} depends on {}, which lives in {}",
+                    text(package, "name"),
+                    text(dep, "name"),
+                    text(dep, "path")
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn cores_are_pure() {
     let metadata = metadata();

@@ -1,4 +1,4 @@
-//! Compiles etcd's messages in pure Rust, as the crate `proto` does with ours. The services are typha's.
+//! Compiles etcd's messages in pure Rust, as the crate `proto` does with ours. The services are `tortie-etcd`'s.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto/etcd.proto");
