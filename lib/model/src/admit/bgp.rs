@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::json;
 use tortie_net::Asn;
 
 use super::Context;
@@ -250,16 +251,16 @@ fn check_rule(rule: &FilterRule, path: &str, v4: bool, out: &mut Vec<Invalid>) {
     if let Some(match_) = &rule.communities
         && match_.values.len() != 1
     {
-        out.push(Invalid::new(
-            format!("{path}.communities.values"),
-            format!("{} items", match_.values.len()),
+        out.push(Invalid::json(
+            &format!("{path}.communities.values"),
+            &json!(match_.values),
             "must hold exactly one community",
         ));
     }
     if !rule.operations.is_empty() && rule.action != FilterAction::Accept {
-        out.push(Invalid::new(
-            format!("{path}.operations"),
-            format!("{} items", rule.operations.len()),
+        out.push(Invalid::json(
+            &format!("{path}.operations"),
+            &json!(rule.operations),
             "are for rules with action Accept only",
         ));
     }
@@ -275,9 +276,9 @@ fn check_operation(operation: &FilterOperation, path: &str, out: &mut Vec<Invali
         operation.set_priority.is_some(),
     ];
     if set.iter().filter(|s| **s).count() != 1 {
-        out.push(Invalid::new(
+        out.push(Invalid::json(
             path,
-            format!("{} of them", set.iter().filter(|s| **s).count()),
+            &json!(operation),
             "must have exactly one of addCommunity, prependASPath, setPriority",
         ));
     }

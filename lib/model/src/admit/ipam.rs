@@ -1,5 +1,7 @@
 //! Rules of the IPAM documents: what would make allocations contradict themselves.
 
+use serde_json::json;
+
 use crate::invalid::Invalid;
 use crate::ipam::Block;
 
@@ -28,9 +30,11 @@ pub(super) fn check_block(block: &Block, out: &mut Vec<Invalid>) {
     let bits = u32::from(block.cidr.max_len() - block.cidr.len());
     let size = 1u64.checked_shl(bits).unwrap_or(u64::MAX);
     if block.allocations.len() as u64 != size {
-        let items = format!("{} items", block.allocations.len());
-        let reason = format!("must have one item for each of the block's {size} addresses");
-        return out.push(Invalid::new("allocations", items, reason));
+        let reason = format!(
+            "must have one item for each of the block's {size} addresses, not {}",
+            block.allocations.len()
+        );
+        return out.push(Invalid::json("allocations", &json!(block.allocations), reason));
     }
     for (ordinal, attribute) in block.allocations.iter().enumerate() {
         if let Some(index) = attribute

@@ -118,7 +118,7 @@ fn blocks_may_not_contradict_themselves() {
     for (bad, want) in [
         (
             block(json!([0]), json!([])),
-            "allocations = '1 items' (must have one item for each of the block's 4 addresses)",
+            "allocations = '[0]' (must have one item for each of the block's 4 addresses, not 1)",
         ),
         (
             block(json!([0, 1, null, null]), json!([2, 3])),

@@ -135,7 +135,7 @@ fn check(value: &Value, ty: &Ty, path: &str, out: &mut Vec<Invalid>) {
         }
         (Ty::List(item, max), Value::Array(list)) => {
             if list.len() > *max {
-                bad(format!("has {} items, at most {max} are allowed", list.len()));
+                bad(format!("has {} items, the most is {max}", list.len()));
             }
             for (i, value) in list.iter().enumerate() {
                 check(value, item, &format!("{path}[{i}]"), out);
