@@ -146,22 +146,17 @@ impl Key {
 
     /// The kind, for resources.
     pub fn kind(&self) -> Option<Kind> {
-        match self {
-            Key::Resource { kind, .. } => Some(*kind),
-            Key::Block(_)
-            | Key::Affinity { .. }
-            | Key::Handle(_)
-            | Key::IpamConfig
-            | Key::IpamHost(_)
-            | Key::Lease(_)
-            | Key::Report(_) => None,
-        }
+        self.kind_and_name().map(|(kind, _)| kind)
     }
 
     /// The name of a resource; of what Calico keeps outside of its resources, none.
     pub fn resource_name(&self) -> Option<&str> {
+        self.kind_and_name().map(|(_, name)| name)
+    }
+
+    fn kind_and_name(&self) -> Option<(Kind, &str)> {
         match self {
-            Key::Resource { name, .. } => Some(name),
+            Key::Resource { kind, name, .. } => Some((*kind, name)),
             Key::Block(_)
             | Key::Affinity { .. }
             | Key::Handle(_)
