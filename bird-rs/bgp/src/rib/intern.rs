@@ -32,11 +32,20 @@ impl AttrId {
 
 #[derive(Debug, Clone, Copy)]
 struct Slot {
-    /// None when the slot is free.
+    /// None when the slot is free; with [`QUEUED`].
     references: u32,
     /// Of the value, which need not be looked at when the index grows or loses it.
     hash: u32,
     place: Place,
+}
+
+/// The value is among those that may have to be forgotten.
+const QUEUED: u32 = 1 << 31;
+
+impl Slot {
+    fn is_held(self) -> bool {
+        self.references & !QUEUED > 0
+    }
 }
 
 /// Half as long as the hasher's, and with what is in all of it.
@@ -60,7 +69,10 @@ pub struct Interner<T> {
     slots: Vec<Slot>,
     store: Store,
     free: Vec<AttrId>,
-    /// Without references, and still in the index: each once, fewer than [`TOGETHER`].
+    /// How many values have references.
+    held: usize,
+    /// Those with [`QUEUED`], each once. They are in the index, and forgotten when others need the room: when all goes, none of
+    /// them has to be looked for.
     unused: Vec<AttrId>,
     index: HashTable<AttrId>,
     /// Where a value is packed to be looked for.
@@ -74,6 +86,7 @@ impl<T> Default for Interner<T> {
             slots: Vec::new(),
             store: Store::default(),
             free: Vec::new(),
+            held: 0,
             unused: Vec::new(),
             index: HashTable::new(),
             scratch: Vec::new(),
@@ -85,7 +98,7 @@ impl<T> Default for Interner<T> {
 impl<T> Interner<T> {
     /// How many distinct values are held.
     pub fn len(&self) -> usize {
-        self.index.len() - self.unused.len()
+        self.held
     }
 
     /// Is none held?
@@ -102,25 +115,36 @@ impl<T> Interner<T> {
     /// One reference less; the last one frees the value and its id.
     pub fn release(&mut self, id: AttrId) {
         let slot = &mut self.slots[id.slot()];
-        debug_assert!(slot.references > 0, "released more often than interned");
-        if slot.references == 0 {
+        debug_assert!(slot.is_held(), "released more often than interned");
+        if !slot.is_held() {
             return;
         }
         slot.references -= 1;
-        if slot.references == 0 {
+        if slot.is_held() {
+            return;
+        }
+        self.held -= 1;
+        if self.held == 0 {
+            // After a full table was withdrawn its room is not kept. Nobody holds an id.
+            *self = Interner::default();
+        } else if slot.references & QUEUED == 0 {
+            slot.references |= QUEUED;
             self.unused.push(id);
-            if self.is_empty() {
-                // After a full table was withdrawn its room is not kept. Nobody holds an id.
-                *self = Interner::default();
-            } else if self.unused.len() == TOGETHER {
-                self.forget_unused();
-            }
         }
     }
 
-    fn forget_unused(&mut self) {
-        for id in self.unused.drain(..) {
-            let Slot { place, hash, .. } = self.slots[id.slot()];
+    /// Makes room for new values: of those without references some are forgotten, more than come.
+    fn forget_some(&mut self) {
+        let Some(first) = self.unused.len().checked_sub(TOGETHER) else {
+            return;
+        };
+        for id in self.unused.drain(first..) {
+            let slot = &mut self.slots[id.slot()];
+            slot.references &= !QUEUED;
+            if slot.is_held() {
+                continue;
+            }
+            let Slot { place, hash, .. } = *slot;
             if let Ok(entry) = self.index.find_entry(spread(hash), |other| *other == id) {
                 entry.remove();
             }
@@ -137,21 +161,22 @@ impl<T: Pack> Interner<T> {
         value.pack(&mut self.scratch);
         let packed = &*self.scratch;
         let hash = hash_of(packed);
-        let (slots, store) = (&mut self.slots, &mut self.store);
+        let (slots, store) = (&self.slots, &self.store);
         let known = self.index.find(spread(hash), |id| {
             let slot = &slots[id.slot()];
             slot.hash == hash && store.get(slot.place) == packed
         });
         if let Some(&id) = known {
-            if slots[id.slot()].references == 0 {
-                self.unused.retain(|unused| *unused != id);
-            }
+            self.held += usize::from(!slots[id.slot()].is_held());
             return self.retain(id);
         }
+        self.forget_some();
+        self.held += 1;
+        let slots = &mut self.slots;
         let slot = Slot {
             references: 1,
             hash,
-            place: store.put(packed),
+            place: self.store.put(&self.scratch),
         };
         let id = match self.free.pop() {
             Some(id) => {
@@ -172,13 +197,13 @@ impl<T: Pack> Interner<T> {
     /// A value that is held, as octets.
     pub(super) fn unpacker(&self, id: AttrId) -> Unpacker<'_> {
         let slot = &self.slots[id.slot()];
-        debug_assert!(slot.references > 0, "an id in use has a value");
+        debug_assert!(slot.is_held(), "an id in use has a value");
         Unpacker::new(self.store.get(slot.place))
     }
 
     /// Every value that is held, as octets, in no particular order.
     pub(super) fn unpackers(&self) -> impl Iterator<Item = Unpacker<'_>> {
-        let held = self.slots.iter().filter(|slot| slot.references > 0);
+        let held = self.slots.iter().filter(|slot| slot.is_held());
         held.map(|slot| Unpacker::new(self.store.get(slot.place)))
     }
 
@@ -219,6 +244,25 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_is_not_held_gives_its_room_to_others() {
+        let mut interner = Interner::default();
+        let stays = interner.intern(&u32::MAX);
+        let ids: Vec<AttrId> = (0..1000).map(|value| interner.intern(&value)).collect();
+        let slots = interner.slots.len();
+        ids.into_iter().for_each(|id| interner.release(id));
+        assert_eq!(interner.len(), 1);
+        // One of them comes back before it is forgotten.
+        let back = interner.intern(&7);
+        for value in 1000..1900 {
+            interner.intern(&value);
+        }
+        assert_eq!(interner.len(), 902);
+        assert_eq!(interner.slots.len(), slots, "places are used again");
+        assert_eq!((interner.get(stays), interner.get(back)), (u32::MAX, 7));
+        assert_eq!(interner.intern(&7), back);
     }
 
     #[test]

@@ -5,8 +5,10 @@
 
 mod long_lived;
 mod pages;
+mod reclaim;
 mod sweep;
 
+use std::collections::VecDeque;
 use std::hash::BuildHasher;
 
 use hashbrown::HashTable;
@@ -88,15 +90,16 @@ pub struct Table<F> {
     /// How many prefixes have paths.
     used: usize,
     dirty: Vec<PrefixId>,
-    /// Nets without paths, to be freed once nobody announces them any more.
-    empty: Vec<PrefixId>,
-    /// How long `empty` gets before it is looked through.
-    reclaim_at: usize,
+    /// Nets without paths, to be freed once nobody announces them any more and others need the room. Those that came first stand
+    /// first.
+    empty: VecDeque<PrefixId>,
+    /// How many nets were added since some were freed.
+    grown: usize,
+    /// The net of the last path that came.
+    last: Option<PrefixId>,
     /// What is new about the paths of sources that somebody watches.
     pub journal: Journal<F>,
 }
-
-const RECLAIM_AT_LEAST: usize = 64;
 
 impl<F: Family> Default for Table<F> {
     fn default() -> Self {
@@ -108,8 +111,9 @@ impl<F: Family> Default for Table<F> {
             counts: Vec::new(),
             used: 0,
             dirty: Vec::new(),
-            empty: Vec::new(),
-            reclaim_at: RECLAIM_AT_LEAST,
+            empty: VecDeque::new(),
+            grown: 0,
+            last: None,
             journal: Journal::default(),
         }
     }
@@ -132,6 +136,14 @@ impl<F: Family> Table<F> {
         self.index
             .find(hash, |id| self.nets[id.index()].prefix == prefix)
             .copied()
+    }
+
+    /// The number after this one, if it is that of this prefix and has paths. Who told prefixes in some order mostly changes them and
+    /// takes them back in the same order; the index need not be asked then.
+    pub fn successor(&self, before: PrefixId, prefix: F) -> Option<PrefixId> {
+        let next = PrefixId(before.0.checked_add(1)?);
+        let net = self.nets.get(next.index())?;
+        (net.prefix == prefix && !net.paths.as_slice().is_empty()).then_some(next)
     }
 
     /// The prefix of a number that is in use.
@@ -189,7 +201,8 @@ impl<F: Family> Table<F> {
     }
 
     fn id_or_new(&mut self, prefix: F) -> PrefixId {
-        if let Some(id) = self.id(prefix) {
+        let next = self.last.and_then(|last| self.successor(last, prefix));
+        if let Some(id) = next.or_else(|| self.id(prefix)) {
             return id;
         }
         let net = Net {
@@ -208,6 +221,7 @@ impl<F: Family> Table<F> {
                 id
             }
             None => {
+                self.grown += 1;
                 self.nets.push(net);
                 self.marks.push(mark);
                 PrefixId(
@@ -225,6 +239,7 @@ impl<F: Family> Table<F> {
     /// Puts a path in, instead of the one that the same source told with the same path id.
     pub fn insert(&mut self, prefix: F, new: NewPath, interner: &mut Interner<Learned>) -> Inserted {
         let id = self.id_or_new(prefix);
+        self.last = Some(id);
         let path = Path {
             source: new.source,
             stale: Stale::Fresh,
@@ -388,7 +403,7 @@ impl<F: Family> Table<F> {
             mark.dirty = false;
             let before = std::mem::replace(&mut mark.best, best);
             if is_empty && !std::mem::replace(&mut mark.empty, true) {
-                self.empty.push(id);
+                self.empty.push_back(id);
             }
             if before != best {
                 for (source, change) in [(before, -1), (best, 1)] {
@@ -400,30 +415,6 @@ impl<F: Family> Table<F> {
             }
         }
         dirty
-    }
-
-    /// Frees the numbers of prefixes without paths that nobody `uses` any more. Cheap when there are few.
-    pub fn reclaim(&mut self, uses: impl Fn(PrefixId) -> bool) {
-        if self.empty.len() < self.reclaim_at {
-            return;
-        }
-        let mut kept = Vec::new();
-        for id in std::mem::take(&mut self.empty) {
-            let i = id.index();
-            if !self.nets[i].paths.as_slice().is_empty() {
-                self.marks[i].empty = false;
-            } else if self.marks[i].dirty || uses(id) {
-                kept.push(id);
-            } else {
-                let hash = FxBuildHasher.hash_one(self.nets[i].prefix);
-                if let Ok(entry) = self.index.find_entry(hash, |other| *other == id) {
-                    entry.remove();
-                }
-                self.free.push(id);
-            }
-        }
-        self.reclaim_at = RECLAIM_AT_LEAST.max(2 * kept.len());
-        self.empty = kept;
     }
 
     /// The paths of a prefix that may be used, as the decision process sees them, in the order of [`Table::paths`].

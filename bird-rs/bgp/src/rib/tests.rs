@@ -58,6 +58,14 @@ impl Rib {
     }
 
     fn add(&mut self, source: u16, path_id: u32, traits: &Traits, route: &Learned, since: u32) {
+        self.put(net(), (source, path_id, since), traits, route);
+    }
+
+    fn add_at(&mut self, prefix: Prefix4, source: u16, traits: &Traits, route: &Learned) {
+        self.put(prefix, (source, 0, 0), traits, route);
+    }
+
+    fn put(&mut self, prefix: Prefix4, (source, path_id, since): (u16, u32, u32), traits: &Traits, route: &Learned) {
         self.sources[usize::from(source)] = Some(traits.clone());
         let received = self.interner.intern(route);
         let imported = Ok(self.interner.retain(received));
@@ -68,7 +76,7 @@ impl Rib {
             imported,
             since,
         };
-        self.table.insert(net(), new, &mut self.interner);
+        self.table.insert(prefix, new, &mut self.interner);
     }
 
     fn settle(&mut self) -> Option<(SourceId, u32)> {
@@ -383,6 +391,93 @@ fn prefix_numbers_are_reused_when_nobody_needs_them() {
     let highest = (5000..6000).filter_map(|i| rib.table.id(prefix(i))).max().unwrap();
     assert!(highest.0 < 1010, "{highest:?}");
     assert!(rib.interner.len() == 1);
+    rib.table.remove_where(SourceId(0), &mut rib.interner, |_| true);
+    rib.settle();
+    rib.table.reclaim(|_| false);
+    assert_eq!(
+        (rib.table.len(), rib.table.numbers()),
+        (0, 0),
+        "an empty table starts anew"
+    );
+}
+
+#[test]
+fn an_empty_prefix_keeps_its_number_until_others_need_the_room() {
+    let mut rib = Rib::new(Decision::default());
+    let route = route(1, |_, _| ());
+    let prefix = |i: u32| Prefix4::new(Ipv4Addr::from(i << 8), 24).unwrap();
+    let tell = |rib: &mut Rib, numbers: std::ops::Range<u32>| {
+        for i in numbers {
+            rib.add_at(prefix(i), 0, &route.0, &route.1);
+        }
+        rib.settle();
+        rib.table.reclaim(|_| false);
+    };
+    tell(&mut rib, 0..100);
+    let before = rib.table.id(prefix(1));
+    for i in 1..100 {
+        assert!(rib.table.remove(prefix(i), SourceId(0), 0, &mut rib.interner));
+    }
+    rib.settle();
+    rib.table.reclaim(|_| false);
+    tell(&mut rib, 1..2);
+    assert_eq!(rib.table.id(prefix(1)), before);
+    for round in 1..100 {
+        tell(&mut rib, round * 1000..round * 1000 + 2);
+    }
+    assert!(rib.table.numbers() < 300, "{}", rib.table.numbers());
+    assert_eq!(rib.table.size(), (200, 200));
+}
+
+/// What happens to a table.
+#[derive(Debug, Clone)]
+enum Step {
+    Told { prefix: u32, source: u16 },
+    TakenBack { prefix: u32, source: u16 },
+    Settled { used: u32 },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    // Few prefixes and often neighbours, so that many come back.
+    prop_oneof![
+        (0u32..40, 0u16..3).prop_map(|(prefix, source)| Step::Told { prefix, source }),
+        (0u32..40, 0u16..3).prop_map(|(prefix, source)| Step::TakenBack { prefix, source }),
+        any::<u32>().prop_map(|used| Step::Settled { used }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_table_has_what_was_told_and_not_taken_back(steps in proptest::collection::vec(step(), 0..400)) {
+        let mut rib = Rib::new(Decision::default());
+        let route = route(1, |_, _| ());
+        let mut model = std::collections::BTreeSet::new();
+        let prefix = |i: u32| Prefix4::new(Ipv4Addr::from(i << 8), 24).unwrap();
+        for step in steps {
+            match step {
+                Step::Told { prefix: at, source } => {
+                    rib.add_at(prefix(at), source, &route.0, &route.1);
+                    model.insert((at, source));
+                }
+                Step::TakenBack { prefix: at, source } => {
+                    let was = rib.table.remove(prefix(at), SourceId(source), 0, &mut rib.interner);
+                    prop_assert_eq!(was, model.remove(&(at, source)));
+                }
+                Step::Settled { used } => {
+                    rib.settle();
+                    rib.table.reclaim(|id| used & 1 << (id.0 % 32) != 0);
+                }
+            }
+            let mut known = Vec::new();
+            for id in rib.table.ids() {
+                prop_assert_eq!(rib.table.id(rib.table.prefix(id)), Some(id));
+                let paths = rib.table.paths(id).iter();
+                known.extend(paths.map(|path| (u32::from(rib.table.prefix(id).addr()) >> 8, path.source().0)));
+            }
+            known.sort_unstable();
+            prop_assert_eq!(known, model.iter().copied().collect::<Vec<_>>());
+        }
+    }
 }
 
 #[test]

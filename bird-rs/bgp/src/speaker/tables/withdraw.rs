@@ -15,9 +15,20 @@ impl Tables {
     pub(in crate::speaker) fn withdraw(&mut self, key: TableKey, source: SourceId, withdrawn: &[Nlri]) {
         with_slot!(self, key, |slot, shared| {
             let before = slot.table.counts(source).accepted;
+            let mut last = None;
             for some in withdrawn.chunks(TOGETHER) {
-                let find = |nlri: &Nlri| Family::of(nlri.prefix).and_then(|prefix| slot.table.id(prefix));
-                let found: SmallVec<[Option<PrefixId>; TOGETHER]> = some.iter().map(find).collect();
+                let mut found: SmallVec<[Option<PrefixId>; TOGETHER]> = SmallVec::new();
+                let prefix = |nlri: &Nlri| Family::of(nlri.prefix);
+                // As long as they stand as they came, nothing has to be looked for.
+                for nlri in some {
+                    let next = last.and_then(|last| slot.table.successor(last, prefix(nlri)?));
+                    let Some(next) = next else { break };
+                    last = Some(next);
+                    found.push(last);
+                }
+                let find = |nlri: &Nlri| prefix(nlri).and_then(|prefix| slot.table.id(prefix));
+                found.extend(some[found.len()..].iter().map(find));
+                last = found.last().copied().flatten();
                 for (nlri, id) in some.iter().zip(found) {
                     if let Some(id) = id {
                         slot.table.remove_at(id, source, nlri.path_id, &mut shared.learned);
