@@ -6,6 +6,7 @@
 mod fakes;
 
 use std::fs;
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -67,6 +68,24 @@ impl Etcd {
     fn must(&self, args: &[&str]) {
         assert!(self.ctl(args), "etcdctl {args:?}");
     }
+
+    /// Writes these keys, each with its number, a hundred at once.
+    fn put_many(&self, prefix: &str, keys: std::ops::Range<u32>) {
+        let all: Vec<u32> = keys.collect();
+        for some in all.chunks(100) {
+            let mut command = Command::new("etcdctl");
+            command
+                .env("ETCDCTL_API", "3")
+                .args(["--endpoints", &self.url(), "txn"]);
+            let mut running = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+            let mut text = "\n".to_owned();
+            some.iter()
+                .for_each(|n| text.push_str(&format!("put {prefix}{n:05} {n}\n")));
+            text.push_str("\n\n");
+            running.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+            assert!(running.wait().unwrap().success());
+        }
+    }
 }
 
 /// A resource that prints what is below `/db`, and the name.
@@ -119,6 +138,35 @@ fn keys_of_etcd_are_watched_and_files_stay_without_it() {
     assert!(shows("one: user=u\n"), "without etcd nothing changes");
     etcd.must(&["put", "/app/name", "two"]);
     eventually("a change after its return", || shows("two: user=u\n"));
+}
+
+#[test]
+fn more_keys_than_one_answer_holds_are_all_there_also_after_what_was_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    let etcd = Etcd {
+        ports: ports(),
+        data: dir.path().join("etcd"),
+        login: None,
+    };
+    let out = site(dir.path());
+    let template = "{{getv \"/name\"}} {{len (gets \"/db/*\")}}\n";
+    fs::write(dir.path().join("templates/app"), template).unwrap();
+    let shows = |text: &str| fs::read_to_string(&out).is_ok_and(|held| held == text);
+    let server = etcd.start();
+    etcd.must(&["put", "/app/name", "one"]);
+    etcd.put_many("/app/db/", 0..4100);
+    let _confd = quiet(&mut confd(dir.path(), &etcd, &[]));
+    eventually("three answers", || shows("one 4100\n"));
+    // Two watches: one of each path.
+    etcd.put_many("/app/db/", 4100..4200);
+    eventually("a hundred at once", || shows("one 4200\n"));
+    etcd.must(&["put", "/app/name", "two"]);
+    eventually("the other path", || shows("two 4200\n"));
+    // What a list misses is gone from the file: it must not happen on the way back.
+    drop(server);
+    let _server = etcd.start();
+    etcd.must(&["del", "--prefix", "/app/db/041"]);
+    eventually("after its return", || shows("two 4100\n"));
 }
 
 #[test]

@@ -1,12 +1,13 @@
-//! The changes of a watch in order: what has arrived, what was given, how far that reaches.
+//! The changes of a watch in order: what has arrived, what was given, how far that reaches. [`RawFeed`] says which answers
+//! can be true, of whatever keys; [`Feed`] keeps Calico's until they are given.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 
 use super::proto::event::EventType;
-use super::proto::{self, WatchCreateRequest, WatchResponse};
-use super::{AnswerError, HISTORY, ROOT, at, prefix_end, shown, signed, text};
+use super::proto::{self, KeyValue, WatchCreateRequest, WatchResponse};
+use super::{AnswerError, HISTORY, ROOT, at, prefix_end, revisions, signed, text};
 use crate::{Changes, Event, Past, Revision, StorageError, WatchError};
 
 /// A watch of every key of ours, after a revision.
@@ -15,8 +16,7 @@ pub struct Feed {
     /// Every change up to this one was given.
     given: Revision,
     waiting: VecDeque<Event>,
-    /// The newest change that arrived, of whatever key.
-    seen: Revision,
+    arrived: RawFeed,
     /// When another history of changes began, if that was seen.
     begun: Option<Revision>,
 }
@@ -51,13 +51,99 @@ impl From<Ended> for WatchError {
     }
 }
 
+/// One watch of any keys: what it says, as far as that can be true.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawFeed {
+    /// The newest change that arrived, of whatever key.
+    seen: Revision,
+}
+
+/// A change of one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// It is this now.
+    Put(KeyValue),
+    /// It is gone; of the rest of this only `mod_revision` means something.
+    Delete(KeyValue),
+}
+
+impl RawFeed {
+    /// Of the changes after this one.
+    pub fn after(revision: Revision) -> Self {
+        RawFeed { seen: revision }
+    }
+
+    /// Takes the first answer, which says how far etcd is, and gives the changes in it.
+    ///
+    /// # Errors
+    /// [`WatchError::Backwards`]: not as far as what was read; else as [`RawFeed::take`].
+    pub fn begin(&mut self, first: WatchResponse) -> Result<Vec<Change>, WatchError> {
+        let (header, held) = (first.header, self.seen);
+        let changes = self.take(first)?;
+        let found = at(header.as_ref()).map_err(Ended::from)?;
+        if found < held {
+            return Err(WatchError::Backwards { held, found });
+        }
+        Ok(changes)
+    }
+
+    /// Takes what etcd says next: changes of one revision come in one answer, so all of this one are later than those
+    /// before. After an error nothing more may be taken.
+    ///
+    /// # Errors
+    /// [`Ended`]
+    pub fn take(&mut self, response: WatchResponse) -> Result<Vec<Change>, Ended> {
+        if let Some(oldest) = Revision::try_from(response.compact_revision).ok().filter(|r| *r > 0) {
+            return Err(Ended::Compacted { oldest });
+        }
+        if response.canceled {
+            return Err(Ended::Cancelled(response.cancel_reason));
+        }
+        if response.events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let now = at(response.header.as_ref())?;
+        let mut last = self.seen.saturating_add(1);
+        let mut changes = Vec::with_capacity(response.events.len());
+        for event in response.events {
+            let (change, revision) = change(event, last, now)?;
+            changes.push(change);
+            last = revision;
+        }
+        self.seen = last;
+        Ok(changes)
+    }
+}
+
+/// A change of `oldest` at the earliest, in an answer of revision `now`, and the change's revision.
+fn change(event: proto::Event, oldest: Revision, now: Revision) -> Result<(Change, Revision), AnswerError> {
+    let odd = |what| AnswerError::Change { at: now, what };
+    let kind = EventType::try_from(event.r#type).map_err(|_| odd("neither put nor delete"))?;
+    let kv = event.kv.ok_or(odd("no key"))?;
+    let revision = Revision::try_from(kv.mod_revision).unwrap_or_default();
+    if revision < oldest {
+        return Err(AnswerError::Backwards {
+            held: oldest,
+            found: revision,
+        });
+    }
+    if now < revision {
+        return Err(revisions(&kv, now));
+    }
+    let change = match kind {
+        EventType::Put => Change::Put(kv),
+        EventType::Delete => Change::Delete(kv),
+    };
+    Ok((change, revision))
+}
+
 impl Feed {
     /// Of the changes after this one.
     pub fn after(given: Revision) -> Self {
         Feed {
             given,
             waiting: VecDeque::new(),
-            seen: given,
+            arrived: RawFeed::after(given),
             begun: None,
         }
     }
@@ -78,7 +164,7 @@ impl Feed {
 
     /// The newest change that arrived, of whatever key; at least [`Feed::given`].
     pub fn seen(&self) -> Revision {
-        self.seen
+        self.arrived.seen
     }
 
     /// At which revision another history of changes began, if that was seen.
@@ -96,15 +182,8 @@ impl Feed {
     /// # Errors
     /// [`WatchError::Backwards`]: not as far as what was read; else as [`Feed::take`].
     pub fn begin(&mut self, first: WatchResponse) -> Result<(), WatchError> {
-        let header = first.header;
-        self.take(first)?;
-        let found = at(header.as_ref()).map_err(Ended::from)?;
-        if found < self.given {
-            return Err(WatchError::Backwards {
-                held: self.given,
-                found,
-            });
-        }
+        let changes = self.arrived.begin(first)?;
+        self.keep(changes);
         Ok(())
     }
 
@@ -113,65 +192,32 @@ impl Feed {
     /// # Errors
     /// [`Ended`]
     pub fn take(&mut self, response: WatchResponse) -> Result<(), Ended> {
-        if let Some(oldest) = Revision::try_from(response.compact_revision).ok().filter(|r| *r > 0) {
-            return Err(Ended::Compacted { oldest });
-        }
-        if response.canceled {
-            return Err(Ended::Cancelled(response.cancel_reason));
-        }
-        if response.events.is_empty() {
-            return Ok(());
-        }
-        let now = at(response.header.as_ref())?;
-        // Changes of one revision come in one answer, so all of this one are later than those before.
-        let mut last = self.seen.saturating_add(1);
-        for event in response.events {
-            last = self.add(event, last, now)?;
-        }
-        self.seen = last;
+        let changes = self.arrived.take(response)?;
+        self.keep(changes);
         Ok(())
     }
 
-    /// Adds a change of `oldest` at the earliest, in an answer of revision `now`; gives the change's revision.
-    fn add(&mut self, event: proto::Event, oldest: Revision, now: Revision) -> Result<Revision, AnswerError> {
-        let kind = EventType::try_from(event.r#type);
-        let kind = kind.map_err(|_| AnswerError::Change {
-            at: now,
-            what: "neither put nor delete",
-        })?;
-        let kv = event.kv.ok_or(AnswerError::Change {
-            at: now,
-            what: "no key",
-        })?;
-        let revision = Revision::try_from(kv.mod_revision).unwrap_or_default();
-        if revision < oldest {
-            return Err(AnswerError::Backwards {
-                held: oldest,
-                found: revision,
-            });
+    fn keep(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            let (kv, put) = match change {
+                Change::Put(kv) => (kv, true),
+                Change::Delete(kv) => (kv, false),
+            };
+            let revision = Revision::try_from(kv.mod_revision).unwrap_or_default();
+            if kv.key == HISTORY.as_bytes() {
+                self.begun = Some(revision);
+            }
+            self.waiting.extend(text(kv.key).map(|key| Event {
+                key,
+                revision,
+                value: put.then(|| Bytes::from(kv.value)),
+            }));
         }
-        if now < revision {
-            return Err(AnswerError::Revisions {
-                key: shown(&kv.key),
-                created: kv.create_revision,
-                changed: kv.mod_revision,
-                at: now,
-            });
-        }
-        if kv.key == HISTORY.as_bytes() {
-            self.begun = Some(revision);
-        }
-        self.waiting.extend(text(kv.key).map(|key| Event {
-            key,
-            revision,
-            value: (kind == EventType::Put).then(|| Bytes::from(kv.value)),
-        }));
-        Ok(revision)
     }
 
     /// Is there nothing to give, not even a revision?
     pub fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.seen <= self.given
+        self.waiting.is_empty() && self.seen() <= self.given
     }
 
     /// What waits, about `limit` at most, cut between revisions only.
@@ -184,7 +230,7 @@ impl Feed {
             events.extend(self.waiting.pop_front());
         }
         let given = match (self.waiting.is_empty(), events.last()) {
-            (true, _) => self.seen,
+            (true, _) => self.seen(),
             (false, last) => last.map_or(self.given, |e| e.revision),
         };
         self.given = self.given.max(given);

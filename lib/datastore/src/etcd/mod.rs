@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`Pages`] | the answers to a list, one document or many |
 //! | [`Feed`] | a watch |
+//! | [`RawPages`], [`RawFeed`] | the same of any keys, Calico's or not |
 //! | [`transaction`] | the answer to a write |
 //! | [`history`] | the document that says which history of changes this is |
 //!
@@ -21,8 +22,8 @@ mod tests;
 
 use bytes::Bytes;
 
-pub use self::feed::{Ended, Feed};
-pub use self::pages::{Pages, one};
+pub use self::feed::{Change, Ended, Feed, RawFeed};
+pub use self::pages::{Pages, RawPages, one};
 use self::proto::{KeyValue, ResponseHeader};
 use crate::{Entry, Revision, StorageError};
 
@@ -92,6 +93,12 @@ pub enum AnswerError {
         /// What it lacks.
         what: &'static str,
     },
+    /// An answer for a watch that nobody asked for.
+    #[error("watch {id} was not asked for")]
+    NoWatch {
+        /// As etcd numbers it.
+        id: i64,
+    },
     /// A write has an answer for each of its operations, of its kind.
     #[error("operation {number} of the write has no answer, or another one's")]
     Operation {
@@ -138,21 +145,23 @@ pub fn at(header: Option<&ResponseHeader>) -> Result<Revision, AnswerError> {
     revision.filter(|r| *r > 0).ok_or(AnswerError::NoRevision)
 }
 
-/// A document of Calico's in an answer of revision `at`; `None` for any other key.
-fn entry(kv: KeyValue, at: Revision) -> Result<Option<Entry>, AnswerError> {
-    let (created, changed) = (kv.create_revision, kv.mod_revision);
-    let (Ok(create_revision), Ok(revision)) = (Revision::try_from(created), Revision::try_from(changed)) else {
-        return Err(revisions(&kv, at));
-    };
-    if create_revision == 0 || revision < create_revision || at < revision {
-        return Err(revisions(&kv, at));
+/// Can this key be in an answer of revision `at`?
+fn possible(kv: &KeyValue, at: Revision) -> Result<(), AnswerError> {
+    let revision = |n: i64| Revision::try_from(n).ok().filter(|r| *r > 0);
+    match (revision(kv.create_revision), revision(kv.mod_revision)) {
+        (Some(created), Some(changed)) if created <= changed && changed <= at => Ok(()),
+        _ => Err(revisions(kv, at)),
     }
-    Ok(text(kv.key).map(|key| Entry {
-        key,
+}
+
+/// A document of Calico's, of what is [`possible`]; `None` for any other key.
+fn entry(kv: KeyValue) -> Option<Entry> {
+    Some(Entry {
+        create_revision: Revision::try_from(kv.create_revision).ok()?,
+        revision: Revision::try_from(kv.mod_revision).ok()?,
+        key: text(kv.key)?,
         value: Bytes::from(kv.value),
-        revision,
-        create_revision,
-    }))
+    })
 }
 
 fn revisions(kv: &KeyValue, at: Revision) -> AnswerError {

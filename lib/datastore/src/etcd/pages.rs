@@ -1,24 +1,95 @@
 //! A list, page by page, all of one revision.
 //!
-//! Only Calico's keys are seen. Between two pages nothing may be missing: each begins after the last key of the one before.
+//! Between two pages nothing may be missing: each begins after the last key of the one before. [`RawPages`] are any keys,
+//! [`Pages`] sees only Calico's.
 
-use super::proto::{RangeRequest, RangeResponse};
-use super::{AnswerError, ROOT, at, entry, prefix_end, shown, signed};
+use std::collections::VecDeque;
+
+use super::proto::{KeyValue, RangeRequest, RangeResponse};
+use super::{AnswerError, ROOT, at, entry, possible, prefix_end, shown, signed};
 use crate::{Entry, Listing, Revision};
 
-/// Documents asked for at once.
+/// Keys asked for at once.
 const PAGE: i64 = 2000;
 
-/// A list that is being read: ask [`Pages::question`] until [`Pages::take`] says that it is all.
+/// Everything under some prefixes, whoever's keys they are: ask [`RawPages::question`] until there is none.
 #[derive(Debug, Clone)]
-pub struct Pages {
-    /// The first key that may come next.
-    from: Vec<u8>,
-    end: Vec<u8>,
-    /// Is there anything of Calico's under the prefix? Else only the revision is wanted.
-    wanted: bool,
+pub struct RawPages {
+    /// What is not read yet: the first key that may come next, and the first that may not.
+    left: VecDeque<(Vec<u8>, Vec<u8>)>,
+    limit: i64,
     /// Of the first page, and so of all.
     revision: Option<Revision>,
+}
+
+impl RawPages {
+    /// Of these, which are text and not empty.
+    pub fn new<'a>(prefixes: impl IntoIterator<Item = &'a str>) -> Self {
+        let ranges = prefixes.into_iter().map(|p| (p.into(), prefix_end(p)));
+        RawPages {
+            left: ranges.collect(),
+            limit: PAGE,
+            revision: None,
+        }
+    }
+
+    /// What is to be asked next; nothing when all is read.
+    pub fn question(&self) -> Option<RangeRequest> {
+        let (from, end) = self.left.front()?;
+        Some(RangeRequest {
+            key: from.clone(),
+            range_end: end.clone(),
+            limit: self.limit,
+            revision: self.revision.map_or(0, signed),
+        })
+    }
+
+    /// Takes the answer: its keys, which are in order, were asked for and are of [`RawPages::revision`].
+    ///
+    /// # Errors
+    /// [`AnswerError`]: nothing of this list may be believed.
+    pub fn take(&mut self, answer: RangeResponse) -> Result<Vec<KeyValue>, AnswerError> {
+        let now = at(answer.header.as_ref())?;
+        let held = *self.revision.get_or_insert(now);
+        if now < held {
+            return Err(AnswerError::Backwards { held, found: now });
+        }
+        if answer.more && answer.kvs.is_empty() {
+            return Err(AnswerError::NoneOfMore);
+        }
+        // Nothing is asked any more: this is no answer to it.
+        let Some((from, end)) = self.left.front_mut() else {
+            return Ok(Vec::new());
+        };
+        for kv in &answer.kvs {
+            if kv.key < *from {
+                return Err(AnswerError::Order { key: shown(&kv.key) });
+            }
+            if kv.key >= *end {
+                return Err(AnswerError::NotAsked { key: shown(&kv.key) });
+            }
+            possible(kv, held)?;
+            from.clone_from(&kv.key);
+            from.push(0);
+        }
+        if !answer.more {
+            self.left.pop_front();
+        }
+        Ok(answer.kvs)
+    }
+
+    /// Of which revision all of this is; none before the first answer.
+    pub fn revision(&self) -> Option<Revision> {
+        self.revision
+    }
+}
+
+/// A list of documents that is being read: ask [`Pages::question`] until [`Pages::take`] says that it is all.
+#[derive(Debug, Clone)]
+pub struct Pages {
+    raw: RawPages,
+    /// Is there anything of Calico's under the prefix? Else only the revision is wanted.
+    wanted: bool,
     entries: Vec<Entry>,
 }
 
@@ -28,23 +99,23 @@ impl Pages {
         let inside = prefix.starts_with(ROOT);
         // What lies elsewhere is asked for only to learn the revision.
         let from = if inside { prefix } else { ROOT };
+        let mut raw = RawPages::new([from]);
+        let wanted = inside || ROOT.starts_with(prefix);
+        if !wanted {
+            raw.limit = 1;
+        }
         Pages {
-            from: from.into(),
-            end: prefix_end(from),
-            wanted: inside || ROOT.starts_with(prefix),
-            revision: None,
+            raw,
+            wanted,
             entries: Vec::new(),
         }
     }
 
-    /// What is to be asked next.
-    pub fn question(&self) -> RangeRequest {
-        RangeRequest {
-            key: self.from.clone(),
-            range_end: self.end.clone(),
-            limit: if self.wanted { PAGE } else { 1 },
-            revision: self.revision.map_or(0, signed),
-        }
+    /// What is to be asked next; nothing when all is read.
+    pub fn question(&self) -> Option<RangeRequest> {
+        self.raw
+            .question()
+            .filter(|_| self.wanted || self.raw.revision.is_none())
     }
 
     /// Takes the answer; was it the last?
@@ -52,29 +123,11 @@ impl Pages {
     /// # Errors
     /// [`AnswerError`]: nothing of this list may be believed.
     pub fn take(&mut self, answer: RangeResponse) -> Result<bool, AnswerError> {
-        let now = at(answer.header.as_ref())?;
-        let held = *self.revision.get_or_insert(now);
-        if now < held {
-            return Err(AnswerError::Backwards { held, found: now });
+        let found = self.raw.take(answer)?;
+        if self.wanted {
+            self.entries.extend(found.into_iter().filter_map(entry));
         }
-        if answer.more && self.wanted && answer.kvs.is_empty() {
-            return Err(AnswerError::NoneOfMore);
-        }
-        for kv in answer.kvs {
-            if kv.key < self.from {
-                return Err(AnswerError::Order { key: shown(&kv.key) });
-            }
-            if kv.key >= self.end {
-                return Err(AnswerError::NotAsked { key: shown(&kv.key) });
-            }
-            self.from.clone_from(&kv.key);
-            self.from.push(0);
-            let entry = entry(kv, held)?;
-            if self.wanted {
-                self.entries.extend(entry);
-            }
-        }
-        Ok(!(answer.more && self.wanted))
+        Ok(self.question().is_none())
     }
 
     /// Everything that was read.
@@ -84,7 +137,7 @@ impl Pages {
     pub fn listing(self) -> Result<Listing, AnswerError> {
         Ok(Listing {
             entries: self.entries,
-            revision: self.revision.ok_or(AnswerError::NoRevision)?,
+            revision: self.raw.revision.ok_or(AnswerError::NoRevision)?,
         })
     }
 }
@@ -103,7 +156,8 @@ pub fn one(key: &str, answer: RangeResponse) -> Result<Option<Entry>, AnswerErro
         if found.is_some() {
             return Err(AnswerError::Order { key: shown(&kv.key) });
         }
-        found = Some(entry(kv, now)?);
+        possible(&kv, now)?;
+        found = Some(entry(kv));
     }
     Ok(found.flatten())
 }

@@ -91,14 +91,14 @@ fn only_calicos_keys_are_seen() {
 #[test]
 fn a_list_is_read_to_its_end_or_not_at_all() {
     let mut pages = Pages::new(ROOT);
-    assert_eq!(pages.question().revision, 0, "now");
+    assert_eq!(pages.question().unwrap().revision, 0, "now");
     let first = page(7, vec![kv("/calico/a", 1, 2), kv("/calico/b", 3, 3)], true);
     assert_eq!(pages.take(first), Ok(false));
-    let question = pages.question();
+    let question = pages.question().unwrap();
     assert_eq!((question.revision, question.key), (7, b"/calico/b\0".to_vec()));
     // etcd has moved on; what was asked for is revision 7.
     let last = page(9, vec![kv("/calico/c", 4, 4), kv(HISTORY, 5, 5)], false);
-    assert_eq!(pages.take(last), Ok(true));
+    assert_eq!((pages.take(last), pages.question()), (Ok(true), None));
     let listing = pages.listing().unwrap();
     let keys: Vec<&str> = listing.entries.iter().map(|e| e.key.as_str()).collect();
     assert_eq!(
@@ -154,10 +154,53 @@ fn a_list_that_cannot_be_true_is_refused_with_a_reason() {
 #[test]
 fn a_list_of_what_is_not_calicos_gives_the_revision_only() {
     let mut pages = Pages::new("/registry/");
-    assert_eq!(pages.question().limit, 1);
+    assert_eq!(pages.question().unwrap().limit, 1);
     assert_eq!(pages.take(page(7, vec![kv(KEY, 1, 1)], true)), Ok(true));
     let listing = pages.listing().unwrap();
     assert_eq!((listing.revision, listing.entries.len()), (7, 0));
+}
+
+#[test]
+fn any_keys_under_prefixes_are_read_at_one_revision_or_refused() {
+    let mut raw = RawPages::new(["/app", "/b/"]);
+    let keys = |kvs: Vec<KeyValue>| kvs.into_iter().map(|kv| kv.key).collect::<Vec<_>>();
+    let asked = |raw: &RawPages| raw.question().map(|q| (q.key, q.range_end, q.revision));
+    assert_eq!(asked(&raw), Some((b"/app".to_vec(), b"/apq".to_vec(), 0)));
+    let found = raw.take(page(7, vec![kv("/app/x", 1, 2)], true)).map(keys);
+    assert_eq!(found, Ok(vec![b"/app/x".to_vec()]));
+    assert_eq!(asked(&raw), Some((b"/app/x\0".to_vec(), b"/apq".to_vec(), 7)));
+    for (odd, why) in [
+        (page(6, vec![], false), AnswerError::Backwards { held: 7, found: 6 }),
+        (page(7, vec![], true), AnswerError::NoneOfMore),
+        (page(0, vec![], false), AnswerError::NoRevision),
+        (
+            page(7, vec![kv("/b/x", 1, 2)], false),
+            AnswerError::NotAsked { key: "/b/x".into() },
+        ),
+        (
+            page(7, vec![kv("/app/x", 1, 2)], false),
+            AnswerError::Order { key: "/app/x".into() },
+        ),
+    ] {
+        assert_eq!(raw.clone().take(odd), Err(why));
+    }
+    assert!(
+        raw.clone().take(page(9, vec![kv("/app/y", 1, 8)], false)).is_err(),
+        "later than the list"
+    );
+    raw.take(page(9, vec![], false)).unwrap();
+    assert_eq!(
+        asked(&raw),
+        Some((b"/b/".to_vec(), b"/b0".to_vec(), 7)),
+        "of the same revision"
+    );
+    raw.take(page(9, vec![kv("/b/z", 3, 3)], false)).unwrap();
+    assert_eq!((raw.question(), raw.revision()), (None, Some(7)));
+    assert_eq!(
+        raw.take(page(9, vec![kv("/b/z", 3, 3)], false)),
+        Ok(vec![]),
+        "nothing was asked"
+    );
 }
 
 #[test]

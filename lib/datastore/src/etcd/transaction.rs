@@ -10,7 +10,7 @@ use super::proto::response_op::Response as Done;
 use super::proto::{
     Compare, DeleteRangeRequest, KeyValue, PutRequest, RangeRequest, RequestOp, ResponseOp, TxnRequest, TxnResponse,
 };
-use super::{AnswerError, at, entry, prefix_end, shown, signed};
+use super::{AnswerError, at, entry, possible, prefix_end, shown, signed};
 use crate::{CommitError, Committed, Entry, Guard, Operation, Revision, StorageError, Transaction};
 
 /// What etcd is asked for a write; `leases` has one for each time to live of it.
@@ -129,7 +129,8 @@ fn previous(operation: &Operation, kv: Option<KeyValue>, now: Revision) -> Resul
     if kv.key != operation.key().as_bytes() {
         return Err(AnswerError::NotAsked { key: shown(&kv.key) });
     }
-    entry(kv, now)
+    possible(&kv, now)?;
+    Ok(entry(kv))
 }
 
 /// What an operation did: etcd's revision `now`, and the one `at` which the document is (or would be) stored.

@@ -179,7 +179,9 @@ async fn write_history(client: &Client, said: &History, guard: &Guard) -> Result
 async fn list(client: &Client, prefix: &str) -> Result<Listing, CallError> {
     let mut pages = Pages::new(prefix);
     let odd = |e| CallError::Storage(StorageError::from(e));
-    while !pages.take(client.range(pages.question()).await?).map_err(odd)? {}
+    while let Some(question) = pages.question() {
+        pages.take(client.range(question).await?).map_err(odd)?;
+    }
     pages.listing().map_err(odd)
 }
 
