@@ -14,7 +14,8 @@ use crate::datastore::{Backend, WatchError};
 use crate::metrics::Metrics;
 use crate::state;
 use crate::store::Writer;
-use crate::sync::hub::{Away, Hub};
+use crate::sync::away::Away;
+use crate::sync::hub::Hub;
 use crate::sync::loaded::{Loaded, load, refused};
 
 /// Between attempts to begin with a datastore that does not answer.

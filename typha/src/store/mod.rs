@@ -91,8 +91,15 @@ impl StoreService {
     /// A read of the datastore, unless it is known not to answer: then nobody waits for it.
     async fn ask<T>(&self, read: impl Future<Output = Result<T, StorageError>>) -> Result<T, StorageError> {
         match self.away() {
-            None => read.await,
+            None => read.await.inspect_err(|_| self.hub.doubt()),
             Some(e) => Err(e),
+        }
+    }
+
+    /// Whoever follows the datastore is told when it failed somebody else.
+    fn hear<T>(&self, written: &Result<T, WriteError>) {
+        if matches!(written, Err(WriteError::Storage(_))) {
+            self.hub.doubt();
         }
     }
 
@@ -196,6 +203,7 @@ impl store_server::Store for StoreService {
         Hello::check(request.hello.as_ref())?;
         let dry_run = request.dry_run;
         let written = self.do_write(request, subject).await;
+        self.hear(&written);
         self.metrics.count_writes(outcome(&written, dry_run), 1);
         let committed = written?;
         Ok(Response::new(WriteResponse {
@@ -212,6 +220,7 @@ impl store_server::Store for StoreService {
         Hello::check(request.hello.as_ref())?;
         let (dry_run, count) = (request.dry_run, request.writes.len());
         let written = self.do_write_many(request, &subject).await;
+        self.hear(&written);
         let count = u64::try_from(count).unwrap_or(u64::MAX);
         self.metrics.count_writes(outcome(&written, dry_run), count);
         let revision = |c: Committed| c.entry.map_or(c.revision, |e| e.revision);

@@ -10,6 +10,7 @@ use tortie_kit::backoff::Backoff;
 use tortie_kit::health::Guard;
 use tortie_proto::state::State;
 
+use super::away::Away;
 use super::loaded::{Loaded, check, load, refused};
 use super::log::{Filter, GroupId, Log, Step};
 use crate::datastore::{Backend, Changes, History, Listing, Revision, StorageError, WatchError};
@@ -27,6 +28,9 @@ const COLLECT_MANY: (Duration, Duration) = (Duration::from_micros(50), Duration:
 const MANY: usize = 4;
 /// Between attempts to read a datastore that does not answer.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// However many calls of the datastore fail, it is looked at no more often.
+const DOUBT: Duration = Duration::from_secs(1);
 
 /// A question to the hub.
 #[derive(Debug)]
@@ -50,6 +54,8 @@ enum Ask {
     },
     /// All it holds, to be kept in a file; `None` while it may be old.
     State { answer: oneshot::Sender<Option<State>> },
+    /// A call of the datastore failed: does it answer at all?
+    Doubt,
 }
 
 /// A handle to the hub. Cheap to clone.
@@ -88,31 +94,6 @@ pub(crate) struct Accepted {
     pub(crate) revision: Revision,
 }
 
-/// The datastore does not answer.
-#[derive(Debug, Clone)]
-pub(crate) struct Away {
-    pub(crate) since: Instant,
-    /// How old the state was then: not new when it is from a file.
-    pub(crate) before: Duration,
-    pub(crate) reason: String,
-}
-
-impl Away {
-    /// From now on; the state is of this age already.
-    pub(crate) fn new(before: Duration, reason: String) -> Self {
-        Away {
-            since: Instant::now(),
-            before,
-            reason,
-        }
-    }
-
-    /// Since the datastore answered last, as far as is known.
-    pub(crate) fn age(&self) -> Duration {
-        self.since.elapsed() + self.before
-    }
-}
-
 /// The hub has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ended;
@@ -142,6 +123,7 @@ impl Hub {
             history: history_tx,
             latest: latest_tx,
             checked,
+            doubted: None,
             guard,
             metrics,
         };
@@ -183,6 +165,12 @@ impl Hub {
         let prefix = prefix.to_owned();
         self.asks.send(Ask::Held { prefix, answer }).await.map_err(|_| Ended)?;
         answered.await.map_err(|_| Ended)
+    }
+
+    /// A call of the datastore failed. A watch says nothing of one whose answers are late while its connections are alive,
+    /// so it is asked; when it is not heard in time either, it is away. In a full queue others have asked.
+    pub(crate) fn doubt(&self) {
+        let _ = self.asks.try_send(Ask::Doubt);
     }
 
     /// The history whose state this is, as it changes.
@@ -256,6 +244,8 @@ struct Task {
     latest: watch::Sender<Arc<Latest>>,
     /// The datastore is known to hold this history still.
     checked: bool,
+    /// When a call of somebody else last made it doubtful.
+    doubted: Option<Instant>,
     guard: Guard,
     metrics: Arc<Metrics>,
 }
@@ -275,6 +265,9 @@ impl Task {
                         }
                         drop(answer.send(accepted));
                     }
+                    Some(Ask::Doubt) => if self.doubts() {
+                        changes = self.read(Duration::ZERO);
+                    },
                     Some(ask) => self.answer(ask),
                     None => return,
                 },
@@ -284,6 +277,15 @@ impl Task {
                 }
             }
         }
+    }
+
+    /// A call failed: is it to be looked at now whether the datastore answers? Not when that is done or was just done.
+    fn doubts(&mut self) -> bool {
+        if !self.checked || self.doubted.is_some_and(|at| at.elapsed() < DOUBT) {
+            return false;
+        }
+        (self.checked, self.doubted) = (false, Some(Instant::now()));
+        true
     }
 
     /// The next changes, after a delay; before the first of a datastore that was away it is looked at whether it holds
@@ -376,7 +378,7 @@ impl Task {
                 }
             }
             // Answered by the task itself, which waits for the datastore.
-            Ask::Accept { .. } => {}
+            Ask::Accept { .. } | Ask::Doubt => {}
             Ask::Held { prefix, answer } => {
                 let entries = self.log.entries(&prefix);
                 let revision = self.log.revision();

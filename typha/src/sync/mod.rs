@@ -7,12 +7,14 @@
 //! | [`frame`] | a message as all clients share it; pure |
 //! | [`reader`] | one client's place in it and what it is sent next; pure |
 //! | [`loaded`] | a state that was read, and whether clients may be led to it |
+//! | [`away`] | that the datastore does not answer |
 //! | [`hub`] | the task that owns the log and follows the datastore |
 //! | [`peers`] | where else the same state is served |
 //! | [`balance`] | the task that asks clients to move when the others have far fewer |
 //! | [`session`] | the task of one client |
 //! | [`wire`] | the gRPC service that sends octets encoded already |
 
+pub(crate) mod away;
 pub(crate) mod balance;
 mod compress;
 mod frame;

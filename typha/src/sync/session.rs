@@ -17,8 +17,9 @@ use tortie_proto::sync::client_message::Message as ClientMsg;
 use tortie_proto::sync::server_message::Message as ServerMsg;
 use tortie_proto::sync::{ClientMessage, Coalesced, Currency, Drain, Open, Ping, Stale, Welcome};
 
+use super::away::Away;
 use super::frame::Framed;
-use super::hub::{Away, Hub};
+use super::hub::Hub;
 use super::log::{Filter, Step};
 use super::peers::Peers;
 use super::reader::Reader;

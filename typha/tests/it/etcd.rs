@@ -15,13 +15,19 @@ use crate::process::{DEADLINE, HANDLES, Typha, handle};
 const RESOURCES: &str = "/calico/resources/v3/projectcalico.org/";
 const BLOCK: &str = "/calico/ipam/v2/assignment/ipv4/block/10.50.7.64-26";
 
-/// typha in front of this etcd.
-pub(crate) fn command(etcd: &Etcd, dir: &Path) -> Command {
+/// typha in front of the etcd that is found there.
+pub(crate) fn command_at(urls: &str, dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_typha"));
-    command.args(["--etcd-endpoints", &etcd.urls(), "--log-level", "warn", "--listen"]);
+    command.args(["--etcd-endpoints", urls, "--log-level", "warn", "--listen"]);
     command.arg(format!("unix:{}", dir.join("typha.sock").display()));
     // Not where typhas of this machine keep theirs; an option says otherwise.
     command.env("TORTIE_STATE", "none");
+    command
+}
+
+/// typha in front of this etcd.
+pub(crate) fn command(etcd: &Etcd, dir: &Path) -> Command {
+    let mut command = command_at(&etcd.urls(), dir);
     if let Some(pki) = &etcd.pki {
         command.arg("--etcd-ca").arg(&pki.ca).arg("--etcd-cert").arg(&pki.cert);
         command.arg("--etcd-key").arg(&pki.key);

@@ -15,5 +15,7 @@ mod links;
 mod partition;
 mod process;
 mod secured;
+mod skew;
+mod slow;
 mod stale;
 mod sync;
