@@ -1,4 +1,5 @@
-//! An etcd that takes seconds to answer, on connections that are alive: a disk that stalls, not a cut.
+//! An etcd that takes seconds to answer, on connections that are alive: a disk that stalls, not a cut. And one that says
+//! nothing because there is nothing to say.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, sleep};
-use tortie_typha_client::StoreError;
+use tortie_typha_client::{StoreError, SyncStatus};
 
 use crate::etcd::{command_at, handle_key};
 use crate::etcd_server::{Etcd, free_port};
@@ -181,6 +182,19 @@ impl Scene {
             "{readiness}"
         );
     }
+}
+
+/// etcd ends connections that are probed more often than it likes.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_etcd_with_nothing_to_say_is_left_in_peace() {
+    let mut scene = Scene::new().await;
+    // Long enough for the third of probes that come every two to four seconds; nothing ends that could be waited for.
+    sleep(Duration::from_secs(13)).await;
+    scene.etcd.must(&["put", &handle_key("new"), "{}"]);
+    scene.client.until("what is new", |c| c.map.len() == 6).await;
+    let stale = |s: &&SyncStatus| matches!(s, SyncStatus::Stale { .. });
+    let stale: Vec<_> = scene.client.statuses.iter().filter(stale).collect();
+    assert!(stale.is_empty(), "{stale:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
