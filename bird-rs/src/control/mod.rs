@@ -172,7 +172,7 @@ impl Control {
     async fn answer(&self, line: &str, client: &mut Client) -> io::Result<()> {
         let reply = match (expression(line, "show route"), expression(line, "eval")) {
             (Some(text), _) => self.show_route(text, client).await?,
-            (_, Some(text)) => Ok(self.eval(text).await),
+            (_, Some(text)) => self.eval(text).await,
             _ => match words::split(line) {
                 Ok(words) => self.command(&words, client).await,
                 Err(wrong) => Ok(Reply::of(9001, wrong)),

@@ -76,15 +76,16 @@ impl Control {
     }
 
     /// `eval EXPRESSION`.
-    pub(super) async fn eval(&self, text: &str) -> Reply {
-        match self.configurator.config().await.names.eval(text) {
+    pub(super) async fn eval(&self, text: &str) -> Result<Reply, Stopped> {
+        let roas = self.engine.query(Speaker::roa_tables).await?;
+        Ok(match self.configurator.config().await.names.eval(text, &roas) {
             Ok(value) => Reply::of(23, &value),
             Err(NoValue::Unreadable(wrong)) => Reply::of(9001, &wrong),
             Err(NoValue::Failed(reason)) => {
                 tracing::info!(expression = text, reason, "an operator's expression has no value");
                 Reply::of(8008, "runtime error")
             }
-        }
+        })
     }
 }
 

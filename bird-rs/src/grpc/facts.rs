@@ -111,8 +111,9 @@ impl BirdFacts for Facts {
                 "expression: at most {EXPRESSION} octets"
             )));
         }
+        let roas = self.engine.query(Speaker::roa_tables).await?;
         let names = self.configurator.config().await.names.clone();
-        let value = names.eval(&request.expression).map_err(|none| match none {
+        let value = names.eval(&request.expression, &roas).map_err(|none| match none {
             NoValue::Unreadable(wrong) => Status::invalid_argument(format!("expression: {wrong}")),
             NoValue::Failed(reason) => Status::failed_precondition(format!("expression: {reason}")),
         })?;

@@ -196,6 +196,19 @@ impl World {
         roas
     }
 
+    /// What `eval` says of prefixes around the ROAs, by dice.
+    fn evaluated(&self) -> Vec<String> {
+        let mut dice = Dice(7);
+        let one = |_| {
+            let (net, _) = dice.net(2);
+            let table = if net.contains(':') { "r6" } else { "r4" };
+            let asn = [65002, 65010, 65011, 0][dice.roll(4) as usize];
+            let answer = self.birdc(&format!("eval roa_check({table}, {net}, {asn})"));
+            format!("{net} {asn}: {}", answer.lines().last().unwrap_or_default())
+        };
+        (0..40).map(one).collect()
+    }
+
     fn told_to_the_neighbour(&self) -> String {
         let text = self.lab.birdc("show route protocol up");
         let mut nets: Vec<&str> = text
@@ -292,6 +305,18 @@ fn bird_and_we_come_to_the_same_verdicts_with_the_same_cache() {
         assert!(
             first.iter().filter(|verdict| verdict.contains(mark)).count() > 5,
             "too few are {why}: {first:?}"
+        );
+    }
+    let evaluated = ours.evaluated();
+    assert_eq!(evaluated, bird.evaluated());
+    for verdict in [")0", ")1", ")2"] {
+        let has = |line: &String| line.contains("(enum 35") && line.ends_with(verdict);
+        assert!(evaluated.iter().any(has), "{verdict}: {evaluated:?}");
+    }
+    for world in [&bird, &ours] {
+        assert!(
+            world.birdc("eval roa_check(r4)").contains("runtime error"),
+            "of which route?"
         );
     }
     // BIRD 2.0.12 does not take back what it told before the ROAs came, so only our word counts here.

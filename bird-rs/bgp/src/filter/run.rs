@@ -2,18 +2,16 @@
 //!
 //! Every run is bounded in steps and in depth; a failure of any kind rejects the route and says where.
 
-use tortie_net::{Asn, Prefix};
-
-use super::ast::{
-    BinaryOp, Call, Callee, Expr, ExprKind, Filter, Function, Line, MaskPart, RoaCheck, Statement, Statements,
-};
+use super::ast::{BinaryOp, Call, Callee, Expr, ExprKind, Filter, Function, Line, MaskPart, Statement, Statements};
 use super::attribute::Attribute;
 use super::mask::{MaskItem, PathMask};
 use super::notes::Notes;
 use super::operation as op;
 use super::route::{Problem, RouteContext, RunError, Verdict};
-use super::value::{EnumType, Value};
-use crate::roa::Validity;
+use super::value::Value;
+use crate::roa::RoaTables;
+
+mod validity;
 
 /// A filter that takes more statements than this is stopped.
 const MAX_STEPS: u32 = 1_000_000;
@@ -72,22 +70,25 @@ impl Filter {
     }
 }
 
-/// The value of an expression without a route: a constant of the configuration.
-pub(crate) fn evaluate(expr: &Expr) -> Result<Value, RunError> {
-    Machine::new(None, &mut Notes::default())
-        .eval(expr)
-        .map_err(|stop| match stop {
-            Stop::Failed(error) => *error,
-            Stop::Decided(_) => RunError {
-                line: expr.line.0,
-                problem: Problem::Decided,
-            },
-        })
+/// The value of an expression without a route: a constant of the configuration, or with tables of ROAs what an operator asks.
+pub(crate) fn evaluate(expr: &Expr, roas: Option<&RoaTables>) -> Result<Value, RunError> {
+    let mut notes = Notes::default();
+    let mut machine = Machine::new(None, &mut notes);
+    machine.roas = roas;
+    machine.eval(expr).map_err(|stop| match stop {
+        Stop::Failed(error) => *error,
+        Stop::Decided(_) => RunError {
+            line: expr.line.0,
+            problem: Problem::Decided,
+        },
+    })
 }
 
 /// Runs what lives as long as `'p`.
 struct Machine<'p, 'r, 'a> {
     route: Option<&'r mut RouteContext<'a>>,
+    /// What `roa_check` asks where there is no route.
+    roas: Option<&'r RoaTables>,
     /// What is asked of the prefix: wherever a value comes from `net`.
     notes: &'r mut Notes<'p>,
     /// The variables of all active frames.
@@ -107,6 +108,7 @@ impl<'p, 'r, 'a> Machine<'p, 'r, 'a> {
     fn new(route: Option<&'r mut RouteContext<'a>>, notes: &'r mut Notes<'p>) -> Self {
         Machine {
             route,
+            roas: None,
             notes,
             stack: Vec::new(),
             base: 0,
@@ -396,44 +398,6 @@ impl<'p, 'r, 'a> Machine<'p, 'r, 'a> {
                 Flow::Next => Ok(Value::Void),
                 Flow::End(accepted) => Err(Stop::Decided(accepted)),
             },
-        }
-    }
-
-    fn roa_check(&mut self, check: &'p RoaCheck, line: Line) -> Run<Value> {
-        let explicit = match &check.route {
-            None => None,
-            Some((prefix, asn)) => {
-                let net = self.asked_prefix(prefix, line)?;
-                Some((net, Asn(self.int(asn)?)))
-            }
-        };
-        let route = self.route.as_deref();
-        let route = route.ok_or_else(|| fail(line, Problem::NoRoute("roa_check")))?;
-        let (net, origin) = match explicit {
-            Some((Some(net), origin)) => (net, origin),
-            Some((None, origin)) => (route.net, origin),
-            None => route.origin().map_err(|p| fail(line, p))?,
-        };
-        let validity = route
-            .roas
-            .map_or(Validity::Unknown, |roas| roas.validity(&check.table, net, origin));
-        if !matches!(explicit, Some((Some(_), _))) {
-            self.notes.note_roa(&check.table, origin, validity);
-        }
-        Ok(Value::Enum(EnumType::Roa, validity.code()))
-    }
-
-    /// The prefix that `roa_check` is asked about; none for the route's own.
-    fn asked_prefix(&mut self, prefix: &'p Expr, line: Line) -> Run<Option<Prefix>> {
-        if self.route.is_some() && matches!(prefix.kind, ExprKind::Attribute(Attribute::Net)) {
-            return Ok(None);
-        }
-        match self.eval(prefix)? {
-            Value::Prefix(net) => Ok(Some(net)),
-            other => {
-                let problem = op::mistyped("the prefix of roa_check", "prefix", &other);
-                Err(fail(line, problem))
-            }
         }
     }
 

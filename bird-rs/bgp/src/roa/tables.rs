@@ -109,6 +109,17 @@ impl RoaTables {
         }
     }
 
+    /// All tables as they are now, for whoever asks elsewhere. The payloads are shared.
+    pub(crate) fn as_they_are(&self) -> RoaTables {
+        let tables = self.0.iter().map(|table| Table {
+            name: table.name.clone(),
+            is_v4: table.is_v4,
+            parts: table.parts.clone(),
+            changed: Vec::new(),
+        });
+        RoaTables(tables.collect())
+    }
+
     /// What a table says of a route and its origin. Of the other family's routes nothing is known.
     pub fn validity(&self, table: &str, net: Prefix, origin: Asn) -> Validity {
         let parts = self.table(table).filter(|table| table.is_v4 == net.is_v4());

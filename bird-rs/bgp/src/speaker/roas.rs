@@ -18,7 +18,7 @@ use super::io::Output;
 use super::tables::TableKey;
 use crate::config::{Channel, LimitAction, Policy, ProtocolKind, RoaChannel, RpkiConfig};
 use crate::rib::SourceId;
-use crate::roa::{Cover, Roa, RoaSet, RoaSource};
+use crate::roa::{Cover, Roa, RoaSet, RoaSource, RoaTables};
 use crate::rtr::{CacheStatus, State};
 
 /// A session with a cache that is wanted.
@@ -298,6 +298,11 @@ impl Speaker {
         if let Some(key) = key {
             self.tables.touch_nets(key, |net| concerned.has(net));
         }
+    }
+
+    /// All tables of ROAs, of which `roa_check` can be asked elsewhere. Little is copied.
+    pub fn roa_tables(&self) -> RoaTables {
+        self.tables.shared.roas.as_they_are()
     }
 
     /// The next ROAs of a table, at most so many, those behind `last` if it is given. Fewer than asked for are the last.

@@ -48,7 +48,8 @@ impl Parser {
         let expr = self.expression()?;
         let value = match expr.kind {
             ExprKind::Constant(value) => Ok(value),
-            _ => evaluate(&expr).map_err(|e| Complaint::new(at, format!("this has no constant value: {}", e.problem))),
+            _ => evaluate(&expr, None)
+                .map_err(|e| Complaint::new(at, format!("this has no constant value: {}", e.problem))),
         };
         match value? {
             Value::Void => Err(Complaint::new(at, "this has no value")),
@@ -156,7 +157,7 @@ impl Parser {
         if !foldable(&expr) {
             return Ok(expr);
         }
-        let value = evaluate(&expr).map_err(|e| Complaint::new(at, e.problem.to_string()))?;
+        let value = evaluate(&expr, None).map_err(|e| Complaint::new(at, e.problem.to_string()))?;
         Ok(literal(value, at))
     }
 

@@ -10,6 +10,7 @@ use super::super::{NoInclude, Policy};
 use super::{Parser, Symbol};
 use crate::filter::evaluate;
 use crate::filter::{Function, Value};
+use crate::roa::RoaTables;
 use crate::speaker::{ExportStage, ListedNets, ListedTables, Listing};
 
 /// The names that a configuration declares. They are how text is read and not part of what is configured: two
@@ -83,18 +84,18 @@ impl Names {
             .is_some_and(|declared| declared.symbols.contains_key(name))
     }
 
-    /// The value of an expression, as `eval` prints it.
+    /// The value of an expression, as `eval` prints it. `roas` is what `roa_check` asks.
     ///
     /// # Errors
     /// [`NoValue`].
-    pub fn eval(&self, text: &str) -> Result<String, NoValue> {
+    pub fn eval(&self, text: &str, roas: &RoaTables) -> Result<String, NoValue> {
         let expr = self
             .read(text, |parser| {
                 let expr = parser.expression()?;
                 parser.whole(expr)
             })
             .map_err(NoValue::Unreadable)?;
-        match evaluate(&expr).map_err(|error| NoValue::Failed(error.problem.to_string()))? {
+        match evaluate(&expr, Some(roas)).map_err(|error| NoValue::Failed(error.problem.to_string()))? {
             Value::Void => Err(NoValue::Failed("it has no value".to_owned())),
             value => Ok(value.to_string()),
         }
@@ -277,8 +278,12 @@ impl Parser {
 
 #[cfg(test)]
 mod tests {
+    use tortie_net::Asn;
+
     use super::*;
     use crate::config::parse;
+    use crate::rib::SourceId;
+    use crate::roa::{Roa, RoaSource};
 
     const TEXT: &str = "define LOCAL = [ 10.0.0.0/8+ ]; define X = 5; ipv4 table second;
         function f(int a) { return a + X; }
@@ -291,6 +296,7 @@ mod tests {
     #[test]
     fn expressions_know_the_configuration() {
         let names = names();
+        let eval = |text: &str| names.eval(text, &RoaTables::default());
         for (text, value) in [
             ("1+2", "3"),
             ("X", "5"),
@@ -298,15 +304,48 @@ mod tests {
             ("\"ab\"", "ab"),
             ("10.1.0.0/16 ~ LOCAL", "TRUE"),
         ] {
-            assert_eq!(names.eval(text).as_deref(), Ok(value), "{text}");
+            assert_eq!(eval(text).as_deref(), Ok(value), "{text}");
         }
         for wrong in ["1 +", "1 2", "nope", "1 / 0", "include \"/etc/passwd\""] {
-            assert!(matches!(names.eval(wrong), Err(NoValue::Unreadable(_))), "{wrong}");
+            assert!(matches!(eval(wrong), Err(NoValue::Unreadable(_))), "{wrong}");
         }
         for failing in ["net", "f(bgp_med)", "5 / f(0 - X)"] {
-            assert!(matches!(names.eval(failing), Err(NoValue::Failed(_))), "{failing}");
+            assert!(matches!(eval(failing), Err(NoValue::Failed(_))), "{failing}");
         }
         assert!(names.declares("f") && !names.declares("g"));
+    }
+
+    #[test]
+    fn roas_are_those_of_the_tables() {
+        let text = "roa4 table r4; function judged(int a) { return roa_check(r4, 10.1.0.0/16, a); }";
+        let names = parse("test", text, &mut NoInclude).unwrap().names;
+        let mut tables = RoaTables::default();
+        tables.provide(&"r4".into(), true);
+        let of = RoaSource {
+            source: SourceId(0),
+            preference: 100,
+            since: 0,
+        };
+        let roa = Roa::new("10.0.0.0/8".parse().unwrap(), 16, Asn(65000)).unwrap();
+        tables.set("r4", of, &Arc::new([roa].into_iter().collect()));
+        for (text, value) in [
+            ("roa_check(r4, 10.1.0.0/16, 65000) = ROA_VALID", "TRUE"),
+            ("judged(65001) = ROA_INVALID", "TRUE"),
+            ("roa_check(r4, 11.0.0.0/8, 65000) = ROA_UNKNOWN", "TRUE"),
+            ("roa_check(r4, 2001:db8::/32, 65000) = ROA_UNKNOWN", "TRUE"),
+        ] {
+            assert_eq!(names.eval(text, &tables).as_deref(), Ok(value), "{text}");
+        }
+        // Of which route?
+        for failing in ["roa_check(r4)", "roa_check(r4, net, 65000)"] {
+            assert!(
+                matches!(names.eval(failing, &tables), Err(NoValue::Failed(_))),
+                "{failing}"
+            );
+        }
+        // A constant of a file stands before there are ROAs.
+        let constant = format!("{text} define X = roa_check(r4, 10.1.0.0/16, 65000);");
+        assert!(parse("test", &constant, &mut NoInclude).is_err());
     }
 
     #[test]
