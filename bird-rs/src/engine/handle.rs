@@ -12,6 +12,19 @@ use super::{QUEUE, Request};
 #[error("bird-rs is stopping")]
 pub(crate) struct Stopped;
 
+/// Room in the queue.
+#[derive(Debug)]
+pub(crate) struct Place<'a>(Option<mpsc::Permit<'a, Request>>);
+
+impl Place<'_> {
+    /// Queues a request. Lost when the engine has stopped: nobody is left to care.
+    pub(crate) fn take(self, request: Request) {
+        if let Some(permit) = self.0 {
+            permit.send(request);
+        }
+    }
+}
+
 /// How the rest of the program talks to the engine.
 #[derive(Debug, Clone)]
 pub(crate) struct Engine {
@@ -34,6 +47,11 @@ impl Engine {
     /// Queues a request, waiting for room. Lost when the engine has stopped: nobody is left to care.
     pub(crate) async fn request(&self, request: Request) {
         let _ = self.requests.send(request).await;
+    }
+
+    /// Waits for room in the queue. Less is held while waiting than with the request itself.
+    pub(crate) async fn place(&self) -> Place<'_> {
+        Place(self.requests.reserve().await.ok())
     }
 
     /// Runs a closure on the speaker and gives back what it returns.

@@ -6,6 +6,7 @@
 
 use std::io::{self, IoSlice};
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -111,8 +112,8 @@ pub(crate) fn start(conn: ConnId, stream: TcpStream, engine: &Engine, tasks: &Ta
     let (read, write) = stream.into_split();
     let reader = reader(conn, read, engine.clone(), closing.clone());
     let writer = writer(conn, write, messages, engine.clone(), closing.clone());
-    supervise(conn, engine, tasks, reader);
-    supervise(conn, engine, tasks, writer);
+    tasks.spawn(supervise(conn, engine, reader));
+    tasks.spawn(supervise(conn, engine, writer));
     Handle {
         queue,
         closing,
@@ -121,13 +122,16 @@ pub(crate) fn start(conn: ConnId, stream: TcpStream, engine: &Engine, tasks: &Ta
 }
 
 /// Runs a task; whichever way it ends, the engine hears of it (and ignores what it knows).
-fn supervise<F>(conn: ConnId, engine: &Engine, tasks: &TaskTracker, task: F)
+///
+/// Like all here it holds no future twice, as an async block does that is given one: there are two tasks for each peer, and most
+/// of what they are is room for what nearly never happens.
+fn supervise<F>(conn: ConnId, engine: &Engine, task: F) -> impl Future<Output = ()> + Send + use<F>
 where
     F: Future<Output = io::Result<()>> + Send + 'static,
 {
     let engine = engine.clone();
-    tasks.spawn(async move {
-        let reason = match AssertUnwindSafe(task).catch_unwind().await {
+    AssertUnwindSafe(task).catch_unwind().then(move |ended| {
+        let reason = match ended {
             Ok(Ok(())) => String::new(),
             Ok(Err(error)) => error.to_string(),
             Err(_) => {
@@ -135,51 +139,58 @@ where
                 "internal error".to_owned()
             }
         };
-        engine.request(Request::Input(Input::Closed { conn, reason })).await;
-    });
+        Box::pin(async move { engine.request(Request::Input(Input::Closed { conn, reason })).await })
+    })
 }
 
 async fn reader(conn: ConnId, read: OwnedReadHalf, engine: Engine, closing: CancellationToken) -> io::Result<()> {
     let room = Arc::new(Semaphore::new(READ_AHEAD));
     loop {
-        // No buffer while there is nothing to read: most connections have nothing to say most of the time.
-        let ready = async {
-            let room = room.clone().acquire_owned().await.map_err(io::Error::other)?;
-            read.readable().await?;
-            Ok::<_, io::Error>(room)
+        let room = {
+            // No buffer while there is nothing to read: most connections have nothing to say most of the time.
+            let mut ready = pin!(async {
+                let room = room.clone().acquire_owned().await.map_err(io::Error::other)?;
+                read.readable().await?;
+                Ok::<_, io::Error>(room)
+            });
+            tokio::select! {
+                biased;
+                () = closing.cancelled() => break,
+                ready = &mut ready => ready?,
+            }
         };
-        let room = tokio::select! {
-            biased;
-            () = closing.cancelled() => return drain(read).await,
-            ready = ready => ready?,
-        };
-        let mut buffer = BytesMut::with_capacity(READ);
-        let count = match read.try_read_buf(&mut buffer) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-            count => count?,
-        };
-        if count == 0 {
+        let Some(octets) = take(&read)? else { continue };
+        if octets.is_empty() {
             return Ok(());
         }
-        // What is short must not hold all of the buffer while it waits for the engine.
-        let octets = if count < READ / 4 {
-            BytesMut::from(&buffer[..])
-        } else {
-            buffer
-        };
         let bytes = Bytes::from_owner(Read { octets, _room: room });
-        let received = engine.request(Request::Input(Input::Received { conn, bytes }));
+        let mut place = pin!(engine.place());
         tokio::select! {
             biased;
-            () = closing.cancelled() => return drain(read).await,
-            () = received => {}
+            () = closing.cancelled() => break,
+            place = &mut place => place.take(Request::Input(Input::Received { conn, bytes })),
         }
     }
+    Box::pin(drain(read)).await
+}
+
+/// Reads what there is: nothing at the end, `None` when there was nothing after all.
+fn take(read: &OwnedReadHalf) -> io::Result<Option<BytesMut>> {
+    let mut buffer = BytesMut::with_capacity(READ);
+    let count = match read.try_read_buf(&mut buffer) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+        count => count?,
+    };
+    // What is short must not hold all of the buffer while it waits for the engine.
+    Ok(Some(if count < READ / 4 {
+        BytesMut::from(&buffer[..])
+    } else {
+        buffer
+    }))
 }
 
 /// Reads on for nobody until the peer closes, or long enough.
 async fn drain(mut read: OwnedReadHalf) -> io::Result<()> {
-    // Not in the future itself, which every connection has all the time.
     let mut sink = vec![0; 4096];
     let all = async { while matches!(read.read(&mut sink).await, Ok(1..)) {} };
     // Whether the peer closed in time makes no difference any more.
@@ -194,31 +205,34 @@ async fn writer(
     engine: Engine,
     closing: CancellationToken,
 ) -> io::Result<()> {
-    let work = async {
-        let mut batch = Batch::default();
-        while messages.recv_many(&mut batch.0, GATHER).await > 0 {
-            batch.0.reverse();
-            while batch.has_remaining() {
-                let bytes = write.write_buf(&mut batch).await?;
-                if bytes == 0 {
-                    return Err(io::ErrorKind::WriteZero.into());
+    let result = {
+        let mut work = pin!(async {
+            let mut batch = Batch::default();
+            while messages.recv_many(&mut batch.0, GATHER).await > 0 {
+                batch.0.reverse();
+                while batch.has_remaining() {
+                    let bytes = write.write_buf(&mut batch).await?;
+                    if bytes == 0 {
+                        return Err(io::ErrorKind::WriteZero.into());
+                    }
+                    engine.place().await.take(Request::Input(Input::Sent { conn, bytes }));
                 }
-                engine.request(Request::Input(Input::Sent { conn, bytes })).await;
+                batch.rest();
             }
+            write.shutdown().await
+        });
+        let mut too_late = pin!(async {
+            closing.cancelled().await;
+            Box::pin(tokio::time::sleep(LINGER)).await;
+        });
+        tokio::select! {
+            result = &mut work => result,
+            () = &mut too_late => Ok(()),
         }
-        write.shutdown().await
-    };
-    let too_late = async {
-        closing.cancelled().await;
-        tokio::time::sleep(LINGER).await;
-    };
-    let result = tokio::select! {
-        result = work => result,
-        () = too_late => Ok(()),
     };
     if result.is_err() {
         // A peer that resets the connection may have said why, and that still has to be read: the reader comes to the end, too.
-        let _ = tokio::time::timeout(LINGER, closing.cancelled()).await;
+        let _ = Box::pin(tokio::time::timeout(LINGER, closing.cancelled())).await;
     }
     if result.is_ok() && !closing.is_cancelled() {
         return Err(io::Error::other("writer stopped"));
@@ -229,6 +243,15 @@ async fn writer(
 /// Buffers that are written at once, the last one first.
 #[derive(Debug, Default)]
 struct Batch(Vec<Bytes>);
+
+impl Batch {
+    /// Gives back its room after a burst.
+    fn rest(&mut self) {
+        if self.0.capacity() > 4 {
+            self.0 = Vec::new();
+        }
+    }
+}
 
 impl Buf for Batch {
     fn remaining(&self) -> usize {
@@ -276,6 +299,23 @@ mod tests {
         let tasks = TaskTracker::new();
         let handle = start(CONN, TcpStream::from_std(ours).unwrap(), &engine, &tasks);
         (handle, peer, requests, tasks)
+    }
+
+    /// Each peer has both: what they take is a good part of what an idle session takes.
+    #[tokio::test]
+    async fn a_connections_tasks_are_small() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let _peer = Blocking::connect(listener.local_addr().unwrap()).unwrap();
+        let (ours, _) = listener.accept().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let (read, write) = TcpStream::from_std(ours).unwrap().into_split();
+        let (engine, _requests) = Engine::queue();
+        let (_queue, messages) = mpsc::channel(QUEUE);
+        let closing = CancellationToken::new();
+        let reader = supervise(CONN, &engine, reader(CONN, read, engine.clone(), closing.clone()));
+        let writer = supervise(CONN, &engine, writer(CONN, write, messages, engine.clone(), closing));
+        let octets = (size_of_val(&reader), size_of_val(&writer));
+        assert!(octets.0 <= 1024 && octets.1 <= 1024, "{octets:?}");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
