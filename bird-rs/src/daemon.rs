@@ -120,7 +120,11 @@ async fn serve(args: &Args, config: Arc<Config>, sockets: Sockets, logs: Logs) -
     clients.spawn(routes::follow(engine.clone(), known, token.clone()));
     clients.spawn(bfd::forward(bfd.clone(), engine.clone(), token.clone()));
     clients.spawn(reload_on_hangup(configurator, token.clone()));
-    let state = state(engine.clone(), clock, token.clone());
+    // Nobody else can ask for it, and it takes a kilobyte or two for each protocol.
+    let state: tortie_kit::http::StateFn = match args.http.http {
+        Some(_) => state(engine.clone(), clock, token.clone()),
+        None => Arc::new(|| serde_json::Value::Null),
+    };
     let http = async {
         tortie_kit::http::serve(&args.http, health, registry, state, token.clone()).await?;
         // Not asked for: nothing to wait for but the end.

@@ -29,7 +29,7 @@ pub(crate) const TRACE: &str = "bird_rs::trace";
 /// The target of the last message.
 pub(crate) const FATAL: &str = "bird_rs::fatal";
 
-/// Lines that wait for the thread at most.
+/// Lines that wait for the thread at most. The queue is made whole at the start, so it holds boxes.
 const QUEUE: usize = 4096;
 /// Messages that wait for a client that listens, at most.
 const ECHOED: usize = 256;
@@ -43,7 +43,7 @@ pub(crate) struct Logs(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     state: RwLock<State>,
-    thread: Mutex<SyncSender<Order>>,
+    thread: Mutex<SyncSender<Box<Order>>>,
     /// To clients of the control socket that listen. Who does not keep up misses the oldest.
     echo: broadcast::Sender<Echoed>,
 }
@@ -98,7 +98,7 @@ impl Logs {
         state.elsewhere = opened.elsewhere();
         state.format = opened.format.clone().unwrap_or(time::LONG);
         // Waits for room at most as long as a line takes; the order must not be lost.
-        let _gone = self.sender().send(Order::Switch(opened));
+        let _gone = self.sender().send(Box::new(Order::Switch(opened)));
     }
 
     /// Every message from now on, wherever it goes beside.
@@ -109,12 +109,12 @@ impl Logs {
     /// Waits until everything said so far is written, or it takes too long.
     pub(crate) fn flush(&self) {
         let (done, waiting) = sync_channel(1);
-        if self.sender().try_send(Order::Flush(done)).is_ok() {
+        if self.sender().try_send(Box::new(Order::Flush(done))).is_ok() {
             let _too_long = waiting.recv_timeout(FLUSH);
         }
     }
 
-    fn sender(&self) -> MutexGuard<'_, SyncSender<Order>> {
+    fn sender(&self) -> MutexGuard<'_, SyncSender<Box<Order>>> {
         self.0.thread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -149,12 +149,12 @@ impl Route for Logs {
         let Some(format) = format else { return };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
-        let order = Order::Line {
+        let order = Box::new(Order::Line {
             class,
             time: time::show(&format, now, now),
             text,
             lost,
-        };
+        });
         let full = matches!(self.sender().try_send(order), Err(TrySendError::Full(_)));
         if full || lost > 0 {
             let mut state = self.0.state.write().unwrap_or_else(PoisonError::into_inner);

@@ -170,10 +170,10 @@ impl LogFile {
 }
 
 /// Does what is asked for, until nobody can ask any more.
-pub(super) fn write_all(orders: &Receiver<Order>) {
+pub(super) fn write_all(orders: &Receiver<Box<Order>>) {
     let mut opened: Option<Opened> = None;
     while let Ok(order) = orders.recv() {
-        match (order, &mut opened) {
+        match (*order, &mut opened) {
             (Order::Switch(next), opened) => *opened = Some(next),
             (Order::Flush(done), _) => drop(done.send(())),
             (Order::Line { .. }, None) => {}
