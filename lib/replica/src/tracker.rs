@@ -10,10 +10,39 @@ use std::collections::{BTreeMap, BTreeSet};
 /// sources are in sync).
 #[derive(Debug, Clone)]
 pub struct Tracker<K, V> {
-    desired: BTreeMap<K, V>,
-    actual: BTreeMap<K, V>,
+    /// Each key that is wanted or there; none with neither.
+    slots: BTreeMap<K, Slot<V>>,
+    /// The keys whose slot differs.
     dirty: BTreeSet<K>,
 }
+
+#[derive(Debug, Clone)]
+struct Slot<V> {
+    desired: Option<V>,
+    actual: Option<V>,
+}
+
+impl<V: PartialEq> Slot<V> {
+    fn differs(&self) -> bool {
+        self.desired != self.actual
+    }
+
+    fn is_empty(&self) -> bool {
+        self.desired.is_none() && self.actual.is_none()
+    }
+}
+
+impl<V> Default for Slot<V> {
+    fn default() -> Self {
+        Slot {
+            desired: None,
+            actual: None,
+        }
+    }
+}
+
+/// Which of a slot's two values.
+type Side<V> = fn(&mut Slot<V>) -> &mut Option<V>;
 
 /// One thing to do to make actual equal desired.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,8 +68,7 @@ pub enum Pending<'a, K, V> {
 impl<K, V> Default for Tracker<K, V> {
     fn default() -> Self {
         Tracker {
-            desired: BTreeMap::new(),
-            actual: BTreeMap::new(),
+            slots: BTreeMap::new(),
             dirty: BTreeSet::new(),
         }
     }
@@ -54,73 +82,88 @@ impl<K: Ord + Clone, V: PartialEq> Tracker<K, V> {
 
     /// The sink wants this. Gives what it wanted before.
     pub fn want(&mut self, key: K, value: V) -> Option<V> {
-        let before = self.desired.insert(key.clone(), value);
-        self.settle(key);
-        before
+        self.put(key, |slot| &mut slot.desired, value)
     }
 
     /// The sink does not want this any more. Gives what it wanted.
     pub fn unwant(&mut self, key: &K) -> Option<V> {
-        let before = self.desired.remove(key);
-        self.settle(key.clone());
-        before
+        self.take(key, |slot| &mut slot.desired)
     }
 
     /// This is there (after a dump, an event, or a successful apply). Gives what was there.
     pub fn found(&mut self, key: K, value: V) -> Option<V> {
-        let before = self.actual.insert(key.clone(), value);
-        self.settle(key);
-        before
+        self.put(key, |slot| &mut slot.actual, value)
     }
 
     /// This is not there (after an event or a successful removal). Gives what was there.
     pub fn missing(&mut self, key: &K) -> Option<V> {
-        let before = self.actual.remove(key);
-        self.settle(key.clone());
-        before
+        self.take(key, |slot| &mut slot.actual)
     }
 
     /// A complete dump: what it does not name is not there.
     pub fn found_all(&mut self, all: impl IntoIterator<Item = (K, V)>) {
-        let before = std::mem::take(&mut self.actual);
-        self.actual.extend(all);
-        let keys: BTreeSet<K> = before.into_keys().chain(self.actual.keys().cloned()).collect();
-        for key in keys.into_iter().chain(self.desired.keys().cloned().collect::<Vec<_>>()) {
-            self.settle(key);
-        }
+        self.put_all(|slot| &mut slot.actual, all);
     }
 
     /// Wants exactly this set.
     pub fn want_all(&mut self, all: impl IntoIterator<Item = (K, V)>) {
-        let before = std::mem::take(&mut self.desired);
-        self.desired.extend(all);
-        let keys: BTreeSet<K> = before
-            .into_keys()
-            .chain(self.desired.keys().cloned())
-            .chain(self.actual.keys().cloned())
-            .collect();
-        for key in keys {
-            self.settle(key);
-        }
+        self.put_all(|slot| &mut slot.desired, all);
     }
 
-    fn settle(&mut self, key: K) {
-        if self.desired.get(&key) == self.actual.get(&key) {
-            self.dirty.remove(&key);
-        } else {
-            self.dirty.insert(key);
+    fn put(&mut self, key: K, side: Side<V>, value: V) -> Option<V> {
+        let slot = self.slots.entry(key.clone()).or_default();
+        let differed = slot.differs();
+        let before = side(slot).replace(value);
+        match (differed, slot.differs()) {
+            (false, true) => drop(self.dirty.insert(key)),
+            (true, false) => drop(self.dirty.remove(&key)),
+            (false, false) | (true, true) => {}
         }
+        before
+    }
+
+    fn take(&mut self, key: &K, side: Side<V>) -> Option<V> {
+        let slot = self.slots.get_mut(key)?;
+        let differed = slot.differs();
+        let before = side(slot).take();
+        let (differs, empty) = (slot.differs(), slot.is_empty());
+        if empty {
+            self.slots.remove(key);
+        }
+        match (differed, differs) {
+            (false, true) => drop(self.dirty.insert(key.clone())),
+            (true, false) => drop(self.dirty.remove(key)),
+            (false, false) | (true, true) => {}
+        }
+        before
+    }
+
+    fn put_all(&mut self, side: Side<V>, all: impl IntoIterator<Item = (K, V)>) {
+        for slot in self.slots.values_mut() {
+            *side(slot) = None;
+        }
+        for (key, value) in all {
+            *side(self.slots.entry(key).or_default()) = Some(value);
+        }
+        self.slots.retain(|_, slot| !slot.is_empty());
+        let differing = self.slots.iter().filter(|(_, slot)| slot.differs());
+        self.dirty = differing.map(|(key, _)| key.clone()).collect();
     }
 
     /// What to do, in key order. Empty when actual equals desired.
     pub fn pending(&self) -> impl Iterator<Item = Pending<'_, K, V>> {
-        self.dirty
-            .iter()
-            .filter_map(|key| match (self.desired.get(key), self.actual.get(key)) {
-                (Some(desired), actual) => Some(Pending::Apply { key, desired, actual }),
+        self.dirty.iter().filter_map(|key| {
+            let slot = self.slots.get(key)?;
+            match (&slot.desired, &slot.actual) {
+                (Some(desired), actual) => Some(Pending::Apply {
+                    key,
+                    desired,
+                    actual: actual.as_ref(),
+                }),
                 (None, Some(actual)) => Some(Pending::Remove { key, actual }),
                 (None, None) => None,
-            })
+            }
+        })
     }
 
     /// Does actual equal desired?
@@ -130,22 +173,33 @@ impl<K: Ord + Clone, V: PartialEq> Tracker<K, V> {
 
     /// The wanted value of a key.
     pub fn desired(&self, key: &K) -> Option<&V> {
-        self.desired.get(key)
+        self.slots.get(key)?.desired.as_ref()
     }
 
     /// What is there under a key.
     pub fn actual(&self, key: &K) -> Option<&V> {
-        self.actual.get(key)
+        self.slots.get(key)?.actual.as_ref()
+    }
+
+    /// What is wanted under a key and what is there.
+    pub fn both(&self, key: &K) -> (Option<&V>, Option<&V>) {
+        self.slots
+            .get(key)
+            .map_or((None, None), |slot| (slot.desired.as_ref(), slot.actual.as_ref()))
     }
 
     /// Everything wanted, in key order.
     pub fn all_desired(&self) -> impl Iterator<Item = (&K, &V)> {
-        self.desired.iter()
+        self.slots
+            .iter()
+            .filter_map(|(key, slot)| Some((key, slot.desired.as_ref()?)))
     }
 
     /// Everything there, in key order.
     pub fn all_actual(&self) -> impl Iterator<Item = (&K, &V)> {
-        self.actual.iter()
+        self.slots
+            .iter()
+            .filter_map(|(key, slot)| Some((key, slot.actual.as_ref()?)))
     }
 }
 
@@ -179,15 +233,30 @@ mod tests {
 
     proptest! {
         #[test]
-        fn always_converges_to_what_is_wanted(ops in proptest::collection::vec((0u8..4, 0u8..6, 0u8..3), 0..60)) {
+        fn always_converges_to_what_is_wanted(ops in proptest::collection::vec((0u8..6, 0u8..6, 0u8..3), 0..60)) {
             let mut t = Tracker::new();
             for (op, k, v) in ops {
                 match op {
                     0 => t.want(k, v),
                     1 => t.unwant(&k),
                     2 => t.found(k, v),
-                    _ => t.missing(&k),
+                    3 => t.missing(&k),
+                    4 => {
+                        t.found_all([(k, v), (k + 1, v)]);
+                        None
+                    }
+                    _ => {
+                        t.want_all([(k, v), (k + 1, v)]);
+                        None
+                    }
                 };
+                let differ: Vec<u8> = (0..8).filter(|k| t.desired(k) != t.actual(k)).collect();
+                let key = |p: Pending<'_, u8, u8>| match p {
+                    Pending::Apply { key, .. } | Pending::Remove { key, .. } => *key,
+                };
+                let pending: Vec<u8> = t.pending().map(key).collect();
+                prop_assert_eq!(pending, differ);
+                prop_assert_eq!(t.slots.len(), (0..8).filter(|k| t.both(k) != (None, None)).count());
             }
             converge(&mut t);
             prop_assert!(t.is_settled());
