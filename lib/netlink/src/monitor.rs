@@ -12,6 +12,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use socket2::{SockFilter, SockRef};
 use tokio::sync::mpsc;
 
 use crate::route::object::{Object, ObjectId};
@@ -24,6 +25,8 @@ const GROUPS: u32 = 1 | 1 << 4 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 31;
 /// Room for the burst of a full table written by somebody else.
 const RECEIVE_BUFFER: usize = 16 * 1024 * 1024;
 const DATAGRAM: usize = 64 * 1024;
+/// Where a message's header has the port of who caused it.
+const PORT_AT: u32 = 12;
 /// Events given at once at most, so that a storm does not keep the reader from its other work.
 const BATCH: usize = 4096;
 /// Batches that wait for the reader.
@@ -78,14 +81,7 @@ impl Monitor {
     /// # Errors
     /// [`KernelError::Socket`].
     pub fn start(table: u32, own_port: u32) -> Result<Self, KernelError> {
-        let mut socket = Socket::new(NETLINK_ROUTE).map_err(socket_error("open a monitor"))?;
-        set_buffers(&socket, RECEIVE_BUFFER, 64 * 1024)?;
-        socket
-            .bind(&SocketAddr::new(0, GROUPS))
-            .map_err(socket_error("bind a monitor"))?;
-        socket
-            .set_non_blocking(true)
-            .map_err(socket_error("set a monitor non-blocking"))?;
+        let socket = join(own_port, RECEIVE_BUFFER)?;
         let (stop, stopped) = UnixStream::pair().map_err(socket_error("make a pair of sockets"))?;
         let (sender, events) = mpsc::channel(QUEUE);
         let reader = Reader {
@@ -111,6 +107,38 @@ impl Monitor {
     pub async fn next(&mut self) -> Option<io::Result<Vec<Event>>> {
         self.events.recv().await
     }
+}
+
+/// A socket that has joined the groups.
+fn join(own_port: u32, receive: usize) -> Result<Socket, KernelError> {
+    let mut socket = Socket::new(NETLINK_ROUTE).map_err(socket_error("open a monitor"))?;
+    set_buffers(&socket, receive, 64 * 1024)?;
+    if own_port != 0 {
+        SockRef::from(&socket)
+            .attach_filter(&not_from(own_port))
+            .map_err(socket_error("filter a monitor"))?;
+    }
+    socket
+        .bind(&SocketAddr::new(0, GROUPS))
+        .map_err(socket_error("bind a monitor"))?;
+    socket
+        .set_non_blocking(true)
+        .map_err(socket_error("set a monitor non-blocking"))?;
+    Ok(socket)
+}
+
+/// A filter for the kernel to run: nothing that this port caused comes to the socket, so that whoever writes 100,000
+/// routes is not woken to read 100,000 messages about them.
+fn not_from(port: u32) -> [SockFilter; 4] {
+    let code = |parts: u32| u16::try_from(parts).expect("invariant: an instruction's code has one octet");
+    // The load takes the port (`nlmsg_pid`) in network order.
+    let port = u32::from_be_bytes(port.to_ne_bytes());
+    [
+        SockFilter::new(code(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS), 0, 0, PORT_AT),
+        SockFilter::new(code(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K), 0, 1, port),
+        SockFilter::new(code(libc::BPF_RET | libc::BPF_K), 0, 0, 0),
+        SockFilter::new(code(libc::BPF_RET | libc::BPF_K), 0, 0, u32::MAX),
+    ]
 }
 
 impl Reader {
@@ -202,13 +230,30 @@ mod tests {
     use crate::route::{Change, Kernel, Kind, Netlink, Protocol, TABLE_MAIN};
 
     #[test]
+    fn what_the_writer_did_does_not_even_wake_the_reader() {
+        let thread = std::thread::spawn(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("needs root");
+            let (mut own, mut other) = (Netlink::open().unwrap(), Netlink::open().unwrap());
+            let socket = join(own.port(), 64 * 1024).unwrap();
+            let mut buffer = vec![0; DATAGRAM];
+            let mut received = || socket.recv(&mut buffer.as_mut_slice(), 0).map_err(|e| e.kind());
+            let blackhole = |prefix: &str| Route::new(prefix.parse().unwrap(), Kind::Blackhole, Protocol::STATIC);
+            let create = |prefix| [Change::Create(blackhole(prefix).into())];
+            for prefix in ["10.9.0.0/24", "fd09::/64"] {
+                assert_eq!(own.apply(&create(prefix)).unwrap(), []);
+                assert_eq!(received(), Err(io::ErrorKind::WouldBlock), "{prefix}");
+            }
+            assert_eq!(other.apply(&create("10.9.1.0/24")).unwrap(), []);
+            assert!(received().is_ok_and(|len| len > 0));
+        });
+        thread.join().unwrap();
+    }
+
+    #[test]
     fn after_an_overrun_nothing_old_is_told() {
         let thread = std::thread::spawn(|| {
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("needs root");
-            let mut socket = Socket::new(NETLINK_ROUTE).unwrap();
-            set_buffers(&socket, 4096, 4096).unwrap();
-            socket.bind(&SocketAddr::new(0, GROUPS)).unwrap();
-            socket.set_non_blocking(true).unwrap();
+            let socket = join(0, 4096).unwrap();
             let (_stop, stopped) = UnixStream::pair().unwrap();
             let mut reader = Reader {
                 socket,
