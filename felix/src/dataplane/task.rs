@@ -6,8 +6,9 @@
 //! | commands | [`super::Dataplane`] handles |
 //! | events | the monitor's thread |
 //!
-//! Order matters in one place: a batch's answer is handled before any event that the kernel sent after it, so what is
-//! believed of the kernel never lags behind what was done to it.
+//! While the kernel works on a batch, what is wanted goes on: inputs and commands are taken. Order matters in one place: a
+//! batch's answer is handled before any event that the kernel sent after it, so what is believed of the kernel never lags
+//! behind what was done to it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tortie_netlink::monitor::Monitor;
 use tortie_netlink::route::Filter;
-use tortie_netlink::worker::{Worker, WorkerEnded};
+use tortie_netlink::worker::{Worker, WorkerEnded, Writing};
 
 use super::class::WORKLOAD_INTERFACE_PREFIX;
 use super::manager::{Input, Manager, Summary};
@@ -26,8 +27,10 @@ use super::{Command, DataplaneError, ENDPOINT_DEADLINE};
 
 /// How long a kernel that cannot be read is left alone.
 const DUMP_RETRY: Duration = Duration::from_secs(1);
-/// The state is summed up at most this often.
+/// The state is summed up at most this often,
 const SUMMARY_INTERVAL: Duration = Duration::from_millis(250);
+/// and in one part of so many of the time: with many routes it takes a while, in which none is written.
+const SUMMARY_SHARE: u32 = 20;
 /// Inputs handled between two batches at most.
 const INPUTS: usize = 64;
 
@@ -161,7 +164,23 @@ impl Loop {
             return Ok(false);
         }
         tracing::debug!(changes = changes.len(), "writing routes");
-        let (changes, result) = self.task.kernel.apply(changes).await?;
+        let writing = self.task.kernel.begin(changes)?;
+        self.meanwhile(writing).await?;
+        Ok(true)
+    }
+
+    /// Until the batch is written, takes what the sources say. What the kernel says has to wait.
+    async fn meanwhile(&mut self, mut writing: Writing) -> Result<(), TaskError> {
+        let (changes, result) = loop {
+            let task = &mut self.task;
+            let wake = tokio::select! {
+                biased;
+                applied = writing.done() => break applied?,
+                Some(command) = task.commands.recv() => Wake::Command(command),
+                Some(input) = task.inputs.recv() => Wake::Input(input),
+            };
+            self.handle(wake);
+        };
         if let Err(error) = &result {
             tracing::warn!(%error, "a batch of routes has no whole answer, looking at the kernel");
             self.dump_after = Instant::now();
@@ -169,7 +188,7 @@ impl Loop {
         let now = self.now();
         self.manager.applied(&changes, result, now);
         self.changed = true;
-        Ok(true)
+        Ok(())
     }
 
     async fn wait(&mut self) -> Result<Wake, TaskError> {
@@ -284,10 +303,11 @@ impl Loop {
     }
 
     fn sum_up(&mut self) {
-        if self.changed && Instant::now() >= self.summary_at {
+        let begun = Instant::now();
+        if self.changed && begun >= self.summary_at {
             self.changed = false;
-            self.summary_at = Instant::now() + SUMMARY_INTERVAL;
             self.task.summary.send_replace(Arc::new(self.manager.summary()));
+            self.summary_at = begun + SUMMARY_INTERVAL.max(begun.elapsed() * SUMMARY_SHARE);
         }
     }
 }

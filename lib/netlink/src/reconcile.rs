@@ -220,8 +220,8 @@ impl Reconciler {
 
     /// Is the route wanted under a key there, and does its object do what it shall?
     pub fn is_there(&self, key: &RouteKey) -> bool {
-        let desired = self.tracker.desired(key);
-        desired == self.tracker.actual(key) && desired.and_then(|r| r.object).is_none_or(|id| self.is_current(id))
+        let (desired, actual) = self.tracker.both(key);
+        desired == actual && desired.and_then(|r| r.object).is_none_or(|id| self.is_current(id))
     }
 
     fn is_current(&self, id: ObjectId) -> bool {
@@ -279,7 +279,7 @@ impl Reconciler {
         routes.into_iter().chain(objects).min()
     }
 
-    /// What the kernel did with the changes of a plan.
+    /// What the kernel did with the changes of a plan. What is wanted may have changed meanwhile.
     pub fn applied(&mut self, changes: &[Change], result: Result<Vec<Refusal>, KernelError>, now: Duration) -> Written {
         let mut written = Written::default();
         let Ok(mut refusals) = result else {
@@ -305,9 +305,13 @@ impl Reconciler {
                     // Something has this key that no event told of, or the object it names is gone.
                     let unknown = e.errno == Errno::EINVAL as i32 && r.object.is_some();
                     written.look_again |= e.errno == Errno::EEXIST as i32 || unknown;
-                    self.refused(r, &e, now);
+                    // Another route that is wanted by now deserves a try at once.
+                    if self.tracker.desired(&r.key()) == Some(r) {
+                        self.refused(r, &e, now);
+                    }
                 }
-                (Change::Delete(r), Some(e)) => self.refused(r, &e, now),
+                (Change::Delete(r), Some(e)) if self.tracker.desired(&r.key()).is_none() => self.refused(r, &e, now),
+                (Change::Delete(_), Some(_)) => {}
                 (Change::Object(change), refusal) => self.object_applied(change, refusal.as_ref(), now, &mut written),
             }
         }
@@ -319,9 +323,11 @@ impl Reconciler {
         if !self.failures.is_empty() {
             self.failures.remove(&key);
         }
-        let before = self.tracker.found(key, Arc::clone(route));
+        // Its object may be about to lead elsewhere since it was planned.
+        let route = self.as_wanted(Arc::clone(route));
+        let before = self.tracker.found(key, Arc::clone(&route));
         self.named(before, route.object);
-        Outcome::There(Arc::clone(route))
+        Outcome::There(route)
     }
 
     fn is_gone(&mut self, route: &Arc<Route>) -> Outcome {

@@ -74,11 +74,33 @@ impl Worker {
     /// # Errors
     /// [`WorkerEnded`].
     pub async fn apply(&self, changes: Vec<Change>) -> Result<Applied, WorkerEnded> {
+        self.begin(changes)?.done().await
+    }
+
+    /// Has the changes made while the caller does something else. The answer must be awaited before the next request.
+    ///
+    /// # Errors
+    /// [`WorkerEnded`].
+    pub fn begin(&self, changes: Vec<Change>) -> Result<Writing, WorkerEnded> {
         let (answer, done) = oneshot::channel();
         self.requests
             .send(Request::Apply(changes, answer))
             .map_err(|_| WorkerEnded)?;
-        done.await.map_err(|_| WorkerEnded)
+        Ok(Writing(done))
+    }
+}
+
+/// Changes that the thread is making.
+#[derive(Debug)]
+pub struct Writing(oneshot::Receiver<Applied>);
+
+impl Writing {
+    /// Gives them back with the refusals, once. Cancelling loses nothing.
+    ///
+    /// # Errors
+    /// [`WorkerEnded`].
+    pub async fn done(&mut self) -> Result<Applied, WorkerEnded> {
+        (&mut self.0).await.map_err(|_| WorkerEnded)
     }
 }
 

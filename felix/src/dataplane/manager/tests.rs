@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tortie_calc::Endpoint;
 use tortie_model::Key;
 use tortie_netlink::fake::FakeKernel;
-use tortie_netlink::route::{Change, Filter, IfIndex, Kernel, KernelError};
+use tortie_netlink::route::{Change, Filter, IfIndex, Kernel, KernelError, RouteKey};
 
 use super::*;
 use crate::dataplane::view::FibHop;
@@ -21,6 +21,8 @@ struct Node {
     kernel: FakeKernel,
     manager: Manager,
     now: Duration,
+    /// What the sources say while the next batch is written; `None`: they say it at once.
+    meanwhile: Option<Vec<Input>>,
 }
 
 fn p(s: &str) -> Prefix {
@@ -110,6 +112,7 @@ impl Node {
             kernel,
             manager: Manager::new(jiff::Timestamp::UNIX_EPOCH),
             now: Duration::ZERO,
+            meanwhile: None,
         }
     }
 
@@ -153,13 +156,23 @@ impl Node {
             }
             self.manager.tick(self.now);
             let changes = self.manager.plan(self.now);
-            if changes.is_empty() && idle {
+            let told: Vec<_> = self.meanwhile.iter_mut().flat_map(std::mem::take).collect();
+            if changes.is_empty() && idle && told.is_empty() {
                 return;
             }
             let result = self.kernel.apply(&changes);
+            told.into_iter().for_each(|input| self.manager.handle(input));
             self.manager.applied(&changes, result, self.now);
         }
         panic!("does not come to rest");
+    }
+
+    /// A source says this: at once, or while the next batch is written.
+    fn tell(&mut self, input: Input) {
+        match &mut self.meanwhile {
+            Some(later) => later.push(input),
+            None => self.manager.handle(input),
+        }
     }
 
     fn wait(&mut self, time: Duration) {
@@ -644,6 +657,32 @@ fn endpoints_go_first_in_a_batch() {
     assert_eq!(changes[0], Change::Create(pod("10.244.0.5/32", 3).into()));
 }
 
+#[test]
+fn what_is_said_while_a_batch_is_written_counts() {
+    let mut node = busy();
+    node.manager.handle(learn("10.7.0.0/16", &["172.30.0.12"]));
+    node.manager.handle(Input::Fib(vec![Delta::Delete(p("10.244.1.0/26"))]));
+    node.kernel.refuse(p("10.7.0.0/16"), Errno::EBUSY, 1);
+    node.meanwhile = Some(vec![
+        learn("10.7.0.0/16", &["172.30.0.13"]),
+        learn("10.244.1.0/26", &["172.30.0.12"]),
+        Input::Down("cali1".into()),
+    ]);
+    node.work();
+    let other = "10.7.0.0/16 via 172.30.0.13 dev eth0 proto bird metric 1024";
+    assert_eq!(
+        node.ours(),
+        [other, BLOCK, REMOTE],
+        "what was refused is not what is wanted now"
+    );
+    assert!(node.manager.summary().settled);
+    // Taken back while it is written: it is written, and removed.
+    node.manager.handle(learn("10.8.0.0/16", &["172.30.0.12"]));
+    node.meanwhile = Some(vec![Input::Fib(vec![Delta::Delete(p("10.8.0.0/16"))])]);
+    node.work();
+    assert_eq!(node.ours(), [other, BLOCK, REMOTE]);
+}
+
 /// One random thing that happens to a node.
 #[derive(Debug, Clone)]
 enum Happening {
@@ -661,6 +700,7 @@ enum Happening {
     LoseAnswers,
     LoseEvents(bool),
     Interrupt,
+    Meanwhile(bool),
     Wait,
 }
 
@@ -681,6 +721,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         Just(LoseAnswers),
         any::<bool>().prop_map(LoseEvents),
         Just(Interrupt),
+        any::<bool>().prop_map(Meanwhile),
         Just(Wait),
     ]
 }
@@ -704,28 +745,24 @@ fn happen(node: &mut Node, what: &Happening) {
     let cali = |i: u8| format!("cali{i}");
     let key = |i: u8| Key::resource(tortie_model::Kind::WorkloadEndpoint, Some("d"), &format!("p{i}"));
     match what {
-        Happening::Learn(q, g) => node.manager.handle(Input::Fib(vec![Delta::Set(
+        Happening::Learn(q, g) => node.tell(Input::Fib(vec![Delta::Set(
             contended(*q),
             path(&[gateways[*g as usize]]),
         )])),
-        Happening::Withdraw(q) => node.manager.handle(Input::Fib(vec![Delta::Delete(contended(*q))])),
+        Happening::Withdraw(q) => node.tell(Input::Fib(vec![Delta::Delete(contended(*q))])),
         Happening::Block(b, on) => {
-            node.manager
-                .handle(Input::Desired(vec![Update::OwnBlock(p(blocks[*b as usize]), *on)]));
+            node.tell(Input::Desired(vec![Update::OwnBlock(p(blocks[*b as usize]), *on)]));
         }
         Happening::Endpoint(i, a) => {
             let e = Endpoint {
                 interface: cali(*i),
                 ips: vec![ip(pods[*a as usize])],
             };
-            node.manager
-                .handle(Input::Desired(vec![Update::Endpoint(key(*i), Some(e))]));
+            node.tell(Input::Desired(vec![Update::Endpoint(key(*i), Some(e))]));
         }
-        Happening::NoEndpoint(i) => node
-            .manager
-            .handle(Input::Desired(vec![Update::Endpoint(key(*i), None)])),
-        Happening::Told(i) => node.manager.handle(told(&cali(*i), pods[*i as usize])),
-        Happening::Down(i) => node.manager.handle(Input::Down(cali(*i))),
+        Happening::NoEndpoint(i) => node.tell(Input::Desired(vec![Update::Endpoint(key(*i), None)])),
+        Happening::Told(i) => node.tell(told(&cali(*i), pods[*i as usize])),
+        Happening::Down(i) => node.tell(Input::Down(cali(*i))),
         Happening::Drift(n) => {
             let routes = node.kernel.all_routes();
             if let Some(r) = routes
@@ -745,6 +782,15 @@ fn happen(node: &mut Node, what: &Happening) {
         Happening::LoseAnswers => node.kernel.lose_answers(1),
         Happening::LoseEvents(lose) => node.kernel.lose_events(*lose),
         Happening::Interrupt => node.kernel.interrupt_dumps(2),
+        Happening::Meanwhile(on) => {
+            let told = if *on {
+                node.meanwhile.get_or_insert_default();
+                Vec::new()
+            } else {
+                node.meanwhile.take().unwrap_or_default()
+            };
+            told.into_iter().for_each(|input| node.tell(input));
+        }
         Happening::Wait => node.wait(Duration::from_secs(1)),
     }
 }
