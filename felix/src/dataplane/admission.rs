@@ -78,8 +78,9 @@ impl Own {
         if prefix.is_host() && own_address(prefix.addr()) {
             return Err(Refused::NodeAddress);
         }
-        let stored = self.addresses.iter().map(|a| a.network()).filter(|n| !n.is_host());
-        match stored.chain(view.subnets()).find(|subnet| subnet.covers(prefix)) {
+        let mut stored = self.addresses.iter().map(|a| a.network()).filter(|n| !n.is_host());
+        let stored = stored.find(|subnet| subnet.covers(prefix));
+        match stored.or_else(|| view.subnet_over(prefix)) {
             Some(subnet) => Err(Refused::NodeSubnet(subnet)),
             None => Ok(()),
         }

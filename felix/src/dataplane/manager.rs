@@ -10,6 +10,7 @@
 //! * a key that somebody else's route has is never written;
 //! * one refused change delays itself alone, by a back-off of its own.
 
+mod entry;
 mod events;
 mod objects;
 mod plan;
@@ -26,7 +27,7 @@ use tortie_calc::{Settings, Update};
 use tortie_net::Prefix;
 use tortie_netlink::monitor::Event;
 use tortie_netlink::reconcile::Reconciler;
-use tortie_netlink::route::{Kind, NextHop, Protocol, Route, RouteKey, Scope};
+use tortie_netlink::route::{Kind, NextHop, Protocol, Route, Scope};
 use tortie_netlink::worker::Dump;
 use tortie_replica::Delta;
 
@@ -40,6 +41,7 @@ use super::view::View;
 use super::why::{Refused, Why, Withheld};
 use super::workloads::Workloads;
 
+use entry::Entry;
 pub use show::{ClassCount, ObjectCount, Row, RowState, Summary};
 
 /// What the manager is told.
@@ -63,29 +65,6 @@ pub enum Input {
     Down(String),
     /// The kernel changed.
     Kernel(Vec<Event>),
-}
-
-/// The candidates of one prefix and what came of them.
-#[derive(Debug, Default)]
-struct Entry {
-    own_block: bool,
-    bgp: Option<Arc<FibPath>>,
-    /// Found at start, by a source that has not spoken yet.
-    inherited: Option<(RouteClass, Arc<Route>)>,
-    /// The winner and the key it is wanted under.
-    wanted: Option<(RouteClass, RouteKey)>,
-    /// Candidates that did not win because they may not or cannot.
-    out: Vec<(RouteClass, Why)>,
-}
-
-impl Entry {
-    fn is_empty(&self) -> bool {
-        !self.own_block
-            && self.bgp.is_none()
-            && self.inherited.is_none()
-            && self.wanted.is_none()
-            && self.out.is_empty()
-    }
 }
 
 /// Which sources have spoken.
@@ -274,8 +253,8 @@ impl Manager {
         if remote.is_none() {
             return self.holds.end(*prefix);
         }
-        let wanted = self.entries.get(prefix).and_then(|e| e.wanted.as_ref());
-        let current = wanted.and_then(|(class, key)| Some((*class, Arc::clone(self.routes.desired(key)?))));
+        let wanted = self.entries.get(prefix).and_then(|e| e.wanted(*prefix));
+        let current = wanted.and_then(|(class, key)| Some((class, Arc::clone(self.routes.desired(&key)?))));
         if let Some((class, route)) = current.filter(|(class, _)| self.remotes.class(*prefix) == Some(*class)) {
             self.holds.begin(class, route);
         }
@@ -371,8 +350,9 @@ impl Manager {
     fn decide(&mut self, prefix: Prefix) {
         let mut out = Vec::new();
         let mut winner = None;
+        let entry = self.entries.get(&prefix);
         for class in RouteClass::ALL {
-            match self.candidate(class, prefix) {
+            match self.candidate(class, prefix, entry) {
                 None => {}
                 Some(Err(why)) => out.push((class, why)),
                 Some(Ok(route)) if winner.is_none() => winner = Some((class, route)),
@@ -381,10 +361,11 @@ impl Manager {
         }
         winner = self.or_held(prefix, winner);
         let entry = self.entries.entry(prefix).or_default();
-        let before = entry.wanted.take();
+        let before = entry.wanted(prefix);
         entry.out = out;
-        entry.wanted = winner.as_ref().map(|(class, route)| (*class, route.key()));
-        let now = entry.wanted;
+        entry.wanted = winner.as_ref().map(|(class, route)| (*class, route.metric));
+        let now = entry.wanted(prefix);
+        let found = entry.inherited.as_ref().map(|(_, route)| Arc::clone(route));
         if entry.is_empty() {
             self.entries.remove(&prefix);
         }
@@ -394,7 +375,7 @@ impl Manager {
             self.routes.unwant(&key);
         }
         if let Some((_, route)) = winner {
-            self.want(prefix, route);
+            self.want(found, route);
         }
     }
 
@@ -419,11 +400,10 @@ impl Manager {
     }
 
     /// This class's candidate: the route, or why it is out; `None` when the class has nothing to say.
-    fn candidate(&self, class: RouteClass, prefix: Prefix) -> Option<Result<Arc<Route>, Why>> {
+    fn candidate(&self, class: RouteClass, prefix: Prefix, entry: Option<&Entry>) -> Option<Result<Arc<Route>, Why>> {
         if !self.settings.ipv6 && !prefix.is_v4() {
             return None;
         }
-        let entry = self.entries.get(&prefix);
         let told = match class {
             RouteClass::LocalWorkload => self.workload(prefix),
             RouteClass::SameSubnet | RouteClass::VxlanTunnel => {

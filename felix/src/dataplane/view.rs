@@ -233,9 +233,11 @@ impl View {
             .find(|r| self.foreign.contains_key(&r.key()))
     }
 
-    /// The subnets on this node's own links, workloads' interfaces aside.
-    pub fn subnets(&self) -> impl Iterator<Item = Prefix> + '_ {
-        self.host_addresses().map(|a| a.subnet).filter(|s| !s.is_host())
+    /// The subnet on one of this node's own links, workloads' interfaces aside, that has this prefix in it.
+    pub fn subnet_over(&self, prefix: Prefix) -> Option<Prefix> {
+        // Every workload's interface has an address: which interface it is is asked last.
+        let over = |a: &&InterfaceAddress| a.subnet.covers(prefix) && !a.subnet.is_host() && self.is_hosts(a);
+        self.addresses.iter().find(over).map(|a| a.subnet)
     }
 
     /// Is it this host's own address?
@@ -245,7 +247,8 @@ impl View {
 
     /// The interface, up, that has this address of the host's.
     pub fn holder(&self, ip: IpAddr) -> Option<IfIndex> {
-        let holders = self.host_addresses().filter(|a| a.address == ip).map(|a| a.interface);
+        let holds = |a: &&InterfaceAddress| a.address == ip && self.is_hosts(a);
+        let holders = self.addresses.iter().filter(holds).map(|a| a.interface);
         holders
             .into_iter()
             .find(|i| self.is_up(*i) && self.name(*i) != Some("lo"))
@@ -259,9 +262,10 @@ impl View {
             .map(|a| a.address)
     }
 
-    fn host_addresses(&self) -> impl Iterator<Item = &InterfaceAddress> {
-        let workload = |i| self.name(i).is_some_and(|n| n.starts_with(WORKLOAD_INTERFACE_PREFIX));
-        self.addresses.iter().filter(move |a| !workload(a.interface))
+    /// Is it on an interface of the host's own, not a workload's?
+    fn is_hosts(&self, address: &InterfaceAddress) -> bool {
+        let name = self.name(address.interface);
+        !name.is_some_and(|n| n.starts_with(WORKLOAD_INTERFACE_PREFIX))
     }
 
     /// How the kernel reaches a next hop: on the link, or by the routers it uses for that address.

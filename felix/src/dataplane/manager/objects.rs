@@ -22,10 +22,9 @@ pub(super) const OURS: Owned = Owned {
 type Moves = BTreeMap<Vec<NextHop>, Option<(Vec<NextHop>, usize)>>;
 
 impl Manager {
-    /// Wants a route of a prefix: by an object, but for one that is wanted only because it was found so.
-    pub(super) fn want(&mut self, prefix: Prefix, route: Arc<Route>) {
-        let inherited = self.entries.get(&prefix).and_then(|e| e.inherited.as_ref());
-        let as_found = inherited.is_some_and(|(_, found)| Arc::ptr_eq(found, &route));
+    /// Wants a route: by an object, but for one that is wanted only because it was found so at start.
+    pub(super) fn want(&mut self, found: Option<Arc<Route>>, route: Arc<Route>) {
+        let as_found = found.is_some_and(|found| Arc::ptr_eq(&found, &route));
         if as_found && route.object.is_none() {
             self.routes.want(route);
         } else {
@@ -58,7 +57,7 @@ impl Manager {
             let Some(before) = changed.get(path) else { continue };
             self.dirty.insert(*prefix);
             if let (Ok(from), Ok(to)) = (before, self.paths.resolution(path))
-                && self.goes_by(entry, from)
+                && self.goes_by(*prefix, entry, from)
             {
                 count_move(&mut moves, from, to);
             }
@@ -72,9 +71,9 @@ impl Manager {
         moved
     }
 
-    fn goes_by(&self, entry: &Entry, hops: &[NextHop]) -> bool {
-        let wanted = entry.wanted.as_ref().filter(|(class, _)| *class == RouteClass::Bgp);
-        let route = wanted.and_then(|(_, key)| self.routes.desired(key));
+    fn goes_by(&self, prefix: Prefix, entry: &Entry, hops: &[NextHop]) -> bool {
+        let wanted = entry.wanted(prefix).filter(|(class, _)| *class == RouteClass::Bgp);
+        let route = wanted.and_then(|(_, key)| self.routes.desired(&key));
         route.is_some_and(|r| r.object.is_some() && r.next_hops == hops)
     }
 

@@ -141,20 +141,20 @@ impl Manager {
             let beaten = RouteClass::ALL
                 .into_iter()
                 .filter(weaker)
-                .filter(|c| self.candidate(*c, prefix).is_some());
+                .filter(|c| self.candidate(*c, prefix, Some(entry)).is_some());
             out.chain(beaten.map(|c| c.to_string())).collect()
         };
-        if let Some((class, key)) = &entry.wanted {
-            let route = self.routes.desired(key)?;
-            let (state, reason) = self.fate(key);
+        if let Some((class, key)) = entry.wanted(prefix) {
+            let route = self.routes.desired(&key)?;
+            let (state, reason) = self.fate(&key);
             let route = self.text(route);
             return Some(Row {
                 prefix,
-                class: *class,
+                class,
                 route,
                 state,
                 reason,
-                losers: losers(*class),
+                losers: losers(class),
             });
         }
         let (class, why) = entry.out.first()?;
@@ -250,7 +250,7 @@ impl Manager {
             ..Summary::default()
         };
         self.count_objects(&mut s);
-        for entry in self.entries.values() {
+        for (prefix, entry) in &self.entries {
             for (class, why) in &entry.out {
                 s.classes.entry(*class).or_default().wanted += 1;
                 match why {
@@ -258,8 +258,8 @@ impl Manager {
                     Why::Withheld(_) => *s.withheld.entry(*class).or_default() += 1,
                 }
             }
-            if let Some((class, key)) = &entry.wanted {
-                self.count_wanted(&mut s, *class, key);
+            if let Some((class, key)) = entry.wanted(*prefix) {
+                self.count_wanted(&mut s, class, &key);
             }
         }
         s
