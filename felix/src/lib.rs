@@ -14,6 +14,7 @@ pub mod gather;
 pub mod gc;
 pub mod ipam;
 pub mod metrics;
+pub mod peering;
 pub mod report;
 pub mod run;
 pub mod show;

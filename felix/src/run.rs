@@ -19,10 +19,12 @@ use crate::config::Config;
 use crate::dataplane;
 use crate::dataplane::manager::Input;
 use crate::endpoint;
+use crate::failures::Failing;
 use crate::fib::{EMPTY_PATIENCE, FibClient, FibStatus};
 use crate::forwarding;
 use crate::ipam::Ipam;
 use crate::metrics::Metrics;
+use crate::peering;
 use crate::report::Reporter;
 use crate::show::Show;
 use crate::state::{StateHandle, StateWriter};
@@ -42,7 +44,7 @@ pub async fn run(config: Config, token: CancellationToken) -> anyhow::Result<()>
     forwarding::switch_on()?;
     // Before the first dump, so that nothing falls between.
     let monitor = Monitor::start(TABLE_MAIN, netlink.port())?;
-    let touches = Touches::open()?;
+    let touches = [Touches::open()?, Touches::open()?];
     let running = dataplane::start(netlink, monitor, token.clone())?;
 
     let mut tasks = JoinSet::new();
@@ -57,6 +59,7 @@ pub async fn run(config: Config, token: CancellationToken) -> anyhow::Result<()>
         fib: sources.fib,
         tunnels: sources.tunnels.clone(),
         tables: sources.tables,
+        peering: sources.peering,
     };
     tasks.spawn(forwarding::follow(sources.state.clone(), token.clone()));
     let health = Health::new();
@@ -118,6 +121,7 @@ struct Sources {
     fib: watch::Receiver<FibStatus>,
     tunnels: watch::Receiver<Arc<tunnel::Status>>,
     tables: watch::Receiver<Arc<tables::Status>>,
+    peering: watch::Receiver<Vec<Failing>>,
 }
 
 impl Sources {
@@ -125,7 +129,7 @@ impl Sources {
         config: &Config,
         hello: &Hello,
         inputs: mpsc::Sender<Input>,
-        touches: Touches,
+        [touches, also]: [Touches; 2],
         (tasks, token): (&mut JoinSet<()>, &CancellationToken),
     ) -> Self {
         let (writer, state) = StateWriter::new(config.node.clone());
@@ -133,9 +137,11 @@ impl Sources {
         let events = tortie_typha_client::sync(sync_options(config, hello), token.clone());
         let (wanted, shall) = watch::channel(Arc::default());
         let (wanted_tables, shall_tables) = watch::channel(Arc::default());
+        let (wanted_peering, shall_peering) = watch::channel(Arc::default());
         let drivers = Drivers {
             tunnels: wanted,
             tables: wanted_tables,
+            peering: wanted_peering,
         };
         let sync = Sync::new(config.node.clone(), writer, inputs.clone(), status, drivers);
         tasks.spawn(sync.run(events));
@@ -143,6 +149,8 @@ impl Sources {
         tasks.spawn(tunnel::run(shall, touches, status, token.clone()));
         let (status, tables) = watch::channel(Arc::default());
         tasks.spawn(tables::run(shall_tables, tables::kernel(), status, token.clone()));
+        let (status, peering) = watch::channel(Vec::new());
+        tasks.spawn(peering::run(shall_peering, also, status, token.clone()));
         let (status, fib) = watch::channel(FibStatus::Away("not connected yet".to_owned()));
         let client = FibClient {
             bird: config.bird.clone(),
@@ -158,6 +166,7 @@ impl Sources {
             fib,
             tunnels,
             tables,
+            peering,
         }
     }
 }
@@ -220,6 +229,7 @@ impl Watcher {
                     changed = show.datastore.changed() => if changed.is_err() { return },
                     changed = show.tunnels.changed() => if changed.is_err() { return },
                     changed = show.tables.changed() => if changed.is_err() { return },
+                    changed = show.peering.changed() => if changed.is_err() { return },
                     () = show.state.changed() => {}
                 }
             }
@@ -245,6 +255,7 @@ impl Watcher {
                 .not_ready("nftables was not compared with what is wanted yet"),
         }
         self.show.tunnels.mark_unchanged();
+        self.show.peering.mark_unchanged();
         // What fails is shown and makes nothing else useless.
         let failing = self.show.failing(&summary);
         self.metrics.failing(failing.counts());

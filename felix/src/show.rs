@@ -41,6 +41,8 @@ pub struct Show {
     pub tunnels: watch::Receiver<Arc<crate::tunnel::Status>>,
     /// The tables of nftables.
     pub tables: watch::Receiver<Arc<crate::tables::Status>>,
+    /// The addresses at which workloads find the speaker: those that the kernel refuses.
+    pub peering: watch::Receiver<Vec<Failing>>,
 }
 
 /// What is not as it shall be, by kind.
@@ -51,6 +53,7 @@ pub(crate) struct Failures {
     pub(crate) objects: (Vec<Failing>, u64),
     pub(crate) tunnels: Vec<Failing>,
     pub(crate) tables: Vec<Failing>,
+    pub(crate) addresses: Vec<Failing>,
     pub(crate) documents: Vec<Failing>,
 }
 
@@ -58,16 +61,18 @@ impl Failures {
     /// All that are named.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Failing> {
         let kernel = self.routes.0.iter().chain(&self.objects.0);
-        kernel.chain(&self.tunnels).chain(&self.tables).chain(&self.documents)
+        let objects = kernel.chain(&self.tunnels).chain(&self.tables);
+        objects.chain(&self.addresses).chain(&self.documents)
     }
 
     /// How many, by the kind's name in metrics.
-    pub(crate) fn counts(&self) -> [(&'static str, u64); 5] {
+    pub(crate) fn counts(&self) -> [(&'static str, u64); 6] {
         [
             ("route", self.routes.1),
             ("nexthop", self.objects.1),
             ("tunnel", self.tunnels.len() as u64),
             ("table", self.tables.len() as u64),
+            ("address", self.addresses.len() as u64),
             ("document", self.documents.len() as u64),
         ]
     }
@@ -104,6 +109,7 @@ impl Show {
             objects: (summary.failing_objects.clone(), summary.objects.failing),
             tunnels: self.tunnels.borrow().failing.clone(),
             tables: self.tables.borrow().failing.clone(),
+            addresses: self.peering.borrow().clone(),
             documents: state.unreadable.iter().map(document).collect(),
         }
     }

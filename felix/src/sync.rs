@@ -11,6 +11,7 @@ use tortie_replica::Delta;
 use tortie_typha_client::{SyncEvent, SyncStatus, Versioned};
 
 use crate::dataplane::manager::Input;
+use crate::peering;
 use crate::state::{Source, StateWriter};
 use crate::tables;
 use crate::tunnel::Wanted;
@@ -20,8 +21,13 @@ const BATCH: usize = 4096;
 
 /// What felix wants to see of the datastore.
 pub fn prefixes() -> Vec<String> {
-    use tortie_model::Kind::{ClusterInformation, FelixConfiguration, IpPool, IpReservation, Node, WorkloadEndpoint};
+    use tortie_model::Kind::{
+        BgpConfiguration, BgpPeer, ClusterInformation, FelixConfiguration, IpPool, IpReservation, Node,
+        WorkloadEndpoint,
+    };
     let all = [
+        BgpConfiguration,
+        BgpPeer,
         ClusterInformation,
         FelixConfiguration,
         IpPool,
@@ -88,6 +94,8 @@ pub struct Drivers {
     pub tunnels: watch::Sender<Arc<Wanted>>,
     /// Of the tables of nftables.
     pub tables: watch::Sender<Arc<tables::Wanted>>,
+    /// Of the addresses at which workloads find the speaker.
+    pub peering: watch::Sender<Arc<peering::Wanted>>,
 }
 
 /// The task's state.
@@ -196,6 +204,11 @@ impl Sync {
         {
             let wanted = Wanted::of(desired, live);
             self.drivers.tunnels.send_replace(Arc::new(wanted));
+        }
+        let peering = |u: &Update| matches!(u, Update::Peering(_) | Update::Settings(_));
+        if first || self.updates.iter().any(peering) {
+            let wanted = peering::Wanted::of(desired, live);
+            self.drivers.peering.send_replace(Arc::new(wanted));
         }
         let unknown = self.state.unknown();
         if first || unknown != self.drivers.tables.borrow().unknown || self.updates.iter().any(tables) {

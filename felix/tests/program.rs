@@ -466,6 +466,115 @@ fn what_fails_is_named_and_counted_until_it_does_not() {
     });
 }
 
+/// With a workload that a BGPPeer selects and one that none does, and metrics.
+fn with_peering(peer: &'static str) -> Vec<(&'static str, &'static str)> {
+    let mut documents = documents();
+    documents.truncate(3);
+    documents.extend([
+        (
+            "/calico/resources/v3/projectcalico.org/workloadendpoints/web/n1-k8s-b-eth0",
+            r#"{"kind":"WorkloadEndpoint","apiVersion":"projectcalico.org/v3",
+                "metadata":{"name":"n1-k8s-b-eth0","namespace":"web","labels":{"app":"router"}},
+                "spec":{"orchestrator":"k8s","node":"n1","pod":"b","endpoint":"eth0","interfaceName":"cali2",
+                        "ipNetworks":["10.244.0.6/32"]}}"#,
+        ),
+        (
+            "/calico/resources/v3/projectcalico.org/bgpconfigurations/default",
+            r#"{"kind":"BGPConfiguration","apiVersion":"projectcalico.org/v3","metadata":{"name":"default"},
+                "spec":{"localWorkloadPeeringIPV4":"169.254.0.179","localWorkloadPeeringIPV6":"fd12::1",
+                        "ipv4NormalRoutePriority":2000}}"#,
+        ),
+        (
+            "/calico/resources/v3/projectcalico.org/felixconfigurations/default",
+            r#"{"kind":"FelixConfiguration","apiVersion":"projectcalico.org/v3","metadata":{"name":"default"},
+                "spec":{"ipv4NormalRoutePriority":700}}"#,
+        ),
+        ("/calico/resources/v3/projectcalico.org/bgppeers/routers", peer),
+    ]);
+    documents
+}
+
+/// The addresses of an interface alone, without subnets, as `ip addr` prints them.
+fn alone(interface: &str) -> Vec<String> {
+    let output = Command::new("ip")
+        .args(["-o", "addr", "show", "dev", interface])
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let brief = |l: &str| {
+        let words: Vec<&str> = l.split_whitespace().collect();
+        let old = if words.contains(&"deprecated") {
+            " deprecated"
+        } else {
+            ""
+        };
+        format!("{} scope {}{old}", words[3], words[5])
+    };
+    let lines = text.lines().filter(|l| l.contains("/32 ") || l.contains("/128 "));
+    lines.map(brief).collect()
+}
+
+async fn is_alone(interface: &str, want: &[&str]) {
+    let deadline = Instant::now() + PATIENCE;
+    while alone(interface) != want {
+        assert!(
+            Instant::now() < deadline,
+            "want {want:?}, it has {:?}",
+            alone(interface)
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[test]
+fn workloads_find_the_speaker_and_routes_have_the_metric_asked_for() {
+    const SELECTS: &str = r#"{"kind":"BGPPeer","apiVersion":"projectcalico.org/v3","metadata":{"name":"routers"},
+        "spec":{"asNumber":65401,"localWorkloadSelector":"app == 'router'"}}"#;
+    const SELECTS_NONE: &str = r#"{"kind":"BGPPeer","apiVersion":"projectcalico.org/v3","metadata":{"name":"routers"},
+        "spec":{"asNumber":65401,"localWorkloadSelector":"app == 'other'"}}"#;
+    in_namespace(|mut node| async move {
+        ip("link add cali2 type veth peer name pod2");
+        ["cali2", "pod2"].iter().for_each(|i| ip(&format!("link set {i} up")));
+        let typha = node.serve_typha(with_peering(SELECTS)).await;
+        let said = vec![batch(&[("10.244.1.0/26", "172.30.0.12")]), in_sync()];
+        let (_bird, _serving) = node.serve_bird(said).await;
+        node.start_felix();
+        let (a, b) = (
+            "10.244.0.5 dev cali1 scope link metric 700",
+            "10.244.0.6 dev cali2 scope link metric 700",
+        );
+        let learned = "10.244.1.0/26 via 172.30.0.12 dev up0 proto bird metric 2000";
+        becomes(&[BLOCK, a, b, learned]).await;
+        let both = ["169.254.0.179/32 scope host", "fd12::1/128 scope global deprecated"];
+        is_alone("cali2", &both).await;
+        assert_eq!(alone("cali1"), [""; 0], "no BGPPeer selects it");
+        // A workload's probes come from the node's own address as before.
+        let route = Command::new("ip")
+            .args(["route", "get", "10.244.0.6"])
+            .output()
+            .unwrap();
+        let route = String::from_utf8(route.stdout).unwrap();
+        assert!(route.contains("src 172.30.0.11"), "{route}");
+        // Somebody takes it away, and it comes back.
+        ip("addr del 169.254.0.179/32 dev cali2");
+        is_alone("cali2", &both).await;
+        typha.cancel();
+        // Other metrics and no peer: what was before goes, also the routes of the other metrics.
+        let mut documents = with_peering(SELECTS_NONE);
+        let unsaid = [(4, "BGPConfiguration"), (5, "FelixConfiguration")];
+        for (at, kind) in unsaid {
+            assert!(documents[at].1.contains(kind));
+            documents[at].1 = match kind {
+                "BGPConfiguration" => r#"{"kind":"BGPConfiguration","metadata":{"name":"default"},"spec":{}}"#,
+                _ => r#"{"kind":"FelixConfiguration","metadata":{"name":"default"},"spec":{}}"#,
+            };
+        }
+        let _typha = node.serve_typha(documents).await;
+        is_alone("cali2", &[]).await;
+        becomes(&[BLOCK, POD, "10.244.0.6 dev cali2 scope link metric 1024", REMOTE]).await;
+    });
+}
+
 #[test]
 fn everything_around_it_may_die_and_so_may_it() {
     in_namespace(|mut node| async move {

@@ -7,6 +7,7 @@ use tortie_model::resource::EncapMode;
 use tortie_model::{InterfaceAddr, Key};
 use tortie_net::{NodeName, Prefix};
 
+use crate::bgp::LocalPeering;
 use crate::settings::Settings;
 use crate::tunnel::{Carriage, LocalTunnel, Tunnel, Vtep};
 
@@ -35,6 +36,8 @@ pub struct Desired {
     pub hosts: BTreeMap<NodeName, Vec<IpAddr>>,
     /// Floating addresses, and the workloads on this node that they lead to. None while they are switched off.
     pub floating: BTreeMap<IpAddr, Floating>,
+    /// Where workloads find this node's BGP speaker.
+    pub peering: LocalPeering,
     /// What FelixConfigurations say.
     pub settings: Settings,
 }
@@ -106,6 +109,8 @@ pub enum Update {
     Host(NodeName, Option<Vec<IpAddr>>),
     /// Of [`Desired::floating`].
     Floating(IpAddr, Option<Floating>),
+    /// [`Desired::peering`] as a whole.
+    Peering(LocalPeering),
     /// [`Desired::settings`] as a whole.
     Settings(Box<Settings>),
 }
@@ -124,6 +129,11 @@ impl Desired {
             Update::Vtep(tunnel, node, value) => put(&mut self.vteps, &(*tunnel, node.clone()), value.as_ref()),
             Update::Host(node, value) => put(&mut self.hosts, node, value.as_ref()),
             Update::Floating(ip, value) => put(&mut self.floating, ip, value.as_ref()),
+            Update::Peering(peering) => {
+                let changed = self.peering != *peering;
+                self.peering.clone_from(peering);
+                changed
+            }
             Update::Settings(settings) => {
                 let changed = self.settings != **settings;
                 self.settings.clone_from(settings);

@@ -11,6 +11,7 @@ use tortie_model::resource::{FelixConfigurationSpec, Node, WorkloadEndpoint};
 use tortie_model::{InterfaceAddr, Key, Kind, Object, Owner};
 use tortie_net::{NodeName, Prefix, PrefixMap};
 
+use crate::bgp::BgpInputs;
 use crate::desired::{Desired, Endpoint, Floating, Pool, Remote, Update};
 use crate::settings::Settings;
 use crate::tunnel::{LocalTunnel, NodeFacts, Tunnel, carriage};
@@ -43,6 +44,7 @@ struct Inputs {
     floating: BTreeMap<IpAddr, BTreeSet<Key>>,
     pools: BTreeMap<String, Pool>,
     felix: BTreeMap<String, FelixConfigurationSpec>,
+    bgp: BgpInputs,
 }
 
 /// A part of the result that is computed as one.
@@ -57,6 +59,7 @@ enum Part {
     /// Its addresses, and the ends of its tunnels.
     Node(NodeName),
     Floating(IpAddr),
+    Peering,
     Settings,
 }
 
@@ -131,6 +134,14 @@ impl Calc {
                 replace(&mut self.inputs.felix, name, spec);
                 self.settings_touched();
             }
+            Key::Resource {
+                kind: Kind::BgpConfiguration | Kind::BgpPeer,
+                name,
+                ..
+            } => {
+                self.inputs.bgp.apply(key, name, object);
+                self.dirty.extend([Part::Settings, Part::Peering]);
+            }
             Key::Resource { .. }
             | Key::Affinity { .. }
             | Key::Handle(_)
@@ -199,7 +210,7 @@ impl Calc {
         let moved = addresses(self.inputs.nodes.get(&name)) != addresses(facts.as_ref());
         replace(&mut self.inputs.nodes, &name, facts);
         if name == self.node {
-            self.dirty.extend([Part::NodeAddresses, Part::Tunnels]);
+            self.dirty.extend([Part::NodeAddresses, Part::Tunnels, Part::Peering]);
             self.settings_touched();
             if moved {
                 // Who is in this node's subnet is decided by its own address.
@@ -248,6 +259,9 @@ impl Calc {
                 ips: ips.into_iter().collect(),
             }
         });
+        if self.inputs.bgp.endpoint(key, local) {
+            self.dirty.insert(Part::Peering);
+        }
         let mut touched = BTreeSet::from([key.clone()]);
         if let Some(before) = self.inputs.endpoints.get(key)
             && let Some(claimants) = self.inputs.claimants.get_mut(&before.interface)
@@ -325,6 +339,12 @@ impl Calc {
                 vteps.into_iter().chain([Update::Host(node.clone(), known)]).collect()
             }
             Part::Floating(ip) => vec![Update::Floating(*ip, self.floating(*ip))],
+            Part::Peering => {
+                let labels = self.inputs.nodes.get(&self.node).map(|f| &f.labels);
+                let interface = |key: &Key| Some(self.winning_endpoint(key)?.interface);
+                let peering = self.inputs.bgp.peering((&self.node, labels), interface);
+                vec![Update::Peering(peering)]
+            }
             Part::Settings => vec![Update::Settings(Box::new(self.settings()))],
         }
     }
@@ -358,7 +378,8 @@ impl Calc {
         let none = BTreeMap::new();
         let labels = self.inputs.nodes.get(&self.node).map_or(&none, |f| &f.labels);
         let all = self.inputs.felix.iter().map(|(name, spec)| (name.as_str(), spec));
-        Settings::of(&FelixConfigurationSpec::layers(&self.node, labels, all))
+        let priorities = self.inputs.bgp.priorities(&self.node);
+        Settings::of(&FelixConfigurationSpec::layers(&self.node, labels, all), priorities)
     }
 
     fn own_addresses(&self) -> &[InterfaceAddr] {
@@ -443,7 +464,7 @@ fn address(block: Prefix, ordinal: usize) -> Option<IpAddr> {
     block.contains(ip).then_some(ip)
 }
 
-fn replace<K: Ord + Clone, V>(map: &mut BTreeMap<K, V>, key: &K, value: Option<V>) {
+pub(crate) fn replace<K: Ord + Clone, V>(map: &mut BTreeMap<K, V>, key: &K, value: Option<V>) {
     match value {
         Some(value) => map.insert(key.clone(), value),
         None => map.remove(key),

@@ -11,11 +11,13 @@
 
 #![warn(missing_docs)]
 
+mod bgp;
 mod desired;
 mod graph;
 mod settings;
 mod tunnel;
 
+pub use bgp::{LocalPeering, RouteMetrics};
 pub use desired::{Desired, Endpoint, Floating, Pool, Remote, Update};
 pub use graph::Calc;
 pub use settings::{Nat, Refresh, Settings};

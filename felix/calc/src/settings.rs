@@ -11,6 +11,7 @@ use tortie_model::resource::is_free_protocol;
 use tortie_model::resource::{FelixConfigurationSpec, NatOutgoingExclusions, Switch};
 use tortie_net::Prefix;
 
+use crate::bgp::RouteMetrics;
 use crate::tunnel::Tunnel;
 
 /// Calico's VXLAN network.
@@ -61,6 +62,8 @@ pub struct Settings {
     pub report_ttl: Duration,
     /// Routes share the kernel's nexthop objects, where it has them.
     pub nexthop_objects: bool,
+    /// The metrics of routes.
+    pub metrics: RouteMetrics,
 }
 
 /// How often the kernel's objects are compared with what is wanted; `None`: only when something is told.
@@ -116,6 +119,7 @@ impl Default for Settings {
             report_interval: REPORT_EVERY,
             report_ttl: REPORT_COUNTS,
             nexthop_objects: false,
+            metrics: RouteMetrics::default(),
         }
     }
 }
@@ -126,8 +130,8 @@ impl Settings {
         self.tunnel_mtu[tunnel as usize]
     }
 
-    /// Of documents, the one that counts first at the end.
-    pub(crate) fn of(layers: &[&FelixConfigurationSpec]) -> Self {
+    /// Of documents, the one that counts first at the end; and what BGPConfigurations say of metrics.
+    pub(crate) fn of(layers: &[&FelixConfigurationSpec], priorities: [Option<u32>; 2]) -> Self {
         fn last<'a, T>(
             layers: &[&'a FelixConfigurationSpec],
             field: impl Fn(&'a FelixConfigurationSpec) -> Option<T>,
@@ -170,6 +174,13 @@ impl Settings {
             report_interval: last(layers, |s| s.reporting_interval).map_or(default.report_interval, |d| d.0),
             report_ttl: last(layers, |s| s.reporting_ttl).map_or(default.report_ttl, |d| d.0),
             nexthop_objects: last(layers, |s| s.nexthop_objects) == Some(Switch::Enabled),
+            metrics: RouteMetrics::of(
+                [
+                    last(layers, |s| s.ipv4_normal_route_priority),
+                    last(layers, |s| s.ipv6_normal_route_priority),
+                ],
+                priorities,
+            ),
         }
     }
 }

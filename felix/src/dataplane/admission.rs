@@ -49,6 +49,7 @@ impl Own {
             | Update::Vtep(..)
             | Update::Host(..)
             | Update::Floating(..)
+            | Update::Peering(_)
             | Update::Settings(_) => Vec::new(),
         }
     }

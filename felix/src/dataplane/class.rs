@@ -4,14 +4,12 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Serialize;
-use tortie_calc::{Settings, Tunnel};
+use tortie_calc::{RouteMetrics, Settings, Tunnel};
+use tortie_net::Prefix;
 use tortie_netlink::route::{IfIndex, Kind, Protocol, Route, TABLE_MAIN};
 
 /// What the names of the host's side of workload interfaces begin with.
 pub const WORKLOAD_INTERFACE_PREFIX: &str = "cali";
-
-/// The metric of workload routes and of routes learned by BGP (Calico's "normal route priority").
-pub const NORMAL_METRIC: u32 = 1024;
 
 /// By which protocol numbers routes of ours are known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +20,10 @@ pub struct Marks {
     own: BTreeSet<Protocol>,
     /// Whatever else leads to workloads' interfaces alone is ours too, to be removed.
     external: bool,
+    /// What routes are given.
+    metrics: RouteMetrics,
+    /// What routes learned by BGP were given in this life, and Calico's default.
+    learned: BTreeSet<u32>,
 }
 
 impl Default for Marks {
@@ -30,6 +32,8 @@ impl Default for Marks {
             device: Protocol::BOOT,
             own: BTreeSet::new(),
             external: false,
+            metrics: RouteMetrics::default(),
+            learned: BTreeSet::from(RouteMetrics::default().learned),
         }
     }
 }
@@ -43,7 +47,19 @@ impl Marks {
             self.own.insert(self.device);
         }
         self.external = settings.remove_external_routes;
+        self.metrics = settings.metrics;
+        self.learned.extend(settings.metrics.learned);
         before != *self
+    }
+
+    /// The metric of a route of this class; 0 where nothing else of ours is in the way.
+    pub fn metric(&self, class: RouteClass, prefix: Prefix) -> u32 {
+        let family = usize::from(!prefix.is_v4());
+        match class {
+            RouteClass::LocalWorkload => self.metrics.workloads[family],
+            RouteClass::Bgp => self.metrics.learned[family],
+            RouteClass::SameSubnet | RouteClass::VxlanTunnel | RouteClass::OwnBlock => 0,
+        }
     }
 
     /// The number of the routes of this class.
@@ -106,7 +122,7 @@ impl RouteClass {
             classes.all(|c| c == Some(first)).then_some(first)
         };
         match (route.protocol, route.kind) {
-            (Protocol::BIRD, _) if route.metric == NORMAL_METRIC => Some(RouteClass::Bgp),
+            (Protocol::BIRD, _) if marks.learned.contains(&route.metric) => Some(RouteClass::Bgp),
             (Protocol::CALICO, Kind::Unicast) => Some(RouteClass::SameSubnet),
             // Of any kind: blackholes are all that is written, but the number is Calico's, so the rest is leavings.
             (Protocol::CALICO, _) => Some(RouteClass::OwnBlock),
@@ -169,6 +185,7 @@ mod tests {
             "another table is not ours"
         );
         assert_eq!(class(unicast, Protocol::BIRD, 1024, 2, main), Some(RouteClass::Bgp));
+        assert_eq!(class(unicast, Protocol::BIRD, 32, 2, main), None, "stock BIRD's own");
         assert_eq!(
             class(unicast, Protocol::BIRD, 32, 2, main),
             None,

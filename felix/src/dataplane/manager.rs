@@ -33,7 +33,7 @@ use tortie_replica::Delta;
 
 use super::LocalEndpoint;
 use super::admission::Own;
-use super::class::{NORMAL_METRIC, RouteClass, WORKLOAD_INTERFACE_PREFIX};
+use super::class::{RouteClass, WORKLOAD_INTERFACE_PREFIX};
 use super::fib::{FibPath, Paths};
 use super::hold::Holds;
 use super::remotes::Remotes;
@@ -239,7 +239,8 @@ impl Manager {
             | Update::Pool(..)
             | Update::Tunnel(..)
             | Update::Vtep(..)
-            | Update::Host(..) => {}
+            | Update::Host(..)
+            | Update::Peering(_) => {}
             Update::Floating(ip, floating) => self.floating_is(*ip, floating.as_ref()),
             Update::Settings(settings) => self.settings_are(settings),
         }
@@ -442,7 +443,7 @@ impl Manager {
         }
         let route = self.view.up(interface).map_err(Why::Withheld).map(|index| {
             let mut route = Route::new(prefix, Kind::Unicast, self.view.marks.of(RouteClass::LocalWorkload));
-            (route.metric, route.scope) = (NORMAL_METRIC, Scope::LINK);
+            (route.metric, route.scope) = (self.view.marks.metric(RouteClass::LocalWorkload, prefix), Scope::LINK);
             route.next_hops = vec![NextHop::device(index)];
             Arc::new(route.canonical())
         });
@@ -467,7 +468,7 @@ impl Manager {
         let resolution = tunneled.unwrap_or_else(|| self.paths.resolution(path));
         let route = resolution.map_err(Why::Withheld).map(|next_hops| {
             let mut route = Route::new(prefix, path.kind, Protocol::BIRD);
-            route.metric = NORMAL_METRIC;
+            route.metric = self.view.marks.metric(RouteClass::Bgp, prefix);
             let on_link = !next_hops.is_empty() && next_hops.iter().all(|h| h.gateway.is_none());
             route.scope = if on_link { Scope::LINK } else { Scope::UNIVERSE };
             route.next_hops = next_hops;

@@ -71,6 +71,7 @@ impl Remotes {
             | Update::Vtep(..)
             | Update::Host(..)
             | Update::Floating(..)
+            | Update::Peering(_)
             | Update::Settings(_) => Vec::new(),
         }
     }

@@ -27,14 +27,12 @@ const fn inert(kind: Kind, field: &'static str, idle: &'static [&'static str], r
     }
 }
 
-const PRIORITY: &str = "routes have metric 1024";
-
 const FIELDS: &[Inert] = &[
     inert(
         Kind::BgpConfiguration,
         "ignoredInterfaces",
         &["[]"],
-        "bird-rs does not look at interfaces",
+        "bird-rs has its next hops from felix and looks at no interface; the template for stock BIRD leaves them out",
     ),
     inert(
         Kind::BgpConfiguration,
@@ -44,24 +42,10 @@ const FIELDS: &[Inert] = &[
     ),
     inert(
         Kind::BgpConfiguration,
-        "localWorkloadPeeringIPV4",
-        &[],
-        "workloads find the speaker at the addresses of their node",
-    ),
-    inert(
-        Kind::BgpConfiguration,
-        "localWorkloadPeeringIPV6",
-        &[],
-        "workloads find the speaker at the addresses of their node",
-    ),
-    inert(
-        Kind::BgpConfiguration,
         "programClusterRoutes",
         &[],
-        "felix writes every route",
+        "felix writes every route, whichever program it is asked of",
     ),
-    inert(Kind::BgpConfiguration, "ipv4NormalRoutePriority", &["1024"], PRIORITY),
-    inert(Kind::BgpConfiguration, "ipv6NormalRoutePriority", &["1024"], PRIORITY),
 ];
 
 /// Kinds nobody reads, and why.
@@ -80,6 +64,8 @@ const FELIX: &[&str] = &[
     "floatingIPs",
     "interfaceRefreshInterval",
     "ipipMTU",
+    "ipv4NormalRoutePriority",
+    "ipv6NormalRoutePriority",
     "iptablesNATOutgoingInterfaceFilter",
     "ipv6Support",
     "natOutgoingAddress",
@@ -104,8 +90,6 @@ const FELIX_IDLE: &[(&str, &str)] = &[
     ("bpfHostNetworkedNATWithoutCTLB", "\"Enabled\""),
     ("interfacePrefix", "\"cali\""),
     ("ipForwarding", "\"Enabled\""),
-    ("ipv4NormalRoutePriority", "1024"),
-    ("ipv6NormalRoutePriority", "1024"),
     ("wireguardEnabled", "false"),
     ("wireguardEnabledV6", "false"),
 ];

@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
-use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope, CacheInfo,
+};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use tortie_net::Prefix;
 
@@ -50,15 +52,29 @@ impl Connection {
     /// # Errors
     /// The kernel's.
     pub fn add_address(&mut self, index: u32, address: IpAddr, len: u8) -> Result<(), RequestError> {
-        let mut message = AddressMessage::default();
-        message.header.index = index;
-        message.header.prefix_len = len;
-        message.header.family = family(address);
-        message.attributes.push(AddressAttribute::Address(address));
-        message.attributes.push(AddressAttribute::Local(address));
-        if address.is_ipv6() {
-            message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        self.add(of(index, address, len), (address, len))
+    }
+
+    /// The same, of one address alone that nothing of this host speaks from by itself: it is there to be spoken to.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn add_silent_address(&mut self, index: u32, address: IpAddr) -> Result<(), RequestError> {
+        let len = if address.is_ipv4() { 32 } else { 128 };
+        let mut message = of(index, address, len);
+        match address {
+            IpAddr::V4(_) => message.header.scope = AddressScope::Host,
+            // Deprecated from the beginning, and for ever.
+            IpAddr::V6(_) => {
+                let mut lifetimes = CacheInfo::default();
+                (lifetimes.ifa_preferred, lifetimes.ifa_valid) = (0, u32::MAX);
+                message.attributes.push(AddressAttribute::CacheInfo(lifetimes));
+            }
         }
+        self.add(message, (address, len))
+    }
+
+    fn add(&mut self, message: AddressMessage, (address, len): (IpAddr, u8)) -> Result<(), RequestError> {
         self.change(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)
             .map_err(|e| RequestError::new("add address", format!("{address}/{len}"), e))
     }
@@ -80,6 +96,19 @@ impl Connection {
             other => other.map_err(|e| RequestError::new("remove address", format!("{address}/{len}"), e)),
         }
     }
+}
+
+fn of(index: u32, address: IpAddr, len: u8) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.index = index;
+    message.header.prefix_len = len;
+    message.header.family = family(address);
+    message.attributes.push(AddressAttribute::Address(address));
+    message.attributes.push(AddressAttribute::Local(address));
+    if address.is_ipv6() {
+        message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+    }
+    message
 }
 
 pub(crate) fn family(address: IpAddr) -> AddressFamily {

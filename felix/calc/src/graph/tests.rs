@@ -5,6 +5,7 @@ use tortie_model::decode;
 use tortie_model::resource::IpNat;
 
 use super::*;
+use crate::bgp::{LocalPeering, RouteMetrics};
 use crate::tunnel::Carriage;
 
 type Documents = BTreeMap<Key, Object>;
@@ -109,6 +110,36 @@ fn labelled(name: &str, label: &str) -> (Key, Object) {
     document(&format!("/calico/resources/v3/projectcalico.org/nodes/{name}"), &json)
 }
 
+fn bgp(name: &str, spec: &str) -> (Key, Object) {
+    let json = format!(
+        r#"{{"kind":"BGPConfiguration","apiVersion":"projectcalico.org/v3","metadata":{{"name":"{name}"}},"spec":{spec}}}"#
+    );
+    document(
+        &format!("/calico/resources/v3/projectcalico.org/bgpconfigurations/{name}"),
+        &json,
+    )
+}
+
+fn peer(name: &str, spec: &str) -> (Key, Object) {
+    let json = format!(
+        r#"{{"kind":"BGPPeer","apiVersion":"projectcalico.org/v3","metadata":{{"name":"{name}"}},"spec":{spec}}}"#
+    );
+    document(
+        &format!("/calico/resources/v3/projectcalico.org/bgppeers/{name}"),
+        &json,
+    )
+}
+
+/// An endpoint with a label.
+fn router(namespace: &str, node: &str, pod: &str, interface: &str) -> (Key, Object) {
+    let (key, object) = endpoint(namespace, node, pod, interface, &["10.244.0.9/32"]);
+    let Object::WorkloadEndpoint(mut endpoint) = object else {
+        panic!("another object")
+    };
+    endpoint.metadata.labels.insert("app".into(), "router".into());
+    (key, Object::WorkloadEndpoint(endpoint))
+}
+
 /// Documents that touch each other in every way there is: several for one key, several claims on one thing.
 fn universe() -> Vec<(Key, Object)> {
     vec![
@@ -148,6 +179,24 @@ fn universe() -> Vec<(Key, Object)> {
         pool("p", "10.244.0.0/16", "Never", "CrossSubnet"),
         pool("q", "10.244.1.0/24", "Never", "Always"),
         labelled("n1", "a"),
+        router("web", "n1", "a", "cali1"),
+        router("db", "n1", "c", "cali2"),
+        router("db", "n2", "d", "cali3"),
+        bgp(
+            "default",
+            r#"{"localWorkloadPeeringIPV4":"169.254.0.179","ipv4NormalRoutePriority":700}"#,
+        ),
+        bgp(
+            "node.n1",
+            r#"{"localWorkloadPeeringIPV6":"fd12::1","ipv6NormalRoutePriority":800}"#,
+        ),
+        peer("w", r#"{"asNumber":65401,"localWorkloadSelector":"app == 'router'"}"#),
+        peer(
+            "w",
+            r#"{"asNumber":65401,"localWorkloadSelector":"all()","nodeSelector":"rack == 'a'"}"#,
+        ),
+        peer("v", r#"{"asNumber":65401,"localWorkloadSelector":"all()","node":"n2"}"#),
+        felix("default", r#"{"ipv4NormalRoutePriority":512}"#),
         felix("default", r#"{"vxlanPort":4000,"natPortRange":"5000:6000"}"#),
         felix(
             "rack",
@@ -216,7 +265,7 @@ fn walk<'a>(sequence: impl Iterator<Item = &'a Documents>) -> Result<Desired, Te
 
 proptest! {
     #[test]
-    fn output_is_a_function_of_the_documents(steps in proptest::collection::vec((0usize..64, any::<bool>(), any::<bool>()), 1..24)) {
+    fn output_is_a_function_of_the_documents(steps in proptest::collection::vec((0usize..80, any::<bool>(), any::<bool>()), 1..24)) {
         let states = states(&steps);
         let last = states.last().unwrap();
         let want = fresh(last.iter());
@@ -229,6 +278,66 @@ proptest! {
         let squashed = states.iter().zip(&steps).filter(|(_, (_, _, flush))| *flush).map(|(s, _)| s);
         prop_assert_eq!(&walk(squashed.chain([last]))?, &want);
     }
+}
+
+#[test]
+fn workloads_find_the_speaker_where_a_peer_selects_them() {
+    let mut documents: Documents = [
+        labelled("n1", "a"),
+        router("web", "n1", "a", "cali1"),
+        router("db", "n2", "d", "cali3"),
+        endpoint("web", "n1", "b", "cali2", &["10.244.0.7/32"]),
+        peer("w", r#"{"asNumber":65401,"localWorkloadSelector":"app == 'router'"}"#),
+    ]
+    .into_iter()
+    .collect();
+    let of = |documents: &Documents| fresh(documents.iter()).peering;
+    assert_eq!(of(&documents), LocalPeering::default(), "there is no address");
+    documents.extend([
+        bgp(
+            "default",
+            r#"{"localWorkloadPeeringIPV4":"169.254.0.179","localWorkloadPeeringIPV6":"fd12::1"}"#,
+        ),
+        bgp("node.n1", r#"{"localWorkloadPeeringIPV4":"169.254.0.180"}"#),
+    ]);
+    let found = of(&documents);
+    let addresses: Vec<String> = found.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(addresses, ["169.254.0.180", "fd12::1"], "the node's own counts first");
+    assert_eq!(found.interfaces, BTreeSet::from(["cali1".to_owned()]));
+    documents.extend([peer(
+        "w",
+        r#"{"asNumber":65401,"localWorkloadSelector":"all()","nodeSelector":"rack == 'a'"}"#,
+    )]);
+    assert_eq!(of(&documents).interfaces.len(), 2, "of this node, all");
+    documents.extend([peer(
+        "w",
+        r#"{"asNumber":65401,"localWorkloadSelector":"all()","node":"n2"}"#,
+    )]);
+    assert_eq!(of(&documents), LocalPeering::default(), "another node's");
+}
+
+#[test]
+fn routes_have_the_metric_that_is_asked_for() {
+    let of = |documents: Vec<(Key, Object)>| {
+        let documents: Documents = documents.into_iter().collect();
+        fresh(documents.iter()).settings.metrics
+    };
+    assert_eq!(of(vec![]), RouteMetrics::default());
+    let felix = || felix("default", r#"{"ipv4NormalRoutePriority":512}"#);
+    let found = of(vec![felix()]);
+    assert_eq!((found.workloads, found.learned), ([512, 1024], [512, 1024]));
+    let bgp = || {
+        bgp(
+            "default",
+            r#"{"ipv4NormalRoutePriority":600,"ipv6NormalRoutePriority":0}"#,
+        )
+    };
+    let found = of(vec![felix(), bgp()]);
+    assert_eq!(
+        (found.workloads, found.learned),
+        ([512, 1024], [600, 1024]),
+        "0 is no metric to ask for"
+    );
 }
 
 #[test]

@@ -12,7 +12,7 @@ impl Manager {
     pub(super) fn settings_are(&mut self, settings: &Settings) {
         // What is ours may be known by something else now.
         self.dump_wanted |= self.view.marks.change(settings);
-        if self.settings.ipv6 != settings.ipv6 {
+        if self.settings.ipv6 != settings.ipv6 || self.settings.metrics != settings.metrics {
             self.dirty.extend(self.entries.keys().copied());
             self.dirty.extend(self.remotes.prefixes());
             self.dirty.extend(self.workloads.ips().map(Prefix::host));
