@@ -460,7 +460,7 @@ async fn a_leader_lost_and_a_majority_lost() {
     let mut client = typha.client(&[HANDLES]);
     client.until("the first", |c| c.map.len() == 1).await;
 
-    let first = etcd.leader();
+    let first = etcd.leader().await;
     etcd.kill(first);
     write_again(&store, &key(1), "the datastore does not answer").await;
     client

@@ -72,6 +72,16 @@ pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
+/// A folder in memory, where there is room for what members set aside: a busy disk may take longer for a write than typha
+/// waits for an answer.
+fn roomy_memory() -> Option<tempfile::TempDir> {
+    const ROOM: u64 = 2 << 30;
+    let memory = "/dev/shm";
+    let there = nix::sys::statvfs::statvfs(memory).ok()?;
+    let free = u64::from(there.blocks_available()) * u64::from(there.fragment_size());
+    (free > ROOM).then(|| tempfile::tempdir_in(memory).ok())?
+}
+
 impl Etcd {
     pub(crate) async fn start(members: usize) -> Self {
         Etcd::begin(members, false, None).await
@@ -87,7 +97,7 @@ impl Etcd {
     }
 
     async fn begin(members: usize, tls: bool, place: Option<Place>) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = roomy_memory().unwrap_or_else(|| tempfile::tempdir().unwrap());
         let member = |n| Member {
             name: format!("m{n}"),
             dir: dir.path().join(format!("m{n}")),
@@ -223,20 +233,31 @@ impl Etcd {
         std::fs::remove_dir_all(&self.members[n].dir).unwrap();
     }
 
-    /// Which member leads.
-    pub(crate) fn leader(&self) -> usize {
+    /// Which member leads, as soon as one does.
+    pub(crate) async fn leader(&self) -> usize {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            if let Some(leader) = self.leads() {
+                return leader;
+            }
+            assert!(Instant::now() < deadline, "nobody leads");
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    fn leads(&self) -> Option<usize> {
         let told = |n: usize| {
             let output = self.etcdctl_at(&self.url(n), &["endpoint", "status", "-w", "json"]);
-            let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            let status: serde_json::Value = serde_json::from_str(&text).unwrap();
+            // One that does not answer in time says nothing.
+            let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
             let status = &status[0]["Status"];
             (status["leader"].as_u64(), status["header"]["member_id"].as_u64())
         };
         let is_leader = |n: &usize| {
             let (leader, me) = told(*n);
-            leader == me
+            leader.is_some() && leader == me
         };
-        (0..self.members.len()).find(is_leader).expect("somebody leads")
+        (0..self.members.len()).find(is_leader)
     }
 
     pub(crate) fn signal(&self, n: usize, signal: Signal) {
