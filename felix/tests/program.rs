@@ -197,6 +197,10 @@ impl Node {
     }
 
     fn start_felix(&mut self) {
+        self.start_felix_with(&[]);
+    }
+
+    fn start_felix_with(&mut self, more: &[String]) {
         let flag = |program| self.addr(program).to_string();
         let child = Command::new(env!("CARGO_BIN_EXE_felix"))
             .args([
@@ -213,6 +217,7 @@ impl Node {
             ])
             .arg("--state-dir")
             .arg(self.dir.path().join("state"))
+            .args(more)
             .spawn();
         self.felix = Some(child.unwrap());
     }
@@ -720,4 +725,38 @@ fn ipv6_is_forwarded_unless_the_node_has_none() {
             assert_eq!(read(), want);
         });
     }
+}
+
+#[test]
+fn the_end_of_its_certificate_is_a_metric() {
+    in_namespace(|mut node| async move {
+        let _typha = node.serve_typha(documents()).await;
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::default();
+        params.not_after = rcgen::date_time_ymd(2090, 1, 1);
+        let certificate = params.self_signed(&key).unwrap().pem();
+        let file = |name: &str, text: &str| {
+            let path = node.dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            format!("--tls-{name}={}", path.display())
+        };
+        let files = [
+            file("ca", &certificate),
+            file("cert", &certificate),
+            file("key", &key.serialize_pem()),
+        ];
+        node.start_felix_with(&files);
+        node.status(|s| s.datastore_in_sync).await;
+        let end = rcgen::date_time_ymd(2090, 1, 1).unix_timestamp();
+        let line = format!("felix_certificate_not_after_seconds{{certificate=\"Own\"}} {end}\n");
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let metrics = probe("/metrics").await;
+            if metrics.contains(&line) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{metrics}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
 }
