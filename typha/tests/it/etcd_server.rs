@@ -78,7 +78,7 @@ fn roomy_memory() -> Option<tempfile::TempDir> {
     const ROOM: u64 = 2 << 30;
     let memory = "/dev/shm";
     let there = nix::sys::statvfs::statvfs(memory).ok()?;
-    let free = u64::from(there.blocks_available()) * u64::from(there.fragment_size());
+    let free = there.blocks_available() * there.fragment_size();
     (free > ROOM).then(|| tempfile::tempdir_in(memory).ok())?
 }
 

@@ -95,7 +95,8 @@ async fn typha_begins_without_etcd_and_serves_what_it_kept() {
         assert_eq!(client.deletes, 1, "nothing else was deleted");
     }
     let sent = Typha::metric(port, "typha_snapshots_sent_total").await;
-    assert_eq!(sent, 1, "the newcomer's; differences since");
+    // The one that knew more waits for typha to read on, but not for ever: on a busy machine it may be sent the state, too.
+    assert!((1..=2).contains(&sent), "the newcomer's; differences since: {sent}");
     assert_eq!(Typha::metric(port, "typha_stale").await, 0);
     assert_eq!(store.status().await.unwrap().stale, None);
 }
