@@ -17,6 +17,7 @@ use crate::store::Writer;
 use crate::sync::away::Away;
 use crate::sync::hub::Hub;
 use crate::sync::loaded::{Loaded, load, refused};
+use crate::sync::log::Limits;
 
 /// Between attempts to begin with a datastore that does not answer.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
@@ -31,6 +32,8 @@ pub(crate) struct Beginning {
     /// The datastore is elsewhere: it is waited for.
     pub(crate) patient: bool,
     pub(crate) kept: Option<State>,
+    /// Of the changes that are held.
+    pub(crate) limits: Limits,
 }
 
 impl Beginning {
@@ -43,7 +46,8 @@ impl Beginning {
             None => self.wait().await,
             Some(kept) => {
                 let age = state::age(&kept);
-                Ok(self.with(Loaded::kept(kept), age).await)
+                let loaded = Loaded::kept(kept, self.limits);
+                Ok(self.with(loaded, age).await)
             }
         }
     }
@@ -53,7 +57,7 @@ impl Beginning {
         let writer = Writer::new(Arc::clone(&self.backend), self.metrics.transactions.clone());
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         loop {
-            let error = match read(&*self.backend, &writer).await {
+            let error = match read(&*self.backend, &writer, self.limits).await {
                 Ok(loaded) => return Ok(self.start(loaded, None)),
                 Err(error) if !self.patient => return Err(error),
                 Err(error) => error,
@@ -106,11 +110,11 @@ impl Beginning {
     }
 }
 
-async fn read(backend: &dyn Backend, writer: &Writer) -> anyhow::Result<Loaded> {
+async fn read(backend: &dyn Backend, writer: &Writer, limits: Limits) -> anyhow::Result<Loaded> {
     cluster::ensure_information(backend, writer)
         .await
         .context("make the cluster information")?;
-    Ok(load(backend).await?)
+    Ok(load(backend, limits).await?)
 }
 
 /// What the datastore holds, or why clients that hold `kept` are not led there.
@@ -119,7 +123,7 @@ async fn read_after(
     writer: &Writer,
     kept: &Loaded,
 ) -> anyhow::Result<Result<Loaded, WatchError>> {
-    let loaded = read(backend, writer).await?;
+    let loaded = read(backend, writer, kept.limits()).await?;
     match loaded.follows(kept, backend).await {
         Ok(()) => Ok(Ok(loaded)),
         Err(WatchError::Storage(error)) => Err(error.into()),

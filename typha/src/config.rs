@@ -10,6 +10,8 @@ use tortie_kit::tls::TlsArgs;
 
 use tortie_etcd::{EtcdArgs, EtcdConfigError};
 
+use crate::sync::log::Limits;
+
 /// The one gateway between the datastore and every agent.
 #[derive(Debug, Parser)]
 #[command(name = "typha", version)]
@@ -42,9 +44,64 @@ pub(crate) struct Config {
     #[arg(long)]
     pub(crate) insecure: bool,
     #[command(flatten)]
+    pub(crate) memory: MemoryArgs,
+    #[command(flatten)]
     pub(crate) http: HttpArgs,
     #[command(flatten)]
     pub(crate) log: LogArgs,
+}
+
+/// What typha may hold in memory besides the state itself.
+///
+/// The recent changes are what a client that was away needs in the place of a whole snapshot.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct MemoryArgs {
+    /// Recent changes that are held for clients that come back, in batches as the datastore gave them
+    #[arg(
+        long,
+        env = "TORTIE_CHANGES_KEPT",
+        value_name = "N",
+        default_value_t = 10_000,
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000)
+    )]
+    changes_kept: u32,
+    /// MiB of documents that these changes may have; and once more as they are sent, for each kind of client
+    #[arg(
+        long,
+        env = "TORTIE_CHANGES_MEMORY",
+        value_name = "MIB",
+        default_value_t = 64,
+        value_parser = clap::value_parser!(u32).range(1..=65_536)
+    )]
+    changes_memory: u32,
+    /// MiB of the embedded datastore's file that are held
+    #[arg(
+        long,
+        env = "TORTIE_CACHE_MEMORY",
+        value_name = "MIB",
+        default_value_t = 64,
+        value_parser = clap::value_parser!(u32).range(1..=65_536)
+    )]
+    cache_memory: u32,
+}
+
+impl MemoryArgs {
+    /// Of the recent changes.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            changes: usize::try_from(self.changes_kept).unwrap_or(usize::MAX),
+            octets: octets(self.changes_memory),
+        }
+    }
+
+    /// Of the embedded datastore's file, in octets.
+    pub(crate) fn cache(&self) -> usize {
+        octets(self.cache_memory)
+    }
+}
+
+fn octets(mib: u32) -> usize {
+    usize::try_from(u64::from(mib) << 20).unwrap_or(usize::MAX)
 }
 
 /// A command line that parses and still cannot be used.
@@ -161,6 +218,23 @@ mod tests {
         assert!(refused.contains("--tls-key"), "{refused}");
         let both = errors(&[&tcp[..], &all, &["--insecure"]].concat());
         assert_eq!(both, ["--insecure and --tls-cert exclude each other"]);
+    }
+
+    #[test]
+    fn memory_is_bounded_as_the_log_says_unless_told_otherwise() {
+        let parse = |args: &[&str]| {
+            let all = ["typha", "--datastore", "/x", "--listen", "unix:/a"].iter().chain(args);
+            Config::try_parse_from(all).map(|c| (c.memory.limits(), c.memory.cache()))
+        };
+        let (limits, cache) = parse(&[]).unwrap();
+        assert_eq!((limits, cache), (Limits::default(), 64 << 20));
+        let told = ["--changes-kept", "7", "--changes-memory", "2", "--cache-memory", "3"];
+        let (limits, cache) = parse(&told).unwrap();
+        assert_eq!((limits.changes, limits.octets, cache), (7, 2 << 20, 3 << 20));
+        for bad in ["0", "65537", "64MiB"] {
+            let refused = parse(&["--changes-memory", bad]).unwrap_err().to_string();
+            assert!(refused.contains("--changes-memory"), "{refused}");
+        }
     }
 
     #[test]

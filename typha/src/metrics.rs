@@ -53,6 +53,8 @@ pub(crate) struct Metrics {
     pub(crate) connections_dropped: Counter,
     pub(crate) breadcrumb_revision: Count,
     pub(crate) keys: Count,
+    pub(crate) changes_octets: Count,
+    pub(crate) changes_forgotten: Counter,
     pub(crate) snapshots_sent: Counter,
     pub(crate) sent: Family<SentLabels, Counter>,
     pub(crate) encoded: Family<SentLabels, Counter>,
@@ -90,6 +92,10 @@ impl Metrics {
             "Keys in the state that clients are sent",
             metrics.keys.clone(),
         );
+        let held = "Octets of documents in the changes that are held for clients that come back";
+        r.register("changes_held_octets", held, metrics.changes_octets.clone());
+        let forgotten = "Batches of changes that are no longer held, because of --changes-kept or --changes-memory";
+        r.register("changes_forgotten", forgotten, metrics.changes_forgotten.clone());
         let snapshots = "Snapshots sent: to new clients and to those too far behind";
         r.register("snapshots_sent", snapshots, metrics.snapshots_sent.clone());
         let sent = "Octets of messages handed to sync clients' connections, by what they are part of";

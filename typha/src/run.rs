@@ -57,6 +57,7 @@ pub(crate) async fn run(config: Config, token: CancellationToken) -> anyhow::Res
         metrics: Arc::clone(&metrics),
         patient: config.etcd.is_used(),
         kept: config.state_file().and_then(state::read),
+        limits: config.memory.limits(),
     };
     let hub = tokio::select! {
         hub = beginning.begin() => hub?,
@@ -123,7 +124,7 @@ pub(crate) async fn run(config: Config, token: CancellationToken) -> anyhow::Res
 
 fn open(config: &Config) -> anyhow::Result<Arc<dyn Backend>> {
     Ok(match &config.datastore {
-        Some(file) => Arc::new(Embedded::open(file)?),
+        Some(file) => Arc::new(Embedded::open(file, config.memory.cache())?),
         None => Arc::new(Etcd::new(&config.etcd)?),
     })
 }

@@ -13,7 +13,7 @@ use crate::datastore::embedded::Embedded;
 const POOLS: &str = "/calico/resources/v3/projectcalico.org/ippools/";
 
 fn writer(dir: &Path) -> Writer {
-    let backend = Embedded::open(&dir.join("store")).unwrap();
+    let backend = Embedded::open(&dir.join("store"), 1 << 20).unwrap();
     Writer::new(Arc::new(backend), Counter::default())
 }
 
@@ -249,7 +249,7 @@ fn handle(name: &str) -> WriteRequest {
 async fn several_writes_are_one_transaction_or_none() {
     let dir = tempfile::tempdir().unwrap();
     let transactions = Counter::default();
-    let backend = Arc::new(Embedded::open(&dir.path().join("store")).unwrap());
+    let backend = Arc::new(Embedded::open(&dir.path().join("store"), 1 << 20).unwrap());
     let writer = Writer::new(backend.clone(), transactions.clone());
     let done = write_many(&writer, &Subject::Admin, vec![handle("a"), handle("b"), handle("c")]).await;
     let revisions: Vec<_> = done

@@ -321,7 +321,7 @@ impl Task {
         let held = History::clone(&self.history.borrow());
         let others = [held.id].into_iter().chain(held.succeeds).collect();
         self.backend.begin_history(others).await?;
-        let loaded = load(&*self.backend).await?;
+        let loaded = load(&*self.backend, self.log.limits()).await?;
         let accepted = Accepted {
             history: loaded.history.clone(),
             revision: loaded.log.revision(),
@@ -413,14 +413,14 @@ impl Task {
                     revision = self.log.revision(),
                     "changes compacted, reading everything"
                 );
-                match load(&*self.backend).await {
+                match load(&*self.backend, self.log.limits()).await {
                     Ok(loaded) => self.move_to(loaded),
                     Err(e) => Some(e.to_string()),
                 }
             }
             Err(WatchError::Storage(e)) => Some(e.to_string()),
             // Another typha was told: so this one knows.
-            Err(WatchError::Succeeded) => match load(&*self.backend).await {
+            Err(WatchError::Succeeded) => match load(&*self.backend, self.log.limits()).await {
                 Ok(loaded) => self.move_to(loaded),
                 Err(e) => Some(e.to_string()),
             },
@@ -473,8 +473,12 @@ impl Task {
         self.show();
     }
 
-    fn show(&self) {
+    fn show(&mut self) {
         let revision = self.log.revision();
+        self.metrics.changes_forgotten.inc_by(self.log.take_forgotten());
+        self.metrics
+            .changes_octets
+            .set(i64::try_from(self.log.octets()).unwrap_or(i64::MAX));
         self.metrics
             .breadcrumb_revision
             .set(i64::try_from(revision).unwrap_or(i64::MAX));

@@ -18,9 +18,8 @@ pub(crate) struct Loaded {
 ///
 /// # Errors
 /// [`StorageError`] when it cannot be read.
-pub(crate) async fn load(backend: &dyn Backend) -> Result<Loaded, StorageError> {
+pub(crate) async fn load(backend: &dyn Backend, limits: Limits) -> Result<Loaded, StorageError> {
     let history = backend.history().await?;
-    let limits = Limits::default();
     let listing = backend.list("").await?;
     let past = backend.past(listing.revision, limits.changes).await?;
     let log = Log::new(listing, past.oldest, past.events, limits);
@@ -29,7 +28,7 @@ pub(crate) async fn load(backend: &dyn Backend) -> Result<Loaded, StorageError> 
 
 impl Loaded {
     /// What a typha kept in a file; of its past nothing is known.
-    pub(crate) fn kept(state: State) -> Self {
+    pub(crate) fn kept(state: State, limits: Limits) -> Self {
         let entry = |document: tortie_proto::state::Document| Entry {
             key: document.key,
             value: document.value,
@@ -47,7 +46,7 @@ impl Loaded {
         };
         Loaded {
             history,
-            log: Log::new(listing, state.revision, Vec::new(), Limits::default()),
+            log: Log::new(listing, state.revision, Vec::new(), limits),
         }
     }
 
@@ -60,6 +59,11 @@ impl Loaded {
             at,
             documents: log.documents(),
         }
+    }
+
+    /// How much of the past it may hold.
+    pub(crate) fn limits(&self) -> Limits {
+        self.log.limits()
     }
 
     pub(crate) fn revision(&self) -> Revision {

@@ -24,7 +24,7 @@ const FRAME: usize = 256 << 10;
 const STEP: usize = 64;
 
 /// How much the log may hold.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limits {
     pub(crate) changes: usize,
     pub(crate) octets: usize,
@@ -165,6 +165,7 @@ pub(crate) struct Log {
     /// The newest change that is known.
     newest: Option<Event>,
     encoded: Encoded,
+    forgotten: u64,
 }
 
 impl Log {
@@ -192,9 +193,15 @@ impl Log {
             groups: Vec::new(),
             newest,
             encoded: Encoded::default(),
+            forgotten: 0,
         };
         log.push(history);
         log
+    }
+
+    /// How much it may hold.
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// The revision of the state.
@@ -223,6 +230,16 @@ impl Log {
     /// What was encoded since this was asked last.
     pub(crate) fn take_encoded(&mut self) -> Encoded {
         std::mem::take(&mut self.encoded)
+    }
+
+    /// Octets of the documents in the changes that are held.
+    pub(crate) fn octets(&self) -> usize {
+        self.octets
+    }
+
+    /// Batches of changes that were forgotten, because a limit was reached, since this was asked last.
+    pub(crate) fn take_forgotten(&mut self) -> u64 {
+        std::mem::take(&mut self.forgotten)
     }
 
     /// How many keys the state has.
@@ -297,6 +314,7 @@ impl Log {
             return false;
         };
         self.octets -= crumb.octets;
+        self.forgotten += 1;
         true
     }
 
@@ -521,6 +539,8 @@ mod tests {
             assert!(log.octets <= 10_000);
             assert!(log.groups[0].frames.len() <= 10);
         }
+        let held = u64::try_from(log.crumbs.log_len()).unwrap();
+        assert_eq!((log.take_forgotten(), log.take_forgotten()), (100 - held, 0));
         assert!(matches!(log.next(&filter, Some(90)), Step::Snapshot(_)), "forgotten");
         drop(filter);
         for revision in 101..=100 + u64::from(UNASKED) {

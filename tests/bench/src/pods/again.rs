@@ -11,7 +11,10 @@ use crate::site::Site;
 
 /// What a node runs at most, by Kubernetes's default.
 const PODS: usize = 110;
-/// Rounds from which on memory is judged: by then typha's log of changes is full.
+/// typha's log of changes and the cache of its datastore, in MiB: what may grow is full after a few rounds, and whatever grows
+/// then is a leak.
+pub(crate) const TYPHA: &[&str] = &["--changes-memory", "4", "--cache-memory", "4"];
+/// Rounds from which on memory is judged: a few more allocations than in another third are no growth.
 const JUDGED: usize = 60;
 /// How much more memory a daemon may have in the last third than in the second: allocators round.
 const GROWTH: f64 = 1.10;
@@ -22,6 +25,7 @@ pub(crate) fn run(site: &Site, seconds: u64) -> Result<Row> {
     let (plugin, host) = (site.plugin()?, site.host()?);
     let (started, limit) = (Instant::now(), Duration::from_secs(seconds));
     let mut memory: Vec<[u64; 2]> = Vec::new();
+    let mut full = None;
     let before = site.transactions()?;
     while started.elapsed() < limit {
         check_interrupt()?;
@@ -36,6 +40,9 @@ pub(crate) fn run(site: &Site, seconds: u64) -> Result<Row> {
         });
         del_all(host, &plugin, &pods)?;
         memory.push(site.memory()?);
+        if full.is_none() && site.log_is_full()? {
+            full = Some(memory.len());
+        }
     }
     let rounds = memory.len();
     let (transactions, left) = (site.transactions()? - before, site.left()?);
@@ -45,6 +52,18 @@ pub(crate) fn run(site: &Site, seconds: u64) -> Result<Row> {
     row.figure("rounds", rounds.to_string());
     let per_pod = transactions as f64 / (rounds * PODS) as f64;
     row.figure("datastore transactions per pod and life", format!("{per_pod:.2}"));
+    judge(&mut row, &memory, full);
+    Ok(row)
+}
+
+/// `memory` of felix and typha in kB after each round; `full`: after which round typha's log of changes was.
+fn judge(row: &mut Row, memory: &[[u64; 2]], full: Option<usize>) {
+    let rounds = memory.len();
+    let text = full.map_or("never".to_owned(), |round| format!("after {round} rounds"));
+    row.figure("typha's log of changes is full", text);
+    row.must(rounds < JUDGED || full.is_some_and(|n| n <= rounds / 3), || {
+        "typha's log of changes was not full after a third of the rounds: its memory says nothing".to_owned()
+    });
     for (which, name) in ["felix", "typha"].into_iter().enumerate() {
         let kb: Vec<u64> = memory.iter().map(|m| m[which]).collect();
         let third = |n: usize| median(&kb[rounds * n / 3..rounds * (n + 1) / 3]);
@@ -55,7 +74,6 @@ pub(crate) fn run(site: &Site, seconds: u64) -> Result<Row> {
             format!("{name}'s memory grows: {second:.1} MB, then {last:.1} MB")
         });
     }
-    Ok(row)
 }
 
 /// In MB of 1,000,000 octets; 0 of nothing.

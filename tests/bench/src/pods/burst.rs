@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use crate::Row;
-use crate::plugin::{Plugin, add_all, del_all, different, percentile, silent};
+use crate::plugin::{Plugin, add_all, cpu, del_all, different, percentile, silent};
 use crate::site::Site;
 
 /// Where Debian puts the stock plugins.
@@ -20,6 +20,8 @@ const P99: f64 = 300.0;
 #[derive(Debug)]
 struct Burst {
     all: Duration,
+    /// CPU time of felix, typha and the plugins for all ADDs, in seconds.
+    cpu: [f64; 3],
     times: Vec<Duration>,
     different: usize,
     silent: Vec<String>,
@@ -34,9 +36,12 @@ fn burst(
 ) -> Result<Burst> {
     let pods = site.pods(prefix, n)?;
     let host = site.host()?;
+    let (daemons, plugins) = (site.cpu()?, cpu()?);
     let started = Instant::now();
     let added = add_all(host, plugin, &pods)?;
     let all = started.elapsed();
+    let [felix, typha] = site.cpu()?;
+    let cpu = [felix - daemons[0], typha - daemons[1], cpu()? - plugins];
     after()?;
     del_all(host, plugin, &pods)?;
     for pod in pods {
@@ -44,6 +49,7 @@ fn burst(
     }
     Ok(Burst {
         all,
+        cpu,
         times: added.iter().map(|a| a.took).collect(),
         different: different(&added),
         silent: silent(&added),
@@ -80,6 +86,13 @@ pub(crate) fn run(site: &Site, n: usize) -> Result<Row> {
     );
     let reached = if p(&ours, 99) < P99 { "met" } else { "missed" };
     row.figure("to reach: p99 on 2 idle cores", format!("{} ({reached})", ms(P99)));
+    let each = |seconds: f64| seconds * 1000.0 / n as f64;
+    let [felix, typha, plugins] = ours.cpu.map(each);
+    let value = format!(
+        "felix {felix:.1}, typha {typha:.1}, the plugin {plugins:.1} ms (the floor's plugins: {:.1} ms)",
+        each(floor.cpu[2])
+    );
+    row.figure("CPU time per ADD", value);
     let per_pod = |writes: u64| writes as f64 / n as f64;
     let (add, del) = (per_pod(writes), per_pod(both - writes));
     row.figure("datastore transactions per ADD", format!("{add:.2}, to reach {WRITES}"));

@@ -94,7 +94,8 @@ fn run(args: &Args) -> Result<()> {
     let mut rows = Vec::new();
     for name in &args.rows {
         // Each has programs of its own: what one leaves in their memory is not the other's.
-        let site = Site::start().context("start a node")?;
+        let typha = if name == "again" { again::TYPHA } else { &[] };
+        let site = Site::start(typha).context("start a node")?;
         let row = match name.as_str() {
             "burst" => burst::run(&site, args.pods),
             "again" => again::run(&site, args.seconds),

@@ -9,6 +9,8 @@ use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike};
 use serde_json::Value;
 use tortie_tests::lab::Netns;
 
@@ -126,6 +128,16 @@ fn execute(plugin: &Plugin<'_>, command: &str, pod: &Pod) -> Result<(Vec<u8>, Du
         );
     }
     Ok((output.stdout, took))
+}
+
+/// CPU time of the plugins so far, in seconds: of all programs that were executed and have ended.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub(crate) fn cpu() -> Result<f64> {
+    let used = getrusage(UsageWho::RUSAGE_CHILDREN).context("usage of programs")?;
+    let seconds = |t: TimeVal| t.num_milliseconds() as f64 / 1000.0;
+    Ok(seconds(used.user_time()) + seconds(used.system_time()))
 }
 
 /// What became of the first packets that were not answered.

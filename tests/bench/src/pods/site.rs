@@ -39,7 +39,8 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    pub(crate) fn start() -> Result<Self> {
+    /// A node, whose typha is told so much more.
+    pub(crate) fn start(typha: &[&str]) -> Result<Self> {
         let lab = Lab::new("bench-pods")?;
         let manifests = lab.folder("manifests")?;
         std::fs::write(manifests.join("node.yaml"), MANIFEST)?;
@@ -57,7 +58,7 @@ impl Site {
         let mut cluster = Cluster::start(lab, &spec)?;
         // This program blocks signals, and its children inherit that.
         cluster.typha.kill()?;
-        cluster.typha.restart_with(&["--http", METRICS])?;
+        cluster.typha.restart_with(&[&["--http", METRICS], typha].concat())?;
         cluster.settle()?;
         Ok(Site {
             cluster,
@@ -91,6 +92,15 @@ impl Site {
 
     /// Transactions that typha has asked of its datastore so far.
     pub(crate) fn transactions(&self) -> Result<u64> {
+        self.metric("typha_transactions_total")
+    }
+
+    /// Has typha forgotten a change, because it holds as many as it may?
+    pub(crate) fn log_is_full(&self) -> Result<bool> {
+        Ok(self.metric("typha_changes_forgotten_total")? > 0)
+    }
+
+    fn metric(&self, name: &str) -> Result<u64> {
         let text = self.cluster.typha.ns().within(|| {
             let mut stream = TcpStream::connect(METRICS).context("typha's metrics")?;
             write!(stream, "GET /metrics HTTP/1.0\r\n\r\n")?;
@@ -98,8 +108,8 @@ impl Site {
             stream.read_to_string(&mut text)?;
             Ok(text)
         })?;
-        let line = text.lines().find_map(|l| l.strip_prefix("typha_transactions_total "));
-        let count = line.with_context(|| format!("no typha_transactions_total in {text}"))?;
+        let line = text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' '));
+        let count = line.with_context(|| format!("no {name} in {text}"))?;
         count.trim().parse().with_context(|| format!("a count: {count}"))
     }
 
@@ -114,6 +124,12 @@ impl Site {
     pub(crate) fn memory(&self) -> Result<[u64; 2]> {
         let felix = self.cluster.node(NODE)?.felix.usage()?.rss_kb;
         Ok([felix, self.cluster.typha.usage()?.rss_kb])
+    }
+
+    /// CPU time of felix and typha so far, in seconds.
+    pub(crate) fn cpu(&self) -> Result<[f64; 2]> {
+        let felix = self.cluster.node(NODE)?.felix.usage()?.cpu_s;
+        Ok([felix, self.cluster.typha.usage()?.cpu_s])
     }
 
     /// What is left of pods: in the datastore and in the kernel. Nothing is right when all are deleted.

@@ -36,8 +36,6 @@ pub(super) const DEADLINES: TableDefinition<'static, Deadline, ()> = TableDefini
 const FORMAT: u64 = 1;
 /// How many changes are kept, so that a client that was away for a while needs no snapshot.
 pub(super) const HISTORY: u64 = 10_000;
-/// Memory for pages of the file.
-const CACHE: usize = 64 << 20;
 
 /// The file cannot be used. Nothing in it was changed.
 #[derive(Debug, thiserror::Error)]
@@ -61,10 +59,10 @@ pub(crate) enum OpenError {
     Format { path: PathBuf, found: u64 },
 }
 
-/// Opens the file, or makes it when there is none.
+/// Opens the file, or makes it when there is none; `cache` octets of it are held in memory.
 ///
 /// A new file is made under another name and appears whole: a crash leaves either no datastore or a complete one.
-pub(crate) fn open_or_create(path: &Path) -> Result<Database, OpenError> {
+pub(crate) fn open_or_create(path: &Path, cache: usize) -> Result<Database, OpenError> {
     let io = |act| {
         move |reason| OpenError::Io {
             path: path.to_owned(),
@@ -96,7 +94,7 @@ pub(crate) fn open_or_create(path: &Path) -> Result<Database, OpenError> {
             .and_then(|d| d.sync_all())
             .map_err(io("sync the directory of"))?;
     }
-    open(path)
+    open(path, cache)
 }
 
 fn create(temporary: &Path, path: &Path) -> Result<(), OpenError> {
@@ -135,11 +133,11 @@ fn initialize(database: &Database) -> Result<(), redb::Error> {
 }
 
 /// Opens a file that exists.
-pub(crate) fn open(path: &Path) -> Result<Database, OpenError> {
+pub(crate) fn open(path: &Path, cache: usize) -> Result<Database, OpenError> {
     // redb asserts while it repairs some damaged files; nothing of it outlives the panic.
     let opened = std::panic::catch_unwind(|| {
         let database = Database::builder()
-            .set_cache_size(CACHE)
+            .set_cache_size(cache)
             .open(path)
             .map_err(|e| open_error(path, e))?;
         let format = format(&database).map_err(|e| read_error(path, &e))?;

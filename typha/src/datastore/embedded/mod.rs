@@ -38,20 +38,23 @@ pub(crate) struct Embedded {
 #[derive(Debug)]
 struct Slot {
     path: PathBuf,
+    /// Octets of the file that are held in memory.
+    cache: usize,
     open: Mutex<Result<Arc<Database>, StorageError>>,
     reopening: tokio::sync::Mutex<()>,
 }
 
 impl Embedded {
-    /// Opens the file, or makes it when there is none. Must be called inside a tokio runtime.
+    /// Opens the file, or makes it when there is none; `cache` octets of it are held in memory. Must be called inside a
+    /// tokio runtime.
     ///
     /// # Errors
     /// [`OpenError`], naming the file and what is wrong.
-    pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
-        let database = file::open_or_create(path)?;
+    pub(crate) fn open(path: &Path, cache: usize) -> Result<Self, OpenError> {
+        let database = file::open_or_create(path, cache)?;
         let revision = file::revision(&database).map_err(|e| file::read_error(path, &e))?;
         let expiry = file::next_expiry(&database).map_err(|e| file::read_error(path, &e))?;
-        let slot = Arc::new(Slot::new(path, database));
+        let slot = Arc::new(Slot::new(path, cache, database));
         let (head_tx, head) = watch::channel(revision);
         let (jobs, queue) = mpsc::channel(QUEUE);
         tokio::spawn(writer::run(Arc::clone(&slot), queue, head_tx, expiry));
@@ -69,9 +72,10 @@ impl Embedded {
 }
 
 impl Slot {
-    fn new(path: &Path, database: Database) -> Self {
+    fn new(path: &Path, cache: usize, database: Database) -> Self {
         Slot {
             path: path.to_owned(),
+            cache,
             open: Mutex::new(Ok(Arc::new(database))),
             reopening: tokio::sync::Mutex::new(()),
         }
@@ -94,8 +98,8 @@ impl Slot {
         if let Ok(database) = self.current() {
             return Ok(database);
         }
-        let path = self.path.clone();
-        let opened = match tokio::task::spawn_blocking(move || file::open(&path)).await {
+        let (path, cache) = (self.path.clone(), self.cache);
+        let opened = match tokio::task::spawn_blocking(move || file::open(&path, cache)).await {
             Ok(Ok(database)) => Ok(Arc::new(database)),
             Ok(Err(e)) => Err(StorageError(e.to_string())),
             Err(e) => Err(StorageError(e.to_string())),

@@ -51,10 +51,13 @@ fn only(committed: Result<Vec<Committed>, CommitError>) -> Committed {
     committed
 }
 
+/// Small: a test should need pages that are not there.
+const CACHE: usize = 1 << 20;
+
 async fn open(path: &Path) -> Embedded {
     // The writer task of a dropped datastore closes the file a moment later.
     for _ in 0..500 {
-        match Embedded::open(path) {
+        match Embedded::open(path, CACHE) {
             Err(OpenError::Locked { .. }) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
             other => return other.unwrap(),
         }
@@ -226,7 +229,7 @@ async fn a_second_typha_is_refused_and_damage_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store");
     let store = open(&path).await;
-    let second = Embedded::open(&path).unwrap_err().to_string();
+    let second = Embedded::open(&path, CACHE).unwrap_err().to_string();
     assert!(second.contains("store: another process has it open"), "{second}");
     store.commit(put("/a", "1")).await.unwrap();
     drop(store);
@@ -236,7 +239,7 @@ async fn a_second_typha_is_refused_and_damage_is_named() {
     let refused = |content: &[u8]| {
         let bad = dir.path().join("bad");
         std::fs::write(&bad, content).unwrap();
-        let e = Embedded::open(&bad).unwrap_err().to_string();
+        let e = Embedded::open(&bad, CACHE).unwrap_err().to_string();
         assert!(e.contains("bad: damaged or not a datastore"), "{e}");
         std::fs::read(&bad).unwrap()
     };
@@ -247,9 +250,11 @@ async fn a_second_typha_is_refused_and_damage_is_named() {
         // redb notes in the header that it tried to repair; no octet is dropped or added.
         assert_eq!(refused(&good[..octets]).len(), octets);
     }
-    let e = Embedded::open(dir.path()).unwrap_err().to_string();
+    let e = Embedded::open(dir.path(), CACHE).unwrap_err().to_string();
     assert!(e.contains(&dir.path().display().to_string()), "{e}");
-    let e = Embedded::open(&dir.path().join("none/store")).unwrap_err().to_string();
+    let e = Embedded::open(&dir.path().join("none/store"), CACHE)
+        .unwrap_err()
+        .to_string();
     assert!(e.contains("none/store") && e.contains("No such file"), "{e}");
     assert_eq!(
         std::fs::read_dir(dir.path()).unwrap().count(),
@@ -289,7 +294,7 @@ fn what_is_not_written_again_expires_with_a_revision_of_its_own() {
         listing.entries.into_iter().map(|e| e.key).collect()
     };
     {
-        let database = file::open_or_create(&path).unwrap();
+        let database = file::open_or_create(&path, CACHE).unwrap();
         assert_eq!(file::next_expiry(&database).unwrap(), None);
         let all = [
             put_for("/a", "1", 90),
@@ -309,7 +314,7 @@ fn what_is_not_written_again_expires_with_a_revision_of_its_own() {
         );
         assert_eq!(at(&database, 89, &[]), (6, Some(90)), "nothing is due");
     }
-    let database = file::open(&path).unwrap();
+    let database = file::open(&path, CACHE).unwrap();
     assert_eq!(at(&database, 90, &[]), (7, Some(120)));
     assert_eq!(keys(&database), ["/b", "/c", "/d"]);
     let gone = Event {
@@ -350,7 +355,7 @@ proptest! {
         let mut model: BTreeMap<String, (String, u64, u64)> = BTreeMap::new();
         let mut revision = 0;
         for (round, group) in groups.iter().enumerate() {
-            let database = file::open_or_create(&path).unwrap();
+            let database = file::open_or_create(&path, CACHE).unwrap();
             let transactions: Vec<_> = group.iter().map(|(key, guard, deletes)| {
                 let key = format!("/{key}");
                 let base = if *deletes { delete(&key) } else { put(&key, &format!("{round}")) };
