@@ -209,3 +209,117 @@ fn a_user_that_may_read_these_keys_is_enough() {
     etcd.must(&["put", "/app/db/url", "x"]);
     eventually("a change", || fs::read_to_string(&out).unwrap() == "one: url=x\n");
 }
+
+#[test]
+fn killed_at_any_time_it_leaves_a_whole_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let etcd = Etcd {
+        ports: ports(),
+        data: dir.path().join("etcd"),
+        login: None,
+    };
+    let out = site(dir.path());
+    // Long, with a mark at both ends that is the same in a whole file.
+    let template = "{{getv \"/name\"}}\n{{range gets \"/db/*\"}}{{.Key}}={{.Value}}\n{{end}}{{getv \"/name\"}}\n";
+    fs::write(dir.path().join("templates/app"), template).unwrap();
+    let _server = etcd.start();
+    etcd.must(&["put", "/app/name", "0"]);
+    etcd.put_many("/app/db/", 0..1500);
+    let mut running = quiet(&mut confd(dir.path(), &etcd, &[]));
+    eventually("the file", || fs::metadata(&out).is_ok());
+    for round in 1..=12 {
+        etcd.must(&["put", "/app/name", &round.to_string()]);
+        // Now it renders, replaces, or has not heard of it yet; one that is gone leaves what it had begun.
+        drop(running);
+        let text = fs::read_to_string(&out).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            (lines.len(), lines.first()),
+            (1502, lines.last()),
+            "a torn file in round {round}"
+        );
+        running = quiet(&mut confd(dir.path(), &etcd, &[]));
+        let begins = format!("{round}\n");
+        eventually("the next life goes on", || {
+            fs::read_to_string(&out).is_ok_and(|text| text.starts_with(&begins))
+        });
+    }
+}
+
+/// A certificate of 127.0.0.1 and its key, signed by the authority; PEM files of this name.
+fn issue(dir: &Path, name: &str, authority: Option<&rcgen::Issuer<'_, rcgen::KeyPair>>) -> rcgen::KeyPair {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let certificate = match authority {
+        Some(authority) => params.signed_by(&key, authority).unwrap(),
+        None => {
+            params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+            params.self_signed(&key).unwrap()
+        }
+    };
+    fs::write(dir.join(format!("{name}.crt")), certificate.pem()).unwrap();
+    fs::write(dir.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+    key
+}
+
+#[test]
+fn an_etcd_that_wants_certificates_is_read_with_one_and_refused_without() {
+    let dir = tempfile::tempdir().unwrap();
+    let ca = issue(dir.path(), "ca", None);
+    let pem = fs::read_to_string(dir.path().join("ca.crt")).unwrap();
+    let authority = rcgen::Issuer::from_ca_cert_pem(&pem, ca).unwrap();
+    issue(dir.path(), "etcd", Some(&authority));
+    issue(dir.path(), "client", Some(&authority));
+    let file = |name: &str| dir.path().join(name).display().to_string();
+    let [clients, peers] = ports();
+    let url = format!("https://127.0.0.1:{clients}");
+    let mut command = Command::new("etcd");
+    command.args(["--data-dir", &file("data"), "--unsafe-no-fsync", "--client-cert-auth"]);
+    command.args(["--trusted-ca-file", &file("ca.crt")]);
+    command.args(["--cert-file", &file("etcd.crt"), "--key-file", &file("etcd.key")]);
+    command.args(["--listen-client-urls", &url, "--advertise-client-urls", &url]);
+    let peer = format!("http://127.0.0.1:{peers}");
+    command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
+    command.args(["--initial-cluster", &format!("default={peer}")]);
+    let _server = quiet(&mut command);
+    let put = |key: &str, value: &str| {
+        let mut command = Command::new("etcdctl");
+        command
+            .env("ETCDCTL_API", "3")
+            .args(["--endpoints", &url, "--cacert", &file("ca.crt")]);
+        command.args([
+            "--cert",
+            &file("client.crt"),
+            "--key",
+            &file("client.key"),
+            "put",
+            key,
+            value,
+        ]);
+        let silent = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        silent.status().unwrap().success()
+    };
+    eventually("etcd answers", || put("/app/name", "secret"));
+    let out = site(dir.path());
+    let run = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_confd"));
+        command
+            .args(["files", "--confdir"])
+            .arg(dir.path())
+            .args(["--backend", "etcd", "--onetime"]);
+        command
+            .args(["--etcd-endpoints", &url, "--etcd-ca", &file("ca.crt")])
+            .args(more);
+        command.output().unwrap()
+    };
+    let refused = run(&[]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains(&url), "{said}");
+    assert!(fs::metadata(&out).is_err(), "nothing is written");
+    let half = run(&["--etcd-cert", &file("client.crt")]);
+    let said = String::from_utf8_lossy(&half.stderr).into_owned();
+    assert!(said.contains("--etcd-cert and --etcd-key need each other"), "{said}");
+    let done = run(&["--etcd-cert", &file("client.crt"), "--etcd-key", &file("client.key")]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert_eq!(fs::read_to_string(&out).unwrap(), "secret:\n");
+}
