@@ -188,6 +188,42 @@ fn cluster_state_as_keys_and_typed_and_typha_may_die() {
     eventually("the last good state, from disk", || site.out("hosts") == "n1 n2 n3 \n");
 }
 
+#[test]
+fn a_password_that_changes_on_disk_reaches_the_file() {
+    const RESOURCES: &str = "/calico/resources/v3/projectcalico.org";
+    let site = Site::new();
+    let typha = FakeTypha::start(site.path("typha.sock"));
+    for (name, address) in [("n1", "172.30.0.11"), ("n2", "172.30.0.12")] {
+        let node = format!(
+            r#"{{"kind":"Node","apiVersion":"projectcalico.org/v3","metadata":{{"name":"{name}"}},"spec":{{"bgp":{{"ipv4Address":"{address}/24"}}}}}}"#
+        );
+        typha.set(&format!("{RESOURCES}/nodes/{name}"), &node);
+    }
+    typha.set(
+        &format!("{RESOURCES}/bgpconfigurations/default"),
+        r#"{"kind":"BGPConfiguration","apiVersion":"projectcalico.org/v3","metadata":{"name":"default"},"spec":{"nodeMeshPassword":{"secretKeyRef":{"name":"bgp","key":"mesh"}}}}"#,
+    );
+    let secret = site.path("secrets").join("bgp");
+    fs::create_dir_all(&secret).unwrap();
+    fs::write(secret.join("mesh"), "first\n").unwrap();
+    site.resource(
+        "peers",
+        "{{range .peers}}{{.password}}{{end}}\n",
+        &format!("prefix = \"{RESOURCES}\"\nkeys = [\"/nodes\"]\nmode = \"0600\""),
+    );
+    let address = format!("unix:{}", site.path("typha.sock").display());
+    let secrets = site.path("secrets").display().to_string();
+    let args = ["--backend", "typha", "--typha", &address, "--node", "n1"];
+    let state = site.path("state").display().to_string();
+    let more = ["--state-dir", &state, "--secrets-dir", &secrets];
+    let _running = site.start(&[&args[..], &more[..]].concat());
+    eventually("the password", || site.out("peers") == "first\n");
+    // As a mounted Secret changes: another file in its place.
+    fs::write(secret.join("next"), "second\n").unwrap();
+    fs::rename(secret.join("next"), secret.join("mesh")).unwrap();
+    eventually("the other password", || site.out("peers") == "second\n");
+}
+
 fn has_three(snapshot: &Path) -> bool {
     fs::read(snapshot).is_ok_and(|octets| octets.windows(11).any(|w| w == b"172.30.0.13"))
 }
