@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tortie_bgp::speaker::{Input, InterfaceAddress, InterfaceLink};
 use tortie_netlink::link::Link;
-use tortie_netlink::monitor::{Event, Monitor};
+use tortie_netlink::monitor::Monitor;
 use tortie_netlink::request::{Connection, RequestError};
 
 use crate::engine::{Engine, Request};
@@ -15,9 +15,6 @@ const SETTLE: Duration = Duration::from_millis(50);
 
 /// After the monitor failed.
 const RETRY: Duration = Duration::from_secs(5);
-
-/// Routes are of no interest here: no route is in this table.
-const NO_TABLE: u32 = 0;
 
 /// The interfaces that are up, and all their addresses: what the speaker is told, in this order.
 ///
@@ -55,7 +52,7 @@ fn addresses(links: Vec<Link>) -> Vec<InterfaceAddress> {
 /// Tells the engine of every change, until cancelled.
 pub(crate) async fn follow(engine: Engine, token: CancellationToken) {
     while !token.is_cancelled() {
-        match Monitor::start(NO_TABLE, 0) {
+        match Monitor::of_links() {
             Ok(mut monitor) => {
                 // What changed before the monitor was there.
                 report(&engine).await;
@@ -75,18 +72,9 @@ pub(crate) async fn follow(engine: Engine, token: CancellationToken) {
 
 async fn events(monitor: &mut Monitor, engine: &Engine) {
     while let Some(events) = monitor.next().await {
-        let events = match events {
-            Ok(events) => events,
-            Err(error) => {
-                tracing::warn!(%error, "lost track of the host's addresses");
-                return;
-            }
-        };
-        if events
-            .iter()
-            .all(|event| matches!(event, Event::Route(_) | Event::RouteGone(_)))
-        {
-            continue;
+        if let Err(error) = events {
+            tracing::warn!(%error, "lost track of the host's addresses");
+            return;
         }
         tokio::time::sleep(SETTLE).await;
         report(engine).await;

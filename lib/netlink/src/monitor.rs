@@ -17,11 +17,14 @@ use tokio::sync::mpsc;
 
 use crate::route::object::{Object, ObjectId};
 use crate::route::{
-    Frames, IfIndex, Interface, InterfaceAddress, KernelError, Message, Route, decode, set_buffers, socket_error,
+    Frames, IfIndex, Interface, InterfaceAddress, KernelError, Message, Route, TABLE_MAIN, decode, set_buffers,
+    socket_error,
 };
 
-/// RTNLGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE, NEXTHOP as the mask bind(2) wants.
-const GROUPS: u32 = 1 | 1 << 4 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 31;
+/// RTNLGRP_LINK, IPV4_IFADDR, IPV6_IFADDR as the mask bind(2) wants.
+const LINKS: u32 = 1 | 1 << 4 | 1 << 8;
+/// RTNLGRP_IPV4_ROUTE, IPV6_ROUTE, NEXTHOP likewise.
+const ROUTES: u32 = 1 << 6 | 1 << 10 | 1 << 31;
 /// Room for the burst of a full table written by somebody else.
 const RECEIVE_BUFFER: usize = 16 * 1024 * 1024;
 const DATAGRAM: usize = 64 * 1024;
@@ -81,7 +84,19 @@ impl Monitor {
     /// # Errors
     /// [`KernelError::Socket`].
     pub fn start(table: u32, own_port: u32) -> Result<Self, KernelError> {
-        let socket = join(own_port, RECEIVE_BUFFER)?;
+        let socket = join(LINKS | ROUTES, own_port, RECEIVE_BUFFER)?;
+        Monitor::follow(socket, table, own_port)
+    }
+
+    /// As [`Monitor::start`], but of interfaces and addresses alone: whoever wants no routes is not woken by them.
+    ///
+    /// # Errors
+    /// [`KernelError::Socket`].
+    pub fn of_links() -> Result<Self, KernelError> {
+        Monitor::follow(join(LINKS, 0, RECEIVE_BUFFER)?, TABLE_MAIN, 0)
+    }
+
+    fn follow(socket: Socket, table: u32, own_port: u32) -> Result<Self, KernelError> {
         let (stop, stopped) = UnixStream::pair().map_err(socket_error("make a pair of sockets"))?;
         let (sender, events) = mpsc::channel(QUEUE);
         let reader = Reader {
@@ -110,7 +125,7 @@ impl Monitor {
 }
 
 /// A socket that has joined the groups.
-fn join(own_port: u32, receive: usize) -> Result<Socket, KernelError> {
+fn join(groups: u32, own_port: u32, receive: usize) -> Result<Socket, KernelError> {
     let mut socket = Socket::new(NETLINK_ROUTE).map_err(socket_error("open a monitor"))?;
     set_buffers(&socket, receive, 64 * 1024)?;
     if own_port != 0 {
@@ -119,7 +134,7 @@ fn join(own_port: u32, receive: usize) -> Result<Socket, KernelError> {
             .map_err(socket_error("filter a monitor"))?;
     }
     socket
-        .bind(&SocketAddr::new(0, GROUPS))
+        .bind(&SocketAddr::new(0, groups))
         .map_err(socket_error("bind a monitor"))?;
     socket
         .set_non_blocking(true)
@@ -227,14 +242,14 @@ fn read(datagram: &[u8], table: u32, own_port: u32) -> impl Iterator<Item = Even
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::route::{Change, Kernel, Kind, Netlink, Protocol, TABLE_MAIN};
+    use crate::route::{Change, Kernel, Kind, Netlink, Protocol};
 
     #[test]
     fn what_the_writer_did_does_not_even_wake_the_reader() {
         let thread = std::thread::spawn(|| {
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("needs root");
             let (mut own, mut other) = (Netlink::open().unwrap(), Netlink::open().unwrap());
-            let socket = join(own.port(), 64 * 1024).unwrap();
+            let socket = join(LINKS | ROUTES, own.port(), 64 * 1024).unwrap();
             let mut buffer = vec![0; DATAGRAM];
             let mut received = || socket.recv(&mut buffer.as_mut_slice(), 0).map_err(|e| e.kind());
             let blackhole = |prefix: &str| Route::new(prefix.parse().unwrap(), Kind::Blackhole, Protocol::STATIC);
@@ -243,8 +258,12 @@ mod tests {
                 assert_eq!(own.apply(&create(prefix)).unwrap(), []);
                 assert_eq!(received(), Err(io::ErrorKind::WouldBlock), "{prefix}");
             }
+            let links = join(LINKS, 0, 64 * 1024).unwrap();
             assert_eq!(other.apply(&create("10.9.1.0/24")).unwrap(), []);
             assert!(received().is_ok_and(|len| len > 0));
+            let mut buffer = vec![0; DATAGRAM];
+            let of_links = links.recv(&mut buffer.as_mut_slice(), 0).map_err(|e| e.kind());
+            assert_eq!(of_links, Err(io::ErrorKind::WouldBlock), "a route is no link");
         });
         thread.join().unwrap();
     }
@@ -253,7 +272,7 @@ mod tests {
     fn after_an_overrun_nothing_old_is_told() {
         let thread = std::thread::spawn(|| {
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("needs root");
-            let socket = join(0, 4096).unwrap();
+            let socket = join(LINKS | ROUTES, 0, 4096).unwrap();
             let (_stop, stopped) = UnixStream::pair().unwrap();
             let mut reader = Reader {
                 socket,
