@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::super::diagnostic::{Checked, Complaint, Sources};
 use super::super::lexer::{Lexeme, tokenize};
 use super::super::{NoInclude, Policy};
+use super::protocol::Draft;
 use super::{Parser, Symbol};
 use crate::filter::evaluate;
 use crate::filter::{Function, Value};
@@ -62,8 +63,16 @@ impl ShowRoute {
 impl Names {
     /// Of a parser that has read all.
     pub(super) fn of(parser: &mut Parser) -> Self {
+        let mut symbols = std::mem::take(&mut parser.symbols);
+        // A command line declares no protocols: a kilobyte for each that is copied from is not kept.
+        let done = Arc::new(Draft::done());
+        for symbol in symbols.values_mut() {
+            if let Symbol::Protocol(draft) | Symbol::Template(draft) = symbol {
+                draft.clone_from(&done);
+            }
+        }
         Names(Some(Arc::new(Declared {
-            symbols: std::mem::take(&mut parser.symbols),
+            symbols,
             reach: std::mem::take(&mut parser.reach),
             functions: parser.config.functions.clone(),
         })))

@@ -127,6 +127,7 @@ impl BgpDraft {
             let complaint = fail("protocol bgp has no channel".into());
             return Err(complaint.with_hint("write 'ipv4 { .. };' or 'ipv6 { .. };' in it"));
         }
+        config.channels.reserve_exact(channels.len());
         for channel in channels {
             let made = bgp_channel(channel, config, internal, all).map_err(fail)?;
             config.channels.push(made);
