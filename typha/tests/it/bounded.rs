@@ -1,6 +1,8 @@
 //! Memory is bounded: clients that never read cost a bounded amount, however much changes, and are told in the end; what
 //! was there and is gone costs nothing.
 
+use std::time::Duration;
+
 use tortie_proto::sync::server_message::Message as ServerMsg;
 use tortie_typha_client::{Store, Write};
 
@@ -27,6 +29,8 @@ const ROUND: usize = 64;
 /// Rounds that change 7 MB, and then 33 MB: 12,800 documents.
 const FILL: usize = 40;
 const THEN: usize = 200;
+/// A disk that others use may take long.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// How typha may breathe meanwhile, on a busy machine too: far less than the changes that have passed are.
 const BREATH: usize = 12 << 20;
 
@@ -105,7 +109,7 @@ async fn what_has_passed_costs_nothing() {
     // Each of many threads would else keep what it once needed.
     command.env("MALLOC_ARENA_MAX", "1");
     typha.run(command).await;
-    let store = typha.store();
+    let store = typha.store().with_timeout(PATIENCE);
     // One that is sent every change, so that each is encoded.
     let mut client = Client::start(typha.addr(), &[HANDLES], None);
     client.until("in sync", |c| c.in_syncs == 1).await;
