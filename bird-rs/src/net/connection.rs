@@ -4,7 +4,6 @@
 //! is bounded too; what the engine puts in is bounded by the speaker's window (see [`tortie_bgp::speaker::SEND_WINDOW`]).
 //! A panic in either task is reported as the connection's end.
 
-use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -37,9 +36,6 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// What is read at once at most.
 const READ: usize = 64 * 1024;
-
-/// What is shorter must not hold all of a buffer while it waits for the engine.
-const READ_WHOLE: usize = READ / 4;
 
 /// Reads that may wait for the engine, of one connection. A peer with a full table could fill the whole queue otherwise,
 /// and what it gains is nothing: the engine is busy with less. What peers have taken waits behind them, so with more we would
@@ -178,27 +174,19 @@ async fn reader(conn: ConnId, read: OwnedReadHalf, engine: Engine, closing: Canc
     Box::pin(drain(read)).await
 }
 
-thread_local! {
-    /// Where a thread reads into, empty between reads. Short reads are copied out of it: a buffer of this size for each of them, made
-    /// and given back among small things that stay, would leave the heap full of holes.
-    static SCRATCH: Cell<BytesMut> = Cell::new(BytesMut::new());
-}
-
 /// Reads what there is: nothing at the end, `None` when there was nothing after all.
 fn take(read: &OwnedReadHalf) -> io::Result<Option<BytesMut>> {
-    let mut buffer = SCRATCH.take();
-    buffer.reserve(READ);
-    let count = read.try_read_buf(&mut buffer);
-    if matches!(count, Ok(READ_WHOLE..)) {
-        return Ok(Some(buffer));
-    }
-    let octets = BytesMut::from(&buffer[..]);
-    buffer.clear();
-    SCRATCH.set(buffer);
-    match count {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-        count => count.map(|_| Some(octets)),
-    }
+    let mut buffer = BytesMut::with_capacity(READ);
+    let count = match read.try_read_buf(&mut buffer) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+        count => count?,
+    };
+    // What is short must not hold all of the buffer while it waits for the engine.
+    Ok(Some(if count < READ / 4 {
+        BytesMut::from(&buffer[..])
+    } else {
+        buffer
+    }))
 }
 
 /// Reads on for nobody until the peer closes, or long enough.
