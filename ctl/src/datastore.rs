@@ -5,7 +5,7 @@
 //! done by running it again.
 
 mod archive;
-mod lock;
+pub(crate) mod lock;
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -44,9 +44,11 @@ pub(crate) async fn run(typha: Option<Target>, command: &DatastoreCommand) -> Re
         }
         DatastoreCommand::Status(args) => {
             let status = store.status().await?;
+            // typha is shown as it is, also when this cannot be read.
+            let locked = lock::is_locked(&store).await.ok();
             say(&match args.output {
-                TextFormat::Text => describe(&status),
-                TextFormat::Json => format!("{:#}", described(&status)),
+                TextFormat::Text => describe(&status, locked == Some(true)),
+                TextFormat::Json => format!("{:#}", described(&status, locked)),
             })
         }
         DatastoreCommand::Lock => lock::set(&store, true).await,
@@ -54,18 +56,23 @@ pub(crate) async fn run(typha: Option<Target>, command: &DatastoreCommand) -> Re
     }
 }
 
-fn describe(status: &ServerStatus) -> String {
+fn describe(status: &ServerStatus, locked: bool) -> String {
     let datastore = match &status.stale {
         None => "answers".to_owned(),
         Some((reason, age)) => format!("STALE, last good {} s ago: {reason}", age.as_secs()),
     };
+    let locked = if locked {
+        "\nlocked:    no pod gets an address until tortiectl datastore unlock"
+    } else {
+        ""
+    };
     format!(
-        "history:   {}\nrevision:  {}\ndocuments: {}\nclients:   {}\ndatastore: {datastore}",
+        "history:   {}\nrevision:  {}\ndocuments: {}\nclients:   {}\ndatastore: {datastore}{locked}",
         status.cluster_id, status.revision, status.documents, status.clients
     )
 }
 
-fn described(status: &ServerStatus) -> Value {
+fn described(status: &ServerStatus, locked: Option<bool>) -> Value {
     let stale = status.stale.as_ref();
     json!({
         "history": status.cluster_id,
@@ -73,6 +80,7 @@ fn described(status: &ServerStatus) -> Value {
         "documents": status.documents,
         "clients": status.clients,
         "version": status.version,
+        "locked": locked,
         "stale": stale.map(|(reason, age)| json!({"reason": reason, "age_seconds": age.as_secs()})),
     })
 }

@@ -10,6 +10,15 @@ use crate::output::say;
 /// How often what others change meanwhile is written anew.
 const ATTEMPTS: usize = 5;
 
+/// Do pods get no address now? Also a datastore without ClusterInformation is not locked.
+pub(crate) async fn is_locked(store: &Store) -> Result<bool> {
+    let key = Key::resource(Kind::ClusterInformation, None, "default");
+    Ok(match object(store, &key).await? {
+        Some((Object::ClusterInformation(information), _)) => information.spec.datastore_ready == Some(false),
+        Some(_) | None => false,
+    })
+}
+
 /// Locks, or unlocks.
 pub(super) async fn set(store: &Store, locked: bool) -> Result<()> {
     let key = Key::resource(Kind::ClusterInformation, None, "default");

@@ -9,11 +9,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::{Context, Result, bail};
 use tortie_ipam_client::cluster;
 use tortie_model::resource::IpPool;
-use tortie_model::{Key, Kind, Object};
 use tortie_net::Prefix;
 use tortie_typha_client::Store;
 
 use crate::cli::IpamSplitArgs;
+use crate::datastore::lock::is_locked;
 use crate::output::say;
 
 /// New pools at most: each is a document that every node reads.
@@ -23,12 +23,8 @@ const UUID: &str = "/proc/sys/kernel/random/uuid";
 
 /// `tortiectl ipam split`.
 pub(super) async fn split(store: &Store, args: &IpamSplitArgs) -> Result<()> {
-    let key = Key::resource(Kind::ClusterInformation, None, "default");
-    let locked = match cluster::object(store, &key).await? {
-        Some((Object::ClusterInformation(i), _)) => i.spec.datastore_ready == Some(false),
-        Some(_) | None => false,
-    };
-    if !locked {
+    check_count(args.count)?;
+    if !is_locked(store).await? {
         bail!("the datastore is not locked: run tortiectl datastore lock, so that no address is given meanwhile");
     }
     let pools = cluster::pools(store).await?;
@@ -81,11 +77,16 @@ fn identified(mut pool: IpPool) -> Result<IpPool> {
     Ok(pool)
 }
 
-/// The pools that take its place: like it in all but name and network.
-fn parts(old: &IpPool, count: u32) -> Result<Vec<IpPool>> {
+fn check_count(count: u32) -> Result<()> {
     if count < 2 || !count.is_power_of_two() || count > PARTS_MAX {
         bail!("{count} is no number of parts: want a power of two from 2 to {PARTS_MAX}");
     }
+    Ok(())
+}
+
+/// The pools that take its place: like it in all but name and network.
+fn parts(old: &IpPool, count: u32) -> Result<Vec<IpPool>> {
+    check_count(count)?;
     let (cidr, block) = (old.spec.cidr, old.spec.block_size());
     let bits = u8::try_from(count.trailing_zeros())?;
     let length = cidr.len().saturating_add(bits);

@@ -299,10 +299,20 @@ fn a_pool_is_split_and_what_is_in_it_stays() {
     typha
         .run(&["ipam", "split", "4", "--name", "a"])
         .failed(1, &["not locked"]);
+    // What could never be done is said before anything is asked for.
+    for count in ["0", "1", "3", "512"] {
+        typha
+            .run(&["ipam", "split", count, "--name", "a"])
+            .failed(1, &["power of two"]);
+    }
+    let status = || typha.run(&["datastore", "status"]).out;
+    assert!(!status().contains("locked"), "{}", status());
     typha.run(&["datastore", "lock"]).is("Datastore locked.");
-    typha
-        .run(&["ipam", "split", "3", "--name", "a"])
-        .failed(1, &["power of two"]);
+    assert!(
+        status().contains("\nlocked:    no pod gets an address until"),
+        "{}",
+        status()
+    );
     typha
         .run(&["ipam", "split", "64", "--name", "a"])
         .failed(1, &["/29", "smaller than a block"]);
