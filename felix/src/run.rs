@@ -45,7 +45,8 @@ pub async fn run(config: Config, token: CancellationToken) -> anyhow::Result<()>
     // Before the first dump, so that nothing falls between.
     let monitor = Monitor::start(TABLE_MAIN, netlink.port())?;
     let touches = [Touches::open()?, Touches::open()?];
-    let running = dataplane::start(netlink, monitor, token.clone())?;
+    let marks = config.state_dir.join("marks.json");
+    let running = dataplane::start(netlink, monitor, &marks, token.clone())?;
 
     let mut tasks = JoinSet::new();
     let sources = Sources::start(&config, &hello, running.inputs, touches, (&mut tasks, &token));

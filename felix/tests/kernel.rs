@@ -96,7 +96,9 @@ impl Felix {
         let token = CancellationToken::new();
         let netlink = Netlink::open().unwrap();
         let monitor = Monitor::start(TABLE_MAIN, netlink.port()).unwrap();
-        let running = dataplane::start(netlink, monitor, token.clone()).unwrap();
+        // Calico's marks alone, so it is neither there nor written.
+        let marks = std::env::temp_dir().join("felix-kernel-test-marks.json");
+        let running = dataplane::start(netlink, monitor, &marks, token.clone()).unwrap();
         Felix { running, token }
     }
 

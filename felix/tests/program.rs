@@ -550,6 +550,8 @@ fn workloads_find_the_speaker_and_routes_have_the_metric_asked_for() {
         );
         let learned = "10.244.1.0/26 via 172.30.0.12 dev up0 proto bird metric 2000";
         becomes(&[BLOCK, a, b, learned]).await;
+        let marks = std::fs::read_to_string(node.dir.path().join("state/marks.json")).unwrap();
+        assert_eq!(marks, r#"{"protocols":[],"metrics":[2000]}"#);
         let both = ["169.254.0.179/32 scope host", "fd12::1/128 scope global deprecated"];
         is_alone("cali2", &both).await;
         assert_eq!(alone("cali1"), [""; 0], "no BGPPeer selects it");
@@ -564,7 +566,8 @@ fn workloads_find_the_speaker_and_routes_have_the_metric_asked_for() {
         ip("addr del 169.254.0.179/32 dev cali2");
         is_alone("cali2", &both).await;
         typha.cancel();
-        // Other metrics and no peer: what was before goes, also the routes of the other metrics.
+        node.kill();
+        // Other metrics and no peer, asked for while felix is down: what was before goes, also the routes of the other metrics.
         let mut documents = with_peering(SELECTS_NONE);
         let unsaid = [(4, "BGPConfiguration"), (5, "FelixConfiguration")];
         for (at, kind) in unsaid {
@@ -575,6 +578,7 @@ fn workloads_find_the_speaker_and_routes_have_the_metric_asked_for() {
             };
         }
         let _typha = node.serve_typha(documents).await;
+        node.start_felix();
         is_alone("cali2", &[]).await;
         becomes(&[BLOCK, POD, "10.244.0.6 dev cali2 scope link metric 1024", REMOTE]).await;
     });

@@ -100,7 +100,7 @@ fn is_martian(prefix: Prefix) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataplane::class::Marks;
+    use crate::dataplane::marks::Marks;
     use tortie_netlink::route::{IfIndex, Interface, InterfaceAddress};
 
     fn p(s: &str) -> Prefix {

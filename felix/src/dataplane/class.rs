@@ -1,77 +1,15 @@
 //! Route classes: where a route comes from, which origin is stronger, and how a route in the kernel is recognised as ours.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Serialize;
-use tortie_calc::{RouteMetrics, Settings, Tunnel};
-use tortie_net::Prefix;
+use tortie_calc::Tunnel;
 use tortie_netlink::route::{IfIndex, Kind, Protocol, Route, TABLE_MAIN};
+
+use super::marks::Marks;
 
 /// What the names of the host's side of workload interfaces begin with.
 pub const WORKLOAD_INTERFACE_PREFIX: &str = "cali";
-
-/// By which protocol numbers routes of ours are known.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Marks {
-    /// What routes to workloads and through VXLAN are given.
-    device: Protocol,
-    /// Numbers of our own besides Calico's, of this life: what had another before is still ours.
-    own: BTreeSet<Protocol>,
-    /// Whatever else leads to workloads' interfaces alone is ours too, to be removed.
-    external: bool,
-    /// What routes are given.
-    metrics: RouteMetrics,
-    /// What routes learned by BGP were given in this life, and Calico's default.
-    learned: BTreeSet<u32>,
-}
-
-impl Default for Marks {
-    fn default() -> Self {
-        Marks {
-            device: Protocol::BOOT,
-            own: BTreeSet::new(),
-            external: false,
-            metrics: RouteMetrics::default(),
-            learned: BTreeSet::from(RouteMetrics::default().learned),
-        }
-    }
-}
-
-impl Marks {
-    /// Routes get these from now on. Gives whether other routes may be ours now.
-    pub fn change(&mut self, settings: &Settings) -> bool {
-        let before = self.clone();
-        self.device = Protocol(settings.device_route_protocol);
-        if self.device != Protocol::BOOT {
-            self.own.insert(self.device);
-        }
-        self.external = settings.remove_external_routes;
-        self.metrics = settings.metrics;
-        self.learned.extend(settings.metrics.learned);
-        before != *self
-    }
-
-    /// The metric of a route of this class; 0 where nothing else of ours is in the way.
-    pub fn metric(&self, class: RouteClass, prefix: Prefix) -> u32 {
-        let family = usize::from(!prefix.is_v4());
-        match class {
-            RouteClass::LocalWorkload => self.metrics.workloads[family],
-            RouteClass::Bgp => self.metrics.learned[family],
-            RouteClass::SameSubnet | RouteClass::VxlanTunnel | RouteClass::OwnBlock => 0,
-        }
-    }
-
-    /// The number of the routes of this class.
-    pub fn of(&self, class: RouteClass) -> Protocol {
-        match class {
-            RouteClass::LocalWorkload | RouteClass::VxlanTunnel => self.device,
-            RouteClass::SameSubnet | RouteClass::OwnBlock if self.device == Protocol::BOOT => Protocol::CALICO,
-            RouteClass::SameSubnet | RouteClass::OwnBlock => self.device,
-            RouteClass::Bgp => Protocol::BIRD,
-        }
-    }
-}
 
 /// Where a wanted route comes from, the strongest first: when several origins want one prefix, the first wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -110,7 +48,8 @@ impl RouteClass {
         }
     }
 
-    /// Its class, if the route is one that felix writes: the ownership test, which needs no memory of a former life.
+    /// Its class, if the route is one that felix writes: the ownership test. With Calico's marks it needs no memory of a
+    /// former life; with others, what [`super::marks::Remembered`] is for.
     /// Exact, because everything it accepts and nobody wants is removed.
     pub fn of(route: &Route, marks: &Marks, name: impl Fn(IfIndex) -> Option<String>) -> Option<RouteClass> {
         if route.table != TABLE_MAIN || route.tos != 0 {
@@ -122,16 +61,16 @@ impl RouteClass {
             classes.all(|c| c == Some(first)).then_some(first)
         };
         match (route.protocol, route.kind) {
-            (Protocol::BIRD, _) if marks.learned.contains(&route.metric) => Some(RouteClass::Bgp),
+            (Protocol::BIRD, _) if marks.is_learned(route.metric) => Some(RouteClass::Bgp),
             (Protocol::CALICO, Kind::Unicast) => Some(RouteClass::SameSubnet),
             // Of any kind: blackholes are all that is written, but the number is Calico's, so the rest is leavings.
             (Protocol::CALICO, _) => Some(RouteClass::OwnBlock),
-            (p, Kind::Unicast) if marks.own.contains(&p) => Some(by_device().unwrap_or(RouteClass::SameSubnet)),
-            (p, _) if marks.own.contains(&p) => Some(RouteClass::OwnBlock),
+            (p, Kind::Unicast) if marks.is_own(p) => Some(by_device().unwrap_or(RouteClass::SameSubnet)),
+            (p, _) if marks.is_own(p) => Some(RouteClass::OwnBlock),
             (Protocol::BOOT, Kind::Unicast) => by_device(),
             // What the kernel writes by itself comes back.
             (Protocol::KERNEL, _) => None,
-            (_, Kind::Unicast) if marks.external => by_device().filter(|c| *c == RouteClass::LocalWorkload),
+            (_, Kind::Unicast) if marks.external() => by_device().filter(|c| *c == RouteClass::LocalWorkload),
             _ => None,
         }
     }
@@ -155,6 +94,7 @@ impl fmt::Display for RouteClass {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tortie_calc::Settings;
     use tortie_netlink::route::NextHop;
 
     #[test]

@@ -111,7 +111,7 @@ fn resolve(path: &FibPath, view: &View) -> Resolution {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataplane::class::Marks;
+    use crate::dataplane::marks::Marks;
     use tortie_netlink::route::{IfIndex, Interface, InterfaceAddress, Protocol, Route};
 
     #[test]

@@ -36,6 +36,7 @@ use super::admission::Own;
 use super::class::{RouteClass, WORKLOAD_INTERFACE_PREFIX};
 use super::fib::{FibPath, Paths};
 use super::hold::Holds;
+use super::marks::{Marks, Remembered};
 use super::remotes::Remotes;
 use super::view::View;
 use super::why::{Refused, Why, Withheld};
@@ -91,7 +92,8 @@ pub struct Manager {
     /// What is wanted and what the kernel holds of ours.
     routes: Reconciler,
     synced: Synced,
-    loaded: bool,
+    /// By what routes were known when the kernel was last seen; nothing before.
+    known: Option<Marks>,
     /// What bird-rs withdrew before it was in sync: known to be gone all the same.
     withdrawn: BTreeSet<Prefix>,
     dirty: BTreeSet<Prefix>,
@@ -105,9 +107,13 @@ pub struct Manager {
 }
 
 impl Manager {
-    /// Knows nothing; wants a dump first. `epoch`: what the wall's clock says at time zero, to show times by.
-    pub fn new(epoch: Timestamp) -> Self {
+    /// Knows nothing but what a former life's routes may have; wants a dump first. `epoch`: what the wall's clock says at
+    /// time zero, to show times by.
+    pub fn new(epoch: Timestamp, remembered: &Remembered) -> Self {
+        let mut view = View::default();
+        view.marks.recall(remembered);
         Manager {
+            view,
             dump_wanted: true,
             epoch,
             routes: Reconciler::with_objects(objects::OURS),
@@ -127,10 +133,16 @@ impl Manager {
 
     /// Has the kernel been seen?
     pub fn is_loaded(&self) -> bool {
-        self.loaded
+        self.known.is_some()
     }
 
-    /// Takes a full dump of the kernel: every route of the main table. The first one shows what a former life left.
+    /// By what routes of ours are known. A new one must be remembered before the next batch is written.
+    pub fn marks(&self) -> &Marks {
+        &self.view.marks
+    }
+
+    /// Takes a full dump of the kernel: every route of the main table. The first one shows what a former life left; so does
+    /// one after the marks changed.
     pub fn loaded(&mut self, dump: Dump) {
         self.dump_wanted = false;
         let (view, own) = View::load(
@@ -142,8 +154,12 @@ impl Manager {
         self.view = view;
         self.routes.objects_loaded(dump.objects);
         self.routes.found_all(own.iter().map(|(_, r)| Arc::clone(r)));
-        if !std::mem::replace(&mut self.loaded, true) {
-            for (class, route) in own {
+        self.forget_former_marks(&own);
+        let known = self.known.replace(self.view.marks.clone());
+        if known.as_ref() != Some(&self.view.marks) {
+            let before = |r: &Route| known.as_ref().and_then(|marks| self.view.class_by(marks, r));
+            let new: Vec<_> = own.into_iter().filter(|(_, r)| before(r).is_none()).collect();
+            for (class, route) in new {
                 if !self.source_is_synced(class) {
                     self.inherit(class, route);
                 }
@@ -193,7 +209,7 @@ impl Manager {
 
     fn forget_taken_down(&mut self) {
         // Before the first look at the kernel nothing is known to be gone.
-        if self.loaded {
+        if self.is_loaded() {
             self.workloads.forget_gone(|name| self.view.has(name));
         }
     }
@@ -335,7 +351,7 @@ impl Manager {
     // === Deciding ===
 
     fn settle(&mut self) {
-        if !self.loaded {
+        if !self.is_loaded() {
             return;
         }
         if std::mem::take(&mut self.reroute) && self.resolve_again() {

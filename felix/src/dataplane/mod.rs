@@ -8,6 +8,7 @@ pub mod class;
 pub mod fib;
 mod hold;
 pub mod manager;
+pub mod marks;
 mod remotes;
 mod task;
 pub mod view;
@@ -15,6 +16,7 @@ pub mod why;
 mod workloads;
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +28,7 @@ use tortie_netlink::route::{Kernel, KernelError};
 use tortie_netlink::worker::Worker;
 
 use manager::{Input, Row, Summary};
+use marks::Remembered;
 pub use task::TaskError;
 pub(crate) use task::until;
 
@@ -104,12 +107,22 @@ pub struct Running {
     pub task: JoinHandle<Result<(), TaskError>>,
 }
 
-/// Starts the dataplane task on this kernel; `monitor` was joined before the kernel is first read. Must be called inside
+/// Starts the dataplane task on this kernel; `monitor` was joined before the kernel is first read. `marks` is the file by which
+/// one life tells the next what its routes have, see [`marks`]; one that cannot be read is left, and said. Must be called inside
 /// a runtime.
 ///
 /// # Errors
 /// [`StartError`].
-pub fn start(kernel: impl Kernel, monitor: Monitor, token: CancellationToken) -> Result<Running, StartError> {
+pub fn start(
+    kernel: impl Kernel,
+    monitor: Monitor,
+    marks: &Path,
+    token: CancellationToken,
+) -> Result<Running, StartError> {
+    let remembered = Remembered::read(marks).unwrap_or_else(|error| {
+        tracing::error!(%error, "routes of a former life may not be known by their numbers");
+        Remembered::default()
+    });
     let kernel = Worker::start(kernel)?;
     let (commands, queue) = mpsc::channel(COMMANDS);
     let (inputs, wishes) = mpsc::channel(INPUTS);
@@ -120,6 +133,8 @@ pub fn start(kernel: impl Kernel, monitor: Monitor, token: CancellationToken) ->
         inputs: wishes,
         commands: queue,
         summary,
+        marks: marks.to_owned(),
+        remembered,
     };
     let task = tokio::spawn(task.run(token));
     Ok(Running {

@@ -10,6 +10,7 @@
 //! batch's answer is handled before any event that the kernel sent after it, so what is believed of the kernel never lags
 //! behind what was done to it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,10 +24,13 @@ use tortie_netlink::worker::{Worker, WorkerEnded, Writing};
 
 use super::class::WORKLOAD_INTERFACE_PREFIX;
 use super::manager::{Input, Manager, Summary};
+use super::marks::{Marks, Remembered};
 use super::{Command, DataplaneError, ENDPOINT_DEADLINE};
 
 /// How long a kernel that cannot be read is left alone.
 const DUMP_RETRY: Duration = Duration::from_secs(1);
+/// How long a disk that does not take the marks is left alone.
+const SAVE_RETRY: Duration = Duration::from_secs(10);
 /// The state is summed up at most this often,
 const SUMMARY_INTERVAL: Duration = Duration::from_millis(250);
 /// and in one part of so many of the time: with many routes it takes a while, in which none is written.
@@ -61,15 +65,22 @@ pub(crate) struct Task {
     pub(crate) inputs: mpsc::Receiver<Input>,
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) summary: watch::Sender<Arc<Summary>>,
+    /// See [`super::marks`].
+    pub(crate) marks: PathBuf,
+    /// What it says.
+    pub(crate) remembered: Remembered,
 }
 
 impl Task {
     /// Runs until the token is cancelled. Nothing is undone at the end: routes outlive the program.
     pub(crate) async fn run(self, token: CancellationToken) -> Result<(), TaskError> {
         let started = Instant::now();
+        let manager = Manager::new(jiff::Timestamp::now(), &self.remembered);
         let looper = Loop {
+            saved: manager.marks().clone(),
+            save_after: started,
             task: self,
-            manager: Manager::new(jiff::Timestamp::now()),
+            manager,
             waiters: Vec::new(),
             started,
             dump_after: started,
@@ -91,6 +102,9 @@ struct Loop {
     /// this is for what no event tells.
     audited: Instant,
     summary_at: Instant,
+    /// What the file has of the marks.
+    saved: Marks,
+    save_after: Instant,
     /// Something happened since the last summary.
     changed: bool,
 }
@@ -157,6 +171,7 @@ impl Loop {
                 }
             }
         }
+        self.save_marks().await;
         let now = self.now();
         self.manager.tick(now);
         let changes = self.manager.plan(now);
@@ -167,6 +182,23 @@ impl Loop {
         let writing = self.task.kernel.begin(changes)?;
         self.meanwhile(writing).await?;
         Ok(true)
+    }
+
+    /// Before any route has a new mark. Routes do not wait for a disk that fails.
+    async fn save_marks(&mut self) {
+        if self.saved == *self.manager.marks() || Instant::now() < self.save_after {
+            return;
+        }
+        let marks = self.manager.marks().clone();
+        let (remembered, path) = (marks.to_remember(), self.task.marks.clone());
+        let written = tokio::task::spawn_blocking(move || remembered.write(&path)).await;
+        match written.map_err(std::io::Error::from).and_then(|w| w) {
+            Ok(()) => self.saved = marks,
+            Err(error) => {
+                tracing::error!(%error, "what routes are known by could not be saved: felix should not be restarted before it is");
+                self.save_after = Instant::now() + SAVE_RETRY;
+            }
+        }
     }
 
     /// Until the batch is written, takes what the sources say. What the kernel says has to wait.

@@ -12,7 +12,8 @@ use tortie_net::{Prefix, PrefixMap};
 use tortie_netlink::route::object::ObjectId;
 use tortie_netlink::route::{IfIndex, Interface, InterfaceAddress, Kind, NextHop, Route, RouteKey};
 
-use super::class::{Marks, RouteClass, WORKLOAD_INTERFACE_PREFIX, by_name};
+use super::class::{RouteClass, WORKLOAD_INTERFACE_PREFIX, by_name};
+use super::marks::Marks;
 use super::why::Withheld;
 
 /// A next hop as bird-rs gives it.
@@ -73,7 +74,12 @@ impl View {
 
     /// The class of a route that is ours.
     pub fn class(&self, route: &Route) -> Option<RouteClass> {
-        RouteClass::of(route, &self.marks, |i| self.name(i).map(str::to_owned))
+        self.class_by(&self.marks, route)
+    }
+
+    /// The class of a route that is ours by these marks.
+    pub(super) fn class_by(&self, marks: &Marks, route: &Route) -> Option<RouteClass> {
+        RouteClass::of(route, marks, |i| self.name(i).map(str::to_owned))
     }
 
     /// An interface's name.

@@ -37,7 +37,7 @@ impl Rules for Manager {
 impl Manager {
     /// The next changes to make.
     pub fn plan(&mut self, now: Duration) -> Vec<Change> {
-        if !self.loaded || self.dump_wanted {
+        if !self.is_loaded() || self.dump_wanted {
             return Vec::new();
         }
         let told = RouteClass::ALL.into_iter().all(|class| self.source_is_synced(class));

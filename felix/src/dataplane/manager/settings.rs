@@ -1,12 +1,14 @@
 //! What FelixConfiguration says of routes, and the floating addresses that it switches on.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tortie_calc::{Floating, Settings};
 use tortie_net::Prefix;
+use tortie_netlink::route::Route;
 
-use super::Manager;
+use super::{Manager, RouteClass};
 
 impl Manager {
     pub(super) fn settings_are(&mut self, settings: &Settings) {
@@ -19,6 +21,18 @@ impl Manager {
         }
         self.settings = settings.clone();
         self.use_objects(settings.nexthop_objects);
+    }
+
+    /// When all of ours in the kernel has the marks of now, and all that is wanted is known, no route has others any more:
+    /// what comes with one later is somebody else's.
+    pub(super) fn forget_former_marks(&mut self, own: &[(RouteClass, Arc<Route>)]) {
+        let current = self.view.marks.current();
+        let is_current =
+            |(class, route): &(RouteClass, Arc<Route>)| self.view.class_by(&current, route) == Some(*class);
+        let all_known = RouteClass::ALL.into_iter().all(|class| self.source_is_synced(class));
+        if all_known && current != self.view.marks && own.iter().all(is_current) {
+            self.view.marks = current;
+        }
     }
 
     /// How often the kernel is to be looked at although it told nothing; `None`: never.

@@ -237,8 +237,8 @@ impl Manager {
     /// The state in numbers. Looks at every prefix: for scrapes and status, not for the fast path.
     pub fn summary(&self) -> Summary {
         let mut s = Summary {
-            loaded: self.loaded,
-            settled: self.loaded && !self.dump_wanted && self.routes.is_settled(),
+            loaded: self.is_loaded(),
+            settled: self.is_loaded() && !self.dump_wanted && self.routes.is_settled(),
             datastore_known: self.synced.datastore_known,
             datastore_synced: self.synced.datastore,
             fib_synced: self.synced.fib,

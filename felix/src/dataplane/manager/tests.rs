@@ -107,10 +107,14 @@ impl Node {
     }
 
     fn on(kernel: FakeKernel) -> Self {
+        Node::remembering(kernel, &Remembered::default())
+    }
+
+    fn remembering(kernel: FakeKernel, marks: &Remembered) -> Self {
         kernel.take_events();
         Node {
             kernel,
-            manager: Manager::new(jiff::Timestamp::UNIX_EPOCH),
+            manager: Manager::new(jiff::Timestamp::UNIX_EPOCH, marks),
             now: Duration::ZERO,
             meanwhile: None,
         }
@@ -193,6 +197,47 @@ impl Node {
             .find(|r| r.prefix == p(prefix))
             .unwrap_or_else(|| panic!("no row for {prefix}"))
     }
+}
+
+fn metric(learned: u32) -> Input {
+    let mut settings = Settings::default();
+    settings.metrics.learned = [learned; 2];
+    Input::Desired(vec![Update::Settings(Box::new(settings))])
+}
+
+#[test]
+fn a_metric_given_up_while_felix_was_down_leaves_no_route_behind() {
+    let far = REMOTE.replace("1024", "2000");
+    let mut node = Node::synced();
+    node.give([metric(2000), learn("10.244.1.0/26", &["172.30.0.12"])]);
+    assert_eq!(node.ours(), [far.as_str()]);
+    let remembered = node.manager.marks().to_remember();
+    node.kernel.take_applied();
+
+    // A life that knows nothing of its sources changes nothing, whichever way it knows the metric.
+    let mut node = Node::remembering(node.kernel, &remembered);
+    node.work();
+    assert_eq!(node.ours(), [far.as_str()]);
+    let mut node = node.restarted();
+    node.give([metric(2000), Input::DatastoreSynced { live: false }]);
+    assert_eq!(node.ours(), [far.as_str()]);
+    assert!(node.kernel.take_applied().is_empty());
+
+    // Another metric is asked for meanwhile.
+    let mut node = Node::remembering(node.kernel, &remembered);
+    node.give([metric(1024), Input::DatastoreSynced { live: true }]);
+    node.give([learn("10.244.1.0/26", &["172.30.0.12"]), fib_in_sync()]);
+    assert_eq!(node.ours(), [REMOTE]);
+
+    // Seen without any, the kernel may have such routes of others.
+    node.manager.want_dump();
+    node.work();
+    assert_eq!(node.manager.marks().to_remember(), Remembered::default());
+    let other = via("10.9.0.0/16", "172.30.0.9", Protocol::BIRD, 2000);
+    node.kernel.put(other.clone());
+    node.manager.want_dump();
+    node.work();
+    assert!(node.kernel.all_routes().contains(&other));
 }
 
 const POD: &str = "10.244.0.5 dev cali1 proto boot scope link metric 1024";
