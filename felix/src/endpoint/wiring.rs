@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tortie_calc::Tunnel;
 use tortie_net::Prefix;
@@ -62,10 +64,35 @@ pub(super) fn open_netns(path: &Path) -> Result<Netns, Failure> {
     Ok(netns)
 }
 
-/// Is the namespace there, and the interface's name free in it (or the endpoint's own)? Changes nothing.
-pub(super) fn can_attach(plan: &Plan) -> Result<(), Failure> {
-    let netns = open_netns(&plan.netns)?;
-    has_pair(plan, &netns, &mut Connection::open()?).map(drop)
+/// Where an endpoint is to be made, as it was found.
+#[derive(Debug)]
+pub(super) struct Site {
+    netns: Netns,
+    host: Connection,
+    /// Is an interface of the host's end's name there? Of a new endpoint none is.
+    there: bool,
+}
+
+impl Site {
+    /// Opens the namespace, which must be there, and looks for the host's end. Changes nothing.
+    pub(super) fn find(plan: &Plan) -> Result<Self, Failure> {
+        let netns = open_netns(&plan.netns)?;
+        let mut host = Connection::open()?;
+        let there = host.link(&plan.interface)?.is_some();
+        Ok(Site { netns, host, there })
+    }
+
+    /// May what is in the namespace be of an endpoint that is there already? If not, making the pair finds out whether the
+    /// name is free, and a thread in the namespace need not.
+    pub(super) fn is_used(&self) -> bool {
+        self.there
+    }
+
+    /// Is the interface's name free in the namespace, or the endpoint's own? Changes nothing.
+    pub(super) fn when_free(mut self, plan: &Plan) -> Result<Self, Failure> {
+        has_pair(plan, &self.netns, &mut self.host)?;
+        Ok(self)
+    }
 }
 
 /// Is the veth pair there, with both ends where they belong?
@@ -82,26 +109,33 @@ fn has_pair(plan: &Plan, netns: &Netns, host: &mut Connection) -> Result<bool, F
     Ok(pair)
 }
 
-/// Makes the endpoint as planned.
-pub(super) fn attach(plan: &Plan) -> Result<Wired, Failure> {
-    let netns = open_netns(&plan.netns)?;
-    let mut host = Connection::open()?;
-    let kept = has_pair(plan, &netns, &mut host)?;
+/// Makes the endpoint as planned, at a site that was found for it.
+pub(super) fn attach(plan: &Plan, site: Site, links: &HostMtu) -> Result<Wired, Failure> {
+    let Site { netns, mut host, there } = site;
+    let kept = there && has_pair(plan, &netns, &mut host)?;
     if !kept {
-        host.remove_link(&plan.interface)?;
-        let mtu = if plan.mtu == 0 {
-            workload_mtu(&mut host, plan)?
-        } else {
-            plan.mtu
+        if there {
+            host.remove_link(&plan.interface)?;
+        }
+        let mtu = match plan.mtu {
+            0 => links.of_workloads(&mut host, plan)?,
+            told => told,
         };
         let (name, peer_name) = (plan.interface.as_str(), plan.ifname.as_str());
-        host.create_veth(&VethPair {
+        let made = host.create_veth(&VethPair {
             name,
             mac: HOST_MAC,
             peer_name,
             peer_netns: &netns,
             mtu,
-        })?;
+        });
+        if let Err(e) = made {
+            if e.is_exists() {
+                // Which of the names is taken, and by what.
+                has_pair(plan, &netns, &mut host)?;
+            }
+            return Err(e.into());
+        }
     }
     let wired = ends(plan, &netns, &mut host, kept);
     if wired.is_err() && !kept {
@@ -126,7 +160,11 @@ fn ends(plan: &Plan, netns: &Netns, host: &mut Connection, kept: bool) -> Result
     let gone = || Failure::internal(format!("interface {name} vanished while it was set up"));
     let link = host.link(name)?.ok_or_else(gone)?;
     host_sysctls(name, &plan.ips)?;
-    host.set_up(link.index)?;
+    if plan.ips.iter().any(IpAddr::is_ipv4) {
+        host.set_up_for_workload4(link.index)?;
+    } else {
+        host.set_up(link.index)?;
+    }
     let inside = netns.run(|| inside(plan))??;
     // An endpoint that is announced is one that answers. Without this it does so a moment later, too.
     if let Err(error) = host.activate(link.index) {
@@ -147,10 +185,8 @@ fn ends(plan: &Plan, netns: &Netns, host: &mut Connection, kept: bool) -> Result
 fn host_sysctls(name: &str, ips: &[IpAddr]) -> Result<(), RequestError> {
     let set = |path: [&str; 2], setting: &str, value: &str| Sysctl::interface(path, name, setting)?.write(value);
     if ips.iter().any(IpAddr::is_ipv4) {
-        set(["ipv4", "conf"], "route_localnet", "1")?;
+        // The others of IPv4 come with setting it up.
         set(["ipv4", "neigh"], "proxy_delay", "0")?;
-        set(["ipv4", "conf"], "proxy_arp", "1")?;
-        set(["ipv4", "conf"], "forwarding", "1")?;
     }
     if ips.iter().any(IpAddr::is_ipv6) {
         set(["ipv6", "conf"], "accept_dad", "0")?;
@@ -160,11 +196,10 @@ fn host_sysctls(name: &str, ips: &[IpAddr]) -> Result<(), RequestError> {
         set(["ipv6", "conf"], "proxy_ndp", "1")?;
         set(["ipv6", "conf"], "forwarding", "1")?;
     }
-    let accept_ra = Sysctl::interface(["ipv6", "conf"], name, "accept_ra")?;
-    if accept_ra.exists() {
-        accept_ra.write("0")
-    } else {
-        Ok(())
+    match set(["ipv6", "conf"], "accept_ra", "0") {
+        // A kernel without IPv6 takes none.
+        Err(e) if e.source.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 
@@ -195,7 +230,7 @@ fn inside(plan: &Plan) -> Result<Link, RequestError> {
     if has6 {
         Sysctl::global("net/ipv6/conf/all/forwarding").write(forwarding)?;
     }
-    connection.link(&plan.ifname)?.ok_or_else(missing)
+    Ok(link)
 }
 
 /// The default route, and the gateway's hardware address: fixed, so that the first packet needs no answer, and a host
@@ -211,12 +246,47 @@ fn default_route(connection: &mut Connection, index: u32, gateway: IpAddr) -> Re
     connection.set_gateway_route(index, everything, gateway)
 }
 
-fn workload_mtu(host: &mut Connection, plan: &Plan) -> Result<u32, RequestError> {
-    let links = mtu::of_host(&host.links()?, &plan.node_addresses);
-    Ok(mtu::of_workloads(
-        links,
-        plan.tunnels.iter().map(|(t, told)| (*t, *told)),
-    ))
+/// What the links carry that packets leave the host by, as it was a moment ago.
+///
+/// Looking means a list of every interface, of which a node has as many as workloads: each of many endpoints that are made
+/// together would look at all the others.
+#[derive(Debug, Default)]
+pub(super) struct HostMtu(Mutex<Option<Seen>>);
+
+#[derive(Debug)]
+struct Seen {
+    at: Instant,
+    own: Vec<IpAddr>,
+    mtu: u32,
+}
+
+impl HostMtu {
+    /// How old what was seen may be: an endpoint that is made this much earlier has the same.
+    const FRESH: Duration = Duration::from_secs(1);
+
+    fn of_workloads(&self, host: &mut Connection, plan: &Plan) -> Result<u32, RequestError> {
+        let links = self.of_links(host, &plan.node_addresses)?;
+        Ok(mtu::of_workloads(
+            links,
+            plan.tunnels.iter().map(|(t, told)| (*t, *told)),
+        ))
+    }
+
+    fn of_links(&self, host: &mut Connection, own: &[IpAddr]) -> Result<u32, RequestError> {
+        // Whoever comes while one looks waits for what it sees.
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(seen) = seen.as_ref().filter(|s| s.at.elapsed() < Self::FRESH && s.own == own) {
+            return Ok(seen.mtu);
+        }
+        let at = Instant::now();
+        let mtu = mtu::of_host(&host.links()?, own);
+        *seen = Some(Seen {
+            at,
+            own: own.to_vec(),
+            mtu,
+        });
+        Ok(mtu)
+    }
 }
 
 /// Removes the veth pair, both ends. Nothing there is success.

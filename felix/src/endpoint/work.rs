@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tortie_ipam::{IpFamily, Want};
 use tortie_model::Key;
 use tortie_model::resource::WorkloadEndpoint;
@@ -22,6 +23,9 @@ use crate::dataplane::LocalEndpoint;
 use crate::ipam;
 use crate::state::State;
 
+/// How many endpoints are wired at the same time. The kernel changes interfaces one after the other, under a lock for which
+/// its waiters keep processors busy: what more threads would do there is taken from the rest of the work.
+const WIRINGS: usize = 2;
 /// How long a caller waits while a failed Add is undone; the undoing goes on after that.
 const UNDO_WITHIN: Duration = Duration::from_secs(5);
 
@@ -32,6 +36,9 @@ pub(super) struct Work {
     lanes: Lanes,
     /// Whose interface it is, of those made in this life: the datastore's echo of a record may be late.
     holders: Mutex<BTreeMap<String, Key>>,
+    links: Arc<wiring::HostMtu>,
+    /// Turns at the kernel.
+    wirings: Semaphore,
 }
 
 /// Runs what blocks.
@@ -47,6 +54,8 @@ impl Work {
             parts,
             lanes: Lanes::default(),
             holders: Mutex::default(),
+            links: Arc::default(),
+            wirings: Semaphore::new(WIRINGS),
         }
     }
 
@@ -59,15 +68,19 @@ impl Work {
         let _call = self.parts.ipam.crowd().enter();
         self.interface_is_free(&attachment)?;
         let plan = self.plan(&attachment, Vec::new(), request.mtu, request.allow_ip_forwarding)?;
-        blocking(move || wiring::can_attach(&plan)).await?;
+        let found = plan.clone();
+        let mut site = blocking(move || wiring::Site::find(&found)).await?;
         let existing = record::read(&self.parts.store, &attachment).await?;
+        if existing.is_some() || site.is_used() {
+            site = blocking(move || site.when_free(&plan)).await?;
+        }
         let repeated = existing.as_ref().is_some_and(|r| r.is_of(&attachment));
         // Until the wiring begins, what an older container of this pod has is not touched, nor is it undone.
         let mut only_addresses = existing.is_some();
         let made = match self.ips(&request, &asked, &attachment, existing.as_ref()).await {
             Ok(ips) => {
                 only_addresses = false;
-                self.make(&request, &attachment, existing.as_ref(), ips).await
+                self.make(&request, (&attachment, site), existing.as_ref(), ips).await
             }
             Err(e) => Err(e),
         };
@@ -162,13 +175,20 @@ impl Work {
     async fn make(
         &self,
         request: &AddRequest,
-        attachment: &Attachment,
+        (attachment, site): (&Attachment, wiring::Site),
         existing: Option<&Record>,
         ips: Vec<IpAddr>,
     ) -> Result<Made, Failure> {
         let nats = given::nats(&addresses(&request.floating_ips)?, &ips)?;
         let plan = self.plan(attachment, ips.clone(), request.mtu, request.allow_ip_forwarding)?;
-        let wired = blocking(move || wiring::attach(&plan)).await?;
+        let links = Arc::clone(&self.links);
+        let turn = self
+            .wirings
+            .acquire()
+            .await
+            .map_err(|e| Failure::internal(e.to_string()))?;
+        let wired = blocking(move || wiring::attach(&plan, site, &links)).await?;
+        drop(turn);
         let local = LocalEndpoint {
             interface: attachment.interface.clone(),
             ips: ips.clone(),

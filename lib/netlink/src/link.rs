@@ -9,7 +9,8 @@ use std::str::FromStr;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, State,
+    AfSpecInet, AfSpecUnspec, InetDevConf, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags,
+    LinkInfo, LinkMessage, State,
 };
 use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 use tortie_net::Prefix;
@@ -186,6 +187,29 @@ impl Connection {
         message.header.index = index;
         message.header.flags = LinkFlags::Up;
         message.header.change_mask = LinkFlags::Up;
+        self.change(RouteNetlinkMessage::SetLink(message), 0)
+            .map_err(|e| RequestError::new("set up interface", index, e))
+    }
+
+    /// Sets an interface up, and has it forward for whoever is behind it, answer for every IPv4 address, and take the
+    /// loopback's addresses for routable (`forwarding`, `proxy_arp`, `route_localnet`).
+    ///
+    /// One request: a sysctl each would be a file opened, read and written, and the kernel has whoever writes `forwarding` try
+    /// again and again while another changes an interface.
+    ///
+    /// # Errors
+    /// `ENODEV` when it is gone.
+    pub fn set_up_for_workload4(&mut self, index: u32) -> Result<(), RequestError> {
+        let mut settings = InetDevConf::default();
+        settings.forwarding = 1;
+        settings.proxy_arp = 1;
+        settings.route_localnet = 1;
+        let settings = AfSpecUnspec::Inet(vec![AfSpecInet::DevConfRequest(settings)]);
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.header.flags = LinkFlags::Up;
+        message.header.change_mask = LinkFlags::Up;
+        message.attributes.push(LinkAttribute::AfSpecUnspec(vec![settings]));
         self.change(RouteNetlinkMessage::SetLink(message), 0)
             .map_err(|e| RequestError::new("set up interface", index, e))
     }
