@@ -153,8 +153,10 @@ impl<'a> Cluster<'a> {
             .as_str()
         {
             "debug" | "trace" => Severity::Debug,
-            "info" => Severity::Info,
-            _ => Severity::None,
+            "warning" => Severity::Warning,
+            "error" => Severity::Error,
+            "fatal" => Severity::Fatal,
+            _ => Severity::Info,
         }
     }
 

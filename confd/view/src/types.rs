@@ -120,16 +120,20 @@ pub enum RouterIdFrom {
     Configured,
 }
 
-/// `logSeverityScreen` as far as a BGP speaker tells it apart.
+/// The least that is told of what happens (`logSeverityScreen`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Warnings and worse.
-    None,
-    /// Session states.
-    Info,
-    /// Everything.
+    /// Everything. Calico's Trace is no more than that.
     Debug,
+    /// Session states, and what is worse.
+    Info,
+    /// What is wrong with peers and their routes, and what is worse.
+    Warning,
+    /// What the speaker could not do.
+    Error,
+    /// Why it ends.
+    Fatal,
 }
 
 /// Why there is a node-to-node mesh for this node, or none.

@@ -36,12 +36,6 @@ const FIELDS: &[Inert] = &[
     ),
     inert(
         Kind::BgpConfiguration,
-        "logSeverityScreen",
-        &["\"Info\"", "\"Debug\""],
-        "bird-rs logs what its --log-level says; Debug makes it tell all of its protocols",
-    ),
-    inert(
-        Kind::BgpConfiguration,
         "programClusterRoutes",
         &[],
         "felix writes every route, whichever program it is asked of",
