@@ -317,6 +317,7 @@ fn policy(view: &BgpView, channel: &ChannelView, direction: Direction) -> Row {
     if direction == Direction::Export
         && let Some(family) = view.families.iter().find(|f| f.family == channel.family)
     {
+        compared.push_str(&maybe(family.workloads.then_some(family.address)));
         for rule in &family.export {
             compared.push_str(&format!(
                 "{:?}",

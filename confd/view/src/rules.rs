@@ -12,7 +12,8 @@ use super::mesh::Draft;
 use super::problem::ProblemKind;
 use super::services::ServiceNetworks;
 use super::types::{
-    CommunityValue, Family, FamilyView, Origin, Originated, OriginatedAs, ReachableBy, Rule, RuleAction, RuleReason,
+    CommunityValue, Family, FamilyView, Origin, Originated, OriginatedAs, PeerKind, ReachableBy, Rule, RuleAction,
+    RuleReason,
 };
 use crate::state::Stored;
 
@@ -43,6 +44,8 @@ pub(super) fn families(
         let own = family.own_prefixes(problems);
         let originated = family.originated(&own, problems);
         let priorities = compiled.priorities(family.family);
+        let is_workload =
+            |d: &Draft| d.peer.kind == PeerKind::LocalWorkload && Family::of(d.peer.address) == family.family;
         views.push(FamilyView {
             family: family.family,
             address: address.addr,
@@ -52,6 +55,7 @@ pub(super) fn families(
             export: family.export(&own, &advertisements),
             kernel: family.kernel(),
             priorities,
+            workloads: drafts.iter().any(is_workload),
         });
     }
     views

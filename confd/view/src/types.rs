@@ -167,6 +167,10 @@ pub struct FamilyView {
     pub kernel: Vec<Rule>,
     /// Should felix get the route priority that the local preference stands for?
     pub priorities: bool,
+    /// Does a workload of the node speak BGP with it? What it tells leads to the node: other nodes know no way to a workload's
+    /// own address but by a block, which is learned too, and one learned way is not looked for by another.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub workloads: bool,
 }
 
 /// A prefix we originate.

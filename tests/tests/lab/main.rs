@@ -21,6 +21,7 @@ mod soak;
 mod status;
 mod traffic;
 mod tunnels;
+mod workloads;
 
 use anyhow::Result;
 use tortie_tests::lab::{Cluster, Lab, Spec};
