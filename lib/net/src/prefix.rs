@@ -15,6 +15,9 @@ pub struct Prefix4 {
 }
 
 /// An IPv6 prefix. Bits beyond the length are zero.
+///
+/// Packed: a `u128` stands at multiples of 16 octets, and would make each [`Prefix`] 48 octets long, also those of IPv4.
+#[repr(Rust, packed)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Prefix6 {
     addr: u128,
@@ -381,6 +384,14 @@ mod tests {
 
     fn p(s: &str) -> Prefix {
         s.parse().unwrap()
+    }
+
+    #[test]
+    fn a_prefix_is_small() {
+        assert_eq!(
+            (size_of::<Prefix4>(), size_of::<Prefix6>(), size_of::<Prefix>()),
+            (8, 17, 20)
+        );
     }
 
     #[test]

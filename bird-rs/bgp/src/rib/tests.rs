@@ -485,7 +485,7 @@ fn a_route_takes_few_octets() {
     assert_eq!(std::mem::size_of::<Path>(), 20);
     // A net with one path and its mark, and the index's share: under 48 octets for IPv4.
     assert_eq!(table::octets_per_net::<Prefix4>(), 32 + 4);
-    assert_eq!(table::octets_per_net::<Prefix6>(), 64 + 4);
+    assert_eq!(table::octets_per_net::<Prefix6>(), 48 + 4);
     assert!(
         std::mem::size_of::<Learned>() <= 248,
         "{}",
