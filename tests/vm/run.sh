@@ -40,7 +40,8 @@ program() {
   local path library
   path=$(readlink -f "$(command -v "$1")")
   install -D "$path" "$root/bin/${1##*/}"
-  ldd "$path" 2>/dev/null | grep -o '/[^ ]*' | sort -u | while read -r library; do
+  # A static program is linked with none, and grep says so by its status.
+  { ldd "$path" 2>/dev/null | grep -o '/[^ ]*' || true; } | sort -u | while read -r library; do
     [ -e "$root$library" ] || install -D "$(readlink -f "$library")" "$root$library"
   done
 }
