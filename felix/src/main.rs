@@ -19,10 +19,15 @@ fn main() -> ExitCode {
     }
 }
 
+/// Threads for what blocks: the kernel's interfaces, files. The kernel changes interfaces one after the other, and each thread
+/// that allocates keeps memory for itself: of the hundred that a burst of pods would start, more with every burst.
+const BLOCKING: usize = 6;
+
 fn serve(config: Config) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .worker_threads(2)
+        .max_blocking_threads(BLOCKING)
         .build()?;
     runtime.block_on(async {
         let token = tortie_kit::shutdown::token()?;

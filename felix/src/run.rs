@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tortie_kit::address::Target;
 use tortie_kit::health::{Guard, Health};
-use tortie_netlink::monitor::Monitor;
+use tortie_netlink::monitor::{Monitor, Without};
 use tortie_netlink::route::{Netlink, TABLE_MAIN};
 use tortie_netlink::touch::Touches;
 use tortie_proto::common::Hello;
@@ -43,7 +43,7 @@ pub async fn run(config: Config, token: CancellationToken) -> anyhow::Result<()>
     let netlink = Netlink::open()?;
     forwarding::switch_on()?;
     // Before the first dump, so that nothing falls between.
-    let monitor = Monitor::start(TABLE_MAIN, netlink.port())?;
+    let monitor = Monitor::start(TABLE_MAIN, Without::Port(netlink.port()))?;
     let touches = [Touches::open()?, Touches::open()?];
     let marks = config.state_dir.join("marks.json");
     let running = dataplane::start(netlink, monitor, &marks, token.clone())?;

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tortie_calc::{Endpoint, Update};
 use tortie_model::{Key, Kind};
 use tortie_net::Prefix;
-use tortie_netlink::monitor::Monitor;
+use tortie_netlink::monitor::{Monitor, Without};
 use tortie_netlink::route::{Netlink, TABLE_MAIN};
 use tortie_replica::Delta;
 
@@ -95,7 +95,7 @@ impl Felix {
     fn start() -> Self {
         let token = CancellationToken::new();
         let netlink = Netlink::open().unwrap();
-        let monitor = Monitor::start(TABLE_MAIN, netlink.port()).unwrap();
+        let monitor = Monitor::start(TABLE_MAIN, Without::Port(netlink.port())).unwrap();
         // Calico's marks alone, so it is neither there nor written.
         let marks = std::env::temp_dir().join("felix-kernel-test-marks.json");
         let running = dataplane::start(netlink, monitor, &marks, token.clone()).unwrap();
@@ -220,7 +220,7 @@ fn a_restart_without_memory_changes_nothing_and_sweeps_its_own_when_told_all() {
         ip("route add 10.244.0.77 dev cali1 proto boot scope link metric 1024");
         ip("route add 10.7.0.0/16 via 172.30.0.12 proto bird metric 32");
         ip("route add 10.8.0.0/16 via 172.30.0.12 proto static metric 1024");
-        let mut monitor = Monitor::start(TABLE_MAIN, 0).unwrap();
+        let mut monitor = Monitor::start(TABLE_MAIN, Without::Nothing).unwrap();
         let before = routes();
 
         let felix = Felix::start();
@@ -431,7 +431,7 @@ fn several_next_hops_are_programmed_changed_repaired_and_known_after_a_restart()
         felix.settled(6).await;
         felix.die().await;
         // A new one finds them and touches nothing.
-        let mut monitor = Monitor::start(TABLE_MAIN, 0).unwrap();
+        let mut monitor = Monitor::start(TABLE_MAIN, Without::Nothing).unwrap();
         let felix = Felix::start();
         felix.give(datastore()).await;
         felix.give([merged()]).await;

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use tortie_kit::address::ServiceAddr;
 use tortie_net::Prefix;
-use tortie_netlink::monitor::{Event, Monitor};
+use tortie_netlink::monitor::{Event, Monitor, Without};
 use tortie_netlink::route::{self, Protocol, TABLE_MAIN};
 use tortie_proto::bird::bird_server::{Bird, BirdServer};
 use tortie_proto::bird::{self, FibBatch, FibInSync, FibMessage, FibRequest, FibRoute, NextHop, fib_message};
@@ -597,7 +597,7 @@ fn everything_around_it_may_die_and_so_may_it() {
         node.status(|s| s.dataplane_in_sync && s.fib_in_sync && s.datastore_in_sync)
             .await;
         // Every event of the kernel's from here on.
-        let mut monitor = Monitor::start(TABLE_MAIN, 0).unwrap();
+        let mut monitor = Monitor::start(TABLE_MAIN, Without::Nothing).unwrap();
         typha.cancel();
         serving.cancel();
         drop(bird);

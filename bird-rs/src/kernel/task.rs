@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tortie_bgp::speaker::{Input, KernelSpec};
-use tortie_netlink::monitor::{Event, Monitor};
+use tortie_netlink::monitor::{Event, Monitor, Without};
 use tortie_netlink::route::{Filter, KernelError, Netlink};
 use tortie_netlink::worker::{Worker, WorkerEnded};
 
@@ -64,7 +64,7 @@ impl Kernel {
     fn open(table: u32) -> Result<Self, Failed> {
         let netlink = Netlink::open()?;
         // Before the first dump, so that nothing falls between.
-        let monitor = Monitor::start(table, netlink.port())?;
+        let monitor = Monitor::start(table, Without::Port(netlink.port()))?;
         let worker = Worker::start(netlink)?;
         Ok(Kernel { worker, monitor })
     }

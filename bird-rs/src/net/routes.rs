@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tortie_bgp::nexthop::{Gateway, KernelChange, KernelRoute};
 use tortie_bgp::speaker::Input;
 use tortie_net::Prefix;
-use tortie_netlink::monitor::{Event, Monitor};
+use tortie_netlink::monitor::{Event, Monitor, Without};
 use tortie_netlink::route::{
     Filter, IfIndex, Interface, Kernel, KernelError, Kind, Netlink, Protocol, Route, TABLE_MAIN,
 };
@@ -28,8 +28,6 @@ const SETTLE: Duration = Duration::from_millis(50);
 const RETRY: Duration = Duration::from_secs(5);
 /// A dump that a change interrupted is begun again so often.
 const DUMPS: usize = 5;
-/// What FRR calls routes that it learned by BGP.
-const BGP: Protocol = Protocol(186);
 
 /// The table as far as it resolves next hops.
 #[derive(Debug, Default)]
@@ -43,7 +41,7 @@ pub(crate) struct Known {
 
 /// Does a route resolve next hops?
 fn counts(route: &Route) -> bool {
-    let by_bgp = matches!(route.protocol, Protocol::BIRD | BGP);
+    let by_bgp = matches!(route.protocol, Protocol::BIRD | Protocol::BGP);
     let kind = match route.kind {
         // Without next hops it leads somewhere that cannot be told.
         Kind::Unicast => !route.next_hops.is_empty(),
@@ -247,7 +245,7 @@ pub(crate) fn read() -> Result<(Known, Input), KernelError> {
 /// Tells the engine of every change, until cancelled. `known`: what it was told, if anything.
 pub(crate) async fn follow(engine: Engine, mut known: Option<Known>, token: CancellationToken) {
     while !token.is_cancelled() {
-        match Monitor::start(TABLE_MAIN, 0) {
+        match Monitor::start(TABLE_MAIN, Without::Bgp) {
             Ok(mut monitor) => {
                 // What changed before the monitor was there.
                 if dump(&engine, &mut known).await {
@@ -374,7 +372,7 @@ mod tests {
         let mut known = Known::load(vec![interface(1, true), interface(2, true)], routes);
         assert_eq!(known.all_changes().len(), 1);
         assert_eq!(told(&known), ["192.0.2.0/24 10 eth2"]);
-        let by_bgp = [Protocol::BIRD, BGP].map(|by| Event::Route(route("198.51.100.0/24", 0, by, &[1])));
+        let by_bgp = [Protocol::BIRD, Protocol::BGP].map(|by| Event::Route(route("198.51.100.0/24", 0, by, &[1])));
         assert_eq!(events(&mut known, by_bgp.to_vec()), Some(0));
         assert_eq!(events(&mut known, vec![Event::Interface(interface(2, false))]), Some(1));
         assert_eq!(told(&known), ["192.0.2.0/24 20 eth1"]);

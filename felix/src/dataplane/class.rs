@@ -93,6 +93,8 @@ impl fmt::Display for RouteClass {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use tortie_calc::Settings;
     use tortie_netlink::route::NextHop;
@@ -110,7 +112,7 @@ mod tests {
             let mut r = Route::new("10.0.0.0/26".parse().unwrap(), kind, protocol);
             (r.metric, r.table) = (metric, table);
             if kind == Kind::Unicast {
-                r.next_hops = vec![NextHop::device(IfIndex(interface))];
+                r.next_hops = Arc::new([NextHop::device(IfIndex(interface))]);
             }
             RouteClass::of(&r, &Marks::default(), name)
         };
@@ -163,7 +165,7 @@ mod tests {
         let name = |i: IfIndex| Some(if i.0 == 9 { "cali12345" } else { "eth0" }.to_owned());
         let class = |marks: &Marks, kind, protocol, interface: u32| {
             let mut r = Route::new("10.0.0.0/26".parse().unwrap(), kind, Protocol(protocol));
-            r.next_hops = vec![NextHop::device(IfIndex(interface))];
+            r.next_hops = Arc::new([NextHop::device(IfIndex(interface))]);
             RouteClass::of(&r, marks, name)
         };
         let mut marks = Marks::default();

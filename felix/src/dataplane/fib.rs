@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tortie_netlink::route::{Kind, NextHop};
+use tortie_netlink::route::{Kind, NextHop, NextHops};
 
 use super::view::{FibHop, View};
 use super::why::Withheld;
@@ -25,7 +25,7 @@ pub struct FibPath {
 }
 
 /// How a path's next hops are reached: none for the kinds that have none.
-pub type Resolution = Result<Vec<NextHop>, Withheld>;
+pub type Resolution = Result<NextHops, Withheld>;
 
 /// The distinct paths in use, each resolved once.
 #[derive(Debug, Default)]
@@ -80,7 +80,7 @@ impl Paths {
 /// Of several next hops those count that are reached; equal ones are one with their weights added.
 fn resolve(path: &FibPath, view: &View) -> Resolution {
     if path.kind != Kind::Unicast {
-        return Ok(Vec::new());
+        return Ok(NextHops::default());
     }
     let mut reached: BTreeMap<NextHop, u16> = BTreeMap::new();
     let mut why = Withheld::NoNextHop;
@@ -129,7 +129,7 @@ mod tests {
             subnet,
         };
         let mut link = Route::new(subnet, Kind::Unicast, Protocol::KERNEL);
-        link.next_hops = vec![NextHop::device(IfIndex(2))];
+        link.next_hops = Arc::new([NextHop::device(IfIndex(2))]);
         let (view, _) = View::load(vec![interface], vec![address], vec![link.canonical()], Marks::default());
         let hop = |n: usize| FibHop {
             address: Some([172, 30, (n / 250) as u8, (n % 250) as u8 + 1].into()),

@@ -174,8 +174,8 @@ impl Manager {
     /// What the stronger class of the same prefix left is kept; one prefix inherits one route.
     fn inherit(&mut self, class: RouteClass, route: Arc<Route>) {
         let entry = self.entries.entry(route.prefix).or_default();
-        if entry.inherited.as_ref().is_none_or(|(before, _)| class < *before) {
-            entry.inherited = Some((class, route));
+        if entry.inherited().is_none_or(|(before, _)| class < *before) {
+            entry.inherit(class, route);
         }
     }
 
@@ -244,7 +244,7 @@ impl Manager {
             Update::OwnBlock(block, own) => {
                 // A block of one address is that address's workload, or nothing.
                 let wanted = *own && !block.is_host();
-                self.entries.entry(*block).or_default().own_block = wanted;
+                self.entries.entry(*block).or_default().set_own_block(wanted);
                 self.dirty.insert(*block);
             }
             Update::Remote(prefix, _) => {
@@ -311,7 +311,9 @@ impl Manager {
             self.withdrawn.remove(&prefix);
         } else if !self.synced.fib {
             self.withdrawn.insert(prefix);
-            entry.inherited.take_if(|(class, _)| *class == RouteClass::Bgp);
+            if entry.inherited().is_some_and(|(class, _)| *class == RouteClass::Bgp) {
+                entry.disinherit();
+            }
         }
         if let Some(before) = std::mem::replace(&mut entry.bgp, path) {
             self.paths.release(&before);
@@ -338,11 +340,10 @@ impl Manager {
     fn disinherit(&mut self, gone: impl Fn(&View, RouteClass, &Route) -> bool) {
         for (prefix, entry) in &mut self.entries {
             if entry
-                .inherited
-                .as_ref()
+                .inherited()
                 .is_some_and(|(class, route)| gone(&self.view, *class, route))
             {
-                entry.inherited = None;
+                entry.disinherit();
                 self.dirty.insert(*prefix);
             }
         }
@@ -379,10 +380,10 @@ impl Manager {
         winner = self.or_held(prefix, winner);
         let entry = self.entries.entry(prefix).or_default();
         let before = entry.wanted(prefix);
-        entry.out = out;
+        entry.set_out(out);
         entry.wanted = winner.as_ref().map(|(class, route)| (*class, route.metric));
         let now = entry.wanted(prefix);
-        let found = entry.inherited.as_ref().map(|(_, route)| Arc::clone(route));
+        let found = entry.inherited().map(|(_, route)| Arc::clone(route));
         if entry.is_empty() {
             self.entries.remove(&prefix);
         }
@@ -427,7 +428,7 @@ impl Manager {
                 let route = self.remotes.route(class, prefix, &self.view);
                 route.map(|r| r.map_err(Why::Withheld))
             }
-            RouteClass::OwnBlock => entry.filter(|e| e.own_block).map(|_| {
+            RouteClass::OwnBlock => entry.filter(|e| e.is_own_block()).map(|_| {
                 let route = Route::new(prefix, Kind::Blackhole, self.view.marks.of(class));
                 Ok(Arc::new(route))
             }),
@@ -436,7 +437,7 @@ impl Manager {
                 .and_then(|path| self.learned(prefix, path)),
         };
         let inherited = || {
-            let (_, route) = entry?.inherited.as_ref().filter(|(c, _)| *c == class)?;
+            let (_, route) = entry?.inherited().filter(|(c, _)| *c == class)?;
             // Its interface may be gone by now; with the interface went its reason.
             route
                 .interfaces()
@@ -460,7 +461,7 @@ impl Manager {
         let route = self.view.up(interface).map_err(Why::Withheld).map(|index| {
             let mut route = Route::new(prefix, Kind::Unicast, self.view.marks.of(RouteClass::LocalWorkload));
             (route.metric, route.scope) = (self.view.marks.metric(RouteClass::LocalWorkload, prefix), Scope::LINK);
-            route.next_hops = vec![NextHop::device(index)];
+            route.next_hops = Arc::new([NextHop::device(index)]);
             Arc::new(route.canonical())
         });
         Some(route)

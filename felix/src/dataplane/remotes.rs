@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tortie_calc::{Carriage, Pool, Remote, Tunnel, Update, carriage};
 use tortie_model::InterfaceAddr;
 use tortie_net::{NodeName, Prefix};
-use tortie_netlink::route::{IfIndex, Kind, NextHop, Route};
+use tortie_netlink::route::{IfIndex, Kind, NextHop, NextHops, Route};
 
 use super::class::RouteClass;
 use super::fib::{FibPath, Resolution};
@@ -112,7 +112,7 @@ impl Remotes {
             if hop.gateway.is_none() {
                 route.scope = tortie_netlink::route::Scope::LINK;
             }
-            route.next_hops = vec![hop];
+            route.next_hops = Arc::new([hop]);
             Arc::new(route.canonical())
         }))
     }
@@ -139,7 +139,7 @@ impl Remotes {
                 .address
                 .filter(|_| remote.carriage == Carriage::Tunnel(Tunnel::Ipip))?;
             let device = view.up(Tunnel::Ipip.device());
-            return Some(device.map(|device| vec![onlink(to, device)]));
+            return Some(device.map(|device| Arc::new([onlink(to, device)]) as NextHops));
         }
         let pool = self.pools.values().find(|p| p.cidr.covers(prefix))?;
         let tunneled = |hop: &FibHop| {
@@ -165,7 +165,7 @@ impl Remotes {
         }
         hops.sort_unstable();
         hops.dedup_by_key(|h| (h.gateway, h.interface));
-        Some(Ok(hops))
+        Some(Ok(hops.into()))
     }
 }
 

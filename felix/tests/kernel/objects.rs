@@ -101,7 +101,7 @@ fn routes_share_objects_and_a_restart_knows_them() {
         ip("nexthop add id 80000500 via 172.30.0.55 dev up0 proto 80");
         ip("nexthop add id 80000501 via 172.30.0.55 dev up0 proto static");
         ip("nexthop add id 9 via 172.30.0.55 dev up0 proto 80");
-        let mut monitor = Monitor::start(TABLE_MAIN, 0).unwrap();
+        let mut monitor = Monitor::start(TABLE_MAIN, Without::Nothing).unwrap();
         let felix = Felix::start();
         told(&felix, true).await;
         until("the leaving is swept", || {
@@ -164,7 +164,7 @@ fn a_running_node_changes_to_objects_and_back_without_a_gap() {
         told(&felix, false).await;
         assert_eq!((by_object(), objects().len()), (0, 0));
         felix.die().await;
-        let mut monitor = Monitor::start(TABLE_MAIN, 0).unwrap();
+        let mut monitor = Monitor::start(TABLE_MAIN, Without::Nothing).unwrap();
         let gaps = |events: Vec<Event>| {
             let gap = |e: &Event| matches!(e, Event::RouteGone(_));
             events.into_iter().filter(gap).collect::<Vec<_>>()

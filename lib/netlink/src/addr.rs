@@ -38,10 +38,8 @@ impl Connection {
     /// # Errors
     /// The kernel's.
     pub fn addresses(&mut self) -> Result<Vec<LinkAddress>, RequestError> {
-        let dumped = self
-            .dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()))
-            .map_err(|e| RequestError::new("list", "addresses", e))?;
-        Ok(dumped.into_iter().filter_map(link_address).collect())
+        self.dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()), link_address)
+            .map_err(|e| RequestError::new("list", "addresses", e))
     }
 
     /// Adds `address/len` to an interface; one that is there already is left as it is.
@@ -129,10 +127,9 @@ pub(crate) struct Found {
 
 /// Every address of every interface.
 pub(crate) fn dump(connection: &mut Connection) -> Result<Vec<Found>, RequestError> {
-    let dumped = connection
-        .dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()))
-        .map_err(|e| RequestError::new("list", "addresses", e))?;
-    Ok(dumped.into_iter().filter_map(new_address).collect())
+    connection
+        .dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()), new_address)
+        .map_err(|e| RequestError::new("list", "addresses", e))
 }
 
 fn link_address(message: RouteNetlinkMessage) -> Option<LinkAddress> {

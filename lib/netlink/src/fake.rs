@@ -105,7 +105,7 @@ impl FakeKernel {
             let mut route = Route::new(subnet, crate::route::Kind::Unicast, Protocol::KERNEL);
             route.scope = Scope::LINK;
             route.source = Some(address.address);
-            route.next_hops = vec![NextHop::device(address.interface)];
+            route.next_hops = Arc::new([NextHop::device(address.interface)]);
             state.put(route.canonical());
         }
     }
@@ -317,12 +317,12 @@ mod tests {
         k.set_interface(2, "eth0", true);
         k.add_address(2, "172.30.0.11/24");
         let mut r = Route::new("10.1.0.0/16".parse().unwrap(), Kind::Unicast, Protocol::BIRD);
-        r.next_hops = vec![NextHop::via("172.30.0.12".parse().unwrap(), IfIndex(2))];
+        r.next_hops = Arc::new([NextHop::via("172.30.0.12".parse().unwrap(), IfIndex(2))]);
         let mut far = r.clone();
         far.prefix = "10.2.0.0/16".parse().unwrap();
-        far.next_hops = vec![NextHop::via("192.0.2.1".parse().unwrap(), IfIndex(2))];
+        far.next_hops = Arc::new([NextHop::via("192.0.2.1".parse().unwrap(), IfIndex(2))]);
         let mut gone = far.clone();
-        gone.next_hops = vec![NextHop::device(IfIndex(9))];
+        gone.next_hops = Arc::new([NextHop::device(IfIndex(9))]);
         let changes = [
             Change::Create(r.clone().into()),
             Change::Create(r.clone().into()),

@@ -71,17 +71,17 @@ impl Connection {
         filter.header.address_family = family(gateway);
         // The default filters on unicast: say that any kind is wanted.
         filter.header.kind = RouteType::Unspec;
-        let dumped = self
-            .dump(RouteNetlinkMessage::GetRoute(filter))
-            .map_err(|e| RequestError::new("list", "routes", e))?;
         let wanted = RouteAttribute::Gateway(route_address(gateway));
-        Ok(dumped.into_iter().any(|m| match m {
+        let is_it = |message| match message {
             RouteNetlinkMessage::NewRoute(r) => {
-                r.header.destination_prefix_length == 0
-                    && r.header.table == RouteHeader::RT_TABLE_MAIN
-                    && r.attributes.contains(&wanted)
+                let is_default =
+                    r.header.destination_prefix_length == 0 && r.header.table == RouteHeader::RT_TABLE_MAIN;
+                (is_default && r.attributes.contains(&wanted)).then_some(())
             }
-            _ => false,
-        }))
+            _ => None,
+        };
+        self.dump(RouteNetlinkMessage::GetRoute(filter), is_it)
+            .map(|found| !found.is_empty())
+            .map_err(|e| RequestError::new("list", "routes", e))
     }
 }

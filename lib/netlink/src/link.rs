@@ -119,17 +119,17 @@ impl Connection {
     /// The kernel's.
     pub fn links(&mut self) -> Result<Vec<Link>, RequestError> {
         let failed = |e| RequestError::new("list", "interfaces", e);
-        let dumped = self
-            .dump(RouteNetlinkMessage::GetLink(without_statistics()))
+        let mut links = self
+            .dump(RouteNetlinkMessage::GetLink(without_statistics()), new_link)
             .map_err(failed)?;
-        let mut links: Vec<Link> = dumped.into_iter().filter_map(new_link).collect();
+        links.sort_by_key(|l| l.index);
         for found in addr::dump(self)? {
-            if let Some(link) = links.iter_mut().find(|l| l.index == found.link) {
+            let at = links.binary_search_by_key(&found.link, |l| l.index);
+            if let Some(link) = at.ok().and_then(|at| links.get_mut(at)) {
                 link.secondary.extend(found.secondary.then_some(found.address));
                 link.addresses.push((found.address, found.on_link));
             }
         }
-        links.sort_by_key(|l| l.index);
         Ok(links)
     }
 
@@ -282,7 +282,7 @@ pub fn check_name(name: &str) -> Result<(), RequestError> {
 }
 
 /// A question for interfaces. Their counters, which nobody here reads, are most of what an answer costs.
-fn without_statistics() -> LinkMessage {
+pub(crate) fn without_statistics() -> LinkMessage {
     let mut message = LinkMessage::default();
     let mask = vec![LinkExtentMask::SkipStats];
     message.attributes.push(LinkAttribute::ExtMask(mask));

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::{
@@ -102,7 +103,7 @@ fn route(destination: IpAddr, message: &RouteMessage) -> Option<Route> {
         }
     }
     if route.next_hops.is_empty() && only.interface.is_some() {
-        route.next_hops.push(only);
+        route.next_hops = Arc::new([only]);
     }
     Some(route.canonical())
 }

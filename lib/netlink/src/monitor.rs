@@ -17,8 +17,8 @@ use tokio::sync::mpsc;
 
 use crate::route::object::{Object, ObjectId};
 use crate::route::{
-    Frames, IfIndex, Interface, InterfaceAddress, KernelError, Message, Route, TABLE_MAIN, decode, set_buffers,
-    socket_error,
+    Frames, IfIndex, Interface, InterfaceAddress, KernelError, Message, NLM_F_REPLACE, Protocol, RTM_DELROUTE,
+    RTM_NEWROUTE, Route, TABLE_MAIN, decode, set_buffers, socket_error,
 };
 
 /// RTNLGRP_LINK, IPV4_IFADDR, IPV6_IFADDR as the mask bind(2) wants.
@@ -28,12 +28,28 @@ const ROUTES: u32 = 1 << 6 | 1 << 10 | 1 << 31;
 /// Room for the burst of a full table written by somebody else.
 const RECEIVE_BUFFER: usize = 16 * 1024 * 1024;
 const DATAGRAM: usize = 64 * 1024;
-/// Where a message's header has the port of who caused it.
+/// Where a message's header has its type, its flags, and the port of who caused it.
+const TYPE_AT: u32 = 4;
+const FLAGS_AT: u32 = 6;
 const PORT_AT: u32 = 12;
+/// Where a route's message has who put it there (`rtm_protocol`).
+const PROTOCOL_AT: u32 = 21;
 /// Events given at once at most, so that a storm does not keep the reader from its other work.
 const BATCH: usize = 4096;
 /// Batches that wait for the reader.
 const QUEUE: usize = 16;
+
+/// What a monitor is not told, so that it does not even wake for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Without {
+    /// Nothing.
+    Nothing,
+    /// What the socket with this port causes: whoever writes knows what it wrote.
+    Port(u32),
+    /// Routes that BGP put there or took away ([`Protocol::BIRD`], [`Protocol::BGP`]). One that may have taken another's place
+    /// is told of.
+    Bgp,
+}
 
 /// A change in the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,21 +87,20 @@ struct Reader {
     socket: Socket,
     stopped: UnixStream,
     table: u32,
-    own_port: u32,
+    without: Without,
     events: mpsc::Sender<io::Result<Vec<Event>>>,
     buffer: Vec<u8>,
 }
 
 impl Monitor {
     /// Joins the groups in the calling thread's network namespace; to be called before the first dump, so that nothing
-    /// falls between. Routes of other tables are left out, and so is what the socket with `own_port` causes (0: nothing
-    /// is): whoever writes knows what it wrote.
+    /// falls between. Routes of other tables are left out.
     ///
     /// # Errors
     /// [`KernelError::Socket`].
-    pub fn start(table: u32, own_port: u32) -> Result<Self, KernelError> {
-        let socket = join(LINKS | ROUTES, own_port, RECEIVE_BUFFER)?;
-        Monitor::follow(socket, table, own_port)
+    pub fn start(table: u32, without: Without) -> Result<Self, KernelError> {
+        let socket = join(LINKS | ROUTES, without, RECEIVE_BUFFER)?;
+        Monitor::follow(socket, table, without)
     }
 
     /// As [`Monitor::start`], but of interfaces and addresses alone: whoever wants no routes is not woken by them.
@@ -93,17 +108,21 @@ impl Monitor {
     /// # Errors
     /// [`KernelError::Socket`].
     pub fn of_links() -> Result<Self, KernelError> {
-        Monitor::follow(join(LINKS, 0, RECEIVE_BUFFER)?, TABLE_MAIN, 0)
+        Monitor::follow(
+            join(LINKS, Without::Nothing, RECEIVE_BUFFER)?,
+            TABLE_MAIN,
+            Without::Nothing,
+        )
     }
 
-    fn follow(socket: Socket, table: u32, own_port: u32) -> Result<Self, KernelError> {
+    fn follow(socket: Socket, table: u32, without: Without) -> Result<Self, KernelError> {
         let (stop, stopped) = UnixStream::pair().map_err(socket_error("make a pair of sockets"))?;
         let (sender, events) = mpsc::channel(QUEUE);
         let reader = Reader {
             socket,
             stopped,
             table,
-            own_port,
+            without,
             events: sender,
             buffer: vec![0; DATAGRAM],
         };
@@ -125,12 +144,17 @@ impl Monitor {
 }
 
 /// A socket that has joined the groups.
-fn join(groups: u32, own_port: u32, receive: usize) -> Result<Socket, KernelError> {
+fn join(groups: u32, without: Without, receive: usize) -> Result<Socket, KernelError> {
     let mut socket = Socket::new(NETLINK_ROUTE).map_err(socket_error("open a monitor"))?;
     set_buffers(&socket, receive, 64 * 1024)?;
-    if own_port != 0 {
+    let filter = match without {
+        Without::Nothing => Vec::new(),
+        Without::Port(port) => not_from(port),
+        Without::Bgp => not_by_bgp(),
+    };
+    if !filter.is_empty() {
         SockRef::from(&socket)
-            .attach_filter(&not_from(own_port))
+            .attach_filter(&filter)
             .map_err(socket_error("filter a monitor"))?;
     }
     socket
@@ -144,16 +168,53 @@ fn join(groups: u32, own_port: u32, receive: usize) -> Result<Socket, KernelErro
 
 /// A filter for the kernel to run: nothing that this port caused comes to the socket, so that whoever writes 100,000
 /// routes is not woken to read 100,000 messages about them.
-fn not_from(port: u32) -> [SockFilter; 4] {
-    let code = |parts: u32| u16::try_from(parts).expect("invariant: an instruction's code has one octet");
+fn not_from(port: u32) -> Vec<SockFilter> {
     // The load takes the port (`nlmsg_pid`) in network order.
     let port = u32::from_be_bytes(port.to_ne_bytes());
-    [
-        SockFilter::new(code(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS), 0, 0, PORT_AT),
-        SockFilter::new(code(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K), 0, 1, port),
-        SockFilter::new(code(libc::BPF_RET | libc::BPF_K), 0, 0, 0),
-        SockFilter::new(code(libc::BPF_RET | libc::BPF_K), 0, 0, u32::MAX),
+    vec![
+        load(libc::BPF_W, PORT_AT),
+        jump(libc::BPF_JEQ, port, 0, 1),
+        give(0),
+        give(u32::MAX),
     ]
+}
+
+/// A filter for the kernel to run: routes of BGP's come and go by the hundred thousand, and resolve no next hop.
+fn not_by_bgp() -> Vec<SockFilter> {
+    // The loads take what the kernel writes in its own order in network order.
+    let half = |value: u16| u32::from(u16::from_be_bytes(value.to_ne_bytes()));
+    vec![
+        load(libc::BPF_H, TYPE_AT),
+        jump(libc::BPF_JEQ, half(RTM_DELROUTE), 3, 0),
+        jump(libc::BPF_JEQ, half(RTM_NEWROUTE), 0, 6),
+        load(libc::BPF_H, FLAGS_AT),
+        jump(libc::BPF_JSET, half(NLM_F_REPLACE), 4, 0),
+        load(libc::BPF_B, PROTOCOL_AT),
+        jump(libc::BPF_JEQ, Protocol::BIRD.0.into(), 1, 0),
+        jump(libc::BPF_JEQ, Protocol::BGP.0.into(), 0, 1),
+        give(0),
+        give(u32::MAX),
+    ]
+}
+
+fn instruction(parts: u32, yes: u8, no: u8, operand: u32) -> SockFilter {
+    let code = u16::try_from(parts).expect("invariant: an instruction's code has one octet");
+    SockFilter::new(code, yes, no, operand)
+}
+
+/// Loads so much of what is in a message there.
+fn load(size: u32, at: u32) -> SockFilter {
+    instruction(libc::BPF_LD | size | libc::BPF_ABS, 0, 0, at)
+}
+
+/// Skips so many instructions when what was loaded compares so, or does not.
+fn jump(how: u32, with: u32, yes: u8, no: u8) -> SockFilter {
+    instruction(libc::BPF_JMP | how | libc::BPF_K, yes, no, with)
+}
+
+/// Lets so many octets of the message pass.
+fn give(octets: u32) -> SockFilter {
+    instruction(libc::BPF_RET | libc::BPF_K, 0, 0, octets)
 }
 
 impl Reader {
@@ -194,7 +255,7 @@ impl Reader {
             match self.socket.recv(&mut self.buffer.as_mut_slice(), 0) {
                 Ok(len) => {
                     let datagram = self.buffer.get(..len).unwrap_or_default();
-                    events.extend(read(datagram, self.table, self.own_port));
+                    events.extend(read(datagram, self.table, self.without));
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
                 Err(e) if e.raw_os_error() == Some(Errno::ENOBUFS as i32) => {
@@ -223,8 +284,8 @@ impl Reader {
     }
 }
 
-fn read(datagram: &[u8], table: u32, own_port: u32) -> impl Iterator<Item = Event> + '_ {
-    let foreign = Frames(datagram).filter(move |f| own_port == 0 || f.port != own_port);
+fn read(datagram: &[u8], table: u32, without: Without) -> impl Iterator<Item = Event> + '_ {
+    let foreign = Frames(datagram).filter(move |f| Without::Port(f.port) != without);
     foreign.filter_map(move |frame| match decode(&frame) {
         Message::Route(r) => (r.table == table).then_some(Event::Route(r)),
         Message::RouteGone(r) => (r.table == table).then_some(Event::RouteGone(r)),
@@ -242,14 +303,14 @@ fn read(datagram: &[u8], table: u32, own_port: u32) -> impl Iterator<Item = Even
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::route::{Change, Kernel, Kind, Netlink, Protocol};
+    use crate::route::{Change, Kernel, Kind, Netlink};
 
     #[test]
     fn what_the_writer_did_does_not_even_wake_the_reader() {
         let thread = std::thread::spawn(|| {
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("needs root");
             let (mut own, mut other) = (Netlink::open().unwrap(), Netlink::open().unwrap());
-            let socket = join(LINKS | ROUTES, own.port(), 64 * 1024).unwrap();
+            let socket = join(LINKS | ROUTES, Without::Port(own.port()), 64 * 1024).unwrap();
             let mut buffer = vec![0; DATAGRAM];
             let mut received = || socket.recv(&mut buffer.as_mut_slice(), 0).map_err(|e| e.kind());
             let blackhole = |prefix: &str| Route::new(prefix.parse().unwrap(), Kind::Blackhole, Protocol::STATIC);
@@ -258,7 +319,7 @@ mod tests {
                 assert_eq!(own.apply(&create(prefix)).unwrap(), []);
                 assert_eq!(received(), Err(io::ErrorKind::WouldBlock), "{prefix}");
             }
-            let links = join(LINKS, 0, 64 * 1024).unwrap();
+            let links = join(LINKS, Without::Nothing, 64 * 1024).unwrap();
             assert_eq!(other.apply(&create("10.9.1.0/24")).unwrap(), []);
             assert!(received().is_ok_and(|len| len > 0));
             let mut buffer = vec![0; DATAGRAM];
@@ -269,16 +330,46 @@ mod tests {
     }
 
     #[test]
+    fn routes_of_bgp_do_not_wake_whoever_has_no_use_for_them() {
+        let thread = std::thread::spawn(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("needs root");
+            let mut kernel = Netlink::open().unwrap();
+            let socket = join(LINKS | ROUTES, Without::Bgp, 64 * 1024).unwrap();
+            let mut buffer = vec![0; DATAGRAM];
+            let mut told = || {
+                let len = socket.recv(&mut buffer.as_mut_slice(), 0).ok()?;
+                read(&buffer[..len], TABLE_MAIN, Without::Bgp).next()
+            };
+            for prefix in ["10.9.0.0/24", "fd09::/64"] {
+                let by = |protocol| Route::new(prefix.parse().unwrap(), Kind::Blackhole, protocol);
+                for bgp in [Protocol::BIRD, Protocol::BGP] {
+                    let (bgp, other) = (by(bgp), by(Protocol::STATIC));
+                    let come_and_go = [Change::Create(bgp.clone().into()), Change::Delete(bgp.clone().into())];
+                    assert_eq!(kernel.apply(&come_and_go).unwrap(), []);
+                    assert_eq!(told(), None, "{bgp}");
+                    assert_eq!(kernel.apply(&[Change::Create(other.clone().into())]).unwrap(), []);
+                    assert_eq!(told(), Some(Event::Route(other.clone())));
+                    // It takes another's place: nothing else tells that the other is gone.
+                    let takes = [Change::Replace(bgp.clone().into()), Change::Delete(bgp.clone().into())];
+                    assert_eq!(kernel.apply(&takes).unwrap(), []);
+                    assert_eq!((told(), told()), (Some(Event::Route(bgp)), None));
+                }
+            }
+        });
+        thread.join().unwrap();
+    }
+
+    #[test]
     fn after_an_overrun_nothing_old_is_told() {
         let thread = std::thread::spawn(|| {
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("needs root");
-            let socket = join(LINKS | ROUTES, 0, 4096).unwrap();
+            let socket = join(LINKS | ROUTES, Without::Nothing, 4096).unwrap();
             let (_stop, stopped) = UnixStream::pair().unwrap();
             let mut reader = Reader {
                 socket,
                 stopped,
                 table: TABLE_MAIN,
-                own_port: 0,
+                without: Without::Nothing,
                 events: mpsc::channel(1).0,
                 buffer: vec![0; DATAGRAM],
             };

@@ -160,16 +160,17 @@ impl Reconciler {
     }
 
     /// A route that names an object of ours leads where the object shall lead: what it leads to now is the object's matter.
-    pub fn as_wanted(&self, route: Arc<Route>) -> Arc<Route> {
-        let hops = route.object.and_then(|id| self.objects.as_ref()?.hops(id));
-        match hops {
-            Some(hops) if *hops != *route.next_hops => {
-                let mut route = Route::clone(&route);
-                route.next_hops = hops.to_vec();
-                Arc::new(route)
-            }
-            _ => route,
+    pub fn as_wanted(&self, mut route: Arc<Route>) -> Arc<Route> {
+        let Some(hops) = route.object.and_then(|id| self.objects.as_ref()?.hops(id)) else {
+            return route;
+        };
+        if *hops != route.next_hops {
+            Arc::make_mut(&mut route).next_hops = Arc::clone(hops);
+        } else if let Some(alone) = Arc::get_mut(&mut route) {
+            // Of a dump: each route came with next hops of its own.
+            alone.next_hops = Arc::clone(hops);
         }
+        route
     }
 
     /// These are all that are there of ours.

@@ -137,11 +137,16 @@ impl Connection {
         answer
     }
 
-    /// Asks for a list and collects it whole.
+    /// Asks for a list and collects what `read` makes of its messages: a message that is read is a hundred times the size of
+    /// what is wanted of it, and the list as long as the node has workloads.
     ///
     /// # Errors
     /// The kernel's error number, `TimedOut`, or `Interrupted` when it changed under every attempt.
-    pub fn dump(&mut self, message: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
+    pub fn dump<T>(
+        &mut self,
+        message: RouteNetlinkMessage,
+        read: impl Fn(RouteNetlinkMessage) -> Option<T>,
+    ) -> io::Result<Vec<T>> {
         for _ in 0..DUMP_ATTEMPTS {
             let sequence = self.send(message.clone(), NLM_F_DUMP)?;
             let mut found = Vec::new();
@@ -150,7 +155,7 @@ impl Connection {
             self.receive(sequence, |flags, payload| {
                 interrupted |= flags & NLM_F_DUMP_INTR != 0;
                 match payload {
-                    NetlinkPayload::InnerMessage(m) => found.push(m),
+                    NetlinkPayload::InnerMessage(m) => found.extend(read(m)),
                     NetlinkPayload::Done(_) => return Progress::Finished,
                     NetlinkPayload::Error(e) => {
                         failure = Some(e.to_io());

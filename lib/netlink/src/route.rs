@@ -16,6 +16,7 @@ mod wire;
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use tortie_net::Prefix;
 
@@ -25,7 +26,8 @@ pub use change::{Change, Refusal};
 pub use socket::Netlink;
 pub(crate) use socket::{set_buffers, socket_error};
 pub(crate) use wire::{Frame, Frames, Message, attribute, attributes, decode, message, nested};
-pub(crate) use wire::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST};
+pub(crate) use wire::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REPLACE, NLM_F_REQUEST};
+pub(crate) use wire::{RTM_DELROUTE, RTM_NEWROUTE};
 
 /// The main table, where this suite's routes live.
 pub const TABLE_MAIN: u32 = 254;
@@ -101,6 +103,8 @@ impl Protocol {
     pub const BIRD: Protocol = Protocol(12);
     /// Calico's routes that are not a workload's.
     pub const CALICO: Protocol = Protocol(80);
+    /// What FRR calls routes that it learned by BGP.
+    pub const BGP: Protocol = Protocol(186);
 }
 
 impl fmt::Display for Protocol {
@@ -181,6 +185,9 @@ impl NextHop {
     }
 }
 
+/// A route's next hops, sorted. Tens of thousands of routes go the same way: they share them.
+pub type NextHops = Arc<[NextHop]>;
+
 /// What tells one route of a table from another. Writing a route replaces the one with the same key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RouteKey {
@@ -214,7 +221,7 @@ pub struct Route {
     /// The address this host shall send from.
     pub source: Option<IpAddr>,
     /// Where packets go; sorted; empty unless the kind has next hops.
-    pub next_hops: Vec<NextHop>,
+    pub next_hops: NextHops,
     /// The nexthop object that says where packets go. The kernel then gives the object's next hops along, unless
     /// `net.ipv4.nexthop_compat_mode` is 0; none of them is written.
     pub object: Option<ObjectId>,
@@ -232,7 +239,7 @@ impl Route {
             protocol,
             scope: Scope::UNIVERSE,
             source: None,
-            next_hops: Vec::new(),
+            next_hops: Arc::default(),
             object: None,
         }
         .canonical()
@@ -248,13 +255,14 @@ impl Route {
             }
         }
         if !self.kind.has_next_hops() {
-            self.next_hops.clear();
+            self.next_hops = Arc::default();
         }
-        if let [only] = self.next_hops.as_mut_slice() {
+        match &*self.next_hops {
             // A weight says something only against others, and the kernel does not store a single one.
-            only.weight = 1;
+            [only] if only.weight != 1 => self.next_hops = Arc::new([NextHop { weight: 1, ..*only }]),
+            hops if !hops.is_sorted() => Arc::make_mut(&mut self.next_hops).sort_unstable(),
+            _ => {}
         }
-        self.next_hops.sort_unstable();
         self
     }
 
@@ -331,7 +339,7 @@ impl fmt::Display for Shown<'_> {
         if let Some(id) = r.object {
             write!(f, " nhid {id}")?;
         }
-        if let [hop] = r.next_hops.as_slice() {
+        if let [hop] = &*r.next_hops {
             self.hop(f, hop)?;
         }
         if r.table != TABLE_MAIN {
@@ -347,7 +355,7 @@ impl fmt::Display for Shown<'_> {
         if r.metric != 0 {
             write!(f, " metric {}", r.metric)?;
         }
-        match r.next_hops.as_slice() {
+        match &*r.next_hops {
             [] => {}
             [hop] => f.write_str(if hop.onlink { " onlink" } else { "" })?,
             hops => {
@@ -478,15 +486,17 @@ mod tests {
         let name = |i: IfIndex| (i.0 == 2).then(|| "eth0".to_owned());
         let mut r = Route::new("10.244.1.0/26".parse().unwrap(), Kind::Unicast, Protocol::BIRD);
         r.metric = 1024;
-        r.next_hops = vec![NextHop::via("172.30.0.12".parse().unwrap(), IfIndex(2))];
+        let first = NextHop::via("172.30.0.12".parse().unwrap(), IfIndex(2));
+        r.next_hops = Arc::new([first]);
         assert_eq!(
             r.display(name).to_string(),
             "10.244.1.0/26 via 172.30.0.12 dev eth0 proto bird metric 1024"
         );
-        r.next_hops.push(NextHop {
+        let second = NextHop {
             weight: 3,
             ..NextHop::via("172.30.0.13".parse().unwrap(), IfIndex(7))
-        });
+        };
+        r.next_hops = Arc::new([first, second]);
         assert_eq!(
             r.display(name).to_string(),
             "10.244.1.0/26 proto bird metric 1024 nexthop via 172.30.0.12 dev eth0 weight 1 nexthop via 172.30.0.13 dev #7 weight 3"
@@ -494,7 +504,7 @@ mod tests {
         let own = Route::new("10.244.0.0/26".parse().unwrap(), Kind::Blackhole, Protocol::CALICO);
         assert_eq!(own.to_string(), "blackhole 10.244.0.0/26 proto 80");
         let mut pod = Route::new("10.244.0.5/32".parse().unwrap(), Kind::Unicast, Protocol::BOOT);
-        pod.next_hops = vec![NextHop::device(IfIndex(2))];
+        pod.next_hops = Arc::new([NextHop::device(IfIndex(2))]);
         pod.scope = Scope::LINK;
         assert_eq!(
             pod.display(name).to_string(),
@@ -507,10 +517,10 @@ mod tests {
         let v6 = Route::new("fd00::/122".parse().unwrap(), Kind::Blackhole, Protocol::CALICO);
         assert_eq!((v6.metric, v6.scope), (1024, Scope::UNIVERSE));
         let mut one = Route::new("10.0.0.0/8".parse().unwrap(), Kind::Unicast, Protocol::BIRD);
-        one.next_hops = vec![NextHop {
+        one.next_hops = Arc::new([NextHop {
             weight: 9,
             ..NextHop::device(IfIndex(1))
-        }];
+        }]);
         assert_eq!(one.canonical().next_hops[0].weight, 1);
     }
 }

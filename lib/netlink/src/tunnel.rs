@@ -14,7 +14,7 @@ use netlink_packet_route::route::RouteType;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::addr::family;
-use crate::link::{MacAddr, check_name};
+use crate::link::{MacAddr, check_name, without_statistics};
 use crate::request::{Connection, RequestError};
 
 /// What makes one VXLAN device incompatible with another: none of it can be changed in a device that exists.
@@ -98,20 +98,22 @@ impl Connection {
     /// The kernel's.
     pub fn vxlan(&mut self, name: &str) -> Result<Option<Vxlan>, RequestError> {
         check_name(name)?;
-        let dumped = self
-            .dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))
-            .map_err(|e| RequestError::new("find VXLAN device", name, e))?;
-        Ok(dumped.into_iter().find_map(|message| match message {
-            RouteNetlinkMessage::NewLink(link) => {
+        let mut message = without_statistics();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        match self.ask(RouteNetlinkMessage::GetLink(message)) {
+            Ok(RouteNetlinkMessage::NewLink(link)) => {
                 let its_name = |a: &LinkAttribute| matches!(a, LinkAttribute::IfName(n) if n == name);
-                link.attributes
+                Ok(link
+                    .attributes
                     .iter()
                     .any(its_name)
                     .then(|| parameters(&link))
-                    .flatten()
+                    .flatten())
             }
-            _ => None,
-        }))
+            Ok(_) => Ok(None),
+            Err(e) if e.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+            Err(e) => Err(RequestError::new("find VXLAN device", name, e)),
+        }
     }
 
     /// Changes the largest packet that an interface takes, in octets.
@@ -167,16 +169,12 @@ impl Connection {
         filter.header.family = AddressFamily::Bridge;
         filter.header.kind = RouteType::Unspec;
         filter.header.ifindex = index;
-        let dumped = self
-            .dump(RouteNetlinkMessage::GetNeighbour(filter))
-            .map_err(|e| RequestError::new("list forwarding of interface", index, e))?;
-        let on_it = neighbours_of(dumped, index);
-        Ok(on_it
-            .filter_map(|m| {
-                let (host, mac) = ends(&m)?;
-                Some(FdbEntry { mac, host })
-            })
-            .collect())
+        let read = |message| {
+            let (host, mac) = ends(&neighbour_on(message, index)?)?;
+            Some(FdbEntry { mac, host })
+        };
+        self.dump(RouteNetlinkMessage::GetNeighbour(filter), read)
+            .map_err(|e| RequestError::new("list forwarding of interface", index, e))
     }
 
     /// The permanent neighbours of one family on an interface.
@@ -188,16 +186,13 @@ impl Connection {
         filter.header.family = if v4 { AddressFamily::Inet } else { AddressFamily::Inet6 };
         filter.header.kind = RouteType::Unspec;
         filter.attributes.push(NeighbourAttribute::IfIndex(index));
-        let dumped = self
-            .dump(RouteNetlinkMessage::GetNeighbour(filter))
-            .map_err(|e| RequestError::new("list neighbours of interface", index, e))?;
-        let permanent = neighbours_of(dumped, index).filter(|m| m.header.state == NeighbourState::Permanent);
-        Ok(permanent
-            .filter_map(|m| {
-                let (address, mac) = ends(&m)?;
-                Some(Neighbour { address, mac })
-            })
-            .collect())
+        let read = |message| {
+            let found = neighbour_on(message, index)?;
+            let (address, mac) = ends(&found).filter(|_| found.header.state == NeighbourState::Permanent)?;
+            Some(Neighbour { address, mac })
+        };
+        self.dump(RouteNetlinkMessage::GetNeighbour(filter), read)
+            .map_err(|e| RequestError::new("list neighbours of interface", index, e))
     }
 
     /// Removes a neighbour. Nothing there is success.
@@ -251,11 +246,11 @@ fn fdb_message(index: u32, entry: FdbEntry) -> NeighbourMessage {
     message
 }
 
-fn neighbours_of(dumped: Vec<RouteNetlinkMessage>, index: u32) -> impl Iterator<Item = NeighbourMessage> {
-    dumped.into_iter().filter_map(move |m| match m {
+fn neighbour_on(message: RouteNetlinkMessage, index: u32) -> Option<NeighbourMessage> {
+    match message {
         RouteNetlinkMessage::NewNeighbour(n) if n.header.ifindex == index => Some(n),
         _ => None,
-    })
+    }
 }
 
 /// Its address and its hardware address.

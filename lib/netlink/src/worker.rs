@@ -124,7 +124,7 @@ fn dump(kernel: &mut impl Kernel, filter: Filter) -> Result<Dump, KernelError> {
     let mut routes = whole(|| kernel.routes(filter))?;
     let known: BTreeMap<_, _> = objects.iter().flatten().map(|o| (o.id, &o.body)).collect();
     for route in &mut routes {
-        if let (Some(id), []) = (route.object, route.next_hops.as_slice()) {
+        if let (Some(id), []) = (route.object, &*route.next_hops) {
             route.next_hops = hops_of(id, |id| known.get(&id).copied()).unwrap_or_default();
         }
     }

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use tortie_net::Prefix;
 use tortie_netlink::lookup::Lookup;
-use tortie_netlink::monitor::{Event, Monitor};
+use tortie_netlink::monitor::{Event, Monitor, Without};
 use tortie_netlink::request::Connection;
 use tortie_netlink::route::{
-    Change, Filter, IfIndex, Kernel, Kind, Netlink, NextHop, Protocol, Route, Scope, TABLE_MAIN,
+    Change, Filter, IfIndex, Kernel, Kind, Netlink, NextHop, NextHops, Protocol, Route, Scope, TABLE_MAIN,
 };
 
 /// Runs the test on a thread in a new namespace with `up0`, 172.30.0.11/24 and fd30::11/64, up.
@@ -57,7 +57,7 @@ fn addr(text: &str) -> IpAddr {
 
 fn unicast(prefix: &str, protocol: Protocol, metric: u32, next_hops: Vec<NextHop>) -> Route {
     let mut r = Route::new(prefix.parse().unwrap(), Kind::Unicast, protocol);
-    (r.metric, r.next_hops) = (metric, next_hops);
+    (r.metric, r.next_hops) = (metric, next_hops.into());
     if r.next_hops.iter().all(|h| h.gateway.is_none()) {
         r.scope = Scope::LINK;
     }
@@ -166,8 +166,8 @@ fn what_is_written_is_read_back_replaced_and_deleted() {
         for r in &mut swapped {
             let via = if r.prefix.is_v4() { "172.30.0.99" } else { "fd30::99" };
             (r.kind, r.next_hops) = match r.kind {
-                Kind::Unicast => (Kind::Blackhole, vec![]),
-                _ => (Kind::Unicast, vec![NextHop::via(addr(via), up0)]),
+                Kind::Unicast => (Kind::Blackhole, NextHops::default()),
+                _ => (Kind::Unicast, NextHops::from([NextHop::via(addr(via), up0)])),
             };
             (r.protocol, r.scope, r.source) = (Protocol(77), Scope::UNIVERSE, None);
         }
@@ -237,7 +237,7 @@ fn a_delete_takes_only_what_it_describes() {
 fn the_monitor_tells_what_others_do_and_not_what_we_do() {
     in_namespace(|up0| {
         let mut kernel = Netlink::open().unwrap();
-        let mut monitor = Monitor::start(TABLE_MAIN, kernel.port()).unwrap();
+        let mut monitor = Monitor::start(TABLE_MAIN, Without::Port(kernel.port())).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -294,7 +294,7 @@ fn the_monitor_tells_what_others_do_and_not_what_we_do() {
 #[test]
 fn a_monitor_that_cannot_keep_up_says_resync() {
     in_namespace(|up0| {
-        let mut monitor = Monitor::start(TABLE_MAIN, 0).unwrap();
+        let mut monitor = Monitor::start(TABLE_MAIN, Without::Nothing).unwrap();
         let mut kernel = Netlink::open().unwrap();
         let hop = vec![NextHop::via(addr("172.30.0.12"), up0)];
         // More than queue and buffers hold: nobody reads meanwhile.

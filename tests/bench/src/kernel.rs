@@ -320,7 +320,7 @@ impl<'a> Watch<'a> {
 
     fn leads_to(&self, route: &Route, index: u32, version: u8) -> bool {
         let gateway: Ipv4Addr = self.workload.next_hop_of(0, index, version);
-        version > 0 && matches!(route.next_hops.as_slice(), [only] if only.gateway == Some(gateway.into()))
+        version > 0 && matches!(&*route.next_hops, [only] if only.gateway == Some(gateway.into()))
     }
 }
 

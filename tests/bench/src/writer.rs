@@ -96,7 +96,7 @@ fn route(workload: &Workload, index: u32, version: u8, wire: IfIndex) -> Result<
     let gateway = IpAddr::V4(workload.next_hop_of(0, index, version));
     let mut route = Route::new(prefix, Kind::Unicast, Protocol::BIRD);
     route.metric = METRIC;
-    route.next_hops = vec![NextHop::via(gateway, wire)];
+    route.next_hops = Arc::new([NextHop::via(gateway, wire)]);
     Ok(Arc::new(route.canonical()))
 }
 

@@ -51,7 +51,7 @@ fn entry(gateway: &str) -> KernelEntry {
 fn route(net: &str, gateway: &str, metric: u32, protocol: Protocol) -> Route {
     let mut route = Route::new(prefix(net), Kind::Unicast, protocol);
     route.metric = metric;
-    route.next_hops = vec![NextHop::via(gateway.parse().unwrap(), IfIndex(2))];
+    route.next_hops = Arc::new([NextHop::via(gateway.parse().unwrap(), IfIndex(2))]);
     route.canonical()
 }
 

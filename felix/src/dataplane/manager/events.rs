@@ -135,7 +135,7 @@ impl Manager {
         let inherited = self
             .entries
             .iter()
-            .filter(|(_, e)| e.inherited.as_ref().is_some_and(|(_, r)| uses(r)));
+            .filter(|(_, e)| e.inherited().is_some_and(|(_, r)| uses(r)));
         let workloads = self
             .view
             .name(index)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tortie_net::Prefix;
 use tortie_netlink::reconcile::Owned;
 use tortie_netlink::route::object::{Object, ObjectId};
-use tortie_netlink::route::{IfIndex, NextHop, Protocol, Route};
+use tortie_netlink::route::{IfIndex, NextHops, Protocol, Route};
 
 use super::{Entry, Manager};
 use crate::dataplane::class::RouteClass;
@@ -19,7 +19,7 @@ pub(super) const OURS: Owned = Owned {
 };
 
 /// Next hops before and after, and how many routes go from one to the other; `None` when they part.
-type Moves = BTreeMap<Vec<NextHop>, Option<(Vec<NextHop>, usize)>>;
+type Moves = BTreeMap<NextHops, Option<(NextHops, usize)>>;
 
 impl Manager {
     /// Wants a route: by an object, but for one that is wanted only because it was found so at start.
@@ -71,10 +71,10 @@ impl Manager {
         moved
     }
 
-    fn goes_by(&self, prefix: Prefix, entry: &Entry, hops: &[NextHop]) -> bool {
+    fn goes_by(&self, prefix: Prefix, entry: &Entry, hops: &NextHops) -> bool {
         let wanted = entry.wanted(prefix).filter(|(class, _)| *class == RouteClass::Bgp);
         let route = wanted.and_then(|(_, key)| self.routes.desired(&key));
-        route.is_some_and(|r| r.object.is_some() && r.next_hops == hops)
+        route.is_some_and(|r| r.object.is_some() && r.next_hops == *hops)
     }
 
     // === Events ===
@@ -96,9 +96,9 @@ impl Manager {
     }
 }
 
-fn count_move(moves: &mut Moves, from: &[NextHop], to: Vec<NextHop>) {
+fn count_move(moves: &mut Moves, from: &NextHops, to: NextHops) {
     match moves.get_mut(from) {
-        None => drop(moves.insert(from.to_vec(), Some((to, 1)))),
+        None => drop(moves.insert(Arc::clone(from), Some((to, 1)))),
         Some(Some((known, routes))) if *known == to => *routes += 1,
         Some(parted) => *parted = None,
     }

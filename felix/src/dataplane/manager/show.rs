@@ -133,11 +133,11 @@ impl Manager {
     fn row(&self, prefix: Prefix, entry: &Entry) -> Option<Row> {
         let losers = |winner: RouteClass| {
             let out = entry
-                .out
+                .out()
                 .iter()
                 .filter(|(c, _)| *c != winner)
                 .map(|(c, why)| format!("{c} ({why})"));
-            let weaker = |c: &RouteClass| *c > winner && !entry.out.iter().any(|(o, _)| o == c);
+            let weaker = |c: &RouteClass| *c > winner && !entry.out().iter().any(|(o, _)| o == c);
             let beaten = RouteClass::ALL
                 .into_iter()
                 .filter(weaker)
@@ -157,7 +157,7 @@ impl Manager {
                 losers: losers(class),
             });
         }
-        let (class, why) = entry.out.first()?;
+        let (class, why) = entry.out().first()?;
         let state = match why {
             Why::Refused(_) => RowState::Refused,
             Why::Withheld(_) => RowState::Withheld,
@@ -251,7 +251,7 @@ impl Manager {
         };
         self.count_objects(&mut s);
         for (prefix, entry) in &self.entries {
-            for (class, why) in &entry.out {
+            for (class, why) in entry.out() {
                 s.classes.entry(*class).or_default().wanted += 1;
                 match why {
                     Why::Refused(r) => *s.refused.entry(r.label()).or_default() += 1,

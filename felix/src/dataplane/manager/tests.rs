@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tortie_calc::Endpoint;
 use tortie_model::Key;
 use tortie_netlink::fake::FakeKernel;
-use tortie_netlink::route::{Change, Filter, IfIndex, Kernel, KernelError, RouteKey};
+use tortie_netlink::route::{Change, Filter, IfIndex, Kernel, KernelError, NextHops, RouteKey};
 
 use super::*;
 use crate::dataplane::view::FibHop;
@@ -35,14 +35,14 @@ fn ip(s: &str) -> IpAddr {
 
 fn via(prefix: &str, gateway: &str, protocol: Protocol, metric: u32) -> Route {
     let mut r = Route::new(p(prefix), Kind::Unicast, protocol);
-    (r.metric, r.next_hops) = (metric, vec![NextHop::via(ip(gateway), IfIndex(2))]);
+    (r.metric, r.next_hops) = (metric, NextHops::from([NextHop::via(ip(gateway), IfIndex(2))]));
     r.canonical()
 }
 
 fn pod(prefix: &str, interface: u32) -> Route {
     let mut r = Route::new(p(prefix), Kind::Unicast, Protocol::BOOT);
     (r.metric, r.scope) = (1024, Scope::LINK);
-    r.next_hops = vec![NextHop::device(IfIndex(interface))];
+    r.next_hops = Arc::new([NextHop::device(IfIndex(interface))]);
     r.canonical()
 }
 
@@ -422,7 +422,7 @@ fn drift_is_repaired_from_the_event() {
         if node.manager.view.class(route).is_some() {
             node.kernel.delete(&route.key());
             let edited = Route {
-                next_hops: vec![NextHop::device(IfIndex(2))],
+                next_hops: Arc::new([NextHop::device(IfIndex(2))]),
                 kind: Kind::Unicast,
                 ..route.clone()
             };

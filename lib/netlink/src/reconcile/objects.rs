@@ -10,13 +10,14 @@
 //! * an object that is there is found by what it does, so a restart without memory uses it for the same routes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
 
 use super::Failure;
 use crate::route::object::{Body, MEMBER_WEIGHT_MAX, Object, ObjectChange, ObjectId, hops_of};
-use crate::route::{Kind, NextHop, Protocol, Refusal, Route};
+use crate::route::{Kind, NextHop, NextHops, Protocol, Refusal, Route};
 
 /// The first delay of an object that was refused.
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -58,7 +59,7 @@ pub struct ObjectCount {
 #[derive(Debug, Default)]
 struct Slot {
     /// What it shall do.
-    wanted: Option<(Vec<NextHop>, Body)>,
+    wanted: Option<(NextHops, Body)>,
     actual: Option<Body>,
     /// Routes that name it, wanted ones and those that are there.
     desired_by: usize,
@@ -87,7 +88,7 @@ pub(super) struct Objects {
     /// The kernel has them.
     supported: bool,
     slots: BTreeMap<ObjectId, Slot>,
-    by_hops: HashMap<Vec<NextHop>, ObjectId>,
+    by_hops: HashMap<NextHops, ObjectId>,
     /// Ids of our range that somebody else uses.
     alien: BTreeSet<ObjectId>,
     dirty: BTreeSet<ObjectId>,
@@ -136,7 +137,7 @@ impl Objects {
     /// The object for these next hops; `None` when their route shall have them of its own.
     pub(super) fn acquire(&mut self, route: &Route) -> Option<ObjectId> {
         let suits = |h: &NextHop| h.gateway.is_some() && h.interface.is_some() && h.weight <= MEMBER_WEIGHT_MAX;
-        let hops = route.next_hops.as_slice();
+        let hops = &route.next_hops;
         if self.on != Some(true)
             || !self.supported
             || route.kind != Kind::Unicast
@@ -158,24 +159,25 @@ impl Objects {
         slot.failure.is_none() && !members.iter().any(|(member, _)| fails(member))
     }
 
-    fn of(&mut self, hops: &[NextHop]) -> Option<ObjectId> {
+    fn of(&mut self, hops: &NextHops) -> Option<ObjectId> {
         if let Some(id) = self.by_hops.get(hops) {
             return Some(*id);
         }
         let body = self.body(hops)?;
         let id = self.free_id()?;
         self.slots.insert(id, Slot::default());
-        self.shall(id, hops.to_vec(), body);
+        self.shall(id, Arc::clone(hops), body);
         Some(id)
     }
 
-    fn body(&mut self, hops: &[NextHop]) -> Option<Body> {
-        if let [only] = hops {
-            return Some(Body::Single(*only));
+    fn body(&mut self, hops: &NextHops) -> Option<Body> {
+        if let [only] = **hops {
+            return Some(Body::Single(only));
         }
         let mut members = Vec::with_capacity(hops.len());
-        for hop in hops {
-            members.push((self.of(&[NextHop { weight: 1, ..*hop }])?, hop.weight));
+        for hop in hops.iter() {
+            let alone: NextHops = Arc::new([NextHop { weight: 1, ..*hop }]);
+            members.push((self.of(&alone)?, hop.weight));
         }
         members.sort_unstable();
         Some(Body::Group(members))
@@ -195,9 +197,9 @@ impl Objects {
     }
 
     /// The object does this from now on, and is found by it.
-    fn shall(&mut self, id: ObjectId, hops: Vec<NextHop>, body: Body) {
+    fn shall(&mut self, id: ObjectId, hops: NextHops, body: Body) {
         self.count_groups(&body, 1);
-        self.by_hops.insert(hops.clone(), id);
+        self.by_hops.insert(Arc::clone(&hops), id);
         if let Some(slot) = self.slots.get_mut(&id) {
             let before = slot.wanted.replace((hops, body));
             self.dirty.insert(id);
@@ -251,7 +253,7 @@ impl Objects {
 
     /// What an object of ours shall do, or does: what a route that names it says of its next hops may be on the way from
     /// one to the other.
-    pub(super) fn hops(&self, id: ObjectId) -> Option<&[NextHop]> {
+    pub(super) fn hops(&self, id: ObjectId) -> Option<&NextHops> {
         let (hops, _) = self.slots.get(&id)?.wanted.as_ref()?;
         Some(hops)
     }
@@ -263,7 +265,7 @@ impl Objects {
 
     /// Everything that goes by `from`, which is so many wanted routes, goes by `to` from now on: gives whether the object
     /// behind can be replaced under them.
-    pub(super) fn repoint(&mut self, from: &[NextHop], to: &[NextHop], routes: usize) -> bool {
+    pub(super) fn repoint(&mut self, from: &NextHops, to: &NextHops, routes: usize) -> bool {
         let Some(id) = self.by_hops.get(from).copied() else {
             return false;
         };
@@ -284,7 +286,7 @@ impl Objects {
             self.dirty.insert(other);
         }
         let Some(body) = self.body(to) else { return false };
-        self.shall(id, to.to_vec(), body);
+        self.shall(id, Arc::clone(to), body);
         true
     }
 

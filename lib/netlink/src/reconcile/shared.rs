@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use super::objects::{ObjectCount, Objects};
 use super::{Failure, Reconciler, Written};
 use crate::route::object::{Object, ObjectChange, ObjectId};
-use crate::route::{Change, IfIndex, NextHop, Refusal, RouteKey};
+use crate::route::{Change, IfIndex, NextHop, NextHops, Refusal, RouteKey};
 
 impl Reconciler {
     /// Shall routes share objects from now on? Gives whether that is news: then what is wanted by
@@ -62,7 +62,7 @@ impl Reconciler {
 
     /// Every one of so many wanted routes that goes by `from` is going to be wanted by `to`: replaces the object behind them
     /// at once, if no other route has it. What is wanted has to be told after that as ever.
-    pub fn repoint(&mut self, from: &[NextHop], to: &[NextHop], routes: usize) -> bool {
+    pub fn repoint(&mut self, from: &NextHops, to: &NextHops, routes: usize) -> bool {
         self.objects.as_mut().is_some_and(|o| o.repoint(from, to, routes))
     }
 

@@ -22,7 +22,7 @@ impl Rules for Swept {
 
 fn route(prefix: &str, gateway: &str) -> Arc<Route> {
     let mut route = Route::new(prefix.parse().unwrap(), Kind::Unicast, Protocol::BIRD);
-    route.next_hops = vec![NextHop::via(gateway.parse().unwrap(), IfIndex(2))];
+    route.next_hops = Arc::new([NextHop::via(gateway.parse().unwrap(), IfIndex(2))]);
     Arc::new(route.canonical())
 }
 

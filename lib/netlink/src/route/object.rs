@@ -7,12 +7,13 @@
 //! Not here: resilient groups, encapsulations, forwarding entries. They are read as [`Body::Other`].
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::wire::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, RTNH_F_ONLINK, attribute,
     attributes, family, ip, message, nested, octets, u16_at, u32_at,
 };
-use super::{IfIndex, NextHop, Protocol};
+use super::{IfIndex, NextHop, NextHops, Protocol};
 
 pub(super) const RTM_NEWNEXTHOP: u16 = 104;
 pub(super) const RTM_DELNEXTHOP: u16 = 105;
@@ -209,13 +210,13 @@ fn group(b: &[u8]) -> Vec<(ObjectId, u16)> {
 }
 
 /// The next hops an object stands for, in a route's canonical form; `None` when they cannot be told. `find` knows objects.
-pub fn hops_of<'a>(id: ObjectId, find: impl Fn(ObjectId) -> Option<&'a Body>) -> Option<Vec<NextHop>> {
+pub fn hops_of<'a>(id: ObjectId, find: impl Fn(ObjectId) -> Option<&'a Body>) -> Option<NextHops> {
     let single = |id| match find(id)? {
         Body::Single(hop) => Some(*hop),
         Body::Group(_) | Body::Other => None,
     };
     let Body::Group(members) = find(id)? else {
-        return Some(vec![single(id)?]);
+        return Some(Arc::new([single(id)?]));
     };
     let one = |(id, weight): &(ObjectId, u16)| {
         let weight = if members.len() == 1 { 1 } else { *weight };
@@ -223,5 +224,5 @@ pub fn hops_of<'a>(id: ObjectId, find: impl Fn(ObjectId) -> Option<&'a Body>) ->
     };
     let mut hops = members.iter().map(one).collect::<Option<Vec<_>>>()?;
     hops.sort_unstable();
-    Some(hops)
+    Some(hops.into())
 }

@@ -4,6 +4,7 @@
 //! of a message is read.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use tortie_net::Prefix;
 
@@ -14,7 +15,7 @@ pub(crate) const NLM_F_REQUEST: u16 = 0x1;
 pub(crate) const NLM_F_ACK: u16 = 0x4;
 pub(crate) const NLM_F_DUMP_INTR: u16 = 0x10;
 pub(crate) const NLM_F_DUMP: u16 = 0x300;
-pub(super) const NLM_F_REPLACE: u16 = 0x100;
+pub(crate) const NLM_F_REPLACE: u16 = 0x100;
 pub(super) const NLM_F_EXCL: u16 = 0x200;
 pub(super) const NLM_F_CREATE: u16 = 0x400;
 const NLM_F_ACK_TLVS: u16 = 0x200;
@@ -29,8 +30,8 @@ const RTM_GETLINK: u16 = 18;
 const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
-const RTM_NEWROUTE: u16 = 24;
-const RTM_DELROUTE: u16 = 25;
+pub(crate) const RTM_NEWROUTE: u16 = 24;
+pub(crate) const RTM_DELROUTE: u16 = 25;
 const RTM_GETROUTE: u16 = 26;
 
 const RTA_DST: u16 = 1;
@@ -386,14 +387,14 @@ fn route(b: &[u8]) -> Option<Route> {
             RTA_PRIORITY => r.metric = u32_at(value, 0)?,
             RTA_PREFSRC => r.source = ip(value),
             RTA_TABLE => r.table = u32_at(value, 0)?,
-            RTA_MULTIPATH => r.next_hops = multipath(value),
+            RTA_MULTIPATH => r.next_hops = multipath(value).into(),
             RTA_NH_ID => r.object = Some(ObjectId(u32_at(value, 0)?)),
             _ => {}
         }
     }
     r.prefix = prefix;
     if r.next_hops.is_empty() && (hop.interface.is_some() || hop.gateway.is_some()) {
-        r.next_hops = vec![hop];
+        r.next_hops = Arc::new([hop]);
     }
     Some(r.canonical())
 }

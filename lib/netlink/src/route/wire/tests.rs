@@ -43,7 +43,7 @@ fn any_route() -> impl Strategy<Value = Route> {
         (prefix, kind, any::<(u32, u32, u8, u8)>(), hops, any::<bool>()).prop_map(
             |(prefix, kind, (table, metric, protocol, scope), next_hops, source)| {
                 let mut r = Route::new(prefix, kind, Protocol(protocol));
-                (r.table, r.metric, r.scope, r.next_hops) = (table, metric, Scope(scope), next_hops);
+                (r.table, r.metric, r.scope, r.next_hops) = (table, metric, Scope(scope), next_hops.into());
                 r.source = source.then(|| prefix.addr());
                 r.canonical()
             },
@@ -127,7 +127,7 @@ proptest! {
         let mut out = Vec::new();
         encode_change(&mut out, &Change::Create(by_object.clone().into()), 1, true);
         let frame = Frames(&out).next();
-        prop_assert_eq!(frame.map(|f| decode(&f)), Some(Message::Route(Route { next_hops: vec![], ..by_object })));
+        prop_assert_eq!(frame.map(|f| decode(&f)), Some(Message::Route(Route { next_hops: Arc::default(), ..by_object })));
     }
 }
 
