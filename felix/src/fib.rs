@@ -1,13 +1,13 @@
 //! The fib client: bird-rs's best routes, as deltas for the dataplane.
 //!
-//! It reconnects for ever. What was received stays in force while bird-rs is away: only a new stream that came to its
-//! in-sync mark removes what it did not name ([`Replica`]).
+//! It reconnects for ever. What was received stays in force while bird-rs is away: the dataplane holds it, and is told when
+//! a new stream begins and when it comes to its in-sync mark. Only then does it remove what the stream did not name.
 //!
 //! A complete table without a single route is what a bird-rs without a configuration has: one that was just started and
 //! that confd has not reached. It is believed only when it has lasted [`EMPTY_PATIENCE`]; what bird-rs withdraws or
 //! announces meanwhile counts at once.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use tortie_netlink::route::Kind;
 use tortie_proto::bird::bird_client::BirdClient;
 use tortie_proto::bird::{FibMessage, FibRequest, FibRoute, NextHop, RouteType, fib_message};
 use tortie_proto::common::Hello;
-use tortie_replica::{Delta, Replica};
+use tortie_replica::Delta;
 
 use crate::dataplane::fib::FibPath;
 use crate::dataplane::manager::Input;
@@ -101,9 +101,8 @@ pub struct FibClient {
 /// What is received, and how far.
 #[derive(Debug, Default)]
 struct Receiving {
-    routes: Replica<Prefix, Arc<FibPath>>,
     /// Paths are shared by many routes of one stream.
-    paths: BTreeSet<Arc<FibPath>>,
+    paths: HashSet<Arc<FibPath>>,
     /// This stream has named a route.
     named: bool,
     /// When this stream's table is believed, which was empty when it was complete.
@@ -112,7 +111,6 @@ struct Receiving {
 
 impl Receiving {
     fn begin(&mut self) {
-        self.routes.begin_snapshot();
         self.paths.clear();
         (self.named, self.believe_at) = (false, None);
     }
@@ -132,7 +130,7 @@ impl FibClient {
                 };
                 let before = self.status.send_replace(FibStatus::Away(error.clone()));
                 if !matches!(before, FibStatus::Away(e) if e == error) {
-                    tracing::warn!(bird = %self.bird, error, held = receiving.routes.len(), "no routes from bird-rs, keeping what was received");
+                    tracing::warn!(bird = %self.bird, error, "no routes from bird-rs, keeping what was received");
                 }
                 tokio::time::sleep(backoff.next()).await;
             }
@@ -158,6 +156,7 @@ impl FibClient {
         self.status.send_replace(FibStatus::Receiving);
         backoff.reset();
         receiving.begin();
+        self.give(Input::FibBegins).await?;
         loop {
             let believe_at = receiving.believe_at;
             let deltas = tokio::select! {
@@ -170,21 +169,22 @@ impl FibClient {
                 }
             };
             if !deltas.is_empty() {
-                self.inputs
-                    .send(Input::Fib(deltas))
-                    .await
-                    .map_err(|_| StreamError::DataplaneGone)?;
+                self.give(Input::Fib(deltas)).await?;
             }
         }
         Ok(())
     }
 
+    async fn give(&self, input: Input) -> Result<(), StreamError> {
+        let given = self.inputs.send(input).await;
+        given.map_err(|_| StreamError::DataplaneGone)
+    }
+
     fn in_sync(&self, receiving: &mut Receiving) -> Vec<Delta<Prefix, Arc<FibPath>>> {
         receiving.believe_at = None;
-        let deltas = receiving.routes.in_sync();
-        tracing::info!(routes = receiving.routes.len(), "in sync with bird-rs");
+        tracing::info!("in sync with bird-rs");
         self.status.send_replace(FibStatus::InSync);
-        deltas
+        vec![Delta::InSync]
     }
 
     fn deltas(&self, message: FibMessage, receiving: &mut Receiving) -> Vec<Delta<Prefix, Arc<FibPath>>> {
@@ -192,7 +192,6 @@ impl FibClient {
             Some(fib_message::Message::Batch(batch)) => batch,
             Some(fib_message::Message::InSync(_)) if !receiving.named => {
                 tracing::warn!(
-                    held = receiving.routes.len(),
                     seconds = self.empty_patience.as_secs(),
                     "bird-rs has no route at all: is it configured? Keeping what was there for a while"
                 );
@@ -203,34 +202,37 @@ impl FibClient {
             Some(fib_message::Message::InSync(_)) => return self.in_sync(receiving),
             Some(fib_message::Message::Hello(_)) | None => return Vec::new(),
         };
-        let Receiving {
-            routes, paths, named, ..
-        } = receiving;
+        let Receiving { paths, named, .. } = receiving;
         *named |= !batch.set.is_empty();
         let mut deltas = Vec::with_capacity(batch.set.len() + batch.delete.len());
         for prefix in &batch.delete {
             match Prefix::try_from(prefix) {
-                Ok(prefix) => deltas.extend(routes.delete(prefix)),
+                Ok(prefix) => deltas.push(Delta::Delete(prefix)),
                 Err(error) => tracing::warn!(%error, "bird-rs withdraws something that is no prefix"),
             }
         }
-        for route in batch.set {
-            let protocol = route.protocol.clone();
-            match read(route) {
+        for mut route in batch.set {
+            match read(&mut route) {
                 Ok((prefix, path)) => {
-                    let path = Arc::new(path);
-                    let path = paths.get(&path).cloned().unwrap_or(path);
-                    paths.insert(Arc::clone(&path));
-                    deltas.extend(routes.set(prefix, path));
+                    let known = paths.get(&path).cloned();
+                    let path = known.unwrap_or_else(|| {
+                        let new = Arc::new(path);
+                        paths.insert(Arc::clone(&new));
+                        new
+                    });
+                    deltas.push(Delta::Set(prefix, path));
                 }
-                Err(error) => tracing::warn!(%error, protocol, "bird-rs gives a route that makes no sense"),
+                Err(error) => {
+                    tracing::warn!(%error, protocol = route.protocol, "bird-rs gives a route that makes no sense");
+                }
             }
         }
         deltas
     }
 }
 
-fn read(route: FibRoute) -> Result<(Prefix, FibPath), BadRoute> {
+/// Takes the protocol's name out of a route that makes sense.
+fn read(route: &mut FibRoute) -> Result<(Prefix, FibPath), BadRoute> {
     let prefix = route
         .prefix
         .as_ref()
@@ -257,7 +259,7 @@ fn read(route: FibRoute) -> Result<(Prefix, FibPath), BadRoute> {
         FibPath {
             kind,
             hops,
-            protocol: route.protocol,
+            protocol: std::mem::take(&mut route.protocol),
             stale: route.stale,
         },
     ))
@@ -338,42 +340,40 @@ mod tests {
         // It comes back without a configuration.
         receiving.begin();
         assert_eq!(client.deltas(in_sync(), &mut receiving), []);
-        assert_eq!((receiving.routes.len(), status.borrow().clone()), (2, FibStatus::Empty));
+        assert_eq!(*status.borrow(), FibStatus::Empty);
         let believe_at = receiving.believe_at.unwrap();
         assert!(believe_at > Instant::now() + EMPTY_PATIENCE / 2);
-        // The configuration arrives; what it brings is used, what it has not brought yet stays.
+        // The configuration arrives; what it brings is used.
         let deltas = client.deltas(batch(&["10.244.2.0/26", "10.244.3.0/26"]), &mut receiving);
-        assert_eq!((deltas.len(), receiving.routes.len()), (1, 3));
-        let deltas = client.in_sync(&mut receiving);
-        let gone: Prefix = "10.244.1.0/26".parse().unwrap();
-        assert_eq!(deltas, [Delta::Delete(gone), Delta::InSync]);
+        assert_eq!(deltas.len(), 2);
+        assert_eq!(client.in_sync(&mut receiving), [Delta::InSync]);
         assert_eq!(*status.borrow(), FibStatus::InSync);
     }
 
     #[test]
     fn routes_are_read_or_refused_by_name() {
-        let (prefix, path) = read(route("10.244.1.0/26", &[172, 30, 0, 12], 0)).unwrap();
+        let (prefix, path) = read(&mut route("10.244.1.0/26", &[172, 30, 0, 12], 0)).unwrap();
         assert_eq!(prefix.to_string(), "10.244.1.0/26");
         assert_eq!(path.hops[0].address, Some("172.30.0.12".parse().unwrap()));
         assert_eq!(path.hops[0].weight, 1);
-        assert_eq!(read(route("10.0.0.0/8", &[1, 2, 3], 1)), Err(BadRoute::NextHop(3)));
+        assert_eq!(read(&mut route("10.0.0.0/8", &[1, 2, 3], 1)), Err(BadRoute::NextHop(3)));
         assert_eq!(
-            read(route("10.0.0.0/8", &[1, 2, 3, 4], 257)),
+            read(&mut route("10.0.0.0/8", &[1, 2, 3, 4], 257)),
             Err(BadRoute::Weight(257))
         );
-        let family = read(route("fd00::/64", &[1, 2, 3, 4], 1)).unwrap_err();
+        let family = read(&mut route("fd00::/64", &[1, 2, 3, 4], 1)).unwrap_err();
         assert_eq!(family.to_string(), "next hop 1.2.3.4 in a route to fd00::/64");
-        assert_eq!(read(FibRoute::default()), Err(BadRoute::Prefix));
+        assert_eq!(read(&mut FibRoute::default()), Err(BadRoute::Prefix));
         assert_eq!(
-            read(FibRoute {
+            read(&mut FibRoute {
                 r#type: 9,
                 ..route("10.0.0.0/8", &[1, 2, 3, 4], 1)
             }),
             Err(BadRoute::Type(9))
         );
-        assert!(read(route("10.0.0.0/8", &[0xfe; 16], 1)).is_ok(), "RFC 8950");
+        assert!(read(&mut route("10.0.0.0/8", &[0xfe; 16], 1)).is_ok(), "RFC 8950");
         let mut wide = route("10.0.0.0/8", &[1, 2, 3, 4], 1);
         wide.next_hops = vec![wide.next_hops[0].clone(); 257];
-        assert_eq!(read(wide), Err(BadRoute::NextHops(257)));
+        assert_eq!(read(&mut wide), Err(BadRoute::NextHops(257)));
     }
 }

@@ -1,6 +1,6 @@
 //! What bird-rs's fib stream says of a prefix, and how its next hops are reached now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use tortie_netlink::route::{Kind, NextHop, NextHops};
@@ -27,50 +27,91 @@ pub struct FibPath {
 /// How a path's next hops are reached: none for the kinds that have none.
 pub type Resolution = Result<NextHops, Withheld>;
 
+/// One of the distinct paths in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PathId(u32);
+
 /// The distinct paths in use, each resolved once.
 #[derive(Debug, Default)]
 pub struct Paths {
-    paths: BTreeMap<Arc<FibPath>, (Resolution, usize)>,
+    slots: Vec<Slot>,
+    /// Slots of no path.
+    free: Vec<PathId>,
+    ids: HashMap<Arc<FibPath>, PathId>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    path: Arc<FibPath>,
+    resolution: Resolution,
+    /// How many prefixes use it. None: the slot is free.
+    users: usize,
 }
 
 impl Paths {
-    /// One more prefix uses this path; the one copy of it is given back.
-    pub fn acquire(&mut self, path: &Arc<FibPath>, view: &View) -> Arc<FibPath> {
-        if let Some((known, _)) = self.paths.get_key_value(path) {
-            let known = Arc::clone(known);
-            if let Some((_, users)) = self.paths.get_mut(path) {
-                *users += 1;
+    /// One more prefix uses this path.
+    pub fn acquire(&mut self, path: &Arc<FibPath>, view: &View) -> PathId {
+        if let Some(id) = self.ids.get(path).copied() {
+            if let Some(slot) = self.slot_mut(id) {
+                slot.users += 1;
             }
-            return known;
+            return id;
         }
-        self.paths.insert(Arc::clone(path), (resolve(path, view), 1));
-        Arc::clone(path)
+        let slot = Slot {
+            path: Arc::clone(path),
+            resolution: resolve(path, view),
+            users: 1,
+        };
+        let id = match self.free.pop() {
+            Some(id) => id,
+            None => PathId(u32::try_from(self.slots.len()).expect("invariant: paths are fewer than prefixes")),
+        };
+        match self.slot_mut(id) {
+            Some(free) => *free = slot,
+            None => self.slots.push(slot),
+        }
+        self.ids.insert(Arc::clone(path), id);
+        id
     }
 
     /// One prefix uses it no longer.
-    pub fn release(&mut self, path: &Arc<FibPath>) {
-        if let Some((_, users)) = self.paths.get_mut(path) {
-            *users -= 1;
-            if *users == 0 {
-                self.paths.remove(path);
-            }
+    pub fn release(&mut self, id: PathId) {
+        let Some(slot) = self.slot_mut(id) else { return };
+        slot.users -= 1;
+        if slot.users == 0 {
+            let path = Arc::clone(&slot.path);
+            self.ids.remove(&path);
+            self.free.push(id);
         }
     }
 
+    fn slot_mut(&mut self, id: PathId) -> Option<&mut Slot> {
+        self.slots.get_mut(id.0 as usize)
+    }
+
+    fn slot(&self, id: PathId) -> &Slot {
+        self.slots
+            .get(id.0 as usize)
+            .expect("invariant: whoever has an id has acquired it")
+    }
+
+    /// A path that is in use.
+    pub fn path(&self, id: PathId) -> &FibPath {
+        &self.slot(id).path
+    }
+
     /// How a path that is in use is reached.
-    pub fn resolution(&self, path: &Arc<FibPath>) -> Resolution {
-        self.paths
-            .get(path)
-            .map_or(Err(Withheld::NoNextHop), |(resolution, _)| resolution.clone())
+    pub fn resolution(&self, id: PathId) -> Resolution {
+        self.slot(id).resolution.clone()
     }
 
     /// Resolves all anew; gives those whose answer changed, with what it was.
-    pub fn resolve_again(&mut self, view: &View) -> BTreeMap<Arc<FibPath>, Resolution> {
+    pub fn resolve_again(&mut self, view: &View) -> BTreeMap<PathId, Resolution> {
         let mut changed = BTreeMap::new();
-        for (path, (resolution, _)) in &mut self.paths {
-            let now = resolve(path, view);
-            if *resolution != now {
-                changed.insert(Arc::clone(path), std::mem::replace(resolution, now));
+        for (slot, id) in self.slots.iter_mut().zip(0..).filter(|(slot, _)| slot.users > 0) {
+            let now = resolve(&slot.path, view);
+            if slot.resolution != now {
+                changed.insert(PathId(id), std::mem::replace(&mut slot.resolution, now));
             }
         }
         changed
@@ -113,6 +154,31 @@ mod tests {
     use super::*;
     use crate::dataplane::marks::Marks;
     use tortie_netlink::route::{IfIndex, Interface, InterfaceAddress, Protocol, Route};
+
+    #[test]
+    fn a_path_is_one_while_somebody_uses_it() {
+        let (mut paths, view) = (Paths::default(), View::default());
+        let path = |protocol: &str| {
+            Arc::new(FibPath {
+                kind: Kind::Blackhole,
+                hops: Vec::new(),
+                protocol: protocol.into(),
+                stale: false,
+            })
+        };
+        let (a, b) = (paths.acquire(&path("a"), &view), paths.acquire(&path("b"), &view));
+        assert_eq!((paths.acquire(&path("a"), &view), a == b), (a, false));
+        paths.release(a);
+        assert_eq!(paths.path(a).protocol, "a");
+        paths.release(a);
+        let c = paths.acquire(&path("c"), &view);
+        assert_eq!(
+            (paths.path(c).protocol.as_str(), paths.path(b).protocol.as_str()),
+            ("c", "b")
+        );
+        assert_eq!(paths.slots.len(), 2);
+        assert_ne!(paths.acquire(&path("a"), &view), c);
+    }
 
     #[test]
     fn more_next_hops_than_anybody_needs_are_bounded() {

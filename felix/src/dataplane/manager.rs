@@ -34,7 +34,7 @@ use tortie_replica::Delta;
 use super::LocalEndpoint;
 use super::admission::Own;
 use super::class::{RouteClass, WORKLOAD_INTERFACE_PREFIX};
-use super::fib::{FibPath, Paths};
+use super::fib::{FibPath, PathId, Paths};
 use super::hold::Holds;
 use super::marks::{Marks, Remembered};
 use super::remotes::Remotes;
@@ -58,6 +58,8 @@ pub enum Input {
     /// Is there an endpoint of this node in the datastore whose document cannot be read? Comes before the word that the
     /// datastore is known, where it matters.
     UnknownEndpoint(bool),
+    /// A new stream of bird-rs's best routes begins. What was told stays until this one is in sync.
+    FibBegins,
     /// bird-rs's best routes.
     Fib(Vec<Delta<Prefix, Arc<FibPath>>>),
     /// The endpoint service made an endpoint.
@@ -97,6 +99,8 @@ pub struct Manager {
     /// What bird-rs withdrew before it was in sync: known to be gone all the same.
     withdrawn: BTreeSet<Prefix>,
     dirty: BTreeSet<Prefix>,
+    /// A stream of bird-rs's has begun and is not in sync yet.
+    receiving: bool,
     /// Something that next hops may depend on changed.
     reroute: bool,
     /// The kernel must be looked at anew.
@@ -187,6 +191,10 @@ impl Manager {
             Input::UnknownEndpoint(there) => {
                 self.synced.unknown_endpoint = there;
                 self.forget_inherited();
+            }
+            Input::FibBegins => {
+                self.receiving = true;
+                self.entries.values_mut().for_each(|entry| entry.named = false);
             }
             Input::Fib(deltas) => deltas.into_iter().for_each(|d| self.fib(d)),
             Input::Up(endpoint) => {
@@ -296,29 +304,56 @@ impl Manager {
     }
 
     fn fib(&mut self, delta: Delta<Prefix, Arc<FibPath>>) {
-        let (prefix, path) = match delta {
-            Delta::Set(prefix, path) => (prefix, Some(self.paths.acquire(&path, &self.view))),
-            Delta::Delete(prefix) => (prefix, None),
+        match delta {
+            Delta::Set(prefix, path) => self.learn(prefix, &path),
+            Delta::Delete(prefix) => self.withdraw(prefix),
             Delta::InSync => {
+                if std::mem::take(&mut self.receiving) {
+                    self.sweep();
+                }
                 self.synced.fib = true;
                 self.withdrawn.clear();
                 self.forget_inherited();
-                return;
             }
-        };
+        }
+    }
+
+    fn learn(&mut self, prefix: Prefix, path: &Arc<FibPath>) {
+        let path = self.paths.acquire(path, &self.view);
         let entry = self.entries.entry(prefix).or_default();
-        if path.is_some() {
-            self.withdrawn.remove(&prefix);
-        } else if !self.synced.fib {
+        entry.named = true;
+        let before = entry.bgp.replace(path);
+        if let Some(before) = before {
+            self.paths.release(before);
+        }
+        self.withdrawn.remove(&prefix);
+        if before != Some(path) {
+            self.dirty.insert(prefix);
+        }
+    }
+
+    fn withdraw(&mut self, prefix: Prefix) {
+        let entry = self.entries.entry(prefix).or_default();
+        if !self.synced.fib {
             self.withdrawn.insert(prefix);
             if entry.inherited().is_some_and(|(class, _)| *class == RouteClass::Bgp) {
                 entry.disinherit();
             }
         }
-        if let Some(before) = std::mem::replace(&mut entry.bgp, path) {
-            self.paths.release(&before);
+        if let Some(before) = entry.bgp.take() {
+            self.paths.release(before);
         }
         self.dirty.insert(prefix);
+    }
+
+    /// What a complete stream did not name is gone.
+    fn sweep(&mut self) {
+        for (prefix, entry) in &mut self.entries {
+            if let Some(path) = entry.bgp.take_if(|_| !entry.named) {
+                self.paths.release(path);
+                self.dirty.insert(*prefix);
+            }
+        }
     }
 
     /// Has the source of this class told everything it has? Only then is absence a reason to remove.
@@ -381,7 +416,7 @@ impl Manager {
         let entry = self.entries.entry(prefix).or_default();
         let before = entry.wanted(prefix);
         entry.set_out(out);
-        entry.wanted = winner.as_ref().map(|(class, route)| (*class, route.metric));
+        entry.won_by(winner.as_ref().map(|(class, route)| (*class, route.metric)));
         let now = entry.wanted(prefix);
         let found = entry.inherited().map(|(_, route)| Arc::clone(route));
         if entry.is_empty() {
@@ -432,9 +467,7 @@ impl Manager {
                 let route = Route::new(prefix, Kind::Blackhole, self.view.marks.of(class));
                 Ok(Arc::new(route))
             }),
-            RouteClass::Bgp => entry
-                .and_then(|e| e.bgp.as_ref())
-                .and_then(|path| self.learned(prefix, path)),
+            RouteClass::Bgp => entry.and_then(|e| e.bgp).and_then(|id| self.learned(prefix, id)),
         };
         let inherited = || {
             let (_, route) = entry?.inherited().filter(|(c, _)| *c == class)?;
@@ -467,7 +500,8 @@ impl Manager {
         Some(route)
     }
 
-    fn learned(&self, prefix: Prefix, path: &Arc<FibPath>) -> Option<Result<Arc<Route>, Why>> {
+    fn learned(&self, prefix: Prefix, id: PathId) -> Option<Result<Arc<Route>, Why>> {
+        let path = self.paths.path(id);
         if path.kind != Kind::Unicast && self.own.owns(prefix) {
             // Our own aggregate, which bird-rs announces and gives back: no attack and no news.
             return None;
@@ -482,7 +516,7 @@ impl Manager {
             return Some(Err(Why::Refused(Refused::LocalWorkload)));
         }
         let tunneled = self.remotes.in_ipip(prefix, path, &self.view);
-        let resolution = tunneled.unwrap_or_else(|| self.paths.resolution(path));
+        let resolution = tunneled.unwrap_or_else(|| self.paths.resolution(id));
         let route = resolution.map_err(Why::Withheld).map(|next_hops| {
             let mut route = Route::new(prefix, path.kind, Protocol::BIRD);
             route.metric = self.view.marks.metric(RouteClass::Bgp, prefix);

@@ -6,15 +6,18 @@ use tortie_net::Prefix;
 use tortie_netlink::route::{Route, RouteKey, TABLE_MAIN};
 
 use crate::dataplane::class::RouteClass;
-use crate::dataplane::fib::FibPath;
+use crate::dataplane::fib::PathId;
 use crate::dataplane::why::Why;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Entry {
-    pub(super) bgp: Option<Arc<FibPath>>,
+    pub(super) bgp: Option<PathId>,
     /// The winner and the metric of its route; the rest of the key is the same for all routes of ours to the prefix.
-    pub(super) wanted: Option<(RouteClass, u32)>,
+    winner: Option<RouteClass>,
+    metric: u32,
+    /// bird-rs's stream has named it.
+    pub(super) named: bool,
     rare: Option<Box<Rare>>,
 }
 
@@ -29,18 +32,27 @@ struct Rare {
 impl Entry {
     /// The winner and the key it is wanted under.
     pub(super) fn wanted(&self, prefix: Prefix) -> Option<(RouteClass, RouteKey)> {
-        let (class, metric) = self.wanted?;
         let key = RouteKey {
             table: TABLE_MAIN,
             prefix,
             tos: 0,
-            metric,
+            metric: self.metric,
         };
-        Some((class, key))
+        Some((self.winner?, key))
+    }
+
+    pub(super) fn is_wanted(&self) -> bool {
+        self.winner.is_some()
+    }
+
+    /// The winner is this class, with a route of this metric.
+    pub(super) fn won_by(&mut self, winner: Option<(RouteClass, u32)>) {
+        self.winner = winner.map(|(class, _)| class);
+        self.metric = winner.map_or(0, |(_, metric)| metric);
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.bgp.is_none() && self.wanted.is_none() && self.rare.is_none()
+        self.bgp.is_none() && self.winner.is_none() && self.rare.is_none()
     }
 
     pub(super) fn is_own_block(&self) -> bool {

@@ -40,7 +40,7 @@ impl Manager {
 
     /// Whether a route goes by an object may be decided differently now.
     pub(super) fn restate(&mut self) {
-        let wanted = self.entries.iter().filter(|(_, e)| e.wanted.is_some());
+        let wanted = self.entries.iter().filter(|(_, e)| e.is_wanted());
         self.dirty.extend(wanted.map(|(p, _)| *p));
     }
 
@@ -53,8 +53,8 @@ impl Manager {
         }
         let mut moves: Moves = BTreeMap::new();
         for (prefix, entry) in &self.entries {
-            let Some(path) = &entry.bgp else { continue };
-            let Some(before) = changed.get(path) else { continue };
+            let Some(path) = entry.bgp else { continue };
+            let Some(before) = changed.get(&path) else { continue };
             self.dirty.insert(*prefix);
             if let (Ok(from), Ok(to)) = (before, self.paths.resolution(path))
                 && self.goes_by(*prefix, entry, from)

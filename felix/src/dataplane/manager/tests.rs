@@ -274,6 +274,26 @@ fn what_bird_withdraws_goes_also_before_it_is_in_sync() {
 }
 
 #[test]
+fn a_new_stream_removes_what_it_does_not_name_when_it_is_complete() {
+    let mut node = busy();
+    node.give([learn("10.244.2.0/26", &["172.30.0.12"]), fib_in_sync()]);
+    let all = node.ours();
+    assert_eq!(all.len(), 4, "a mark without a beginning says nothing of what is gone");
+    node.give([Input::FibBegins, learn("10.244.1.0/26", &["172.30.0.12"])]);
+    assert_eq!(node.ours(), all);
+    node.kernel.take_applied();
+    // It breaks off, and the next one names only the other.
+    node.give([Input::FibBegins, learn("10.244.2.0/26", &["172.30.0.12"])]);
+    assert_eq!((node.ours(), node.kernel.take_applied()), (all, vec![]));
+    node.give([fib_in_sync()]);
+    let left = node.ours();
+    assert_eq!(left.len(), 3);
+    assert!(left.iter().any(|r| r.starts_with("10.244.2.0/26 ")), "{left:?}");
+    node.give([fib_in_sync()]);
+    assert_eq!(node.ours(), left);
+}
+
+#[test]
 fn interfaces_taken_down_are_not_remembered_for_ever() {
     let mut node = busy();
     let down = |n: usize| Input::Down(format!("cali{n}"));
@@ -733,6 +753,8 @@ fn what_is_said_while_a_batch_is_written_counts() {
 enum Happening {
     Learn(u8, u8),
     Withdraw(u8),
+    Stream,
+    InSync,
     Block(u8, bool),
     Endpoint(u8, u8),
     NoEndpoint(u8),
@@ -754,6 +776,8 @@ fn happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
         (0u8..6, 0u8..4).prop_map(|(a, b)| Learn(a, b)),
         (0u8..6).prop_map(Withdraw),
+        Just(Stream),
+        Just(InSync),
         (0u8..3, any::<bool>()).prop_map(|(a, b)| Block(a, b)),
         (0u8..3, 0u8..3).prop_map(|(a, b)| Endpoint(a, b)),
         (0u8..3).prop_map(NoEndpoint),
@@ -795,6 +819,8 @@ fn happen(node: &mut Node, what: &Happening) {
             path(&[gateways[*g as usize]]),
         )])),
         Happening::Withdraw(q) => node.tell(Input::Fib(vec![Delta::Delete(contended(*q))])),
+        Happening::Stream => node.tell(Input::FibBegins),
+        Happening::InSync => node.tell(fib_in_sync()),
         Happening::Block(b, on) => {
             node.tell(Input::Desired(vec![Update::OwnBlock(p(blocks[*b as usize]), *on)]));
         }
