@@ -216,8 +216,8 @@ impl Table {
     fn route_gone(&mut self, route: &Route) {
         let key = route.key();
         // One next hop of several may have gone, which is told as if it had been the route.
-        let other = |known: Option<&Arc<Route>>| known.is_some_and(|known| **known != *route);
-        self.dump_wanted |= other(self.foreign.get(&key)) || other(self.routes.actual(&key));
+        let foreign = self.foreign.get(&key).is_some_and(|known| **known != *route);
+        self.dump_wanted |= foreign || self.routes.actual(&key).is_some_and(|known| known != *route);
         self.foreign_gone(&key);
         self.routes.missing(&key);
         self.routes.forgive(&key);
@@ -276,7 +276,7 @@ impl Table {
             want.key = key;
         }
         if let (Some(route), Some(key)) = (route, key) {
-            self.routes.want(Arc::new(route));
+            self.routes.want(&route);
             if !self.in_sync {
                 self.known.insert(key);
             }

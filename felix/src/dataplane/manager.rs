@@ -279,7 +279,7 @@ impl Manager {
             return self.holds.end(*prefix);
         }
         let wanted = self.entries.get(prefix).and_then(|e| e.wanted(*prefix));
-        let current = wanted.and_then(|(class, key)| Some((class, Arc::clone(self.routes.desired(&key)?))));
+        let current = wanted.and_then(|(class, key)| Some((class, Arc::new(self.routes.desired(&key)?))));
         if let Some((class, route)) = current.filter(|(class, _)| self.remotes.class(*prefix) == Some(*class)) {
             self.holds.begin(class, route);
         }

@@ -12,6 +12,7 @@
 
 mod objects;
 mod shared;
+mod ways;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,6 +25,8 @@ use crate::route::object::ObjectId;
 use crate::route::{Change, KernelError, Refusal, Route, RouteKey};
 use objects::Objects;
 pub use objects::{ObjectCount, Owned};
+pub use ways::Way;
+use ways::Ways;
 
 /// Changes of one batch at most: what comes meanwhile waits no longer than this takes.
 const BATCH: usize = 16_384;
@@ -83,7 +86,8 @@ pub struct Written {
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Reconciler {
-    tracker: Tracker<RouteKey, Arc<Route>>,
+    tracker: Tracker<RouteKey, Way>,
+    ways: Ways,
     failures: BTreeMap<RouteKey, Failure>,
     objects: Option<Objects>,
 }
@@ -99,35 +103,38 @@ impl Reconciler {
     }
 
     /// Wants this route under its key, as it is. `false` when that is known.
-    pub fn want(&mut self, route: Arc<Route>) -> bool {
+    pub fn want(&mut self, route: &Route) -> bool {
         let key = route.key();
         let before = self.tracker.desired(&key);
-        if before == Some(&route) {
+        if before.is_some_and(|way| way.is_of(route)) {
             return false;
         }
+        let way = self.ways.of(route);
         // The object was replaced under its routes, this one among them.
-        let moved = route.object.is_some() && before.is_some_and(|b| b.object == route.object);
+        let moved = route.object.is_some() && before.is_some_and(|b| b.object() == route.object);
         if moved
             && let Some(actual) = self.tracker.actual(&key)
-            && differ_in_hops_only(actual, &route)
+            && actual.differs_in_hops_only(&way)
         {
-            self.tracker.found(key, Arc::clone(&route));
+            self.tracker.found(key, way.clone());
         }
         // Another route than the one the kernel refused deserves a try at once.
         self.failures.remove(&key);
-        let object = route.object;
-        let before = self.tracker.want(key, route);
-        self.count_desired(before, object);
+        let before = self.tracker.want(key, way);
+        self.count_desired(before, route.object);
         true
     }
 
     /// Wants this route under its key, by a nexthop object where that can be. `false` when that is known.
-    pub fn want_shared(&mut self, mut route: Arc<Route>) -> bool {
-        let object = self.objects.as_mut().and_then(|o| o.acquire(&route));
-        if object != route.object {
-            Arc::make_mut(&mut route).object = object;
+    pub fn want_shared(&mut self, route: &Route) -> bool {
+        let object = self.objects.as_mut().and_then(|o| o.acquire(route));
+        if object == route.object {
+            return self.want(route);
         }
-        self.want(route)
+        self.want(&Route {
+            object,
+            ..route.clone()
+        })
     }
 
     /// Wants nothing under this key any more.
@@ -137,25 +144,25 @@ impl Reconciler {
         self.failures.remove(key);
     }
 
-    fn count_desired(&mut self, before: Option<Arc<Route>>, now: Option<ObjectId>) {
+    fn count_desired(&mut self, before: Option<Way>, now: Option<ObjectId>) {
         if let Some(objects) = &mut self.objects {
             objects.desired(now, 1);
-            objects.desired(before.and_then(|r| r.object), -1);
+            objects.desired(before.and_then(|way| way.object()), -1);
         }
     }
 
     /// This route of ours is there.
     pub fn found(&mut self, route: Arc<Route>) {
         let route = self.as_wanted(route);
-        let object = route.object;
-        let before = self.tracker.found(route.key(), route);
-        self.named(before, object);
+        let way = self.ways.of(&route);
+        let before = self.tracker.found(route.key(), way);
+        self.named(before, route.object);
     }
 
-    fn named(&mut self, before: Option<Arc<Route>>, now: Option<ObjectId>) {
+    fn named(&mut self, before: Option<Way>, now: Option<ObjectId>) {
         if let Some(objects) = &mut self.objects {
             objects.named(now, 1);
-            objects.named(before.and_then(|r| r.object), -1);
+            objects.named(before.and_then(|way| way.object()), -1);
         }
     }
 
@@ -180,7 +187,9 @@ impl Reconciler {
             objects.none_named();
             routes.iter().for_each(|r| objects.named(r.object, 1));
         }
-        self.tracker.found_all(routes.into_iter().map(|r| (r.key(), r)));
+        let ways = &mut self.ways;
+        self.tracker
+            .found_all(routes.into_iter().map(|r| (r.key(), ways.of(&r))));
     }
 
     /// Nothing of ours is there under this key.
@@ -195,22 +204,22 @@ impl Reconciler {
     }
 
     /// The route wanted under a key.
-    pub fn desired(&self, key: &RouteKey) -> Option<&Arc<Route>> {
-        self.tracker.desired(key)
+    pub fn desired(&self, key: &RouteKey) -> Option<Route> {
+        Some(self.tracker.desired(key)?.to(key.prefix))
     }
 
     /// Our route that is there under a key.
-    pub fn actual(&self, key: &RouteKey) -> Option<&Arc<Route>> {
-        self.tracker.actual(key)
+    pub fn actual(&self, key: &RouteKey) -> Option<Route> {
+        Some(self.tracker.actual(key)?.to(key.prefix))
     }
 
     /// Every route that is wanted, by key.
-    pub fn all_desired(&self) -> impl Iterator<Item = (&RouteKey, &Arc<Route>)> {
+    pub fn all_desired(&self) -> impl Iterator<Item = (&RouteKey, &Way)> {
         self.tracker.all_desired()
     }
 
     /// Every route of ours that is there, by key.
-    pub fn all_actual(&self) -> impl Iterator<Item = (&RouteKey, &Arc<Route>)> {
+    pub fn all_actual(&self) -> impl Iterator<Item = (&RouteKey, &Way)> {
         self.tracker.all_actual()
     }
 
@@ -222,7 +231,7 @@ impl Reconciler {
     /// Is the route wanted under a key there, and does its object do what it shall?
     pub fn is_there(&self, key: &RouteKey) -> bool {
         let (desired, actual) = self.tracker.both(key);
-        desired == actual && desired.and_then(|r| r.object).is_none_or(|id| self.is_current(id))
+        desired == actual && desired.and_then(Way::object).is_none_or(|id| self.is_current(id))
     }
 
     fn is_current(&self, id: ObjectId) -> bool {
@@ -242,13 +251,14 @@ impl Reconciler {
         for pending in self.tracker.pending() {
             match pending {
                 Pending::Apply { key, desired, actual } if self.may_try(key, now) => {
-                    if desired.object.is_some_and(|id| !self.is_current(id)) {
+                    if desired.object().is_some_and(|id| !self.is_current(id)) {
                         continue;
                     }
+                    let route = desired.to(key.prefix);
                     // No rank may fill the batch but the first: the rest is cut below.
-                    let puts = rules.rank(desired).and_then(|rank| puts.get_mut(rank));
+                    let puts = rules.rank(&route).and_then(|rank| puts.get_mut(rank));
                     if let Some(puts) = puts.filter(|puts| puts.len() < BATCH && !rules.is_taken(key)) {
-                        let route = Arc::clone(desired);
+                        let route = Arc::new(route);
                         puts.push(if actual.is_some() {
                             Change::Replace(route)
                         } else {
@@ -256,10 +266,11 @@ impl Reconciler {
                         });
                     }
                 }
-                Pending::Remove { key, actual }
-                    if removals.len() < BATCH && self.may_try(key, now) && rules.may_remove(actual) =>
-                {
-                    removals.push(Change::Delete(Arc::clone(actual)));
+                Pending::Remove { key, actual } if removals.len() < BATCH && self.may_try(key, now) => {
+                    let route = actual.to(key.prefix);
+                    if rules.may_remove(&route) {
+                        removals.push(Change::Delete(Arc::new(route)));
+                    }
                 }
                 Pending::Apply { .. } | Pending::Remove { .. } => {}
             }
@@ -307,7 +318,7 @@ impl Reconciler {
                     let unknown = e.errno == Errno::EINVAL as i32 && r.object.is_some();
                     written.look_again |= e.errno == Errno::EEXIST as i32 || unknown;
                     // Another route that is wanted by now deserves a try at once.
-                    if self.tracker.desired(&r.key()) == Some(r) {
+                    if self.tracker.desired(&r.key()).is_some_and(|way| way.is_of(r)) {
                         self.refused(r, &e, now);
                     }
                 }
@@ -326,7 +337,9 @@ impl Reconciler {
         }
         // Its object may be about to lead elsewhere since it was planned.
         let route = self.as_wanted(Arc::clone(route));
-        let before = self.tracker.found(key, Arc::clone(&route));
+        let wanted = self.tracker.desired(&key).filter(|way| way.is_of(&route)).cloned();
+        let way = wanted.unwrap_or_else(|| self.ways.of(&route));
+        let before = self.tracker.found(key, way);
         self.named(before, route.object);
         Outcome::There(route)
     }
@@ -353,11 +366,6 @@ impl Reconciler {
         }
         self.failures.insert(route.key(), failure);
     }
-}
-
-fn differ_in_hops_only(a: &Route, b: &Route) -> bool {
-    let plain = |r: &Route| (r.key(), r.kind, r.protocol, r.scope, r.source, r.object);
-    plain(a) == plain(b) && a.next_hops != b.next_hops
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ pub(crate) fn reconcile(run: &mut Run<'_>, watch: &Watch<'_>) -> Result<()> {
                 if version == 0 {
                     reconciler.unwant(&route.key());
                 } else {
-                    reconciler.want(route);
+                    reconciler.want(&route);
                 }
             }
             let settled = settle(&mut reconciler, &mut netlink, start);

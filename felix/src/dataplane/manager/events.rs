@@ -128,7 +128,7 @@ impl Manager {
         let lost: Vec<RouteKey> = self
             .routes
             .all_actual()
-            .filter(|(_, r)| uses(r))
+            .filter(|(_, way)| way.interfaces().any(|i| i == index))
             .map(|(k, _)| *k)
             .collect();
         lost.iter().for_each(|key| self.routes.missing(key));

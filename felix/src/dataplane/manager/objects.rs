@@ -26,9 +26,9 @@ impl Manager {
     pub(super) fn want(&mut self, found: Option<Arc<Route>>, route: Arc<Route>) {
         let as_found = found.is_some_and(|found| Arc::ptr_eq(&found, &route));
         if as_found && route.object.is_none() {
-            self.routes.want(route);
+            self.routes.want(&route);
         } else {
-            self.routes.want_shared(route);
+            self.routes.want_shared(&route);
         }
     }
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 use tortie_net::Prefix;
+use tortie_netlink::reconcile::Way;
 use tortie_netlink::route::{IfIndex, Route, RouteKey};
 
 use super::{Entry, Manager};
@@ -147,7 +148,7 @@ impl Manager {
         if let Some((class, key)) = entry.wanted(prefix) {
             let route = self.routes.desired(&key)?;
             let (state, reason) = self.fate(&key);
-            let route = self.text(route);
+            let route = self.text(&route);
             return Some(Row {
                 prefix,
                 class,
@@ -229,9 +230,10 @@ impl Manager {
     /// # Errors
     /// Which one is.
     pub fn endpoint_is_down(&self, interface: &str) -> Result<(), String> {
-        let on_it = |r: &Route| r.interfaces().any(|i| self.view.name(i) == Some(interface));
-        let left = self.routes.all_actual().find(|(_, r)| on_it(r));
-        left.map_or(Ok(()), |(_, route)| Err(format!("{} is still there", self.text(route))))
+        let on_it = |way: &Way| way.interfaces().any(|i| self.view.name(i) == Some(interface));
+        let left = self.routes.all_actual().find(|(_, way)| on_it(way));
+        let text = |(key, way): (&RouteKey, &Way)| self.text(&way.to(key.prefix));
+        left.map_or(Ok(()), |left| Err(format!("{} is still there", text(left))))
     }
 
     /// The state in numbers. Looks at every prefix: for scrapes and status, not for the fast path.
@@ -297,7 +299,7 @@ impl Manager {
                 if let (true, Some(route)) = (s.failing.len() < Summary::FAILING_SHOWN, self.routes.desired(key)) {
                     let failure = self.routes.failure(key);
                     s.failing.push(Failing {
-                        object: format!("route {}", self.text(route)),
+                        object: format!("route {}", self.text(&route)),
                         error: reason,
                         attempts: failure.map_or(0, |f| f.attempts),
                         since: failure.map(|f| wall(self.epoch, f.since)),

@@ -895,7 +895,7 @@ proptest! {
         }
         let wanted: BTreeMap<RouteKey, Route> = node.manager.routes.all_desired()
             .filter(|(k, _)| node.manager.view.foreign_at(k).is_none())
-            .map(|(k, r)| (*k, Route::clone(r))).collect();
+            .map(|(k, way)| (*k, way.to(k.prefix))).collect();
         let ours: BTreeMap<RouteKey, Route> = node.kernel.all_routes().into_iter()
             .filter(|r| node.manager.view.class(r).is_some()).map(|r| (r.key(), r)).collect();
         prop_assert_eq!(&ours, &wanted);

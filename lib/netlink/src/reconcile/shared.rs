@@ -36,7 +36,7 @@ impl Reconciler {
         if !self.objects.as_mut().is_some_and(|o| o.gone(id)) {
             return;
         }
-        let named = self.tracker.all_actual().filter(|(_, r)| r.object == Some(id));
+        let named = self.tracker.all_actual().filter(|(_, way)| way.object() == Some(id));
         let keys: Vec<RouteKey> = named.map(|(key, _)| *key).collect();
         for key in keys {
             self.missing(&key);
@@ -55,7 +55,7 @@ impl Reconciler {
         if let Some(objects) = &mut self.objects {
             objects.forgive();
             let tracker = &self.tracker;
-            let names = |key: &RouteKey| tracker.desired(key).is_some_and(|r| r.object.is_some());
+            let names = |key: &RouteKey| tracker.desired(key).is_some_and(|way| way.object().is_some());
             self.failures.retain(|key, _| !names(key));
         }
     }

@@ -47,11 +47,11 @@ fn what_is_wanted_is_written_and_what_is_not_goes_when_it_may() {
     let old = route("10.9.0.0/24", "10.0.0.9");
     assert_eq!(kernel.apply(&[Change::Create(Arc::clone(&old))]).unwrap(), []);
     reconciler.found_all([old]);
-    assert!(reconciler.want(route("10.1.0.0/24", "10.0.0.2")));
-    assert!(!reconciler.want(route("10.1.0.0/24", "10.0.0.2")), "known");
+    assert!(reconciler.want(&route("10.1.0.0/24", "10.0.0.2")));
+    assert!(!reconciler.want(&route("10.1.0.0/24", "10.0.0.2")), "known");
     assert_eq!(round(&mut reconciler, &mut kernel, 0, &Swept(false)), (1, false));
     assert_eq!(round(&mut reconciler, &mut kernel, 0, &Swept(false)), (0, false));
-    reconciler.want(route("10.1.0.0/24", "10.0.0.3"));
+    reconciler.want(&route("10.1.0.0/24", "10.0.0.3"));
     assert_eq!(round(&mut reconciler, &mut kernel, 0, &Swept(true)), (2, false));
     let there = kernel.routes(Filter::MAIN).unwrap();
     let ours: Vec<_> = there.iter().filter(|r| r.protocol == Protocol::BIRD).collect();
@@ -62,8 +62,8 @@ fn what_is_wanted_is_written_and_what_is_not_goes_when_it_may() {
 #[test]
 fn a_refusal_delays_itself_alone_and_another_route_is_tried_at_once() {
     let (mut kernel, mut reconciler) = (kernel(), Reconciler::default());
-    reconciler.want(route("10.1.0.0/24", "192.0.2.1"));
-    reconciler.want(route("10.2.0.0/24", "10.0.0.2"));
+    reconciler.want(&route("10.1.0.0/24", "192.0.2.1"));
+    reconciler.want(&route("10.2.0.0/24", "10.0.0.2"));
     assert_eq!(round(&mut reconciler, &mut kernel, 0, &Swept(true)).0, 2);
     let key = route("10.1.0.0/24", "192.0.2.1").key();
     assert_eq!(reconciler.failure(&key).map(|f| f.attempts), Some(1));
@@ -77,7 +77,7 @@ fn a_refusal_delays_itself_alone_and_another_route_is_tried_at_once() {
     let failure = reconciler.failure(&key).unwrap();
     assert_eq!((failure.attempts, failure.since), (2, Duration::ZERO));
     assert_eq!(failure.not_before, Duration::from_secs(1) + 2 * RETRY_MIN);
-    reconciler.want(route("10.1.0.0/24", "10.0.0.7"));
+    reconciler.want(&route("10.1.0.0/24", "10.0.0.7"));
     assert_eq!(round(&mut reconciler, &mut kernel, 1, &Swept(true)).0, 1);
     assert!(reconciler.is_settled() && reconciler.failure(&key).is_none());
 }
@@ -90,7 +90,7 @@ fn somebody_elses_route_in_the_way_is_left_and_looked_at() {
         ..Route::clone(&route("10.1.0.0/24", "10.0.0.9"))
     };
     assert_eq!(kernel.apply(&[Change::Create(foreign.clone().into())]).unwrap(), []);
-    reconciler.want(route("10.1.0.0/24", "10.0.0.2"));
+    reconciler.want(&route("10.1.0.0/24", "10.0.0.2"));
     assert_eq!(round(&mut reconciler, &mut kernel, 0, &Swept(true)), (1, true));
     assert!(kernel.routes(Filter::MAIN).unwrap().contains(&foreign));
 }
