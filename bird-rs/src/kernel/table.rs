@@ -340,11 +340,14 @@ impl Table {
     // === Writing ===
 
     /// The next changes to make.
-    pub(crate) fn plan(&self, now: Duration) -> Vec<Change> {
+    pub(crate) fn plan(&mut self, now: Duration) -> Vec<Change> {
         if self.dump_wanted {
             return Vec::new();
         }
-        self.routes.plan(now, self)
+        let mut routes = std::mem::take(&mut self.routes);
+        let changes = routes.plan(now, &*self);
+        self.routes = routes;
+        changes
     }
 
     /// What the kernel did with the changes of a plan.

@@ -6,10 +6,12 @@
 //! | commands | [`super::Dataplane`] handles |
 //! | events | the monitor's thread |
 //!
-//! While the kernel works on a batch, what is wanted goes on: inputs and commands are taken. Order matters in one place: a
-//! batch's answer is handled before any event that the kernel sent after it, so what is believed of the kernel never lags
-//! behind what was done to it.
+//! While the kernel works on a batch, what is wanted goes on: inputs and commands are taken, and the next batch waits behind it,
+//! so that the kernel need not. Order matters in one place: a batch's answer is handled before any event that the kernel sent
+//! after it, so what is believed of the kernel never lags behind what was done to it. Events therefore wait until no batch is
+//! under way, which is so after some batches at most.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +22,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tortie_netlink::monitor::Monitor;
 use tortie_netlink::route::Filter;
-use tortie_netlink::worker::{Worker, WorkerEnded, Writing};
+use tortie_netlink::worker::{UNDER_WAY, Worker, WorkerEnded, Writing};
 
 use super::class::WORKLOAD_INTERFACE_PREFIX;
 use super::manager::{Input, Manager, Summary};
@@ -35,8 +37,10 @@ const SAVE_RETRY: Duration = Duration::from_secs(10);
 const SUMMARY_INTERVAL: Duration = Duration::from_millis(250);
 /// and in one part of so many of the time: with many routes it takes a while, in which none is written.
 const SUMMARY_SHARE: u32 = 20;
-/// Inputs handled between two batches at most.
+/// Inputs handled between two trains of batches at most.
 const INPUTS: usize = 64;
+/// Batches that follow each other before events are looked at.
+const TRAIN: usize = 8;
 
 /// Why the task ended before it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -152,7 +156,7 @@ impl Loop {
         self.started.elapsed()
     }
 
-    /// One dump or one batch, if any is due. Gives whether there may be more to do at once.
+    /// One dump or some batches, if any are due. Gives whether there may be more to do at once.
     async fn work(&mut self) -> Result<bool, TaskError> {
         if self.audit_at().is_some_and(|at| Instant::now() >= at) {
             self.audited = Instant::now();
@@ -174,14 +178,31 @@ impl Loop {
         self.save_marks().await;
         let now = self.now();
         self.manager.tick(now);
-        let changes = self.manager.plan(now);
-        if changes.is_empty() {
-            return Ok(false);
+        self.train().await
+    }
+
+    /// Writes what is to be written, batch after batch. Gives whether there was anything.
+    async fn train(&mut self) -> Result<bool, TaskError> {
+        let mut under_way = VecDeque::new();
+        let mut left = TRAIN;
+        // A route with a new mark waits until the mark is saved.
+        let marks = self.manager.marks().clone();
+        loop {
+            while under_way.len() < UNDER_WAY && left > 0 && *self.manager.marks() == marks {
+                let changes = self.manager.plan(self.now());
+                if changes.is_empty() {
+                    break;
+                }
+                tracing::debug!(changes = changes.len(), "writing routes");
+                under_way.push_back(self.task.kernel.begin(changes)?);
+                left -= 1;
+            }
+            match under_way.pop_front() {
+                Some(writing) => self.meanwhile(writing).await?,
+                None => return Ok(left < TRAIN),
+            }
+            self.answer_waiters();
         }
-        tracing::debug!(changes = changes.len(), "writing routes");
-        let writing = self.task.kernel.begin(changes)?;
-        self.meanwhile(writing).await?;
-        Ok(true)
     }
 
     /// Before any route has a new mark. Routes do not wait for a disk that fails.

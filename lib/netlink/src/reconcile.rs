@@ -8,13 +8,14 @@
 //! * a key that somebody else's route has is never written: new routes are created, not put in place of another's;
 //! * one refused change delays itself alone, by a back-off of its own;
 //! * after an answer that is not whole, nothing is believed before the kernel was looked at again;
-//! * a route that names a nexthop object is written only while the object is there and does what it shall.
+//! * a route that names a nexthop object is written only while the object is there and does what it shall;
+//! * several batches may be under way: a key is in one of them at most, and objects are in none beside another.
 
 mod objects;
 mod shared;
 mod ways;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,8 +29,8 @@ pub use objects::{ObjectCount, Owned};
 pub use ways::Way;
 use ways::Ways;
 
-/// Changes of one batch at most: what comes meanwhile waits no longer than this takes.
-const BATCH: usize = 16_384;
+/// Changes of one batch at most: some milliseconds of the kernel's.
+const BATCH: usize = 4096;
 /// The first delay of a change that was refused.
 const RETRY_MIN: Duration = Duration::from_millis(100);
 /// The longest.
@@ -83,11 +84,32 @@ pub struct Written {
     pub restate: bool,
 }
 
+/// Keys that were looked at and are not urgent, so that a plan costs what it plans and not what is left.
+#[derive(Debug, Default)]
+struct Backlog {
+    puts: BTreeSet<RouteKey>,
+    removals: BTreeSet<RouteKey>,
+}
+
+/// What is to be done about a key.
+enum Step {
+    Nothing,
+    /// It cannot be done now.
+    Wait,
+    Put(usize, Change),
+    Remove(Change),
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Reconciler {
     tracker: Tracker<RouteKey, Way>,
     ways: Ways,
+    backlog: Backlog,
+    /// Batches whose answers are still to come.
+    under_way: usize,
+    /// One of them is of objects.
+    objects_under_way: bool,
     failures: BTreeMap<RouteKey, Failure>,
     objects: Option<Objects>,
 }
@@ -225,7 +247,8 @@ impl Reconciler {
 
     /// Is what is there what is wanted?
     pub fn is_settled(&self) -> bool {
-        self.tracker.is_settled() && self.objects.as_ref().is_none_or(Objects::is_settled)
+        let nothing_left = self.backlog.puts.is_empty() && self.backlog.removals.is_empty();
+        self.tracker.is_settled() && nothing_left && self.objects.as_ref().is_none_or(Objects::is_settled)
     }
 
     /// Is the route wanted under a key there, and does its object do what it shall?
@@ -244,40 +267,95 @@ impl Reconciler {
     }
 
     /// The next changes to make: additions before removals, and among them the most urgent first, so that a batch of the
-    /// least urgent never delays another.
-    pub fn plan<R: Rules>(&self, now: Duration, rules: &R) -> Vec<Change> {
-        let mut puts: Vec<Vec<Change>> = vec![Vec::new(); R::RANKS];
-        let mut removals = Vec::new();
-        for pending in self.tracker.pending() {
-            match pending {
-                Pending::Apply { key, desired, actual } if self.may_try(key, now) => {
-                    if desired.object().is_some_and(|id| !self.is_current(id)) {
-                        continue;
-                    }
-                    let route = desired.to(key.prefix);
-                    // No rank may fill the batch but the first: the rest is cut below.
-                    let puts = rules.rank(&route).and_then(|rank| puts.get_mut(rank));
-                    if let Some(puts) = puts.filter(|puts| puts.len() < BATCH && !rules.is_taken(key)) {
-                        let route = Arc::new(route);
-                        puts.push(if actual.is_some() {
-                            Change::Replace(route)
-                        } else {
-                            Change::Create(route)
-                        });
-                    }
-                }
-                Pending::Remove { key, actual } if removals.len() < BATCH && self.may_try(key, now) => {
-                    let route = actual.to(key.prefix);
-                    if rules.may_remove(&route) {
-                        removals.push(Change::Delete(Arc::new(route)));
-                    }
-                }
-                Pending::Apply { .. } | Pending::Remove { .. } => {}
+    /// least urgent never delays another. What came of them has to be told ([`Reconciler::applied`]), in the order of plans; there
+    /// may be other plans before.
+    pub fn plan<R: Rules>(&mut self, now: Duration, rules: &R) -> Vec<Change> {
+        if self.objects_under_way {
+            return Vec::new();
+        }
+        let mut urgent: Vec<Vec<Change>> = vec![Vec::new(); R::RANKS];
+        let mut kept = Vec::new();
+        for key in self.tracker.take_pending() {
+            match self.step(&key, now, rules) {
+                Step::Nothing => {}
+                Step::Wait => kept.push(key),
+                Step::Put(rank, _) if rank + 1 >= R::RANKS => drop(self.backlog.puts.insert(key)),
+                Step::Put(rank, change) => match urgent.get_mut(rank).filter(|puts| puts.len() < BATCH) {
+                    Some(puts) => puts.push(change),
+                    None => kept.push(key),
+                },
+                Step::Remove(_) => drop(self.backlog.removals.insert(key)),
             }
         }
-        let mut changes: Vec<Change> = puts.into_iter().flatten().chain(removals).collect();
-        changes.truncate(BATCH);
+        let mut changes: Vec<Change> = urgent.into_iter().flatten().collect();
+        let rest = changes.split_off(changes.len().min(BATCH));
+        kept.extend(rest.iter().filter_map(Change::route).map(Route::key));
+        self.take_backlog(&mut changes, &mut kept, now, rules);
+        for route in changes.iter().filter_map(Change::route) {
+            self.tracker.begin(route.key());
+        }
+        self.tracker.put_back(kept);
+        self.under_way += usize::from(!changes.is_empty());
         changes
+    }
+
+    /// Fills a batch with what is not urgent. What may have become of a key meanwhile is asked again.
+    fn take_backlog<R: Rules>(
+        &mut self,
+        changes: &mut Vec<Change>,
+        kept: &mut Vec<RouteKey>,
+        now: Duration,
+        rules: &R,
+    ) {
+        while changes.len() < BATCH
+            && let Some(key) = self.backlog.puts.pop_first()
+        {
+            match self.step(&key, now, rules) {
+                Step::Nothing => {}
+                Step::Wait => kept.push(key),
+                Step::Put(_, change) => changes.push(change),
+                Step::Remove(_) => drop(self.backlog.removals.insert(key)),
+            }
+        }
+        while changes.len() < BATCH
+            && let Some(key) = self.backlog.removals.pop_first()
+        {
+            match self.step(&key, now, rules) {
+                Step::Nothing => {}
+                Step::Wait | Step::Put(..) => kept.push(key),
+                Step::Remove(change) => changes.push(change),
+            }
+        }
+    }
+
+    fn step<R: Rules>(&self, key: &RouteKey, now: Duration, rules: &R) -> Step {
+        match self.tracker.to_do(key) {
+            None => Step::Nothing,
+            Some(_) if !self.may_try(key, now) => Step::Wait,
+            Some(Pending::Apply { desired, actual, .. }) => {
+                if desired.object().is_some_and(|id| !self.is_current(id)) || rules.is_taken(key) {
+                    return Step::Wait;
+                }
+                let route = Arc::new(desired.to(key.prefix));
+                match (rules.rank(&route), actual) {
+                    (None, _) => Step::Wait,
+                    (Some(rank), Some(_)) => Step::Put(rank, Change::Replace(route)),
+                    (Some(rank), None) => Step::Put(rank, Change::Create(route)),
+                }
+            }
+            Some(Pending::Remove { actual, .. }) => {
+                let route = actual.to(key.prefix);
+                match rules.may_remove(&route) {
+                    true => Step::Remove(Change::Delete(Arc::new(route))),
+                    false => Step::Wait,
+                }
+            }
+        }
+    }
+
+    /// Is there no batch whose answer is still to come?
+    pub fn is_idle(&self) -> bool {
+        self.under_way == 0
     }
 
     fn may_try(&self, key: &RouteKey, now: Duration) -> bool {
@@ -294,9 +372,14 @@ impl Reconciler {
     /// What the kernel did with the changes of a plan. What is wanted may have changed meanwhile.
     pub fn applied(&mut self, changes: &[Change], result: Result<Vec<Refusal>, KernelError>, now: Duration) -> Written {
         let mut written = Written::default();
+        self.under_way = self.under_way.saturating_sub(1);
+        self.objects_under_way &= self.under_way > 0;
         let Ok(mut refusals) = result else {
             // Any of them may or may not be done.
             written.look_again = true;
+            for route in changes.iter().filter_map(Change::route) {
+                self.tracker.given_up(&route.key());
+            }
             return written;
         };
         refusals.sort_by_key(|r| r.index);
@@ -318,12 +401,13 @@ impl Reconciler {
                     let unknown = e.errno == Errno::EINVAL as i32 && r.object.is_some();
                     written.look_again |= e.errno == Errno::EEXIST as i32 || unknown;
                     // Another route that is wanted by now deserves a try at once.
-                    if self.tracker.desired(&r.key()).is_some_and(|way| way.is_of(r)) {
-                        self.refused(r, &e, now);
+                    match self.tracker.desired(&r.key()).is_some_and(|way| way.is_of(r)) {
+                        true => self.refused(r, &e, now),
+                        false => self.tracker.given_up(&r.key()),
                     }
                 }
                 (Change::Delete(r), Some(e)) if self.tracker.desired(&r.key()).is_none() => self.refused(r, &e, now),
-                (Change::Delete(_), Some(_)) => {}
+                (Change::Delete(r), Some(_)) => self.tracker.given_up(&r.key()),
                 (Change::Object(change), refusal) => self.object_applied(change, refusal.as_ref(), now, &mut written),
             }
         }
@@ -339,7 +423,7 @@ impl Reconciler {
         let route = self.as_wanted(Arc::clone(route));
         let wanted = self.tracker.desired(&key).filter(|way| way.is_of(&route)).cloned();
         let way = wanted.unwrap_or_else(|| self.ways.of(&route));
-        let before = self.tracker.found(key, way);
+        let before = self.tracker.done(&key, Some(way));
         self.named(before, route.object);
         Outcome::There(route)
     }
@@ -347,11 +431,13 @@ impl Reconciler {
     fn is_gone(&mut self, route: &Arc<Route>) -> Outcome {
         let key = route.key();
         self.failures.remove(&key);
-        self.missing(&key);
+        let before = self.tracker.done(&key, None);
+        self.named(before, None);
         Outcome::Gone(Arc::clone(route))
     }
 
     fn refused(&mut self, route: &Route, refusal: &Refusal, now: Duration) {
+        self.tracker.given_up(&route.key());
         let before = self.failures.get(&route.key());
         let (attempts, since) = before.map_or((1, now), |f| (f.attempts.saturating_add(1), f.since));
         let delay = RETRY_MIN.saturating_mul(1 << (attempts - 1).min(16)).min(RETRY_MAX);

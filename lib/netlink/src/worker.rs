@@ -27,6 +27,9 @@ pub struct Dump {
 /// A batch and what the kernel did with it.
 pub type Applied = (Vec<Change>, Result<Vec<Refusal>, KernelError>);
 
+/// Batches that may be under way at once: one that the kernel works on, and one that waits for it.
+pub const UNDER_WAY: usize = 2;
+
 enum Request {
     Dump(Filter, oneshot::Sender<Result<Dump, KernelError>>),
     Apply(Vec<Change>, oneshot::Sender<Applied>),
@@ -49,8 +52,7 @@ impl Worker {
     /// # Errors
     /// When the system has no thread to give.
     pub fn start(kernel: impl Kernel) -> std::io::Result<Self> {
-        // One request at a time: the task waits for each answer.
-        let (requests, queue) = blocking::sync_channel(1);
+        let (requests, queue) = blocking::sync_channel(UNDER_WAY);
         std::thread::Builder::new()
             .name("netlink-routes".to_owned())
             .spawn(move || serve(kernel, &queue))?;
@@ -77,7 +79,8 @@ impl Worker {
         self.begin(changes)?.done().await
     }
 
-    /// Has the changes made while the caller does something else. The answer must be awaited before the next request.
+    /// Has the changes made while the caller does something else, in the order of calls. With [`UNDER_WAY`] of them unanswered
+    /// an answer must be awaited before the next request, which else would block.
     ///
     /// # Errors
     /// [`WorkerEnded`].

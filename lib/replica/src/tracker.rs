@@ -8,12 +8,17 @@ use std::collections::{BTreeMap, BTreeSet};
 /// [`Tracker::missing`]); [`Tracker::pending`] lists what to do, in key order. `actual` holds only objects that the sink
 /// recognises as its own, so everything unwanted there may be removed: the caller decides *when* (not before its
 /// sources are in sync).
+///
+/// A sink that acts while it goes on listening tells which keys it is acting on ([`Tracker::begin`]): such a key is not pending
+/// again, whatever is said of it meanwhile, before the sink tells what came of it ([`Tracker::done`]).
 #[derive(Debug, Clone)]
 pub struct Tracker<K, V> {
     /// Each key that is wanted or there; none with neither.
     slots: BTreeMap<K, Slot<V>>,
-    /// The keys whose slot differs.
+    /// The keys whose slot differs, but for those that are acted on or were taken.
     dirty: BTreeSet<K>,
+    /// The keys that are acted on.
+    begun: BTreeSet<K>,
 }
 
 #[derive(Debug, Clone)]
@@ -29,6 +34,18 @@ impl<V: PartialEq> Slot<V> {
 
     fn is_empty(&self) -> bool {
         self.desired.is_none() && self.actual.is_none()
+    }
+
+    fn pending<'a, K>(&'a self, key: &'a K) -> Option<Pending<'a, K, V>> {
+        match (&self.desired, &self.actual) {
+            (Some(desired), actual) => Some(Pending::Apply {
+                key,
+                desired,
+                actual: actual.as_ref(),
+            }),
+            (None, Some(actual)) => Some(Pending::Remove { key, actual }),
+            (None, None) => None,
+        }
     }
 }
 
@@ -70,6 +87,7 @@ impl<K, V> Default for Tracker<K, V> {
         Tracker {
             slots: BTreeMap::new(),
             dirty: BTreeSet::new(),
+            begun: BTreeSet::new(),
         }
     }
 }
@@ -114,11 +132,8 @@ impl<K: Ord + Clone, V: PartialEq> Tracker<K, V> {
         let slot = self.slots.entry(key.clone()).or_default();
         let differed = slot.differs();
         let before = side(slot).replace(value);
-        match (differed, slot.differs()) {
-            (false, true) => drop(self.dirty.insert(key)),
-            (true, false) => drop(self.dirty.remove(&key)),
-            (false, false) | (true, true) => {}
-        }
+        let differs = slot.differs();
+        self.changed(key, differed, differs);
         before
     }
 
@@ -126,16 +141,20 @@ impl<K: Ord + Clone, V: PartialEq> Tracker<K, V> {
         let slot = self.slots.get_mut(key)?;
         let differed = slot.differs();
         let before = side(slot).take();
-        let (differs, empty) = (slot.differs(), slot.is_empty());
-        if empty {
+        let differs = slot.differs();
+        if slot.is_empty() {
             self.slots.remove(key);
         }
-        match (differed, differs) {
-            (false, true) => drop(self.dirty.insert(key.clone())),
-            (true, false) => drop(self.dirty.remove(key)),
-            (false, false) | (true, true) => {}
-        }
+        self.changed(key.clone(), differed, differs);
         before
+    }
+
+    fn changed(&mut self, key: K, differed: bool, differs: bool) {
+        match (differed, differs) {
+            (false, true) if self.begun.is_empty() || !self.begun.contains(&key) => drop(self.dirty.insert(key)),
+            (true, false) => drop(self.dirty.remove(&key)),
+            (false, _) | (true, true) => {}
+        }
     }
 
     fn put_all(&mut self, side: Side<V>, all: impl IntoIterator<Item = (K, V)>) {
@@ -147,28 +166,64 @@ impl<K: Ord + Clone, V: PartialEq> Tracker<K, V> {
         }
         self.slots.retain(|_, slot| !slot.is_empty());
         let differing = self.slots.iter().filter(|(_, slot)| slot.differs());
-        self.dirty = differing.map(|(key, _)| key.clone()).collect();
+        let free = differing.filter(|(key, _)| !self.begun.contains(key));
+        self.dirty = free.map(|(key, _)| key.clone()).collect();
+    }
+
+    /// The sink acts on this key from now on.
+    pub fn begin(&mut self, key: K) {
+        self.dirty.remove(&key);
+        self.begun.insert(key);
+    }
+
+    /// The sink acts on this key no longer, and this is there now. Gives what was there.
+    pub fn done(&mut self, key: &K, there: Option<V>) -> Option<V> {
+        let before = match there {
+            Some(value) => self.put(key.clone(), |slot| &mut slot.actual, value),
+            None => self.take(key, |slot| &mut slot.actual),
+        };
+        self.given_up(key);
+        before
+    }
+
+    /// The sink acts on this key no longer, and nothing came of it.
+    pub fn given_up(&mut self, key: &K) {
+        if self.begun.remove(key) && self.slots.get(key).is_some_and(Slot::differs) {
+            self.dirty.insert(key.clone());
+        }
+    }
+
+    /// Hands over the keys that are pending, in order: they are not listed again before they change, or are put back.
+    pub fn take_pending(&mut self) -> BTreeSet<K> {
+        std::mem::take(&mut self.dirty)
+    }
+
+    /// Of those that were taken.
+    pub fn put_back(&mut self, keys: impl IntoIterator<Item = K>) {
+        for key in keys {
+            if self.to_do(&key).is_some() {
+                self.dirty.insert(key);
+            }
+        }
+    }
+
+    /// What to do about a key, if anything.
+    pub fn to_do<'a>(&'a self, key: &'a K) -> Option<Pending<'a, K, V>> {
+        let slot = self.slots.get(key).filter(|slot| slot.differs())?;
+        if self.begun.contains(key) {
+            return None;
+        }
+        slot.pending(key)
     }
 
     /// What to do, in key order. Empty when actual equals desired.
     pub fn pending(&self) -> impl Iterator<Item = Pending<'_, K, V>> {
-        self.dirty.iter().filter_map(|key| {
-            let slot = self.slots.get(key)?;
-            match (&slot.desired, &slot.actual) {
-                (Some(desired), actual) => Some(Pending::Apply {
-                    key,
-                    desired,
-                    actual: actual.as_ref(),
-                }),
-                (None, Some(actual)) => Some(Pending::Remove { key, actual }),
-                (None, None) => None,
-            }
-        })
+        self.dirty.iter().filter_map(|key| self.slots.get(key)?.pending(key))
     }
 
-    /// Does actual equal desired?
+    /// Does actual equal desired, but for keys that were taken? Nothing is acted on then.
     pub fn is_settled(&self) -> bool {
-        self.dirty.is_empty()
+        self.dirty.is_empty() && self.begun.is_empty()
     }
 
     /// The wanted value of a key.
@@ -233,10 +288,26 @@ mod tests {
 
     proptest! {
         #[test]
-        fn always_converges_to_what_is_wanted(ops in proptest::collection::vec((0u8..6, 0u8..6, 0u8..3), 0..60)) {
+        fn always_converges_to_what_is_wanted(ops in proptest::collection::vec((0u8..10, 0u8..6, 0u8..3), 0..60)) {
             let mut t = Tracker::new();
             for (op, k, v) in ops {
                 match op {
+                    6 => {
+                        t.begin(k);
+                        None
+                    }
+                    7 if t.begun.contains(&k) => t.done(&k, (v > 0).then_some(v)),
+                    7 => None,
+                    8 => {
+                        t.given_up(&k);
+                        None
+                    }
+                    9 => {
+                        let taken = t.take_pending();
+                        prop_assert_eq!(t.pending().count(), 0);
+                        t.put_back(taken);
+                        None
+                    }
                     0 => t.want(k, v),
                     1 => t.unwant(&k),
                     2 => t.found(k, v),
@@ -250,7 +321,9 @@ mod tests {
                         None
                     }
                 };
-                let differ: Vec<u8> = (0..8).filter(|k| t.desired(k) != t.actual(k)).collect();
+                let differ: Vec<u8> = (0..8)
+                    .filter(|k| t.desired(k) != t.actual(k) && !t.begun.contains(k))
+                    .collect();
                 let key = |p: Pending<'_, u8, u8>| match p {
                     Pending::Apply { key, .. } | Pending::Remove { key, .. } => *key,
                 };
@@ -258,6 +331,7 @@ mod tests {
                 prop_assert_eq!(pending, differ);
                 prop_assert_eq!(t.slots.len(), (0..8).filter(|k| t.both(k) != (None, None)).count());
             }
+            (0..8).for_each(|k| t.given_up(&k));
             converge(&mut t);
             prop_assert!(t.is_settled());
             prop_assert_eq!(converge(&mut t), 0);

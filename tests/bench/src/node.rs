@@ -129,7 +129,9 @@ fn address(n: u32) -> Ipv4Addr {
 fn interfaces(lab: &Lab, ns: &Netns, count: u32) -> Result<()> {
     let pair = |n| {
         let (name, other) = (interface(n), format!("peer{n}"));
-        format!("link add {name} type veth peer name {other}\nlink set {name} up\nlink set {other} up\n")
+        // Without an address the other end asks for no router, as it would in the same namespace again and again.
+        let quiet = format!("link set {other} addrgenmode none up");
+        format!("link add {name} type veth peer name {other}\n{quiet}\nlink set {name} up\n")
     };
     let file = lab.folder("kernel")?.join("interfaces");
     fs::write(&file, (0..count).map(pair).collect::<String>())?;

@@ -35,7 +35,7 @@ impl Rules for Manager {
 }
 
 impl Manager {
-    /// The next changes to make.
+    /// The next changes to make. Others may be under way; answers are told in the order of plans.
     pub fn plan(&mut self, now: Duration) -> Vec<Change> {
         if !self.is_loaded() || self.dump_wanted {
             return Vec::new();
@@ -43,11 +43,13 @@ impl Manager {
         let told = RouteClass::ALL.into_iter().all(|class| self.source_is_synced(class));
         let view = &self.view;
         let objects = self.routes.plan_objects(now, |id| told && !view.names_object(id));
-        if objects.is_empty() {
-            self.routes.plan(now, self)
-        } else {
-            objects
+        if !objects.is_empty() {
+            return objects;
         }
+        let mut routes = std::mem::take(&mut self.routes);
+        let changes = routes.plan(now, &*self);
+        self.routes = routes;
+        changes
     }
 
     /// When the next refused change may be tried again, or a held route is let go, if there is one. Refused changes whose

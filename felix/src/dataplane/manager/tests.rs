@@ -166,7 +166,21 @@ impl Node {
             }
             let result = self.kernel.apply(&changes);
             told.into_iter().for_each(|input| self.manager.handle(input));
+            // Another one is under way before the first is answered.
+            let second = self.manager.plan(self.now);
+            let keys = |changes: &[Change]| {
+                changes
+                    .iter()
+                    .filter_map(Change::route)
+                    .map(Route::key)
+                    .collect::<BTreeSet<_>>()
+            };
+            assert!(keys(&changes).is_disjoint(&keys(&second)), "{changes:?} {second:?}");
+            let second_result = self.kernel.apply(&second);
             self.manager.applied(&changes, result, self.now);
+            if !second.is_empty() {
+                self.manager.applied(&second, second_result, self.now);
+            }
         }
         panic!("does not come to rest");
     }

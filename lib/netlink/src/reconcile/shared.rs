@@ -69,9 +69,17 @@ impl Reconciler {
     /// The next changes of objects to make. They go before the routes that name them, in batches of their own: a route shall
     /// not fail for want of its object. `may_remove` says of one that none of our routes names whether it may go: not before
     /// the sources that could want it have spoken, and never while somebody else's route names it.
+    ///
+    /// Nothing while any answer is still to come: a route that is being written may name an object that nobody names yet.
     pub fn plan_objects(&mut self, now: Duration, may_remove: impl Fn(ObjectId) -> bool) -> Vec<Change> {
+        if !self.is_idle() {
+            return Vec::new();
+        }
         let changes = self.objects.as_mut().map(|o| o.plan(now, may_remove));
-        changes.into_iter().flatten().map(Change::Object).collect()
+        let changes: Vec<Change> = changes.into_iter().flatten().map(Change::Object).collect();
+        self.objects_under_way = !changes.is_empty();
+        self.under_way = usize::from(self.objects_under_way);
+        changes
     }
 
     /// How many objects of ours there are.

@@ -10,8 +10,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::wire::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, RTNH_F_ONLINK, attribute,
-    attributes, family, ip, message, nested, octets, u16_at, u32_at,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, RTNH_F_ONLINK, address_attribute,
+    attribute, attributes, family, ip, message, nested, u16_at, u32_at,
 };
 use super::{IfIndex, NextHop, NextHops, Protocol};
 
@@ -132,7 +132,7 @@ fn encode_object(out: &mut Vec<u8>, object: &Object) {
                 attribute(out, NHA_OIF, &index.0.to_ne_bytes());
             }
             if let Some(gateway) = hop.gateway {
-                attribute(out, NHA_GATEWAY, &octets(gateway));
+                address_attribute(out, NHA_GATEWAY, gateway);
             }
         }
         Body::Group(members) => nested(out, NHA_GROUP, |out| {

@@ -126,18 +126,18 @@ fn short_table(table: u32) -> u8 {
 
 pub(crate) fn message(out: &mut Vec<u8>, kind: u16, flags: u16, sequence: u32, body: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
-    out.extend(0u32.to_ne_bytes());
+    out.extend_from_slice(&[0; 4]);
     out.extend(kind.to_ne_bytes());
     out.extend(flags.to_ne_bytes());
     out.extend(sequence.to_ne_bytes());
-    out.extend(0u32.to_ne_bytes());
+    out.extend_from_slice(&[0; 4]);
     body(out);
     let len = u32::try_from(out.len() - start).expect("invariant: a message is far below 4 GiB");
-    out.splice(start..start + 4, len.to_ne_bytes());
+    patch(out, start, len.to_ne_bytes());
 }
 
 pub(crate) fn attribute(out: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    nested(out, kind, |out| out.extend(value));
+    nested(out, kind, |out| out.extend_from_slice(value));
 }
 
 pub(crate) fn nested(out: &mut Vec<u8>, kind: u16, body: impl FnOnce(&mut Vec<u8>)) {
@@ -146,8 +146,15 @@ pub(crate) fn nested(out: &mut Vec<u8>, kind: u16, body: impl FnOnce(&mut Vec<u8
     out.extend(kind.to_ne_bytes());
     body(out);
     let len = u16::try_from(out.len() - start).expect("invariant: the caller bounds an attribute's size");
-    out.splice(start..start + 2, len.to_ne_bytes());
+    patch(out, start, len.to_ne_bytes());
     pad(out);
+}
+
+/// Writes a length that was left open.
+fn patch<const N: usize>(out: &mut [u8], at: usize, octets: [u8; N]) {
+    if let Some(open) = out.get_mut(at..at + N) {
+        open.copy_from_slice(&octets);
+    }
 }
 
 fn pad(out: &mut Vec<u8>) {
@@ -156,10 +163,15 @@ fn pad(out: &mut Vec<u8>) {
     }
 }
 
-pub(super) fn octets(addr: IpAddr) -> Vec<u8> {
+/// An attribute that is an address.
+pub(super) fn address_attribute(out: &mut Vec<u8>, kind: u16, addr: IpAddr) {
+    nested(out, kind, |out| octets(out, addr));
+}
+
+fn octets(out: &mut Vec<u8>, addr: IpAddr) {
     match addr {
-        IpAddr::V4(a) => a.octets().to_vec(),
-        IpAddr::V6(a) => a.octets().to_vec(),
+        IpAddr::V4(a) => out.extend_from_slice(&a.octets()),
+        IpAddr::V6(a) => out.extend_from_slice(&a.octets()),
     }
 }
 
@@ -171,14 +183,14 @@ fn encode_route(out: &mut Vec<u8>, r: &Route) {
     out.extend([short_table(r.table), r.protocol.0, r.scope.0, r.kind.code()]);
     out.extend(u32::from(if onlink { RTNH_F_ONLINK } else { 0 }).to_ne_bytes());
     if r.prefix.len() > 0 {
-        attribute(out, RTA_DST, &octets(r.prefix.addr()));
+        address_attribute(out, RTA_DST, r.prefix.addr());
     }
     attribute(out, RTA_TABLE, &r.table.to_ne_bytes());
     if r.metric != 0 {
         attribute(out, RTA_PRIORITY, &r.metric.to_ne_bytes());
     }
     if let Some(source) = r.source {
-        attribute(out, RTA_PREFSRC, &octets(source));
+        address_attribute(out, RTA_PREFSRC, source);
     }
     if let Some(id) = r.object {
         attribute(out, RTA_NH_ID, &id.0.to_ne_bytes());
@@ -200,10 +212,10 @@ fn encode_route(out: &mut Vec<u8>, r: &Route) {
 fn gateway(out: &mut Vec<u8>, r: &Route, hop: &NextHop) {
     match hop.gateway {
         None => {}
-        Some(g) if g.is_ipv4() == r.prefix.is_v4() => attribute(out, RTA_GATEWAY, &octets(g)),
+        Some(g) if g.is_ipv4() == r.prefix.is_v4() => address_attribute(out, RTA_GATEWAY, g),
         Some(g) => nested(out, RTA_VIA, |out| {
             out.extend(u16::from(family(g.is_ipv4())).to_ne_bytes());
-            out.extend(octets(g));
+            octets(out, g);
         }),
     }
 }
@@ -216,7 +228,7 @@ fn multipath_hop(out: &mut Vec<u8>, r: &Route, hop: &NextHop) {
     out.extend(hop.interface.map_or(0, |i| i.0).to_ne_bytes());
     gateway(out, r, hop);
     let len = u16::try_from(out.len() - start).expect("invariant: one next hop is a few dozen octets");
-    out.splice(start..start + 2, len.to_ne_bytes());
+    patch(out, start, len.to_ne_bytes());
 }
 
 // === Decoding ===
