@@ -194,6 +194,10 @@ impl Loop {
                     return;
                 }
                 self.take(request);
+                // A batch of reads may be a whole table.
+                if self.is_overdue() && self.is_due() {
+                    self.flush();
+                }
             }
             self.settle();
             self.watchdog.end();
@@ -202,10 +206,13 @@ impl Loop {
 
     /// Runs the deadlines that have passed and sends what changed: at once when nothing else waits.
     fn settle(&mut self) {
-        let waited = self.clock.now().saturating_sub(self.flushed_at) >= FLUSH_WITHIN;
-        if self.is_due() && (self.requests.is_empty() || waited) {
+        if self.is_due() && (self.requests.is_empty() || self.is_overdue()) {
             self.flush();
         }
+    }
+
+    fn is_overdue(&self) -> bool {
+        self.clock.now().saturating_sub(self.flushed_at) >= FLUSH_WITHIN
     }
 
     /// Has a deadline passed, or is there something to send?

@@ -37,6 +37,8 @@ const SAVE_RETRY: Duration = Duration::from_secs(10);
 const SUMMARY_INTERVAL: Duration = Duration::from_millis(250);
 /// and in one part of so many of the time: with many routes it takes a while, in which none is written.
 const SUMMARY_SHARE: u32 = 20;
+/// While there is always more to write it may be so old.
+const SUMMARY_AGE: Duration = Duration::from_secs(2);
 /// Inputs handled between two trains of batches at most.
 const INPUTS: usize = 64;
 /// Batches that follow each other before events are looked at.
@@ -133,7 +135,7 @@ impl Loop {
         loop {
             let busy = self.work().await?;
             self.answer_waiters();
-            self.sum_up();
+            self.sum_up(if busy { SUMMARY_AGE } else { Duration::ZERO });
             // With work left, take what is there without waiting; else wait.
             for _ in 0..INPUTS {
                 let wake = if busy {
@@ -355,9 +357,10 @@ impl Loop {
         }
     }
 
-    fn sum_up(&mut self) {
+    /// Sums up what changed, so long after it is due.
+    fn sum_up(&mut self, after: Duration) {
         let begun = Instant::now();
-        if self.changed && begun >= self.summary_at {
+        if self.changed && begun >= self.summary_at + after {
             self.changed = false;
             self.task.summary.send_replace(Arc::new(self.manager.summary()));
             self.summary_at = begun + SUMMARY_INTERVAL.max(begun.elapsed() * SUMMARY_SHARE);
