@@ -13,6 +13,7 @@ pub mod forwarding;
 pub mod gather;
 pub mod gc;
 pub mod ipam;
+mod links;
 pub mod metrics;
 pub mod peering;
 pub mod report;

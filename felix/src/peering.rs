@@ -1,29 +1,21 @@
 //! The addresses at which workloads find the node's BGP speaker (`localWorkloadPeeringIPV4/6`): on the host's side of the
 //! veth pairs of workloads that a BGPPeer selects, and nowhere else.
 //!
-//! | task | in | out |
-//! |---|---|---|
-//! | `run` | what the datastore wants (latest value), hints from the kernel | what the kernel refuses (latest value) |
-//!
-//! The kernel is compared with what is wanted at every change of either; nothing is remembered. On a workload's interface
-//! every address of its own (`/32`, `/128`) is one of these, so those that nobody wants are removed once the datastore was
-//! in sync. The host speaks from none of them by itself: probes of pods come from the node's address as before.
+//! Kept as `links.rs` says. Nothing is remembered: on a workload's interface every address of its own (`/32`, `/128`) is one of
+//! these, so those that nobody wants are removed once the datastore was in sync. The host speaks from none of them by itself: probes of pods come from the node's address as before.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 use tortie_calc::{Desired, LocalPeering};
 use tortie_netlink::link::Link;
 use tortie_netlink::request::{Connection, RequestError};
-use tortie_netlink::touch::{Touched, Touches};
+use tortie_netlink::touch::Touched;
 
 use crate::dataplane::class::WORKLOAD_INTERFACE_PREFIX;
-use crate::dataplane::until;
 use crate::failures::{Failing, Failures};
+use crate::links::Keeper;
 
 /// What fails when the kernel cannot be looked at.
 const LINKS: &str = "addresses of workloads' interfaces";
@@ -91,15 +83,46 @@ fn plan(wanted: &Wanted, links: &[Link]) -> Vec<Step> {
     steps
 }
 
+/// Who makes the steps.
 #[derive(Default)]
-struct Driver {
+pub(crate) struct Driver {
     connection: Option<Connection>,
     failures: Failures,
 }
 
-impl Driver {
-    /// Makes the kernel what is wanted, as far as it lets. Blocks.
+impl Keeper for Driver {
+    type Wanted = Wanted;
+    type Status = Vec<Failing>;
+
     fn pass(&mut self, wanted: &Wanted) {
+        if wanted.known {
+            self.make(wanted);
+        }
+    }
+
+    fn status(&self) -> Vec<Failing> {
+        self.failures.list()
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        self.failures.next_deadline()
+    }
+
+    fn refresh(wanted: &Wanted) -> Option<Duration> {
+        wanted.refresh
+    }
+
+    /// Where nobody asks for addresses, nothing concerns.
+    fn concerns(&self, touched: &Touched, wanted: &Wanted) -> bool {
+        let peering = &wanted.peering;
+        let named = touched.names.iter().any(|n| peering.interfaces.contains(n));
+        let ours = touched.addresses.iter().any(|a| peering.addresses.contains(a));
+        !peering.interfaces.is_empty() && (touched.anything || named || ours)
+    }
+}
+
+impl Driver {
+    fn make(&mut self, wanted: &Wanted) {
         let steps = match self.connection().and_then(Connection::links) {
             Ok(links) => plan(wanted, &links),
             Err(error) => {
@@ -149,66 +172,6 @@ impl Driver {
             tracing::warn!(object, %error, "the kernel refuses an address of a workload's interface");
         }
     }
-}
-
-/// Keeps the addresses as wanted until the token is cancelled. Nothing is undone at the end.
-pub(crate) async fn run(
-    mut wanted: watch::Receiver<Arc<Wanted>>,
-    mut touches: Touches,
-    failing: watch::Sender<Vec<Failing>>,
-    token: CancellationToken,
-) {
-    let work = async {
-        let mut driver = Driver::default();
-        loop {
-            let shall = Arc::clone(&wanted.borrow_and_update());
-            if shall.known {
-                let asked = Arc::clone(&shall);
-                let passed = tokio::task::spawn_blocking(move || {
-                    driver.pass(&asked);
-                    driver
-                });
-                // A panic in there is a defect; felix ends with this task, and its routes stay.
-                let Ok(after) = passed.await else { return };
-                driver = after;
-            }
-            let list = driver.failures.list();
-            failing.send_if_modified(|before| {
-                let changed = *before != list;
-                *before = list;
-                changed
-            });
-            let audit = shall.refresh.map(|interval| Instant::now() + interval);
-            let next = driver.failures.next_deadline().into_iter().chain(audit).min();
-            let next = next.map(tokio::time::Instant::from_std);
-            loop {
-                tokio::select! {
-                    changed = wanted.changed() => match changed {
-                        Ok(()) => break,
-                        Err(_) => return,
-                    },
-                    touched = touches.next() => match touched {
-                        Ok(touched) if concerns(&touched, &shall) => break,
-                        Ok(_) => {}
-                        Err(error) => {
-                            tracing::error!(%error, "the kernel's addresses cannot be followed");
-                            return;
-                        }
-                    },
-                    () = until(next) => break,
-                }
-            }
-        }
-    };
-    token.run_until_cancelled(work).await;
-}
-
-/// May what changed be of an interface that is to have addresses? Where nobody asks for any, nothing concerns.
-fn concerns(touched: &Touched, wanted: &Wanted) -> bool {
-    let peering = &wanted.peering;
-    let named = touched.names.iter().any(|n| peering.interfaces.contains(n));
-    let ours = touched.addresses.iter().any(|a| peering.addresses.contains(a));
-    !peering.interfaces.is_empty() && (touched.anything || named || ours)
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use crate::failures::Failing;
 use crate::fib::{EMPTY_PATIENCE, FibClient, FibStatus};
 use crate::forwarding;
 use crate::ipam::Ipam;
+use crate::links;
 use crate::metrics::Metrics;
 use crate::peering;
 use crate::report::Reporter;
@@ -147,11 +148,16 @@ impl Sources {
         let sync = Sync::new(config.node.clone(), writer, inputs.clone(), status, drivers);
         tasks.spawn(sync.run(events));
         let (status, tunnels) = watch::channel(Arc::default());
-        tasks.spawn(tunnel::run(shall, touches, status, token.clone()));
+        tasks.spawn(links::keep::<tunnel::Driver>(shall, touches, status, token.clone()));
         let (status, tables) = watch::channel(Arc::default());
         tasks.spawn(tables::run(shall_tables, tables::kernel(), status, token.clone()));
         let (status, peering) = watch::channel(Vec::new());
-        tasks.spawn(peering::run(shall_peering, also, status, token.clone()));
+        tasks.spawn(links::keep::<peering::Driver>(
+            shall_peering,
+            also,
+            status,
+            token.clone(),
+        ));
         let (status, fib) = watch::channel(FibStatus::Away("not connected yet".to_owned()));
         let client = FibClient {
             bird: config.bird.clone(),

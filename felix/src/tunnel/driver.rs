@@ -1,13 +1,17 @@
 //! Carries plans out: looks at the kernel, makes the steps, and looks again until nothing is left to do.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tortie_calc::Tunnel;
 use tortie_netlink::request::{Connection, RequestError};
+use tortie_netlink::touch::Touched;
 
+use super::mtu;
 use super::plan::{Plan, Seen, SeenVxlan, Step, Wanted, is_device, plan};
 use crate::failures::{Failing, Failures};
+use crate::links::Keeper;
 
 /// What fails when the kernel cannot be looked at.
 const DEVICES: &str = "tunnel devices";
@@ -38,20 +42,22 @@ impl Status {
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct Driver {
+pub(crate) struct Driver {
     connection: Option<Connection>,
     failures: Failures,
     /// Since when no pool wants a device that is there.
     unwanted: BTreeMap<Tunnel, Instant>,
     /// Interfaces whose changes matter.
-    pub(super) interest: BTreeSet<u32>,
-    pub(super) status: Status,
+    interest: BTreeSet<u32>,
+    status: Status,
     waiting: BTreeSet<(Tunnel, String)>,
 }
 
-impl Driver {
-    /// Makes the kernel what is wanted, as far as it lets. Blocks.
-    pub(super) fn pass(&mut self, wanted: &Wanted) {
+impl Keeper for Driver {
+    type Wanted = Wanted;
+    type Status = Arc<Status>;
+
+    fn pass(&mut self, wanted: &Wanted) {
         if !wanted.known {
             return;
         }
@@ -84,12 +90,30 @@ impl Driver {
         self.sum_up(last);
     }
 
-    /// When to pass again although nothing changed.
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
+    fn status(&self) -> Arc<Status> {
+        Arc::new(self.status.clone())
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
         let retries = self.failures.next_deadline().into_iter();
         retries.chain(self.unwanted.values().map(|s| *s + LINGER)).min()
     }
 
+    fn refresh(wanted: &Wanted) -> Option<Duration> {
+        wanted.settings.refresh.interfaces
+    }
+
+    /// May it be of a tunnel device, of what it stands on, or of what its MTU follows?
+    fn concerns(&self, touched: &Touched, wanted: &Wanted) -> bool {
+        let named = |n: &String| mtu::is_card(n) || Tunnel::ALL.iter().any(|t| t.device() == n);
+        touched.anything
+            || touched.names.iter().any(named)
+            || touched.addresses.iter().any(|a| wanted.own.contains(a))
+            || touched.interfaces.iter().any(|i| self.interest.contains(i))
+    }
+}
+
+impl Driver {
     fn sum_up(&mut self, last: Plan) {
         let waiting: BTreeSet<(Tunnel, String)> = last.waiting.into_iter().collect();
         for (tunnel, reason) in waiting.difference(&self.waiting) {
