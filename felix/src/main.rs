@@ -19,9 +19,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// Threads for what blocks: the kernel's interfaces, files. The kernel changes interfaces one after the other, and each thread
-/// that allocates keeps memory for itself: of the hundred that a burst of pods would start, more with every burst.
-const BLOCKING: usize = 6;
+/// Threads for what blocks: the kernel's interfaces, files. Interfaces that go wait side by side in the kernel, so a few would be
+/// in each other's way; and each thread that allocates keeps memory for itself, so the hundreds that a burst of pods would start
+/// are too many.
+const BLOCKING: usize = 32;
 
 fn serve(config: Config) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
