@@ -40,6 +40,14 @@ struct Etcd {
 }
 
 impl Etcd {
+    fn new(dir: &Path) -> Self {
+        Etcd {
+            ports: ports(),
+            data: dir.join("etcd"),
+            login: None,
+        }
+    }
+
     fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.ports[0])
     }
@@ -115,11 +123,7 @@ fn confd(dir: &Path, etcd: &Etcd, args: &[&str]) -> Command {
 #[test]
 fn keys_of_etcd_are_watched_and_files_stay_without_it() {
     let dir = tempfile::tempdir().unwrap();
-    let etcd = Etcd {
-        ports: ports(),
-        data: dir.path().join("etcd"),
-        login: None,
-    };
+    let etcd = Etcd::new(dir.path());
     let out = site(dir.path());
     let shows = |text: &str| fs::read_to_string(&out).is_ok_and(|held| held == text);
     let server = etcd.start();
@@ -143,11 +147,7 @@ fn keys_of_etcd_are_watched_and_files_stay_without_it() {
 #[test]
 fn more_keys_than_one_answer_holds_are_all_there_also_after_what_was_missed() {
     let dir = tempfile::tempdir().unwrap();
-    let etcd = Etcd {
-        ports: ports(),
-        data: dir.path().join("etcd"),
-        login: None,
-    };
+    let etcd = Etcd::new(dir.path());
     let out = site(dir.path());
     let template = "{{getv \"/name\"}} {{len (gets \"/db/*\")}}\n";
     fs::write(dir.path().join("templates/app"), template).unwrap();
@@ -172,11 +172,7 @@ fn more_keys_than_one_answer_holds_are_all_there_also_after_what_was_missed() {
 #[test]
 fn a_user_that_may_read_these_keys_is_enough() {
     let dir = tempfile::tempdir().unwrap();
-    let mut etcd = Etcd {
-        ports: ports(),
-        data: dir.path().join("etcd"),
-        login: None,
-    };
+    let mut etcd = Etcd::new(dir.path());
     let out = site(dir.path());
     let _server = etcd.start();
     etcd.must(&["put", "/app/name", "one"]);
@@ -213,11 +209,7 @@ fn a_user_that_may_read_these_keys_is_enough() {
 #[test]
 fn killed_at_any_time_it_leaves_a_whole_file() {
     let dir = tempfile::tempdir().unwrap();
-    let etcd = Etcd {
-        ports: ports(),
-        data: dir.path().join("etcd"),
-        login: None,
-    };
+    let etcd = Etcd::new(dir.path());
     let out = site(dir.path());
     // Long, with a mark at both ends that is the same in a whole file.
     let template = "{{getv \"/name\"}}\n{{range gets \"/db/*\"}}{{.Key}}={{.Value}}\n{{end}}{{getv \"/name\"}}\n";

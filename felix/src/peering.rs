@@ -176,29 +176,9 @@ impl Driver {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use tortie_netlink::fake::link;
 
-    fn link(index: u32, name: &str, addresses: &[&str]) -> Link {
-        let of = |text: &&str| tortie_net::Prefix::parse_with_address(text).unwrap();
-        Link {
-            index,
-            name: name.to_owned(),
-            kind: None,
-            mac: None,
-            peer: None,
-            mtu: 1500,
-            up: true,
-            running: true,
-            carrier: true,
-            broadcast: true,
-            multicast: true,
-            point_to_point: false,
-            loopback: false,
-            master: None,
-            secondary: Vec::new(),
-            addresses: addresses.iter().map(of).collect(),
-        }
-    }
+    use super::*;
 
     #[test]
     fn selected_workloads_alone_find_the_node_and_nothing_else_is_touched() {

@@ -41,29 +41,17 @@ pub(crate) fn of_workloads(host: u32, tunnels: impl IntoIterator<Item = (Tunnel,
 
 #[cfg(test)]
 mod tests {
+    use tortie_netlink::fake;
+
     use super::*;
 
     fn link(name: &str, mtu: u32, address: Option<&str>) -> Link {
+        let address = address.map(|a| format!("{a}/32"));
+        let addresses: Vec<&str> = address.iter().map(String::as_str).collect();
         Link {
-            index: 1,
-            name: name.into(),
-            kind: None,
-            mac: None,
-            peer: None,
             mtu,
-            up: true,
-            running: true,
-            carrier: true,
-            broadcast: true,
-            multicast: true,
-            point_to_point: false,
             loopback: name == "lo",
-            master: None,
-            secondary: Vec::new(),
-            addresses: address
-                .into_iter()
-                .map(|a| (a.parse().unwrap(), format!("{a}/32").parse().unwrap()))
-                .collect(),
+            ..fake::link(1, name, &addresses)
         }
     }
 

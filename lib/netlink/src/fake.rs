@@ -15,12 +15,39 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use nix::errno::Errno;
 use tortie_net::Prefix;
 
+use crate::link::Link;
 use crate::monitor::Event;
 use crate::route::object::{Object, ObjectId, hops_of};
 use crate::route::{
     Change, Filter, IfIndex, Interface, InterfaceAddress, Kernel, KernelError, NextHop, Protocol, Refusal, Route,
     RouteKey, Scope,
 };
+
+/// An interface as most are, Ethernet and up, with these addresses ("172.30.0.11/24").
+///
+/// # Panics
+/// When one is no address.
+pub fn link(index: u32, name: &str, addresses: &[&str]) -> Link {
+    let address = |text: &&str| Prefix::parse_with_address(text).expect("invariant: a test writes an address");
+    Link {
+        index,
+        name: name.to_owned(),
+        kind: None,
+        mac: None,
+        peer: None,
+        mtu: 1500,
+        up: true,
+        running: true,
+        carrier: true,
+        broadcast: true,
+        multicast: true,
+        point_to_point: false,
+        loopback: false,
+        master: None,
+        secondary: Vec::new(),
+        addresses: addresses.iter().map(address).collect(),
+    }
+}
 
 /// See the module.
 #[derive(Debug, Clone, Default)]

@@ -46,20 +46,17 @@ fn floating(pod: &str, interface: &str, ip: &str, external: &str) -> (Key, Objec
 }
 
 fn node(name: &str, address: &str) -> (Key, Object) {
-    let json = format!(
-        r#"{{"kind":"Node","apiVersion":"projectcalico.org/v3","metadata":{{"name":"{name}"}},
-            "spec":{{"bgp":{{"ipv4Address":"{address}"}}}}}}"#
-    );
-    document(&format!("/calico/resources/v3/projectcalico.org/nodes/{name}"), &json)
+    resource("Node", name, &format!(r#"{{"bgp":{{"ipv4Address":"{address}"}}}}"#))
 }
 
 /// With the ends of its tunnels.
 fn tunneled(name: &str, address: &str, ipip: &str, vxlan: &str) -> (Key, Object) {
-    let json = format!(
-        r#"{{"kind":"Node","apiVersion":"projectcalico.org/v3","metadata":{{"name":"{name}"}},
-            "spec":{{"bgp":{{"ipv4Address":"{address}","ipv4IPIPTunnelAddr":"{ipip}"}},"ipv4VXLANTunnelAddr":"{vxlan}"}}}}"#
-    );
-    document(&format!("/calico/resources/v3/projectcalico.org/nodes/{name}"), &json)
+    let bgp = format!(r#"{{"ipv4Address":"{address}","ipv4IPIPTunnelAddr":"{ipip}"}}"#);
+    resource(
+        "Node",
+        name,
+        &format!(r#"{{"bgp":{bgp},"ipv4VXLANTunnelAddr":"{vxlan}"}}"#),
+    )
 }
 
 fn affinity(node: &str, block: &str, state: &str) -> (Key, Object) {
@@ -84,22 +81,22 @@ fn block(cidr: &str, owner: &str, users: &[&str]) -> (Key, Object) {
     )
 }
 
-fn pool(name: &str, cidr: &str, ipip: &str, vxlan: &str) -> (Key, Object) {
+fn resource(kind: &str, name: &str, spec: &str) -> (Key, Object) {
     let json = format!(
-        r#"{{"kind":"IPPool","apiVersion":"projectcalico.org/v3","metadata":{{"name":"{name}"}},
-            "spec":{{"cidr":"{cidr}","ipipMode":"{ipip}","vxlanMode":"{vxlan}"}}}}"#
+        r#"{{"kind":"{kind}","apiVersion":"projectcalico.org/v3","metadata":{{"name":"{name}"}},"spec":{spec}}}"#
     );
-    document(&format!("/calico/resources/v3/projectcalico.org/ippools/{name}"), &json)
+    let plural = kind.to_lowercase();
+    let key = format!("/calico/resources/v3/projectcalico.org/{plural}s/{name}");
+    document(&key, &json)
+}
+
+fn pool(name: &str, cidr: &str, ipip: &str, vxlan: &str) -> (Key, Object) {
+    let spec = format!(r#"{{"cidr":"{cidr}","ipipMode":"{ipip}","vxlanMode":"{vxlan}"}}"#);
+    resource("IPPool", name, &spec)
 }
 
 fn felix(name: &str, spec: &str) -> (Key, Object) {
-    let json = format!(
-        r#"{{"kind":"FelixConfiguration","apiVersion":"projectcalico.org/v3","metadata":{{"name":"{name}"}},"spec":{spec}}}"#
-    );
-    document(
-        &format!("/calico/resources/v3/projectcalico.org/felixconfigurations/{name}"),
-        &json,
-    )
+    resource("FelixConfiguration", name, spec)
 }
 
 fn labelled(name: &str, label: &str) -> (Key, Object) {
@@ -111,23 +108,11 @@ fn labelled(name: &str, label: &str) -> (Key, Object) {
 }
 
 fn bgp(name: &str, spec: &str) -> (Key, Object) {
-    let json = format!(
-        r#"{{"kind":"BGPConfiguration","apiVersion":"projectcalico.org/v3","metadata":{{"name":"{name}"}},"spec":{spec}}}"#
-    );
-    document(
-        &format!("/calico/resources/v3/projectcalico.org/bgpconfigurations/{name}"),
-        &json,
-    )
+    resource("BGPConfiguration", name, spec)
 }
 
 fn peer(name: &str, spec: &str) -> (Key, Object) {
-    let json = format!(
-        r#"{{"kind":"BGPPeer","apiVersion":"projectcalico.org/v3","metadata":{{"name":"{name}"}},"spec":{spec}}}"#
-    );
-    document(
-        &format!("/calico/resources/v3/projectcalico.org/bgppeers/{name}"),
-        &json,
-    )
+    resource("BGPPeer", name, spec)
 }
 
 /// An endpoint with a label.

@@ -1,5 +1,7 @@
 //! What is done to a kernel, and what never is.
 
+use tortie_netlink::fake;
+
 use super::*;
 
 fn ip(s: &str) -> IpAddr {
@@ -7,24 +9,9 @@ fn ip(s: &str) -> IpAddr {
 }
 
 fn link(index: u32, name: &str, kind: Option<&str>, addresses: &[&str]) -> Link {
-    let address = |a: &&str| Prefix::parse_with_address(a).unwrap();
     Link {
-        index,
-        name: name.into(),
         kind: kind.map(str::to_owned),
-        mac: None,
-        peer: None,
-        mtu: 1500,
-        up: true,
-        running: true,
-        carrier: true,
-        broadcast: true,
-        multicast: true,
-        point_to_point: false,
-        loopback: false,
-        master: None,
-        secondary: Vec::new(),
-        addresses: addresses.iter().map(address).collect(),
+        ..fake::link(index, name, addresses)
     }
 }
 
