@@ -16,6 +16,7 @@ mod objects;
 mod plan;
 mod settings;
 mod show;
+mod stream;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -29,7 +30,7 @@ use tortie_netlink::monitor::Event;
 use tortie_netlink::reconcile::Reconciler;
 use tortie_netlink::route::{Kind, NextHop, Protocol, Route, Scope};
 use tortie_netlink::worker::Dump;
-use tortie_replica::Delta;
+use tortie_replica::{Delta, PackedMap};
 
 use super::LocalEndpoint;
 use super::admission::Own;
@@ -90,7 +91,7 @@ pub struct Manager {
     remotes: Remotes,
     holds: Holds,
     paths: Paths,
-    entries: BTreeMap<Prefix, Entry>,
+    entries: PackedMap<Prefix, Entry>,
     /// What is wanted and what the kernel holds of ours.
     routes: Reconciler,
     synced: Synced,
@@ -171,13 +172,13 @@ impl Manager {
         }
         self.reroute = true;
         self.forget_taken_down();
-        self.dirty.extend(self.entries.keys().copied());
+        self.dirty.extend(self.entries.iter().map(|(prefix, _)| *prefix));
         self.settle();
     }
 
     /// What the stronger class of the same prefix left is kept; one prefix inherits one route.
     fn inherit(&mut self, class: RouteClass, route: Arc<Route>) {
-        let entry = self.entries.entry(route.prefix).or_default();
+        let entry = self.entries.or_default(route.prefix);
         if entry.inherited().is_none_or(|(before, _)| class < *before) {
             entry.inherit(class, route);
         }
@@ -192,10 +193,7 @@ impl Manager {
                 self.synced.unknown_endpoint = there;
                 self.forget_inherited();
             }
-            Input::FibBegins => {
-                self.receiving = true;
-                self.entries.values_mut().for_each(|entry| entry.named = false);
-            }
+            Input::FibBegins => self.fib_begins(),
             Input::Fib(deltas) => deltas.into_iter().for_each(|d| self.fib(d)),
             Input::Up(endpoint) => {
                 let ips = self.workloads.up(endpoint);
@@ -228,7 +226,7 @@ impl Manager {
 
     /// The prefixes with candidates under this one may be decided differently now.
     fn touch_under(&mut self, prefix: Prefix) {
-        let under = self.entries.range(prefix..).take_while(|(p, _)| prefix.covers(**p));
+        let under = self.entries.range_from(&prefix).take_while(|(p, _)| prefix.covers(**p));
         self.dirty.extend(under.map(|(p, _)| *p));
     }
 
@@ -252,7 +250,7 @@ impl Manager {
             Update::OwnBlock(block, own) => {
                 // A block of one address is that address's workload, or nothing.
                 let wanted = *own && !block.is_host();
-                self.entries.entry(*block).or_default().set_own_block(wanted);
+                self.entries.or_default(*block).set_own_block(wanted);
                 self.dirty.insert(*block);
             }
             Update::Remote(prefix, _) => {
@@ -303,59 +301,6 @@ impl Manager {
         self.forget_inherited();
     }
 
-    fn fib(&mut self, delta: Delta<Prefix, Arc<FibPath>>) {
-        match delta {
-            Delta::Set(prefix, path) => self.learn(prefix, &path),
-            Delta::Delete(prefix) => self.withdraw(prefix),
-            Delta::InSync => {
-                if std::mem::take(&mut self.receiving) {
-                    self.sweep();
-                }
-                self.synced.fib = true;
-                self.withdrawn.clear();
-                self.forget_inherited();
-            }
-        }
-    }
-
-    fn learn(&mut self, prefix: Prefix, path: &Arc<FibPath>) {
-        let path = self.paths.acquire(path, &self.view);
-        let entry = self.entries.entry(prefix).or_default();
-        entry.named = true;
-        let before = entry.bgp.replace(path);
-        if let Some(before) = before {
-            self.paths.release(before);
-        }
-        self.withdrawn.remove(&prefix);
-        if before != Some(path) {
-            self.dirty.insert(prefix);
-        }
-    }
-
-    fn withdraw(&mut self, prefix: Prefix) {
-        let entry = self.entries.entry(prefix).or_default();
-        if !self.synced.fib {
-            self.withdrawn.insert(prefix);
-            if entry.inherited().is_some_and(|(class, _)| *class == RouteClass::Bgp) {
-                entry.disinherit();
-            }
-        }
-        if let Some(before) = entry.bgp.take() {
-            self.paths.release(before);
-        }
-        self.dirty.insert(prefix);
-    }
-
-    /// What a complete stream did not name is gone.
-    fn sweep(&mut self) {
-        for (prefix, entry) in &mut self.entries {
-            if let Some(path) = entry.bgp.take_if(|_| !entry.named) {
-                self.paths.release(path);
-                self.dirty.insert(*prefix);
-            }
-        }
-    }
-
     /// Has the source of this class told everything it has? Only then is absence a reason to remove.
     fn source_is_synced(&self, class: RouteClass) -> bool {
         match class {
@@ -373,7 +318,7 @@ impl Manager {
     }
 
     fn disinherit(&mut self, gone: impl Fn(&View, RouteClass, &Route) -> bool) {
-        for (prefix, entry) in &mut self.entries {
+        for (prefix, entry) in self.entries.iter_mut() {
             if entry
                 .inherited()
                 .is_some_and(|(class, route)| gone(&self.view, *class, route))
@@ -413,7 +358,7 @@ impl Manager {
             }
         }
         winner = self.or_held(prefix, winner);
-        let entry = self.entries.entry(prefix).or_default();
+        let entry = self.entries.or_default(prefix);
         let before = entry.wanted(prefix);
         entry.set_out(out);
         entry.won_by(winner.as_ref().map(|(class, route)| (*class, route.metric)));

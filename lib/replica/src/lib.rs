@@ -15,10 +15,12 @@
 #![warn(missing_docs)]
 
 mod breadcrumbs;
+mod packed;
 mod replica;
 mod tracker;
 
 pub use breadcrumbs::{Breadcrumbs, Position, Resume};
+pub use packed::PackedMap;
 pub use replica::Replica;
 pub use tracker::{Pending, Tracker};
 

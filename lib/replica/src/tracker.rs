@@ -1,6 +1,8 @@
 //! Desired against actual: what a reconciling sink holds.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+
+use crate::PackedMap;
 
 /// The desired and the actual state of a keyed thing, and the keys where they differ.
 ///
@@ -14,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Debug, Clone)]
 pub struct Tracker<K, V> {
     /// Each key that is wanted or there; none with neither.
-    slots: BTreeMap<K, Slot<V>>,
+    slots: PackedMap<K, Slot<V>>,
     /// The keys whose slot differs, but for those that are acted on or were taken.
     dirty: BTreeSet<K>,
     /// The keys that are acted on.
@@ -85,7 +87,7 @@ pub enum Pending<'a, K, V> {
 impl<K, V> Default for Tracker<K, V> {
     fn default() -> Self {
         Tracker {
-            slots: BTreeMap::new(),
+            slots: PackedMap::default(),
             dirty: BTreeSet::new(),
             begun: BTreeSet::new(),
         }
@@ -129,7 +131,7 @@ impl<K: Ord + Clone, V: PartialEq> Tracker<K, V> {
     }
 
     fn put(&mut self, key: K, side: Side<V>, value: V) -> Option<V> {
-        let slot = self.slots.entry(key.clone()).or_default();
+        let slot = self.slots.or_default(key.clone());
         let differed = slot.differs();
         let before = side(slot).replace(value);
         let differs = slot.differs();
@@ -158,11 +160,11 @@ impl<K: Ord + Clone, V: PartialEq> Tracker<K, V> {
     }
 
     fn put_all(&mut self, side: Side<V>, all: impl IntoIterator<Item = (K, V)>) {
-        for slot in self.slots.values_mut() {
+        for (_, slot) in self.slots.iter_mut() {
             *side(slot) = None;
         }
         for (key, value) in all {
-            *side(self.slots.entry(key).or_default()) = Some(value);
+            *side(self.slots.or_default(key)) = Some(value);
         }
         self.slots.retain(|_, slot| !slot.is_empty());
         let differing = self.slots.iter().filter(|(_, slot)| slot.differs());

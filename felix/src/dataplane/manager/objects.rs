@@ -52,7 +52,7 @@ impl Manager {
             return false;
         }
         let mut moves: Moves = BTreeMap::new();
-        for (prefix, entry) in &self.entries {
+        for (prefix, entry) in self.entries.iter() {
             let Some(path) = entry.bgp else { continue };
             let Some(before) = changed.get(&path) else { continue };
             self.dirty.insert(*prefix);

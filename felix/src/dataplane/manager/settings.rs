@@ -15,7 +15,7 @@ impl Manager {
         // What is ours may be known by something else now.
         self.dump_wanted |= self.view.marks.change(settings);
         if self.settings.ipv6 != settings.ipv6 || self.settings.metrics != settings.metrics {
-            self.dirty.extend(self.entries.keys().copied());
+            self.dirty.extend(self.entries.iter().map(|(prefix, _)| *prefix));
             self.dirty.extend(self.remotes.prefixes());
             self.dirty.extend(self.workloads.ips().map(Prefix::host));
         }

@@ -252,7 +252,7 @@ impl Manager {
             ..Summary::default()
         };
         self.count_objects(&mut s);
-        for (prefix, entry) in &self.entries {
+        for (prefix, entry) in self.entries.iter() {
             for (class, why) in entry.out() {
                 s.classes.entry(*class).or_default().wanted += 1;
                 match why {
