@@ -275,15 +275,21 @@ impl Reconciler {
         }
         let mut urgent: Vec<Vec<Change>> = vec![Vec::new(); R::RANKS];
         let mut kept = Vec::new();
+        let waits = !self.backlog.puts.is_empty();
         for key in self.tracker.take_pending() {
             match self.step(&key, now, rules) {
                 Step::Nothing => {}
                 Step::Wait => kept.push(key),
-                Step::Put(rank, _) if rank + 1 >= R::RANKS => drop(self.backlog.puts.insert(key)),
-                Step::Put(rank, change) => match urgent.get_mut(rank).filter(|puts| puts.len() < BATCH) {
-                    Some(puts) => puts.push(change),
-                    None => kept.push(key),
-                },
+                Step::Put(rank, change) => {
+                    let is_last = rank + 1 >= R::RANKS;
+                    // Those that are not urgent wait their turn.
+                    let room = |puts: &&mut Vec<Change>| puts.len() < BATCH && !(is_last && waits);
+                    match urgent.get_mut(rank).filter(room) {
+                        Some(puts) => puts.push(change),
+                        None if is_last => drop(self.backlog.puts.insert(key)),
+                        None => kept.push(key),
+                    }
+                }
                 Step::Remove(_) => drop(self.backlog.removals.insert(key)),
             }
         }
