@@ -123,13 +123,15 @@ async fn a_client_too_slow_for_the_log_is_told_and_sent_the_state() {
             .unwrap();
     }
     store.put(&format!("{HANDLES}last"), handle(1)).await.unwrap();
-    let (mut told, mut snapshot, mut keys) = (false, false, 0);
-    loop {
-        match stream.message().await.unwrap().unwrap().message.unwrap() {
+    let (mut told, mut snapshot, mut complete, mut keys) = (false, false, false, 0);
+    // The state may be sent before the last change was made; that one comes after it then.
+    while !(complete && keys >= 2) {
+        let next = tokio::time::timeout(DEADLINE, stream.message()).await;
+        match next.unwrap().unwrap().unwrap().message.unwrap() {
             ServerMsg::Coalesced(_) => told = true,
             ServerMsg::SnapshotBegin(_) => (snapshot, keys) = (told, 0),
             ServerMsg::Batch(batch) => keys += batch.changes.len(),
-            ServerMsg::InSync(_) if snapshot => break,
+            ServerMsg::InSync(_) => complete |= snapshot,
             _ => {}
         }
     }

@@ -3,7 +3,8 @@
 //! After a start, peers that keep our old routes and felix, which keeps its old ones, must not sweep before we have
 //! heard from everybody. So End-of-RIB and the fib's in-sync mark wait until every configured peer is up and has said
 //! End-of-RIB. Peers that are not there, or may be waiting for us, or have not promised an End-of-RIB, are waited for no
-//! longer than [`AFTER_LAST_UP`] after the last one came up, and nobody longer than [`IN_ALL`].
+//! longer than [`AFTER_LAST_UP`] after the last one came up, and nobody longer than [`IN_ALL`]. After a restart from which
+//! routes are to be recovered it is [`WHEN_RECOVERING`]: what is swept then is in use.
 //!
 //! Waiting begins with the first configuration that names a peer or felix: one without them says nothing about the
 //! routes that others keep for us, and so can never complete them.
@@ -16,6 +17,9 @@ use crate::rib::SourceId;
 
 /// How long we wait for stragglers after the last peer came up. Peers retry to connect every few seconds.
 pub(super) const AFTER_LAST_UP: Duration = Duration::from_secs(5);
+/// The same when felix and peers keep what we had. The neighbours may be restarting, too, by an upgrade of the whole cluster:
+/// so long takes one that stops, starts, and tries to connect after a delay and once more.
+pub(super) const WHEN_RECOVERING: Duration = Duration::from_secs(15);
 /// How long we wait in all: shorter than the time for which peers keep routes by default, which is 120 s.
 pub(super) const IN_ALL: Duration = Duration::from_secs(30);
 
@@ -25,6 +29,8 @@ pub(super) struct Convergence {
     done: bool,
     /// `None` until waiting begins.
     give_up_at: Option<Duration>,
+    /// After the last peer came up.
+    stragglers: Duration,
     last_up: Option<Duration>,
     /// Peers that have not been up yet.
     expected: BTreeSet<SourceId>,
@@ -41,9 +47,15 @@ struct Awaited {
 }
 
 impl Convergence {
-    /// Waiting begins, unless it has. `longest` is the configured limit.
-    pub(super) fn begin(&mut self, now: Duration, longest: Duration) {
+    /// Waiting begins, unless it has. `longest` is the configured limit; `recovering`: others keep what we had.
+    pub(super) fn begin(&mut self, now: Duration, longest: Duration, recovering: bool) {
+        self.stragglers = if recovering { WHEN_RECOVERING } else { AFTER_LAST_UP };
         self.give_up_at.get_or_insert(now + IN_ALL.min(longest));
+    }
+
+    /// Nobody keeps anything for us.
+    pub(super) fn nothing_to_recover(&mut self) {
+        self.stragglers = AFTER_LAST_UP;
     }
 
     /// Is the initial table complete?
@@ -88,7 +100,7 @@ impl Convergence {
         let give_up_at = self.give_up_at.filter(|_| !self.done)?;
         let talking = self.awaited.values().any(|a| a.certain && !a.families.is_empty());
         let last_up = self.last_up.filter(|_| !talking);
-        Some(last_up.map_or(give_up_at, |up| give_up_at.min(up + AFTER_LAST_UP)))
+        Some(last_up.map_or(give_up_at, |up| give_up_at.min(up + self.stragglers)))
     }
 
     /// Decides; `true` when waiting ends now.

@@ -214,6 +214,7 @@ impl Speaker {
     /// what they kept of our routes is still good, until the initial table is complete.
     pub fn start_afresh(&mut self) {
         self.fresh = true;
+        self.convergence.nothing_to_recover();
         let sessions = self.instances.iter_mut().flatten().filter_map(Instance::session_mut);
         sessions.for_each(|session| session.peer.start_afresh());
     }

@@ -28,7 +28,8 @@ impl Speaker {
             |p: &Protocol| matches!(p.kind, ProtocolKind::Bgp(_) | ProtocolKind::Felix(_)) || is_written(p);
         let matters = |p: &Protocol| !p.disabled && waited_for(p);
         if config.protocols.iter().any(|p| matters(p)) {
-            self.convergence.begin(self.now, config.graceful_restart_wait);
+            self.convergence
+                .begin(self.now, config.graceful_restart_wait, !self.fresh);
         }
         let decision = decision(&config);
         if std::mem::replace(&mut self.tables.shared.decision, decision) != decision {

@@ -131,15 +131,33 @@ fn a_first_boot_alone_does_not_wait_for_ever() {
     assert_eq!(net.node(0).in_sync, 1, "without peers there is nothing to wait for");
 }
 
-#[test]
-fn one_missing_peer_delays_in_sync_by_five_seconds() {
+/// Two of three nodes, the first of them without a former life or with one.
+fn with_one_missing(afresh: bool) -> Network {
     let mut net = Network::default();
     for me in 1..N {
         net.start(usize::from(me) - 1, &format!("10.0.0.{me}"), &text(me));
     }
+    if afresh {
+        net.node_mut(0).speaker.start_afresh();
+    }
     net.seconds(4);
     assert!(net.established(0, "p2"));
     assert_eq!(net.node(0).in_sync, 0);
+    net
+}
+
+#[test]
+fn one_missing_peer_delays_in_sync_by_five_seconds() {
+    let mut net = with_one_missing(true);
+    net.seconds(8);
+    assert_eq!(net.node(0).in_sync, 1);
+}
+
+#[test]
+fn where_routes_are_recovered_a_neighbour_that_restarts_too_is_waited_for() {
+    let mut net = with_one_missing(false);
+    net.seconds(7);
+    assert_eq!(net.node(0).in_sync, 0, "what is swept now is in use");
     net.seconds(8);
     assert_eq!(net.node(0).in_sync, 1);
 }
