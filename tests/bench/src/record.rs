@@ -37,7 +37,7 @@ pub(crate) struct Machine {
     pub(crate) cores: usize,
     /// Memory in MB.
     pub(crate) memory_mb: u64,
-    /// The kernel's version.
+    /// The kernel's version, without what whoever built it calls it.
     pub(crate) kernel: String,
     /// Each daemon's version.
     pub(crate) versions: BTreeMap<String, String>,
@@ -184,7 +184,7 @@ impl Machine {
                 .map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned()),
             cores: std::thread::available_parallelism()?.get(),
             memory_mb: kib * 1024 / 1_000_000,
-            kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned(),
+            kernel: upstream(&fs::read_to_string("/proc/sys/kernel/osrelease")?),
             versions: versions.collect(),
             shrink,
             took_s: 0.0,
@@ -252,6 +252,10 @@ impl Record {
     }
 }
 
+fn upstream(release: &str) -> String {
+    release.trim().split('-').next().unwrap_or_default().to_owned()
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -312,6 +316,12 @@ pub(crate) mod tests {
         );
         assert_eq!(groups[0].fastest(), Some(Duration::from_millis(500)));
         assert!(groups[1].base().is_none());
+    }
+
+    #[test]
+    fn a_kernel_is_named_by_its_version() {
+        assert_eq!(upstream("6.1.0-56-amd64\n"), "6.1.0");
+        assert_eq!(upstream("6.18.44"), "6.18.44");
     }
 
     #[test]
