@@ -344,6 +344,7 @@ impl Table {
         if self.dump_wanted {
             return Vec::new();
         }
+        // The rules ask nothing of it meanwhile.
         let mut routes = std::mem::take(&mut self.routes);
         let changes = routes.plan(now, &*self);
         self.routes = routes;

@@ -144,7 +144,15 @@ impl Reconciler {
         self.failures.remove(&key);
         let before = self.tracker.want(key, way);
         self.count_desired(before, route.object);
+        self.look_anew(&key);
         true
+    }
+
+    /// What is wanted now under a key that waits its turn may be urgent.
+    fn look_anew(&mut self, key: &RouteKey) {
+        if self.backlog.puts.remove(key) || self.backlog.removals.remove(key) {
+            self.tracker.put_back([*key]);
+        }
     }
 
     /// Wants this route under its key, by a nexthop object where that can be. `false` when that is known.

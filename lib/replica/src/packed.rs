@@ -5,8 +5,8 @@ const CHUNK: usize = 128;
 
 /// An ordered map whose memory is its entries: chunks of a hundred of them, in order, found by their first keys.
 ///
-/// Filled in order, as a dump or a snapshot fills it, its chunks are full (a B-tree's nodes are half full then); otherwise at
-/// least a quarter full, two thirds as a rule. A lookup is two binary searches in plain arrays.
+/// Filled in order, as a dump or a snapshot fills it, its chunks are full (a B-tree's nodes are half full then); otherwise two
+/// thirds as a rule, and those that become nearly empty are merged. A lookup is two binary searches in plain arrays.
 #[derive(Debug, Clone)]
 pub struct PackedMap<K, V> {
     /// The first key of each chunk.

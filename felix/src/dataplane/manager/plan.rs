@@ -46,6 +46,7 @@ impl Manager {
         if !objects.is_empty() {
             return objects;
         }
+        // The rules ask nothing of it meanwhile.
         let mut routes = std::mem::take(&mut self.routes);
         let changes = routes.plan(now, &*self);
         self.routes = routes;

@@ -45,27 +45,33 @@ impl Manager {
         }
     }
 
+    /// Of what bird-rs has never told nothing is withdrawn: a route found at start, of which it has not heard yet, stays.
     fn withdraw(&mut self, prefix: Prefix) {
-        let entry = self.entries.or_default(prefix);
+        let Some(entry) = self.entries.get_mut(&prefix) else {
+            return;
+        };
+        let Some(before) = entry.bgp.take() else { return };
         if !self.synced.fib {
             self.withdrawn.insert(prefix);
             if entry.inherited().is_some_and(|(class, _)| *class == RouteClass::Bgp) {
                 entry.disinherit();
             }
         }
-        if let Some(before) = entry.bgp.take() {
-            self.paths.release(before);
-        }
+        self.paths.release(before);
         self.dirty.insert(prefix);
     }
 
     /// What a complete stream did not name is gone.
     fn sweep(&mut self) {
+        let (mut routes, mut removed) = (0u64, 0u64);
         for (prefix, entry) in self.entries.iter_mut() {
             if let Some(path) = entry.bgp.take_if(|_| !entry.named) {
+                removed += 1;
                 self.paths.release(path);
                 self.dirty.insert(*prefix);
             }
+            routes += u64::from(entry.bgp.is_some());
         }
+        tracing::info!(routes, removed, "bird-rs's table is complete");
     }
 }

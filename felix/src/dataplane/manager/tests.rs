@@ -288,6 +288,20 @@ fn what_bird_withdraws_goes_also_before_it_is_in_sync() {
 }
 
 #[test]
+fn a_withdrawal_of_what_bird_never_told_takes_no_route_found_at_start() {
+    let mut node = busy().restarted();
+    node.give([Input::DatastoreSynced { live: true }, own_block("10.244.0.0/26")]);
+    let gone = || Input::Fib(vec![Delta::Delete(p("10.244.1.0/26"))]);
+    node.give([Input::FibBegins, gone()]);
+    assert!(
+        node.ours().contains(&REMOTE.to_owned()),
+        "another peer may still bring it"
+    );
+    node.give([fib_in_sync()]);
+    assert!(!node.ours().contains(&REMOTE.to_owned()));
+}
+
+#[test]
 fn a_new_stream_removes_what_it_does_not_name_when_it_is_complete() {
     let mut node = busy();
     node.give([learn("10.244.2.0/26", &["172.30.0.12"]), fib_in_sync()]);

@@ -82,6 +82,58 @@ fn a_refusal_delays_itself_alone_and_another_route_is_tried_at_once() {
     assert!(reconciler.is_settled() && reconciler.failure(&key).is_none());
 }
 
+/// BIRD's routes can wait.
+struct Ranked;
+
+impl Rules for Ranked {
+    const RANKS: usize = 2;
+
+    fn rank(&self, route: &Route) -> Option<usize> {
+        Some(usize::from(route.protocol == Protocol::BIRD))
+    }
+
+    fn is_taken(&self, _key: &RouteKey) -> bool {
+        false
+    }
+
+    fn may_remove(&self, _route: &Route) -> bool {
+        true
+    }
+}
+
+#[test]
+fn what_waited_its_turn_and_became_urgent_waits_no_longer() {
+    let (mut kernel, mut reconciler) = (kernel(), Reconciler::default());
+    let many: Vec<_> = (0..3 * BATCH)
+        .map(|i| route(&format!("10.{}.{}.0/24", 64 + i / 256, i % 256), "10.0.0.2"))
+        .collect();
+    many.iter().for_each(|r| drop(reconciler.want(r)));
+    let first = reconciler.plan(Duration::ZERO, &Ranked);
+    assert_eq!(first.len(), BATCH);
+    let urgent = Route {
+        protocol: Protocol::BOOT,
+        ..Route::clone(&many[3 * BATCH - 1])
+    };
+    reconciler.want(&urgent);
+    let second = reconciler.plan(Duration::ZERO, &Ranked);
+    assert_eq!((second.len(), second[0].route()), (BATCH, Some(&urgent)));
+    for changes in [first, second] {
+        let result = kernel.apply(&changes);
+        reconciler.applied(&changes, result, Duration::ZERO);
+    }
+    // One that was to be removed after all others, and is wanted again.
+    many.iter().for_each(|r| reconciler.unwant(&r.key()));
+    let removed = reconciler.plan(Duration::ZERO, &Ranked);
+    assert!(matches!(removed[..], [Change::Delete(_), ..]), "{}", removed.len());
+    let again = Route {
+        protocol: Protocol::BOOT,
+        ..Route::clone(&many[2 * BATCH - 2])
+    };
+    reconciler.want(&again);
+    let next = reconciler.plan(Duration::ZERO, &Ranked);
+    assert_eq!(next[0].route(), Some(&again));
+}
+
 #[test]
 fn somebody_elses_route_in_the_way_is_left_and_looked_at() {
     let (mut kernel, mut reconciler) = (kernel(), Reconciler::default());
