@@ -107,7 +107,7 @@ fn what_waited_its_turn_and_became_urgent_waits_no_longer() {
     let many: Vec<_> = (0..3 * BATCH)
         .map(|i| route(&format!("10.{}.{}.0/24", 64 + i / 256, i % 256), "10.0.0.2"))
         .collect();
-    many.iter().for_each(|r| drop(reconciler.want(r)));
+    assert!(many.iter().all(|r| reconciler.want(r)));
     let first = reconciler.plan(Duration::ZERO, &Ranked);
     assert_eq!(first.len(), BATCH);
     let urgent = Route {
